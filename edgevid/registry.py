@@ -1,0 +1,101 @@
+"""What is plugged in where: kind -> name -> ``module:attribute``, and the extra that provides it.
+
+A name here is the file's name and the option's value. To add a backend, write its file and add its
+row; the conformance tests find it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from edgevid.errors import BadInput, MissingExtra
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where one backend lives, the extra that provides it, and the modules that extra brings.
+
+    Any one of ``needs`` is enough (a library and its successor, for instance).
+    """
+
+    where: str
+    extra: str | None = None
+    needs: tuple[str, ...] = ()
+
+
+TABLE: dict[str, dict[str, Row]] = {
+    "converter": {
+        "openvino": Row("edgevid_converters.openvino:OpenVINO", "convert", ("openvino",)),
+        "tflite": Row("edgevid_converters.tflite:TFLite", "convert", ("tensorflow",)),
+    },
+    "runtime": {
+        "null": Row("edgevid.runtimes.null:Null"),
+        "openvino": Row("edgevid.runtimes.openvino:OpenVINO", "openvino", ("openvino",)),
+        "tflite": Row(
+            "edgevid.runtimes.tflite:TFLite", "runner", ("ai_edge_litert", "tflite_runtime")
+        ),
+    },
+    "sink": {
+        "jsonl": Row("edgevid.runner.jsonl:JsonLines"),
+    },
+    "source": {
+        "file": Row("edgevid.media.video:open_file", "runner", ("av",)),
+    },
+    "task": {
+        "classification": Row("edgevid.tasks.classification:Classification"),
+    },
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every name of ``kind``, sorted."""
+    return tuple(sorted(TABLE[kind]))
+
+
+def row(kind: str, name: str) -> Row:
+    """The row of ``name``; raises `BadInput` with the nearest name where there is none."""
+    try:
+        return TABLE[kind][name]
+    except KeyError:
+        raise BadInput(unknown(kind, name, TABLE[kind])) from None
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and give the backend; raises `MissingExtra` with the install line."""
+    found = row(kind, name)
+    module, _, attribute = found.where.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if found.extra and missing in found.needs:
+            raise MissingExtra(install_line(f"{kind} {name}", found.extra)) from error
+        raise
+
+
+def unknown(kind: str, name: str, known: Any) -> str:
+    """Say that ``name`` is not known, with the nearest one that is."""
+    near = get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known))}"
+
+
+def install_line(what: str, extra: str) -> str:
+    """Say which install line brings what is missing."""
+    return f"{what} is not installed; run: pip install 'edgevid[{extra}]'"
+
+
+def need(module: str, extra: str) -> Any:
+    """Import ``module``, or raise `MissingExtra` with the line that installs ``extra``.
+
+    An import error from deeper down, about another package, is let through as it is.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == module.partition(".")[0]:
+            raise MissingExtra(install_line(f"package {module.partition('.')[0]}", extra)) from error
+        raise
