@@ -69,11 +69,14 @@ class FileSource:
 
     def __init__(self, file: Path | IO[bytes], name: str | None = None) -> None:
         av = need("av", "runner")
-        self.name = name or str(file)
+        self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
         try:
             self._container: Any = av.open(file if not isinstance(file, Path) else str(file))
         except av.FFmpegError as error:
-            raise BadVideo(f"{self.name}: not a readable video ({_reason(error)})") from error
+            raise BadVideo(
+                f"{self.name}: not a readable video ({_reason(error)}); "
+                "give a complete file that ffmpeg can read"
+            ) from error
         if not self._container.streams.video:
             self._container.close()
             raise BadVideo(f"{self.name}: has no picture track; give a file with video in it")

@@ -1,0 +1,128 @@
+"""TFLite artifacts on ai-edge-litert, or on tflite-runtime where only that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import FRAME
+from edgevid.errors import BadInput, EngineFailed, MissingExtra
+from edgevid.registry import install_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.contract import Contract
+    from edgevid.runtimes import Tensors
+
+LIBRARIES = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+)
+
+
+class TFLite:
+    """The runtime ``tflite``."""
+
+    name = "tflite"
+    formats = ("tflite",)
+
+    def version(self) -> str:
+        """The library that serves, and its version."""
+        return _library()[1]
+
+    def accelerators(self) -> tuple[str, ...]:
+        """The CPU; delegates for others are not offered yet."""
+        return ("cpu",)
+
+    def load(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        *,
+        accelerator: str = "cpu",
+        threads: int | None = None,
+    ) -> TFLiteEngine:
+        """Load ``files["tflite"]``; see `edgevid.runtimes.Runtime.load`."""
+        if accelerator not in self.accelerators():
+            raise BadInput(f"tflite has no accelerator {accelerator!r} on this machine; use cpu")
+        return TFLiteEngine(files["tflite"], contract, threads or 1)
+
+
+class TFLiteEngine:
+    """One interpreter, called with tensors by index.
+
+    The signature says which index carries which name; its runner is let go of at once, because a
+    live one makes ``invoke`` raise, and because it resizes inputs of a wrong shape silently.
+    """
+
+    runtime = "tflite"
+    accelerator = "cpu"
+
+    def __init__(self, content: bytes, contract: Contract, threads: int) -> None:
+        interpreter_class = _library()[0].Interpreter
+        try:
+            self._interpreter: Any = interpreter_class(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            takes, gives = _signature(self._interpreter)
+        except (ValueError, RuntimeError) as error:
+            raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
+        try:
+            self._frame = takes[FRAME]["index"]
+            self._takes = [(s.name, takes[s.taken]["index"]) for s in contract.states]
+            self._states = [(s.name, gives[s.given]["index"]) for s in contract.states]
+            self._outputs = [(o.name, gives[o.name]["index"]) for o in contract.outputs]
+        except KeyError as error:
+            raise EngineFailed(f"the tflite artifact lacks the tensor {error}") from error
+        self.precision = _precision(self._interpreter)
+
+    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+        """Take one step; see `edgevid.runtimes.Engine.step`."""
+        interpreter = self._interpreter
+        try:
+            interpreter.set_tensor(self._frame, frame)
+            for name, index in self._takes:
+                interpreter.set_tensor(index, state[name])
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise EngineFailed(f"tflite step failed: {_first_line(error)}") from error
+        answer = {name: interpreter.get_tensor(index) for name, index in self._outputs}
+        return answer, {name: interpreter.get_tensor(index) for name, index in self._states}
+
+    def close(self) -> None:
+        """Free the interpreter."""
+        self._interpreter = None
+
+
+def _library() -> tuple[Any, str]:
+    for module, package in LIBRARIES:
+        try:
+            return import_module(module), f"{package} {metadata.version(package)}"
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+                raise
+    raise MissingExtra(install_line("runtime tflite", "runner"))
+
+
+def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = list(interpreter.get_signature_list())
+    if not names:
+        raise ValueError("it has no signature, so its tensors have no names")
+    runner = interpreter.get_signature_runner(names[0])
+    return runner.get_input_details(), runner.get_output_details()
+
+
+def _precision(interpreter: Any) -> str:
+    """What the arithmetic runs in, read from the tensors that are neither input nor output."""
+    import numpy as np
+
+    kinds = {np.dtype(detail["dtype"]) for detail in interpreter.get_tensor_details()}
+    if np.dtype(np.int8) in kinds:
+        return "int8"
+    return "float16" if np.dtype(np.float16) in kinds else "float32"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
