@@ -1,0 +1,1 @@
+"""One camera's way from frames to answers: choice of engine, the loop, the books, the sinks."""
