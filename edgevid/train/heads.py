@@ -1,0 +1,141 @@
+"""Temporal heads: what turns embeddings over time into one feature vector per frame.
+
+A head is a keras layer with two forms that share its weights:
+
+    step(embedding (B, D), state) -> feature (B, F), state'     one frame, memory in and out
+    call(embeddings (B, T, D))    -> features (B, T, F)         the whole clip, memory from zero
+
+``call`` is ``step`` taken T times from a zero state, to the last bit that arithmetic allows; a head
+overrides it only to do the same with fewer products. Both are unrolled: T is static, there is no
+loop in the graph, so every converter and every accelerator takes it. Another head is one class and
+one row: a GRU has one state less, attention keeps the last T keys and values, a temporal shift
+keeps a slice of the last embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from edgevid.train import Tensor
+
+State = Mapping[str, Tensor]
+"""Bare state name -> tensor (B, ...)."""
+
+
+class Head(keras.layers.Layer):  # type: ignore[misc]
+    """The form of every head."""
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name of each state tensor -> its shape without the batch axis."""
+        raise NotImplementedError
+
+    def step(self, embedding: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take ``embedding`` (B, D) and the state; give the feature (B, F) and the new state."""
+        raise NotImplementedError
+
+    def zeros(self, like: Tensor) -> dict[str, Tensor]:
+        """The state at the start of a stream, for the batch of ``like`` (B, ...)."""
+        batch = like.shape[0] or ops.shape(like)[0]
+        return {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
+
+    def call(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (B, T, D) -> features (B, T, F), from a zero state."""
+        state = self.zeros(embeddings)
+        features = []
+        for t in range(embeddings.shape[1]):
+            feature, state = self.step(embeddings[:, t], state)
+            features.append(feature)
+        return ops.stack(features, axis=1)
+
+
+class LstmLayer(keras.layers.Layer):  # type: ignore[misc]
+    """One LSTM: gates i, f, g, o from the input and the last output, the cell carried on."""
+
+    def __init__(self, units: int, **options: object) -> None:
+        super().__init__(**options)
+        self.units = units
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs whose last axis is ``shape[-1]``."""
+        gates = 4 * self.units
+        self.kernel = self.add_weight(
+            (shape[-1], gates), initializer="glorot_uniform", name="kernel"
+        )
+        self.recurrent = self.add_weight(
+            (self.units, gates), initializer="orthogonal", name="recurrent"
+        )
+        self.bias = self.add_weight((gates,), initializer=_remember, name="bias")
+
+    def take_in(self, inputs: Tensor) -> Tensor:
+        """The share of the gates that comes from ``inputs`` (..., D): (..., 4 * units).
+
+        It does not depend on the memory, so it can be taken for all T inputs in one product.
+        """
+        return ops.matmul(inputs, self.kernel) + self.bias
+
+    def advance(self, taken: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """One moment: ``taken`` (B, 4 * units), memory (B, units) twice -> the new memory."""
+        gates = taken + ops.matmul(hidden, self.recurrent)
+        enter, keep, candidate, leave = ops.split(gates, 4, axis=-1)
+        cell = ops.sigmoid(keep) * cell + ops.sigmoid(enter) * ops.tanh(candidate)
+        return ops.sigmoid(leave) * ops.tanh(cell), cell
+
+
+class Lstm(Head):
+    """LSTM layers one upon the other, two as in the source article."""
+
+    def __init__(self, units: int, depth: int = 2, **options: object) -> None:
+        super().__init__(**options)
+        self.units = units
+        self.layers = [LstmLayer(units, name=f"lstm{n + 1}") for n in range(depth)]
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """``h1, c1, h2, c2, ...``, each (units,)."""
+        pairs = range(1, len(self.layers) + 1)
+        return {f"{kind}{n}": (self.units,) for n in pairs for kind in "hc"}
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Make the weights for embeddings (..., D)."""
+        for n, layer in enumerate(self.layers):
+            layer.build((None, shape[-1] if n == 0 else self.units))
+
+    def step(self, embedding: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """One frame through every layer; the feature is the last layer's output."""
+        after: dict[str, Tensor] = {}
+        feature = embedding
+        for n, layer in enumerate(self.layers, 1):
+            feature, cell = layer.advance(layer.take_in(feature), state[f"h{n}"], state[f"c{n}"])
+            after |= {f"h{n}": feature, f"c{n}": cell}
+        return feature, after
+
+    def call(self, embeddings: Tensor) -> Tensor:
+        """The same, layer by layer, with one input product per layer in place of T."""
+        features = embeddings
+        for layer in self.layers:
+            features = self._whole(layer, features)
+        return features
+
+    def _whole(self, layer: LstmLayer, inputs: Tensor) -> Tensor:
+        batch = inputs.shape[0] or ops.shape(inputs)[0]
+        hidden = cell = ops.zeros((batch, self.units))
+        taken = layer.take_in(inputs)
+        outputs = []
+        for t in range(inputs.shape[1]):
+            hidden, cell = layer.advance(taken[:, t], hidden, cell)
+            outputs.append(hidden)
+        return ops.stack(outputs, axis=1)
+
+
+HEADS: dict[str, type[Head]] = {"cnn-lstm": Lstm}
+"""Name of model -> its head; a model without a row has none."""
+
+
+def _remember(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+    """Bias of 1 on the gate that keeps the cell, so that memory lasts before training."""
+    units = shape[0] // 4
+    one = ops.ones((units,), dtype=dtype)
+    zero = ops.zeros((units,), dtype=dtype)
+    return ops.concatenate([zero, one, zero, zero])

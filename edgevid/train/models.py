@@ -1,0 +1,229 @@
+"""Models, each one set of weights in two forms: a step for streams, an unrolled form for training.
+
+Written in ``keras.ops`` alone, so that they train on every backend; lowering takes the step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import keras
+from keras import layers, ops
+
+from edgevid.contract import (
+    FRAME,
+    SCORES,
+    Contract,
+    Fit,
+    FrameInput,
+    Output,
+    StateTensor,
+    Temporal,
+)
+from edgevid.errors import BadInput
+from edgevid.registry import unknown
+from edgevid.train import Tensor
+from edgevid.train.encoders import ENCODERS
+from edgevid.train.heads import HEADS, Head
+
+MODELS = ("cnn", "cnn-lstm")
+WINDOW = "window"
+WEIGHTS_FILE = "model.weights.h5"
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model is, but for its weights.
+
+    ``frames`` is T: the window's length, or the length of clip that a carried memory was trained
+    on; 1 for a model without memory. ``embedding`` and ``units`` are widths of the encoder's
+    output and of each recurrent layer.
+    """
+
+    model: str = "cnn-lstm"
+    size: str = "compact"
+    temporal: Temporal = "window"
+    frames: int = 8
+    height: int = 64
+    width: int = 64
+    classes: int = 2
+    embedding: int = 128
+    units: int = 128
+
+    def check(self) -> None:
+        """Raise `BadInput` for a name that is not known or a value that makes no sense."""
+        for what, value, known in (
+            ("model", self.model, MODELS),
+            ("size", self.size, tuple(ENCODERS)),
+            ("temporal mode", self.temporal, get_args(Temporal)),
+        ):
+            if value not in known:
+                raise BadInput(unknown(what, value, known))
+        if (self.temporal == "none") != (self.model not in HEADS):
+            fit = "window or carry" if self.model in HEADS else "none"
+            raise BadInput(
+                f"model {self.model} cannot be of temporal mode {self.temporal}; use {fit}"
+            )
+        if (self.frames < 2) != (self.temporal == "none"):
+            raise BadInput(
+                f"temporal mode {self.temporal} cannot have {self.frames} frames; "
+                + ("use 1" if self.temporal == "none" else "use 2 or more")
+            )
+        if min(self.height, self.width) < 16:
+            raise BadInput(f"pictures of {self.width}x{self.height} are too small; use 16 or more")
+        if min(self.classes, self.embedding, self.units) < 1:
+            raise BadInput("classes, embedding and units must be positive")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
+        names = {field.name for field in fields(cls)}
+        if wrong := sorted(set(data) - names):
+            raise BadInput(unknown("key of a model's configuration", wrong[0], names))
+        config = cls(**data)
+        config.check()
+        return config
+
+
+@dataclass(frozen=True)
+class VideoModel:
+    """One set of weights in two forms.
+
+    ``training`` takes uint8 clips (B, T, H, W, 3) and gives scores (B, C), or (B, T, C) for
+    ``carry``. ``step`` takes a dict ``frame`` uint8 (1, H, W, 3), ``state_<name>`` float32, and
+    gives a dict ``scores`` (1, C), ``next_<name>``; batch 1, static, unrolled.
+    """
+
+    config: ModelConfig
+    training: Any
+    step: Any
+    states: tuple[StateTensor, ...]
+
+    def contract(self, labels: tuple[str, ...], rate_fps: float, fit: Fit = "stretch") -> Contract:
+        """What one step takes and gives, for ``labels`` in the order of the scores."""
+        if len(labels) != self.config.classes:
+            raise BadInput(f"{len(labels)} labels for a model of {self.config.classes} classes")
+        contract = Contract(
+            task="classification",
+            frame=FrameInput(self.config.height, self.config.width, rate_fps, fit),
+            outputs=(Output(SCORES, (1, self.config.classes)),),
+            labels=tuple(labels),
+            temporal=self.config.temporal,
+            frames=self.config.frames,
+            states=self.states,
+        )
+        contract.check()
+        return contract
+
+
+class Network(keras.Model):  # type: ignore[misc]
+    """Encoder, head and classifier: the weights, and every form in which they are used."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(name="network")
+        self.config = config
+        self.encoder = ENCODERS[config.size]((config.height, config.width), config.embedding)
+        self.head: Head | None = None
+        if config.model in HEADS:
+            self.head = HEADS[config.model](config.units, name="head")
+            self.head.build((None, config.frames, config.embedding))
+        self.classifier = layers.Dense(config.classes, activation="softmax", name="classifier")
+        self.classifier.build((None, config.units if self.head else config.embedding))
+        self.built = True
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name of each state tensor of the step -> its shape without the batch axis."""
+        if self.head is None:
+            return {}
+        if self.config.temporal == "window":
+            return {WINDOW: (self.config.frames - 1, self.config.embedding)}
+        return self.head.state_shapes()
+
+    def call(self, clips: Tensor, training: bool = False) -> Tensor:
+        """Clips uint8 (B, T, H, W, 3) -> scores (B, C), or (B, T, C) for ``carry``."""
+        pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
+        embeddings = self.encoder(pictures, training=training)
+        if self.head is None:
+            return self.classifier(embeddings)
+        features = self.head(
+            ops.reshape(embeddings, (-1, self.config.frames, self.config.embedding))
+        )
+        return self.classifier(features[:, -1] if self.config.temporal == "window" else features)
+
+    def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One frame (1, H, W, 3) and the memory -> scores (1, C) and the new memory."""
+        embedding = self.encoder(frame, training=False)
+        if self.head is None:
+            return self.classifier(embedding), {}
+        if self.config.temporal == "carry":
+            feature, after = self.head.step(embedding, state)
+            return self.classifier(feature), after
+        seen = ops.concatenate([state[WINDOW], embedding[:, None]], axis=1)
+        return self.classifier(self.head(seen)[:, -1]), {WINDOW: seen[:, 1:]}
+
+
+class Step(keras.layers.Layer):  # type: ignore[misc]
+    """The network's step as a layer, from and to dicts of tensors named as in the contract."""
+
+    def __init__(self, network: Network, states: tuple[StateTensor, ...]) -> None:
+        super().__init__(name="take_step")
+        self.network = network
+        self.states = states
+        self.built = True
+
+    def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``frame`` and ``state_<name>`` -> ``scores`` and ``next_<name>``."""
+        state = {s.name: inputs[s.taken] for s in self.states}
+        scores, after = self.network.step(inputs[FRAME], state)
+        return {SCORES: scores} | {s.given: after[s.name] for s in self.states}
+
+
+def build(config: ModelConfig) -> VideoModel:
+    """Make the model of ``config`` with fresh weights; raises `BadInput`.
+
+    Fresh means from keras' global generator: call ``keras.utils.set_random_seed`` before.
+    """
+    config.check()
+    network = Network(config)
+    states = tuple(StateTensor(name, (1, *shape)) for name, shape in network.state_shapes().items())
+    picture = (config.height, config.width, 3)
+    clips = layers.Input((config.frames, *picture), dtype="uint8", name="clips")
+    inputs = {FRAME: layers.Input(batch_shape=(1, *picture), dtype="uint8", name=FRAME)} | {
+        s.taken: layers.Input(batch_shape=s.shape, name=s.taken) for s in states
+    }
+    return VideoModel(
+        config=config,
+        training=keras.Model(clips, network(clips), name="training"),
+        step=keras.Model(inputs, Step(network, states)(inputs), name="step"),
+        states=states,
+    )
+
+
+def load_run(run: Path) -> tuple[VideoModel, dict[str, Any]]:
+    """The trained model of a run folder, and its record (``run.json``); raises `BadInput`."""
+    run = Path(run)
+    try:
+        record: dict[str, Any] = json.loads((run / RUN_FILE).read_text())
+        config = ModelConfig.from_json(record["model"])
+    except FileNotFoundError:
+        raise BadInput(
+            f"{run} is not a run: it has no {RUN_FILE}; make one with edgevid train"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{run / RUN_FILE} cannot be read ({error}); train again") from error
+    model = build(config)
+    try:
+        model.training.load_weights(run / WEIGHTS_FILE)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{run / WEIGHTS_FILE} cannot be read ({reason}); train again") from error
+    return model, record
