@@ -1,0 +1,5 @@
+"""``python -m edgevid`` is the command line."""
+
+from edgevid.cli import main
+
+main()
