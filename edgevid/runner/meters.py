@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 STAGES = ("decode", "geometry", "step", "task", "sink")
 PERCENTILES = (50, 90, 99)
@@ -59,6 +59,28 @@ class Samples:
     def percentiles_ms(self, which: Iterable[float] = PERCENTILES) -> dict[str, float]:
         """``{"p50": ..., ...}`` in milliseconds; empty without samples."""
         return percentiles_ms(self._ring, which)
+
+    def mean_ms(self) -> float:
+        """The mean in milliseconds; 0 without samples."""
+        return round(sum(self._ring) / max(len(self._ring), 1) * 1000, 4)
+
+
+@dataclass
+class Meters:
+    """Everything that a run measured."""
+
+    frames: Accounts = field(default_factory=Accounts)
+    latency: Samples = field(default_factory=Samples)
+    stages: dict[str, Samples] = field(default_factory=lambda: {s: Samples() for s in STAGES})
+    elapsed_s: float = 0.0
+    first_answer_s: float | None = None
+    """`time.perf_counter` at the first answer."""
+    truncated: bool = False
+
+    @property
+    def fps(self) -> float:
+        """Source frames per second of wall time."""
+        return self.frames.captured / self.elapsed_s if self.elapsed_s else 0.0
 
 
 def percentiles_ms(

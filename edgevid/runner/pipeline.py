@@ -11,15 +11,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevid import registry
 from edgevid.errors import EdgevidError
 from edgevid.media.geometry import Geometry
 from edgevid.media.video import Captured, FileSource, Sampler
-from edgevid.runner.meters import STAGES, Accounts, Samples
+from edgevid.runner.meters import STAGES, Meters
 from edgevid.runner.stream import Stream
 
 if TYPE_CHECKING:
@@ -35,26 +33,6 @@ class Sink(Protocol):
 
     def write(self, line: dict[str, Any]) -> None:
         """Take one answer."""
-
-
-@dataclass
-class Meters:
-    """Everything that a run measured."""
-
-    frames: Accounts = field(default_factory=Accounts)
-    latency: Samples = field(default_factory=Samples)
-    stages: dict[str, Samples] = field(default_factory=lambda: {s: Samples() for s in STAGES})
-    started_s: float = 0.0
-    ended_s: float = 0.0
-    first_answer_s: float | None = None
-    """`time.perf_counter` at the first answer."""
-    truncated: bool = False
-
-    @property
-    def fps(self) -> float:
-        """Source frames per second of wall time."""
-        elapsed = self.ended_s - self.started_s
-        return self.frames.captured / elapsed if elapsed > 0 else 0.0
 
 
 class Reader(threading.Thread):
@@ -110,31 +88,27 @@ def run(
     sinks: list[Sink],
     *,
     rate_fps: float | None,
-    meters: Meters | None = None,
-    watch: Callable[[Meters], None] = lambda meters: None,
-) -> Meters:
+    meters: Meters,
+) -> None:
     """Answer every selected frame of ``source``, in order, and account for each.
 
-    ``rate_fps`` ``None`` takes every frame. ``watch`` is called after each answer. Raises
+    ``rate_fps`` ``None`` takes every frame. What is measured is added to ``meters``. Raises
     `BadVideo` where the source has no frames and `EngineFailed` where the engine fails.
     """
-    meters = meters or Meters()
     task = registry.load("task", contract.task)(contract)
     loop = _Loop(contract, engine, task, source.name, sinks, meters)
     reader = Reader(source, rate_fps, meters)
-    meters.started_s = time.perf_counter()
+    began = time.perf_counter()
     reader.start()
     try:
         while (item := reader.queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             loop.answer(item)
-            watch(meters)
     finally:
         reader.stop()
-        meters.ended_s = time.perf_counter()
-        meters.truncated = source.truncated
-    return meters
+        meters.elapsed_s += time.perf_counter() - began
+        meters.truncated |= source.truncated
 
 
 class _Loop:
