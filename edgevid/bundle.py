@@ -1,0 +1,304 @@
+"""One ``.edgevid`` file: everything that a device needs to run a model and to trust it.
+
+A zip whose members are stored, sorted and dated alike, so that equal inputs give equal bytes:
+
+    artifacts/<name>.<ending>   the lowered steps, ``<name>`` is ``<format>-<quantisation>``
+    golden/...                  recorded inputs and answers, one ``.npy`` or clip a member
+    manifest.json               contract, artifacts, evidence, sha256 and size of all other members
+    report.html                 optional
+
+`Bundle.open` reads the manifest only; a member is hashed when it is asked for. The manifest's own
+sha256 (`Bundle.key`) stands for the whole content and costs nothing at a start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgevid.contract import Contract
+from edgevid.errors import BadBundle, BadInput
+from edgevid.files import canonical_json, writing
+from edgevid.registry import unknown
+
+FORMAT = 1
+"""The version of this layout; a reader refuses a larger one."""
+
+MANIFEST = "manifest.json"
+REPORT = "report.html"
+_KEYS = frozenset({"artifacts", "contract", "evidence", "format", "members"})
+_MANIFEST_LIMIT_BYTES = 64 << 20
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_LOCAL_HEADER_BYTES = 30
+_COPY_AGAIN = "copy it again, or make it again with: edgevid convert"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One lowered step as the manifest lists it.
+
+    ``parity`` compares with the source model on the golden trajectory (``max_abs``,
+    ``agreement``), ``metric`` is the task's metric of source and artifact on held-out data,
+    ``tolerance`` is the largest difference from the artifact's own recorded answers that a proof
+    accepts, by the precision that ran, ``smallest_runtime`` the oldest version that loads it, by
+    runtime.
+    """
+
+    name: str
+    format: str
+    quantize: str
+    members: tuple[str, ...] = ()
+    bytes: int = 0
+    float_ops: tuple[str, ...] = ()
+    parity: Mapping[str, float | None] = field(default_factory=dict)
+    metric: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    smallest_runtime: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of its members, such as ``("bin", "xml")``."""
+        return tuple(member.rpartition(".")[2] for member in self.members)
+
+
+def artifact_member(name: str, ending: str) -> str:
+    """Give the member of the artifact ``name`` that ends in ``.ending``."""
+    return f"artifacts/{name}.{ending}"
+
+
+def write(
+    path: Path,
+    contract: Contract,
+    artifacts: Sequence[tuple[Artifact, Mapping[str, bytes]]],
+    golden: Mapping[str, bytes],
+    evidence: Mapping[str, Any],
+    report: bytes | None = None,
+) -> Bundle:
+    """Write a bundle, whole or not at all, and give it opened.
+
+    ``artifacts`` pairs each artifact with its files, ending -> content; ``golden`` maps member
+    names below ``golden/`` to their bytes. Members and sizes of the artifacts are filled in here.
+    """
+    members = {f"golden/{name}": content for name, content in golden.items()}
+    if report is not None:
+        members[REPORT] = report
+    listed = []
+    for artifact, files in sorted(artifacts, key=lambda pair: pair[0].name):
+        own = {artifact_member(artifact.name, ending): files[ending] for ending in sorted(files)}
+        members |= own
+        size = sum(map(len, own.values()))
+        listed.append(asdict(artifact) | {"members": list(own), "bytes": size})
+    manifest = {
+        "format": FORMAT,
+        "contract": contract.to_json(),
+        "artifacts": listed,
+        "evidence": dict(evidence),
+        "members": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for name, content in members.items()
+        },
+    }
+    for name in members:
+        _check_name(path, name)
+    members[MANIFEST] = canonical_json(manifest)
+    with writing(path) as part:
+        part.write_bytes(_serialise(members))
+    return Bundle.open(path)
+
+
+def _serialise(members: Mapping[str, bytes]) -> bytes:
+    """Give the one byte string that a bundle of these members is."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.create_system = 3  # Unix, on every system
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, members[name])
+    return buffer.getvalue()
+
+
+class Bundle:
+    """An opened bundle; its members are read, and their hashes checked, when asked for."""
+
+    def __init__(self, path: Path, manifest: bytes, places: Mapping[str, tuple[int, int]]) -> None:
+        self.path = path
+        self._places = places
+        self.key = hashlib.sha256(manifest).hexdigest()
+        """The identity of the content: the manifest holds the hash of everything else."""
+        data = _parse(path, manifest)
+        self.evidence: Mapping[str, Any] = data["evidence"]
+        self._sums: Mapping[str, Mapping[str, Any]] = data["members"]
+        try:
+            self.contract = Contract.from_json(data["contract"])
+            self.artifacts = tuple(_artifact(entry) for entry in data["artifacts"])
+        except (BadInput, KeyError, TypeError) as error:
+            raise BadBundle(f"{path}: {MANIFEST} is not usable: {error}; {_COPY_AGAIN}") from None
+        self._check_directory()
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Read and check the manifest, and that every member is where it should be.
+
+        Raises `BadBundle`: not a bundle, truncated, damaged, or written by a newer edgevid.
+        """
+        path = Path(path)
+        places = _directory(path)
+        if MANIFEST not in places:
+            raise BadBundle(f"{path} is a zip but not an edgevid bundle; make one: edgevid convert")
+        start, size, crc = places[MANIFEST]
+        if size > _MANIFEST_LIMIT_BYTES:
+            raise BadBundle(f"{path}: {MANIFEST} is implausibly large; {_COPY_AGAIN}")
+        manifest = _slice(path, start, size)
+        if zlib.crc32(manifest) != crc:
+            raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
+        return cls(path, manifest, {name: place[:2] for name, place in places.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every member but the manifest, sorted."""
+        return tuple(sorted(self._sums))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the whole file; it is read once for this."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def artifact(self, name: str) -> Artifact:
+        """Give the artifact ``name``; raises `BadInput` with the nearest name."""
+        for artifact in self.artifacts:
+            if artifact.name == name:
+                return artifact
+        raise BadInput(unknown("artifact", name, [a.name for a in self.artifacts]))
+
+    def member(self, name: str) -> bytes:
+        """Read one member; raises `BadBundle` that names it where its hash is wrong."""
+        if name not in self._sums:
+            raise BadBundle(f"{self.path} has no member {name}; {_COPY_AGAIN}")
+        content = _slice(self.path, *self._places[name])
+        if hashlib.sha256(content).hexdigest() != self._sums[name]["sha256"]:
+            raise BadBundle(f"{self.path}: member {name} is damaged; {_COPY_AGAIN}")
+        return content
+
+    def files(self, artifact: Artifact | str) -> dict[str, bytes]:
+        """Read an artifact's files, ending -> content, as `Runtime.load` takes them."""
+        found = self.artifact(artifact) if isinstance(artifact, str) else artifact
+        return {name.rpartition(".")[2]: self.member(name) for name in found.members}
+
+    def check(self) -> None:
+        """Read everything: each member's hash, and every byte between the members.
+
+        Raises `BadBundle` that names the damaged member, or the zip's headers.
+        """
+        members = {name: self.member(name) for name in self.names}
+        start, size = self._places[MANIFEST]
+        members[MANIFEST] = _slice(self.path, start, size)
+        if hashlib.sha256(members[MANIFEST]).hexdigest() != self.key:
+            raise BadBundle(f"{self.path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
+        if self.path.read_bytes() != _serialise(members):
+            raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
+
+    def _check_directory(self) -> None:
+        """Hold the zip's directory against the manifest: same names, same sizes."""
+        for name, entry in self._sums.items():
+            _check_name(self.path, name)
+            if name not in self._places:
+                raise BadBundle(f"{self.path}: member {name} is missing; {_COPY_AGAIN}")
+            if self._places[name][1] != entry["bytes"]:
+                raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
+        if extra := sorted(set(self._places) - set(self._sums) - {MANIFEST}):
+            raise BadBundle(f"{self.path}: member {extra[0]!r} is not listed in {MANIFEST}")
+        for artifact in self.artifacts:
+            for name in artifact.members:
+                if name not in self._sums:
+                    raise BadBundle(f"{self.path}: member {name} is missing; {_COPY_AGAIN}")
+
+
+def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Read where each member's content is: name -> (start, size, CRC-32)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except FileNotFoundError:
+        raise BadBundle(f"{path} does not exist; make a bundle with: edgevid convert") from None
+    except IsADirectoryError:
+        raise BadBundle(f"{path} is a folder, not a bundle; name the .edgevid file") from None
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+        raise BadBundle(_not_a_zip(path)) from None
+    places: dict[str, tuple[int, int, int]] = {}
+    for info in infos:
+        _check_name(path, info.filename)
+        if info.compress_type != zipfile.ZIP_STORED or info.filename in places:
+            raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
+        # The content's place follows from the layout, so a bad local header cannot mislead.
+        start = info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename)
+        places[info.filename] = (start, info.file_size, info.CRC)
+    return places
+
+
+def _not_a_zip(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"PK\x03\x04":
+        return f"{path} is truncated, or the zip's headers are damaged; {_COPY_AGAIN}"
+    return f"{path} is not an edgevid bundle; make one with: edgevid convert"
+
+
+def _slice(path: Path, start: int, size: int) -> bytes:
+    """Read ``size`` bytes; fewer where the file ends early, which a hash then finds."""
+    with path.open("rb") as file:
+        file.seek(max(start, 0))
+        return file.read(size)
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse a member name that could leave a folder, or that has odd characters."""
+    if not _NAME.fullmatch(name):
+        raise BadBundle(f"{path}: a member has the unsafe name {name!r}; do not use this file")
+
+
+def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
+    """Parse the manifest and check its version and keys."""
+    try:
+        data = json.loads(manifest)
+        version = data["format"]
+        newer = isinstance(version, int) and version > FORMAT
+    except (ValueError, KeyError, TypeError):
+        raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}") from None
+    if newer:
+        raise BadBundle(
+            f"{path} was written by a newer edgevid (format {version}, this one reads {FORMAT}); "
+            "upgrade: pip install -U edgevid"
+        )
+    if version != FORMAT:
+        raise BadBundle(f"{path}: {MANIFEST} has the unknown format {version!r}; {_COPY_AGAIN}")
+    if wrong := sorted(set(data) ^ _KEYS):
+        what = "unknown" if wrong[0] in data else "missing"
+        raise BadBundle(f"{path}: {MANIFEST} has the {what} key {wrong[0]!r}; {_COPY_AGAIN}")
+    sums = data["members"]
+    if not isinstance(sums, dict) or not all(_is_sum(entry) for entry in sums.values()):
+        raise BadBundle(f"{path}: {MANIFEST} has no usable list of members; {_COPY_AGAIN}")
+    return dict(data)
+
+
+def _is_sum(entry: object) -> bool:
+    return isinstance(entry, dict) and set(entry) == {"bytes", "sha256"}
+
+
+def _artifact(entry: Mapping[str, Any]) -> Artifact:
+    """Read one artifact of the manifest; raises `BadInput` that names the wrong key."""
+    known = {f.name for f in fields(Artifact)}
+    if unlisted := sorted(set(entry) - known):
+        raise BadInput(f"an artifact has the unknown key {unlisted[0]!r}")
+    lists = {name: tuple(entry[name]) for name in ("float_ops", "members")}
+    return Artifact(**{**entry, **lists})
