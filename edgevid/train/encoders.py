@@ -55,10 +55,8 @@ def compact(size: Sizes, embedding: int) -> keras.Sequential:
     )
 
 
-ENCODERS: dict[str, Callable[[Sizes, int], keras.Sequential]] = {
-    "article": article,
-    "compact": compact,
-}
+Encoder = Callable[[Sizes, int], keras.Sequential]
+ENCODERS: dict[str, Encoder] = {"article": article, "compact": compact}
 """Size of model -> its encoder. A new one is one function and one row."""
 
 

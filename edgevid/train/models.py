@@ -104,9 +104,17 @@ class VideoModel:
     """
 
     config: ModelConfig
-    training: Any
-    step: Any
+    training: keras.Model
+    step: keras.Model
     states: tuple[StateTensor, ...]
+    network: Network
+
+    def unrolled(self, frames: int) -> keras.Model:
+        """The training form of a model that is carried, over ``frames`` frames."""
+        clips = layers.Input(
+            (frames, self.config.height, self.config.width, 3), dtype="uint8", name="clips"
+        )
+        return keras.Model(clips, self.network(clips), name="training")
 
     def contract(self, labels: tuple[str, ...], rate_fps: float, fit: Fit = "stretch") -> Contract:
         """What one step takes and gives, for ``labels`` in the order of the scores."""
@@ -154,9 +162,7 @@ class Network(keras.Model):  # type: ignore[misc]
         embeddings = self.encoder(pictures, training=training)
         if self.head is None:
             return self.classifier(embeddings)
-        features = self.head(
-            ops.reshape(embeddings, (-1, self.config.frames, self.config.embedding))
-        )
+        features = self.head(ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding)))
         return self.classifier(features[:, -1] if self.config.temporal == "window" else features)
 
     def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -187,6 +193,29 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         return {SCORES: scores} | {s.given: after[s.name] for s in self.states}
 
 
+def configure(
+    model: str = "cnn-lstm",
+    size: str = "compact",
+    temporal: str | None = None,
+    *,
+    frames: int | None = None,
+    height: int = 64,
+    width: int = 64,
+) -> ModelConfig:
+    """The configuration of a model by name, with what fits it; raises `BadInput`.
+
+    Without ``temporal`` a model with memory gets a window, one without gets none; without
+    ``frames`` it is 8, or 1.
+    """
+    if model not in MODELS:
+        raise BadInput(unknown("model", model, MODELS))
+    mode: Any = temporal or ("window" if model in HEADS else "none")
+    frames = frames or (1 if mode == "none" else 8)
+    config = ModelConfig(model, size, mode, frames, height, width)
+    config.check()
+    return config
+
+
 def build(config: ModelConfig) -> VideoModel:
     """Make the model of ``config`` with fresh weights; raises `BadInput`.
 
@@ -205,6 +234,7 @@ def build(config: ModelConfig) -> VideoModel:
         training=keras.Model(clips, network(clips), name="training"),
         step=keras.Model(inputs, Step(network, states)(inputs), name="step"),
         states=states,
+        network=network,
     )
 
 

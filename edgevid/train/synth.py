@@ -1,0 +1,295 @@
+"""Made data: real H.264 files of a bold shape that moves over a textured background.
+
+The same seed gives the same files, byte for byte, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.errors import BadInput
+from edgevid.files import write_json, writing, writing_folder
+from edgevid.progress import Progress, silent
+from edgevid.registry import need, unknown
+from edgevid.train.motion import MOTIONS, poses
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pictures = NDArray[np.uint8]
+
+SPLITS = ("train", "val", "test")
+SETTINGS_FILE = "synth.json"
+TEMPLATE_PX = 64
+
+# Outlines in the square from -1 to 1; none looks like itself after less than a full turn.
+SHAPES: dict[str, list[list[tuple[float, float]]]] = {
+    "boot": [[(-0.6, -1), (0.1, -1), (0.1, 0.3), (0.95, 0.3), (0.95, 1), (-0.6, 1)]],
+    "flag": [[(-0.8, -1), (0.9, -0.9), (0.8, 0.1), (-0.3, 0.1), (-0.3, 1), (-0.8, 1)]],
+    "key": [
+        [(-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)],
+        [(0.2, -1), (1, -1), (1, -0.5), (0.2, -0.5)],
+        [(0.2, -0.2), (0.7, -0.2), (0.7, 0.3), (0.2, 0.3)],
+    ],
+    "wedge": [[(-0.9, 0.9), (0.3, -1), (0.9, 0.2), (0.2, 0.9)]],
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to be made: where, of which motion, from which seed."""
+
+    path: str
+    motion: str
+    seed: tuple[int, ...]
+
+
+Render = Callable[[Clip], "Pictures"]
+
+
+def synth_motion(
+    out: Path,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    frames: int = 12,
+    fps: int = 15,
+    train: int = 400,
+    val: int = 60,
+    test: int = 100,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write ``out/{train,val,test}/{motion}/NNNN.mp4``; counts are clips per class.
+
+    Goes on where an interrupted call with the same settings stopped; gives the settings. Raises
+    `BadInput` where ``out`` holds something else, or a value makes no sense.
+    """
+    if size < 32 or size % 2 or frames < 2 or fps < 1 or min(train, val, test) < 0:
+        raise BadInput(
+            f"cannot make {frames} frames of {size} px at {fps} fps; use an even size of 32 or "
+            "more, 2 or more frames, 1 or more fps, and counts of 0 or more"
+        )
+    counts = dict(zip(SPLITS, (train, val, test), strict=True))
+    settings = {"kind": "motion", "seed": seed, "size": size, "frames": frames, "fps": fps} | counts
+    clips = [
+        Clip(f"{split}/{motion}/{index:04d}.mp4", motion, (seed, s, m, index))
+        for s, split in enumerate(SPLITS)
+        for m, motion in enumerate(MOTIONS)
+        for index in range(counts[split])
+    ]
+    render = partial(render_clip, size=size, frames=frames)
+    write_tree(out, settings, clips, render, fps=fps, workers=workers, progress=progress)
+    return settings
+
+
+def write_tree(
+    out: Path,
+    settings: dict[str, Any],
+    clips: Sequence[Clip],
+    render: Render,
+    *,
+    fps: int,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Render ``clips`` in parallel to H.264 files under ``out``, whole or to be gone on with.
+
+    ``render`` must be picklable. ``settings`` say what is made: equal ones find the folder done,
+    or its unfinished part; raises `BadInput` where ``out`` holds anything else.
+    """
+    out = Path(out)
+    if _holds(out, settings):
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} already holds something else; remove it, or give another folder")
+    part = out.with_name(f".{out.name}.part")
+    if part.exists() and not _holds(part, settings):
+        shutil.rmtree(part)
+    with writing_folder(out, keep=True) as folder:
+        write_json(folder / SETTINGS_FILE, settings)
+        for parent in {(folder / clip.path).parent for clip in clips}:
+            parent.mkdir(parents=True, exist_ok=True)
+        missing = [clip for clip in clips if not (folder / clip.path).exists()]
+        _write_missing(folder, missing, render, fps, workers, len(clips), progress)
+
+
+def _holds(folder: Path, settings: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads((folder / SETTINGS_FILE).read_text()) == settings)
+    except (OSError, ValueError):
+        return False
+
+
+def _write_missing(
+    folder: Path,
+    missing: list[Clip],
+    render: Render,
+    fps: int,
+    workers: int | None,
+    total: int,
+    progress: Progress,
+) -> None:
+    from edgevid.media.clips import parallel
+
+    batches = [missing[start : start + 16] for start in range(0, len(missing), 16)]
+    write = partial(_write_batch, folder=folder, render=render, fps=fps)
+    done = total - len(missing)
+    progress("making clips", done, total)
+    for count in parallel(write, batches, workers):
+        done += count
+        progress("making clips", done, total)
+
+
+def _write_batch(batch: list[Clip], *, folder: Path, render: Render, fps: int) -> int:
+    need("cv2", "train").setNumThreads(1)
+    for clip in batch:
+        # The folder as a whole is made durable at its end; a clip only has to be whole or absent.
+        part = (folder / clip.path).with_suffix(".part")
+        encode(part, render(clip), fps)
+        part.replace(folder / clip.path)
+    return len(batch)
+
+
+def render_clip(clip: Clip, *, size: int, frames: int) -> Pictures:
+    """The pictures of a clip, uint8 (frames, size, size, 3)."""
+    import numpy as np
+
+    rng = np.random.default_rng(clip.seed)
+    path = poses(clip.motion, frames, rng)
+    scene = Scene(rng, size)
+    return np.stack([scene.draw(pose) for pose in path])
+
+
+class Scene:
+    """A background and a shape, drawn together at a pose."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        self._rng = rng
+        self._size = size
+        self._noise = rng.uniform(2, 7)
+        self._back = _texture(rng, size)
+        self._shape = _shape(rng, bright=bool(self._back.mean() < 128))
+
+    def draw(self, pose: NDArray[np.float64]) -> Pictures:
+        """The picture (size, size, 3) with the shape at ``pose`` (see `motion.poses`)."""
+        import cv2
+        import numpy as np
+
+        size = self._size
+        x, y, angle_deg, radius = pose
+        scale = 2 * radius * size / TEMPLATE_PX
+        place = np.array([x % 1, y % 1]) * size
+        whole = np.floor(place)
+        # OpenCV's angles run counter-clockwise; the shape is drawn in the middle and rolled, so
+        # that what leaves on one side comes in on the other.
+        matrix = cv2.getRotationMatrix2D((TEMPLATE_PX / 2, TEMPLATE_PX / 2), -angle_deg, scale)
+        matrix[:, 2] += size / 2 - TEMPLATE_PX / 2 + place - whole
+        drawn = cv2.warpAffine(self._shape, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        drawn = np.roll(drawn, (whole[::-1] - size // 2).astype(int), (0, 1)).astype(np.float32)
+        alpha = drawn[..., 3:] / 255
+        picture = self._back * (1 - alpha) + drawn[..., :3] * alpha
+        picture += self._noise * self._rng.standard_normal(picture.shape, np.float32)
+        return np.asarray(np.clip(picture, 0, 255), np.uint8)
+
+
+def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """A background of soft blotches at two scales, float32 (size, size, 3), off the middle grey."""
+    import cv2
+    import numpy as np
+
+    base = rng.uniform(20, 100) + (rng.random() < 0.5) * 135
+    picture = np.full((size, size, 3), base, np.float32)
+    for cells, strength in ((4, 22), (int(rng.integers(8, 20)), 14)):
+        blotches = rng.standard_normal((cells, cells, 3)).astype(np.float32) * strength
+        picture += cv2.resize(blotches, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.clip(picture, 0, 255)
+
+
+def _shape(rng: np.random.Generator, *, bright: bool) -> Pictures:
+    """An asymmetric shape of two tones, uint8 RGBA (64, 64, 4), clear of its background."""
+    import cv2
+    import numpy as np
+
+    outline = list(SHAPES.values())[rng.integers(len(SHAPES))]
+    mirror = rng.choice([-1.0, 1.0])
+    stretch = rng.uniform(0.8, 1.0, 2) * (mirror, 1)
+    colour = rng.uniform(185, 255, 3) if bright else rng.uniform(0, 70, 3)
+    picture = np.zeros((TEMPLATE_PX, TEMPLATE_PX, 4), np.uint8)
+    picture[..., :3] = colour
+    half = TEMPLATE_PX / 2
+    for polygon in outline:
+        points = np.round(np.array(polygon) * stretch * half * 0.72 + half).astype(np.int32)
+        cv2.fillPoly(picture, [points], (*colour, 255))
+    return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0.8), np.uint8)
+
+
+def encode(path: Path, pictures: Pictures, fps: int) -> None:
+    """Write ``pictures``, uint8 (N, height, width, 3), as H.264 in mp4; same in, same bytes."""
+    av = need("av", "runner")
+    with av.open(str(path), "w", format="mp4") as container:
+        # One thread: x264's bytes depend on their number.
+        stream = container.add_stream(
+            "libx264",
+            rate=fps,
+            width=pictures.shape[2],
+            height=pictures.shape[1],
+            pix_fmt="yuv420p",
+            options={"preset": "veryfast", "crf": "20", "threads": "1"},
+        )
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a video in which one motion goes on, from one frame to before another."""
+
+    label: str
+    start_frame: int
+    end_frame: int
+    start_s: float
+    end_s: float
+
+
+def synth_video(
+    out: Path,
+    motions: Sequence[str] = MOTIONS,
+    *,
+    seconds_each: float = 2.0,
+    size: int = 256,
+    fps: int = 15,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Write a video of several motions one after the other; give its known time line.
+
+    Each motion is a scene of its own. The time line has ``label``, ``start_frame``, ``end_frame``,
+    ``start_s``, ``end_s`` for each. Raises `BadInput` for an unknown motion.
+    """
+    import numpy as np
+
+    for motion in motions:
+        if motion not in MOTIONS:
+            raise BadInput(unknown("motion", motion, MOTIONS))
+    frames = round(seconds_each * fps)
+    pictures = [
+        render_clip(Clip("", motion, (seed, len(SPLITS), n)), size=size, frames=frames)
+        for n, motion in enumerate(motions)
+    ]
+    with writing(Path(out)) as part:
+        encode(part, np.concatenate(pictures), fps)
+    edges = pairwise(range(0, frames * (len(motions) + 1), frames))
+    return [
+        asdict(Stretch(motion, start, end, start / fps, end / fps))
+        for motion, (start, end) in zip(motions, edges, strict=True)
+    ]
