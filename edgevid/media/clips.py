@@ -174,12 +174,13 @@ class Clips:
     """Decoded clips, memory-mapped, in the order of their paths.
 
     ``pictures[i]`` is uint8 (frames, height, width, 3) of ``paths[i]``, read-only; ``targets[i]``
-    is the index of its class. ``left_out`` names what could not be used, with the reason.
+    is the index of its class in ``classes``. ``left_out`` names what could not be used, with the reason.
     """
 
     paths: tuple[str, ...]
     pictures: tuple[NDArray[np.uint8], ...]
     targets: NDArray[np.int64]
+    classes: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
 
     def __len__(self) -> int:
@@ -233,6 +234,7 @@ def load_clips(
         tuple(pictures),
         tuple(pictures.values()),
         np.array([number[labels[path]] for path in pictures], np.int64),
+        tree.classes,
         tuple(left_out),
     )
 

@@ -40,9 +40,12 @@ class Captured:
 class Sampler:
     """Chooses the frames of a stream that a model of ``rate_fps`` sees; ``None`` takes all.
 
-    Frame times are snapped to the nearest tick of the rate, and each tick is taken once: time bases
-    that round (Matroska's milliseconds) lose no frame when both rates are equal.
+    Each tick of the rate is taken once, by the first frame at or after it. A frame may come a
+    quarter of a tick early: time bases that round (Matroska's milliseconds) and cameras that jitter
+    then lose no frame when both rates are equal.
     """
+
+    EARLY_TICKS = 0.25
 
     def __init__(self, rate_fps: float | None) -> None:
         self._rate = rate_fps
@@ -55,7 +58,7 @@ class Sampler:
             return True
         if self._start_s is None:
             self._start_s = pts_s
-        tick = int((pts_s - self._start_s) * self._rate + 0.5)
+        tick = int((pts_s - self._start_s) * self._rate + self.EARLY_TICKS)
         if tick <= self._last:
             return False
         self._last = tick

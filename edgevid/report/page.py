@@ -1,0 +1,137 @@
+"""A self-contained HTML page: headings, words, tables, pictures; no script, no outside file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """
+:root { --ink: #1c2330; --dim: #667085; --line: #e4e7ec; --paper: #fff; --wash: #f6f8fb;
+        --mark: #1769e0; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ef; --dim: #98a2b3; --line: #2c3442; --paper: #12161d; --wash: #1a202a;
+          --mark: #6ea8ff; }
+  img.plot { background: #fff; border-radius: 6px; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+       font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.9rem; margin: 0 0 .3rem; letter-spacing: -.01em; }
+h2 { font-size: 1.25rem; margin: 2.8rem 0 .6rem; padding-top: 1rem;
+     border-top: 1px solid var(--line); }
+p { margin: .5rem 0 1rem; max-width: 46rem; }
+p.lead { color: var(--dim); font-size: 1.05rem; }
+.tiles { display: grid; gap: .8rem; margin: 1.6rem 0;
+         grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
+.tile { background: var(--wash); border: 1px solid var(--line); border-radius: 10px;
+        padding: .8rem 1rem; }
+.tile b { display: block; font-size: 1.45rem; color: var(--mark); white-space: nowrap; }
+.tile span { color: var(--dim); font-size: .88rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { text-align: left; padding: .45rem .7rem; border-bottom: 1px solid var(--line); }
+th { color: var(--dim); font-weight: 600; white-space: nowrap; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.n { text-align: right; }
+img { max-width: 100%; height: auto; display: block; }
+figure { margin: 1rem 0; }
+figcaption { color: var(--dim); font-size: .88rem; margin-top: .35rem; }
+.pair { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
+.strip { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); }
+.strip figure { margin: 0; }
+.strip img { width: 100%; border-radius: 6px; image-rendering: pixelated; }
+.good { color: #12825c; } .bad { color: #c4320a; }
+code, pre { font: .88rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+pre { background: var(--wash); border: 1px solid var(--line); border-radius: 8px;
+      padding: .8rem 1rem; overflow-x: auto; }
+footer { color: var(--dim); font-size: .85rem; margin-top: 3rem; }
+"""
+
+
+class Page:
+    """Add parts from the top down, then take `html`. Every text is escaped."""
+
+    def __init__(self, title: str, lead: str) -> None:
+        self._title = title
+        self._parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead)}</p>']
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._parts.append(f"<h2>{escape(text)}</h2>")
+
+    def words(self, text: str) -> None:
+        """Add a paragraph."""
+        self._parts.append(f"<p>{escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """Add lines of a terminal."""
+        self._parts.append(f"<pre>{escape(text)}</pre>")
+
+    def tiles(self, tiles: Iterable[tuple[str, str]]) -> None:
+        """Add large figures, each with what it is."""
+        inside = "".join(
+            f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
+            for value, what in tiles
+        )
+        self._parts.append(f'<div class="tiles">{inside}</div>')
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Add a table; numbers are set to the right."""
+        lines = [list(row) for row in rows]
+        right = [all(isinstance(r[i], int | float) for r in lines) for i in range(len(head))]
+        cells = [[f'<td class="n">{_cell(v)}</td>' if right[i] else f"<td>{_cell(v)}</td>"
+                  for i, v in enumerate(row)] for row in lines]  # fmt: skip
+        top = "".join(
+            f'<th class="n">{escape(name)}</th>' if right[i] else f"<th>{escape(name)}</th>"
+            for i, name in enumerate(head)
+        )
+        body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+        self._parts.append(
+            f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+    def pictures(self, pictures: Iterable[tuple[bytes, str]]) -> None:
+        """Add plots side by side: the image's bytes, and what it shows."""
+        inside = "".join(_figure(image, caption, "plot") for image, caption in pictures)
+        self._parts.append(f'<div class="pair">{inside}</div>')
+
+    def strip(self, pictures: Iterable[tuple[bytes, str, bool | None]]) -> None:
+        """Add small frames, each with its caption; right ones green, wrong ones red."""
+        colour = {True: "good", False: "bad", None: ""}
+        inside = "".join(
+            f'<figure><img src="{_inline(image)}" alt="{escape(caption)}">'
+            f'<figcaption class="{colour[good]}">{escape(caption)}</figcaption></figure>'
+            for image, caption, good in pictures
+        )
+        self._parts.append(f'<div class="strip">{inside}</div>')
+
+    def html(self, footer: str) -> str:
+        """The whole page."""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(self._title)}</title><style>{STYLE}</style></head><body><main>\n"
+            + "\n".join(self._parts)
+            + f"\n<footer>{escape(footer)}</footer></main></body></html>\n"
+        )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def _figure(image: bytes, caption: str, kind: str) -> str:
+    return (
+        f'<figure><img class="{kind}" src="{_inline(image)}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _inline(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -1,0 +1,81 @@
+"""What tests of every room share: small real videos, and models made here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edgevid.contract import Contract, FrameInput, Output, StateTensor
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or leaves anything in the user's own folders."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
+
+
+def pictures(frames: int, height: int, width: int) -> np.ndarray:
+    """Gradients that move: uint8 ``(frames, height, width, 3)``, each frame brighter."""
+    rows, columns = np.mgrid[:height, :width]
+    out = np.empty((frames, height, width, 3), np.uint8)
+    for index in range(frames):
+        level = 40 + 160 * index // max(frames - 1, 1)
+        out[index, ..., 0] = (columns * 255 // width + 5 * index) % 256
+        out[index, ..., 1] = level
+        out[index, ..., 2] = rows * 255 // height
+    return out
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: int = 16, *, faststart: bool = False, **options: str
+) -> Path:
+    """Encode ``frames`` as H.264."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(path), "w", options=flags) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.options = {"crf": "12", "preset": "veryfast", "threads": "1", **options}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory) -> Path:
+    """A whole file of 40 frames, 96x64, 16 frames/s."""
+    path = tmp_path_factory.mktemp("video") / "whole.mp4"
+    return write_video(path, pictures(40, 64, 96), faststart=True)
+
+
+@pytest.fixture(scope="session")
+def truncated_video(video, tmp_path_factory) -> Path:
+    """The same file, broken off after three quarters."""
+    path = tmp_path_factory.mktemp("truncated") / "truncated.mp4"
+    content = video.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    return path
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """A small classifier with a carried memory."""
+    return Contract(
+        task="classification",
+        frame=FrameInput(height=16, width=24, rate_fps=16.0),
+        outputs=(Output("scores", (1, 3)),),
+        labels=("dark", "middle", "bright"),
+        temporal="carry",
+        frames=4,
+        states=(StateTensor("level", (1, 2)),),
+    )

@@ -1,0 +1,36 @@
+import json
+
+import pytest
+
+from edgevid.contract import Contract
+from edgevid.errors import BadInput
+
+
+def test_json_gives_the_same_contract_back(contract):
+    assert Contract.from_json(json.loads(json.dumps(contract.to_json()))) == contract
+
+
+def test_tensor_names_are_the_grammar(contract):
+    assert (contract.states[0].taken, contract.states[0].given) == ("state_level", "next_level")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"colour": "bgr"}, "unknown key 'colour'"),
+        ({"temporal": "always"}, "none, window or carry"),
+        ({"temporal": "none"}, "contract.states must be empty"),
+        ({"frame": {"height": 0, "width": 8, "rate_fps": 5.0}}, "positive height"),
+        ({"frame": {"height": 8, "width": 8, "rate_fps": 5.0, "fit": "squash"}}, "letterbox"),
+        ({"frame": {"height": 8, "width": 8, "rate_fps": 5.0, "size": 3}}, "contract.frame"),
+    ],
+)
+def test_what_makes_no_sense_is_named(contract, change, says):
+    with pytest.raises(BadInput, match=says):
+        Contract.from_json({**contract.to_json(), **change})
+
+
+def test_an_answer_is_warm_when_the_window_is_full(contract):
+    window = {**contract.to_json(), "temporal": "window"}
+    assert Contract.from_json(window).warm_after == 4
+    assert contract.warm_after == 1

@@ -1,0 +1,65 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from edgevid.files import canonical_json, write_json, writing, writing_folder
+
+
+def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"old": 1})
+    with pytest.raises(RuntimeError), writing(file) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert file.read_bytes() == canonical_json({"old": 1})
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "run"
+    for content in ("old", "new"):
+        with writing_folder(folder) as part:
+            (part / content).write_text(content)
+    assert [file.name for file in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_unfinished_folder_is_taken_up_again_only_if_asked(tmp_path):
+    for keep in (True, False):
+        with pytest.raises(RuntimeError), writing_folder(tmp_path / "run", keep=keep) as part:
+            (part / "epoch").write_text("1")
+            raise RuntimeError
+        assert (tmp_path / ".run.part" / "epoch").exists() is keep
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"old": 1})
+    script = f"""
+        import pathlib, time
+        from edgevid.files import writing
+        with writing(pathlib.Path({str(file)!r})) as part:
+            part.write_text("half")
+            print("writing", flush=True)
+            time.sleep(60)
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "writing\n"
+    time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert file.read_bytes() == canonical_json({"old": 1})
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json({"score": float("nan")})
