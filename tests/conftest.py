@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from edgevid import bundle
+from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
+from edgevid.proof import Golden, Trajectory
+from edgevid.runtimes.null import Null
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -79,3 +87,56 @@ def contract() -> Contract:
         frames=4,
         states=(StateTensor("level", (1, 2)),),
     )
+
+
+def golden_of(engine, contract: Contract, frames: np.ndarray) -> Golden:
+    """What ``engine`` answers to ``frames``, as the golden trajectory of a source like it."""
+    states = {s.name: [np.zeros(s.shape, np.float32)] for s in contract.states}
+    answers: dict[str, list[np.ndarray]] = {o.name: [] for o in contract.outputs}
+    for frame in frames:
+        answer, after = engine.step(frame[None], {n: v[-1] for n, v in states.items()})
+        for name, value in answer.items():
+            answers[name].append(value)
+        for name, value in after.items():
+            states[name].append(value)
+    trajectory = Trajectory(
+        frames[:, None],
+        {name: np.stack(values) for name, values in answers.items()},
+        {name: np.stack(values) for name, values in states.items()},
+    )
+    return Golden((trajectory,))
+
+
+@pytest.fixture
+def make_null_bundle(contract, tmp_path) -> Callable[..., Path]:
+    """Give a function that writes a bundle of the built-in arithmetic step."""
+
+    def make(name: str = "null.edgevid", **behaviour) -> Path:
+        parameters = {"decay": 0.5, "sharpness": 8.0}
+        engine = Null().load({"json": json.dumps(parameters).encode()}, contract)
+        frames = pictures(6, contract.frame.height, contract.frame.width)
+        golden = golden_of(engine, contract, frames)
+        files = {"json": json.dumps({**parameters, "behaviour": behaviour}).encode()}
+        artifact = Artifact(name="null-float32", format="null", quantize="float32")
+        path = tmp_path / name
+        bundle.write(path, contract, [(artifact, files)], golden.to_members(), {})
+        return path
+
+    return make
+
+
+@pytest.fixture
+def null_bundle(make_null_bundle) -> Path:
+    """A bundle that needs no library to run."""
+    return make_null_bundle()
+
+
+@pytest.fixture
+def edgevid() -> Callable[..., subprocess.CompletedProcess]:
+    """Run the command line in a process of its own."""
+
+    def call(*words: object, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "edgevid", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+    return call

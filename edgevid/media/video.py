@@ -40,16 +40,17 @@ class Captured:
 class Sampler:
     """Chooses the frames of a stream that a model of ``rate_fps`` sees; ``None`` takes all.
 
-    Each tick of the rate is taken once, by the first frame at or after it. A frame may come a
-    quarter of a tick early: time bases that round (Matroska's milliseconds) and cameras that jitter
-    then lose no frame when both rates are equal.
+    Each tick of the rate is taken once, by the frame nearest to it: a frame may come early by half
+    the time since the one before. Time bases that round (Matroska's milliseconds) and cameras that
+    jitter then lose no frame when both rates are equal, and whole ratios are met evenly.
     """
 
-    EARLY_TICKS = 0.25
+    TIE_TICKS = 1e-6  # of two frames equally near, the later; not what rounding makes of it
 
     def __init__(self, rate_fps: float | None) -> None:
         self._rate = rate_fps
         self._start_s: float | None = None
+        self._before_s = 0.0
         self._last = -1
 
     def take(self, pts_s: float) -> bool:
@@ -57,8 +58,10 @@ class Sampler:
         if self._rate is None:
             return True
         if self._start_s is None:
-            self._start_s = pts_s
-        tick = int((pts_s - self._start_s) * self._rate + self.EARLY_TICKS)
+            self._start_s = self._before_s = pts_s
+        early_s = min(pts_s - self._before_s, 1 / self._rate) / 2
+        self._before_s = pts_s
+        tick = int((pts_s - self._start_s + early_s) * self._rate - self.TIE_TICKS)
         if tick <= self._last:
             return False
         self._last = tick

@@ -98,10 +98,8 @@ def open_engine(
 
 
 def _open(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
-    library = registry.load("runtime", choice.runtime)()
-    library.version()  # raises MissingExtra before a child is started in vain
     proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
-    engine: Engine = library.load(
+    engine: Engine = registry.load("runtime", choice.runtime)().load(
         bundle.files(choice.artifact),
         bundle.contract,
         accelerator=choice.accelerator,

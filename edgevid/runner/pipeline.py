@@ -43,7 +43,7 @@ class Reader(threading.Thread):
         self._source = source
         self._sampler = Sampler(rate_fps)
         self._meters = meters
-        self._stop = threading.Event()
+        self._unwanted = threading.Event()
         self.queue: queue.Queue[Captured | BaseException | None] = queue.Queue(QUEUE_FRAMES)
 
     def run(self) -> None:
@@ -67,7 +67,7 @@ class Reader(threading.Thread):
                 return
 
     def _put(self, item: Captured | BaseException | None) -> bool:
-        while not self._stop.is_set():
+        while not self._unwanted.is_set():
             try:
                 self.queue.put(item, timeout=POLL_S)
             except queue.Full:
@@ -77,7 +77,7 @@ class Reader(threading.Thread):
 
     def stop(self) -> None:
         """End the thread and wait for it, so that the source can be closed."""
-        self._stop.set()
+        self._unwanted.set()
         self.join()
 
 

@@ -1,0 +1,71 @@
+"""``edgevid inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgevid.cli.console import common, emit, table
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Bundle
+
+
+@click.command(name="inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@common
+def command(bundle: Path, as_json: bool) -> None:
+    """Show what a bundle takes and gives, what it holds, and what was shown of it.
+
+    Example:  edgevid inspect motion.edgevid
+    """
+    from dataclasses import asdict
+
+    from edgevid.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    opened.check()
+    result = {
+        "bundle": str(bundle),
+        "sha256": opened.sha256,
+        "contract": opened.contract.to_json(),
+        "artifacts": [asdict(artifact) for artifact in opened.artifacts],
+        "evidence": opened.evidence,
+    }
+    emit(result, as_json, _text(opened))
+
+
+def _text(opened: Bundle) -> str:
+    contract = opened.contract
+    frame = contract.frame
+    memory = {
+        "none": "none, each frame on its own",
+        "window": f"the last {contract.frames} frames",
+        "carry": "carried on without end",
+    }
+    facts: list[tuple[str, Any]] = [
+        ("task", contract.task),
+        ("labels", ", ".join(contract.labels)),
+        ("frame", f"{frame.width}x{frame.height} {frame.colour}, {frame.fit}"),
+        ("steps a second", f"{frame.rate_fps:g}"),
+        ("memory", memory[contract.temporal]),
+        ("sha256", opened.sha256),
+    ]
+    rows = [
+        (
+            a.name,
+            a.bytes,
+            a.metric.get("artifact"),
+            a.metric.get("source"),
+            a.parity.get("max_abs"),
+            a.parity.get("agreement"),
+            len(a.float_ops),
+        )
+        for a in opened.artifacts
+    ]
+    metric = next((a.metric["name"] for a in opened.artifacts if "name" in a.metric), "metric")
+    head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
+    words = "\n".join(f"{name:<15} {value}" for name, value in facts)
+    return f"{words}\n\n{table(rows, head)}"

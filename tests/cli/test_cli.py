@@ -1,0 +1,147 @@
+import json
+
+import click
+import pytest
+
+from edgevid.cli import COMMANDS, cli
+
+COMMAND_WORDS = [[name] for name in COMMANDS] + [
+    ["dataset", "check"],
+    ["dataset", "synth", "motion"],
+    ["dataset", "synth", "video"],
+    ["targets", "show"],
+]
+
+
+@pytest.mark.parametrize("words", COMMAND_WORDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(words):
+    command = cli
+    context = click.Context(cli, info_name="edgevid")
+    for word in words:
+        command = command.get_command(context, word)
+        context = click.Context(command, parent=context, info_name=word)
+    text = command.get_help(context)
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        assert "Example:" in text
+        assert "--json" in text
+    assert command.name == words[-1]
+
+
+def test_the_list_of_commands_needs_none_of_them(edgevid):
+    done = edgevid("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["rn"], "did you mean run?"),
+        (["run"], "Missing argument"),
+        (["run", "gone.edgevid", "gone.mp4"], "gone.edgevid does not exist"),
+        (["run", "--rat", "5", "a", "b"], "No such option"),
+        (["train", "gone", "--out", "x"], "gone: no such folder"),
+        (["evaluate", "gone", "gone"], "gone"),
+        (["convert", "gone", "-o", "x.edgevid"], "gone"),
+        (["dataset", "check", "gone"], "gone: no such folder"),
+        (["targets", "show", "lokal"], "did you mean local?"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(edgevid, tmp_path, words, says):
+    for extra in ([], ["--json"]):
+        done = edgevid(*words, *extra, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        if extra:
+            assert says in json.loads(done.stdout)["error"]
+        else:
+            assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(edgevid, tmp_path):
+    done = edgevid("run", "gone.edgevid", "x.mp4", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+
+
+def test_run_answers_and_sums_up(edgevid, null_bundle, video, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    done = edgevid("run", null_bundle, video, "--output", out, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert summary["frames"]["captured"] == summary["frames"]["answered"] == len(lines) == 40
+    assert {"p50", "p90", "p99"} <= set(summary["latency_ms"])
+    assert (summary["artifact"], summary["runtime"]) == ("null-float32", "null")
+    assert summary["truncated"] is False
+    assert list(lines[0]) == ["source", "index", "pts_s", "warm", "label", "score", "scores"]
+
+
+def test_run_writes_lines_to_stdout_where_nothing_else_is_asked(edgevid, null_bundle, video):
+    done = edgevid("run", null_bundle, video, "--rate", "4")
+    assert [json.loads(line)["index"] for line in done.stdout.splitlines()] == list(range(0, 40, 4))
+
+
+def test_a_truncated_video_is_answered_and_said(edgevid, null_bundle, truncated_video, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    done = edgevid("run", null_bundle, truncated_video, "--output", out, "--json")
+    assert done.returncode == 2
+    summary = json.loads(done.stdout)
+    assert summary["truncated"] is True
+    assert len(out.read_text().splitlines()) == summary["frames"]["answered"] > 0
+    assert "truncated" in done.stderr
+
+
+def test_text_that_is_named_mp4_leaves_the_old_answers(edgevid, null_bundle, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    out.write_text("old\n")
+    fake = tmp_path / "fake.mp4"
+    fake.write_text("no video\n" * 100)
+    done = edgevid("run", null_bundle, fake, "--output", out)
+    assert done.returncode == 2
+    assert "not a readable video" in done.stderr
+    assert out.read_text() == "old\n"
+
+
+@pytest.mark.parametrize("rate", ["0", "-3", "fast", "nan", "inf"])
+def test_a_rate_that_makes_no_sense_is_refused(edgevid, null_bundle, video, rate):
+    done = edgevid("run", null_bundle, video, "--rate", rate)
+    assert done.returncode == 2
+    assert "give all, or steps a second" in done.stderr
+
+
+def test_verify_and_inspect_a_bundle(edgevid, null_bundle):
+    checks = json.loads(edgevid("verify", null_bundle, "--runtime", "null", "--json").stdout)
+    assert checks["ok"] is True
+    assert set(checks["checks"][0]) >= {
+        *("artifact", "runtime", "accelerator", "precision", "ok", "max_abs", "tolerance")
+    }
+    shown = json.loads(edgevid("inspect", null_bundle, "--json").stdout)
+    assert shown["artifacts"][0]["name"] == "null-float32"
+    assert "dark, middle, bright" in edgevid("inspect", null_bundle).stdout
+
+
+def test_a_lying_engine_is_refused_by_verify_and_run(edgevid, null_bundle, video):
+    import os
+
+    lying = {**os.environ, "EDGEVID_NULL": '{"faults": [{"at": 1, "kind": "wrong"}]}'}
+    done = edgevid("verify", null_bundle, "--runtime", "null", "--json", env=lying)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+    done = edgevid("run", null_bundle, video, env=lying)
+    assert done.returncode == 1
+    assert "did not pass its proof" in done.stderr
+
+
+def test_bench_reports_every_figure(edgevid, null_bundle, video):
+    done = edgevid("bench", null_bundle, "--source", video, "--samples", "120", "--json")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert set(result) >= {
+        *("artifact", "runtime", "accelerator", "precision", "fps", "latency_ms", "stages_ms"),
+        *("peak_rss_mb", "first_answer_s", "samples"),
+    }
+    assert result["samples"] >= 70
+    assert set(result["stages_ms"]) == {"decode", "geometry", "step", "task", "sink"}
+    assert "null-float32" in edgevid("bench", null_bundle, "--source", video).stdout

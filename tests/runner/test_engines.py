@@ -1,0 +1,52 @@
+import pytest
+
+from edgevid import targets
+from edgevid.bundle import Bundle
+from edgevid.errors import BadInput, GateRefused
+from edgevid.runner.engines import Choice, choices, open_engine
+from edgevid.runtimes import zero_state
+
+
+def test_the_one_artifact_is_chosen(null_bundle):
+    found = choices(Bundle.open(null_bundle), targets.load("local"))
+    assert found == [Choice("null-float32", "null", "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"artifact": "null-float23"}, "did you mean null-float32"),
+        ({"runtime": "nul"}, "did you mean null"),
+        ({"runtime": "tflite"}, "nothing to execute for tflite"),
+        ({"accelerator": "npu"}, "nothing to execute for npu; it holds|nothing to execute for npu"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_named(null_bundle, wish, says):
+    with pytest.raises(BadInput, match=says):
+        choices(Bundle.open(null_bundle), targets.load("local"), **wish)
+
+
+def test_a_proven_engine_serves(null_bundle, contract):
+    bundle = Bundle.open(null_bundle)
+    wanted = choices(bundle, targets.load("local"))
+    engine, choice = open_engine(bundle, wanted, say=lambda line: None)
+    assert choice == wanted[0]
+    assert engine.precision == "float32"
+    assert set(zero_state(contract)) == {"level"}
+
+
+@pytest.mark.parametrize("kind", ["error", "abort", "nan", "wrong"])
+def test_an_engine_that_fails_its_proof_does_not_serve(make_null_bundle, kind):
+    bundle = Bundle.open(make_null_bundle(faults=[{"at": 2, "kind": kind}]))
+    with pytest.raises(GateRefused, match="did not pass its proof"):
+        open_engine(bundle, choices(bundle, targets.load("local")), say=lambda line: None)
+
+
+def test_the_next_engine_serves_where_the_first_does_not(make_null_bundle, monkeypatch):
+    bundle = Bundle.open(make_null_bundle())
+    good = choices(bundle, targets.load("local"))[0]
+    heard = []
+    bad = Choice("null-float32", "tflite", "cpu")
+    _, choice = open_engine(bundle, [bad, good], say=heard.append)
+    assert choice == good
+    assert "does not serve" in heard[0]

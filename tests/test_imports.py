@@ -1,0 +1,71 @@
+"""Start-up and devices stay light: what a process imports is held here."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("av", "cv2", "keras", "matplotlib", "nncf", "openvino", "tensorflow", "torch")
+
+
+def imported_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "edgevid.cli",
+        "edgevid.runner.serve",
+        "edgevid.bench.child",
+        "edgevid.proof",
+        "edgevid.evaluate",
+        "edgevid.demo",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(module):
+    assert not imported_by(f"import {module}") & {*HEAVY}
+
+
+@pytest.mark.parametrize(
+    "module", ["edgevid.cli", "edgevid.contract", "edgevid.registry", "edgevid.bundle"]
+)
+def test_the_lowest_rooms_do_without_numpy(module):
+    assert "numpy" not in imported_by(f"import {module}")
+
+
+def test_listing_the_commands_loads_none_of_them():
+    code = "import edgevid.cli as c\nc.cli.get_help(c.cli.make_context('edgevid', []))"
+    script = f"{code}\nimport sys\nprint([m for m in sys.modules if m.startswith('edgevid.cli.')])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_run_needs_no_heavy_library(null_bundle, video, tmp_path):
+    code = f"""
+import sys
+sys.argv = ["edgevid", "run", {str(null_bundle)!r}, {str(video)!r}, "--json"]
+from edgevid.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
+    used = imported_by(code)
+    assert not used & ({*HEAVY} - {"av"})
+
+
+def test_the_wheel_leaves_only_its_two_packages(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, "."]
+    subprocess.run([*build], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    import zipfile
+
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"edgevid", "edgevid_converters"}
+    assert "edgevid/_targets/local.toml" in names
+    assert "edgevid/py.typed" in names
