@@ -1,0 +1,58 @@
+"""What the child process of a proof does: load, replay, check the pixels, give the verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgevid import registry
+from edgevid.bundle import Bundle
+from edgevid.errors import EngineFailed
+from edgevid.proof.child import child_task
+from edgevid.proof.golden import SOURCE, Golden, write_taken
+from edgevid.proof.replay import check_pixels, replay
+from edgevid.proof.verdict import Verdict
+
+
+def _prove_here(task: Mapping[str, Any]) -> Verdict:
+    """What the child does: load, replay, check the pixels."""
+    bundle = Bundle.open(Path(task["bundle"]))
+    name, runtime, accelerator = task["artifact"], task["runtime"], task["accelerator"]
+    golden = Golden.read(bundle, name)
+    against = SOURCE if task["record"] else name
+    try:
+        engine = registry.load("runtime", runtime)().load(
+            bundle.files(name), bundle.contract, accelerator=accelerator
+        )
+        if against not in (SOURCE, *golden.references):
+            against = SOURCE
+        check, taken = replay(engine, golden, bundle.contract, against)
+        engine.close()
+    except EngineFailed as error:
+        return Verdict(name, runtime, accelerator, ok=False, reason=str(error))
+    if task["record"]:
+        write_taken(Path(task["record"]), taken)
+    reason = check.reason or check_pixels(golden, bundle.contract.frame)
+    return Verdict(
+        name,
+        runtime,
+        accelerator,
+        ok=reason is None,
+        precision=check.precision,
+        max_abs=check.max_abs if check.max_abs == check.max_abs else None,
+        tolerance=check.tolerance,
+        agreement=check.agreement,
+        reason=reason,
+    )
+
+
+def _main() -> int:
+    with child_task() as (task, answer):
+        answer(_prove_here(task).to_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,172 @@
+"""Replay of the golden trajectory on an engine, and the judgement of what it gave."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import SCORES, Contract, FrameInput
+from edgevid.errors import EdgevidError, MissingExtra
+from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgevid.runtimes import Engine, Tensors
+
+SOURCE_TOLERANCE: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float16": 0.02,
+    "bf16": 0.05,
+    "int8": 0.4,
+}
+"""Largest difference from the source model, by the precision that ran."""
+OWN_TOLERANCE: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float16": 0.02,
+    "bf16": 0.05,
+    "int8": 0.1,
+}
+"""Largest difference from the artifact's own answers on the CPU that made the bundle."""
+PIXEL_TOLERANCE = 2.0
+"""Mean absolute difference of decoded and scaled pixels, of 255."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of a replay.
+
+    ``max_abs`` is the largest difference over answers and memory, recorded and carried, in units of
+    the tensor's own range where that exceeds 1; NaN where anything is NaN. ``agreement`` is the
+    share of warm steps with the same top label, None where the task has no labels.
+    """
+
+    ok: bool
+    precision: str
+    max_abs: float
+    tolerance: float
+    agreement: float | None = None
+    reason: str | None = None
+
+
+def take(engine: Engine, trajectory: Trajectory, contract: Contract) -> Taken:
+    """Run an engine over a trajectory: with the recorded state, and with its own."""
+    import numpy as np
+
+    steps = range(len(trajectory.frames))
+    states = trajectory.states
+
+    def run(recorded: bool) -> Iterator[dict[str, NDArray[Any]]]:
+        state: Tensors = {name: values[0] for name, values in states.items()}
+        for step in steps:
+            if recorded:
+                state = {name: values[step] for name, values in states.items()}
+            answer, state = engine.step(trajectory.frames[step], state)
+            yield {**answer, **({f"next_{n}": v for n, v in state.items()} if recorded else {})}
+
+    def stacked(rows: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        listed = list(rows)
+        return {name: np.stack([row[name] for row in listed]) for name in listed[0]}
+
+    return Taken(stacked(run(recorded=True)), stacked(run(recorded=False)))
+
+
+def replay(
+    engine: Engine, golden: Golden, contract: Contract, against: str = SOURCE
+) -> tuple[Check, tuple[Taken, ...]]:
+    """Replay on an engine and compare with the source, or with the artifact named ``against``.
+
+    Gives the check and what the engine gave. Raises `EngineFailed` where a step fails.
+    """
+    taken = tuple(take(engine, one, contract) for one in golden.trajectories)
+    if against == SOURCE:
+        expected = tuple(one.source() for one in golden.trajectories)
+        tolerances = SOURCE_TOLERANCE
+    else:
+        expected, tolerances = golden.references[against], OWN_TOLERANCE
+    tolerance = tolerances.get(engine.precision, tolerances["float32"])
+    return compare(expected, taken, contract, engine.precision, tolerance), taken
+
+
+def compare(
+    expected: Sequence[Taken],
+    given: Sequence[Taken],
+    contract: Contract,
+    precision: str,
+    tolerance: float,
+) -> Check:
+    """Judge what an engine gave; NaN, infinity and wrong shapes fail, whatever the tolerance."""
+    worst, where = 0.0, ""
+    for what, want, got in _pairs(expected, given):
+        difference = _difference(want, got)
+        if not difference <= worst:  # NaN is worse than everything
+            worst, where = difference, what
+        if difference != difference:
+            break
+    agreement = _agreement(expected, given, contract.warm_after)
+    ok = worst <= tolerance
+    reason = None
+    if worst != worst:
+        reason = f"{where} has values that are not numbers, or another shape"
+    elif not ok:
+        reason = f"{where} is off by {worst:.3g}, more than {tolerance:g}"
+    return Check(ok, precision, worst, tolerance, agreement, reason)
+
+
+def _pairs(
+    expected: Sequence[Taken], given: Sequence[Taken]
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any] | None]]:
+    """Every recorded tensor with its counterpart, and where it stands in words."""
+    for index, (want, got) in enumerate(zip(expected, given, strict=True)):
+        for kind in ("recorded", "carried"):
+            theirs = getattr(got, kind)
+            for name, values in getattr(want, kind).items():
+                yield f"{name} of trajectory {index} ({kind} state)", values, theirs.get(name)
+
+
+def _difference(want: NDArray[Any], got: NDArray[Any] | None) -> float:
+    """The largest difference in units of max(1, range); NaN for what cannot be compared."""
+    import numpy as np
+
+    if got is None or got.shape != want.shape or not np.isfinite(got).all():
+        return float("nan")
+    scale = max(1.0, float(np.abs(want).max(initial=0)))
+    return float(np.abs(got - want).max(initial=0)) / scale
+
+
+def _agreement(expected: Sequence[Taken], given: Sequence[Taken], warm_after: int) -> float | None:
+    """The share of warm steps of the carried runs whose top label is the same."""
+    import numpy as np
+
+    same: list[bool] = []
+    for want, got in zip(expected, given, strict=True):
+        theirs, ours = want.carried.get(SCORES), got.carried.get(SCORES)
+        if theirs is None or ours is None or theirs.shape != ours.shape:
+            return None
+        top = theirs.argmax(-1) == ours.argmax(-1)
+        same += np.logical_and(top, np.isfinite(ours).all(-1))[warm_after - 1 :].all(-1).tolist()
+    return sum(same) / len(same) if same else None
+
+
+def check_pixels(golden: Golden, frame: FrameInput) -> str | None:
+    """Decode and scale the golden clip; says what is wrong, None where the pixels are right."""
+    import numpy as np
+
+    if golden.pixels is None:
+        return None
+    from edgevid.media.video import read_clip
+
+    try:
+        pixels = read_clip(io.BytesIO(golden.clip), frame)
+    except MissingExtra:
+        return None  # nothing is decoded on a machine without a decoder
+    except EdgevidError as error:
+        return f"the golden clip cannot be decoded here: {error}"
+    if pixels.shape != golden.pixels.shape:
+        return f"the golden clip gives {len(pixels)} frames, not {len(golden.pixels)}"
+    off = float(np.abs(pixels.astype(np.int16) - golden.pixels).mean())
+    if off <= PIXEL_TOLERANCE:
+        return None
+    return f"decoding and scaling are off by {off:.1f} of 255, more than {PIXEL_TOLERANCE:g}"

@@ -1,0 +1,170 @@
+"""Verdicts: whether an engine may serve on this machine, found out once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgevid import __version__, registry
+from edgevid.bundle import Bundle
+from edgevid.errors import GateRefused
+from edgevid.files import canonical_json, write_json
+from edgevid.proof.child import run_child
+
+PROOF_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an engine may serve, and if not, why. ``max_abs`` is None where nothing ran."""
+
+    artifact: str
+    runtime: str
+    accelerator: str
+    ok: bool
+    precision: str | None = None
+    max_abs: float | None = None
+    tolerance: float | None = None
+    agreement: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data for JSON; ``reason`` only where there is one."""
+        data = asdict(self)
+        return data if self.reason else {k: v for k, v in data.items() if k != "reason"}
+
+
+def prove_in_child(
+    bundle: Bundle | Path,
+    artifact: str,
+    runtime: str,
+    accelerator: str = "cpu",
+    timeout_s: float = PROOF_TIMEOUT_S,
+    *,
+    refresh: bool = False,
+) -> Verdict:
+    """Load and replay in a child process, or recall what that said; never dies with it.
+
+    The verdict is kept in the user's cache, failures too; ``refresh`` proves again. Raises
+    `BadInput` for names that do not exist, `MissingExtra` for a library that is not installed.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    opened.artifact(artifact)
+    identity = _identity(opened, artifact, runtime, accelerator)
+    kept = _verdict_file(identity)
+    known = None if refresh else _recall(kept, identity)
+    if known is not None:
+        return known
+    verdict = _prove(opened.path, artifact, runtime, accelerator, timeout_s)
+    with suppress(OSError):  # a read-only home costs a proof at each start, nothing else
+        write_json(kept, {"identity": identity, "verdict": verdict.to_json()})
+    return verdict
+
+
+def record_in_child(
+    bundle: Path, artifact: str, runtime: str, out: Path, timeout_s: float = PROOF_TIMEOUT_S
+) -> Verdict:
+    """Replay against the source in a child process, and keep in ``out`` what the artifact gave.
+
+    ``out`` is an ``.npz`` that `edgevid.proof.golden.read_taken` reads. Used when a bundle is made.
+    """
+    return _prove(bundle, artifact, runtime, "cpu", timeout_s, record=str(out))
+
+
+def require(bundle: Bundle, artifact: str, runtime: str, accelerator: str = "cpu") -> Verdict:
+    """Prove an engine, or recall its proof; raises `GateRefused` where it must not serve."""
+    verdict = prove_in_child(bundle, artifact, runtime, accelerator)
+    if not verdict.ok:
+        raise GateRefused(
+            f"{artifact} in {runtime} on {accelerator} did not pass its proof: {verdict.reason}; "
+            f"to prove it again: edgevid verify {bundle.path}"
+        )
+    return verdict
+
+
+def _prove(
+    bundle: Path,
+    artifact: str,
+    runtime: str,
+    accelerator: str,
+    timeout_s: float,
+    record: str | None = None,
+) -> Verdict:
+    task = {
+        "bundle": str(bundle),
+        "artifact": artifact,
+        "runtime": runtime,
+        "accelerator": accelerator,
+        "record": record,
+        "timeout_s": timeout_s,
+    }
+    outcome = run_child("edgevid.proof", task, timeout_s)
+    try:
+        return Verdict(**(outcome.answer() or {}))
+    except TypeError:
+        reason = f"the engine {outcome.describe(timeout_s)}"
+        return Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
+
+
+def cache_folder() -> Path:
+    """Where verdicts are kept: ``$XDG_CACHE_HOME/edgevid`` or ``~/.cache/edgevid``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgevid"
+
+
+def _identity(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
+    """All that a verdict depends on."""
+    return {
+        "bundle": bundle.key,
+        "artifact": artifact,
+        "runtime": runtime,
+        "version": registry.load("runtime", runtime)().version(),
+        "behaviour": os.environ.get("EDGEVID_NULL", "") if runtime == "null" else "",
+        "accelerator": accelerator,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "edgevid": __version__,
+        "av": _version("av"),
+    }
+
+
+def _processor() -> str:
+    """The first processor's model and features; what changes from second to second is left out."""
+    names = ("CPU implementer", "CPU part", "Features", "Hardware", "flags", "model name")
+    try:
+        with Path("/proc/cpuinfo").open("rb") as file:
+            first = file.read(1 << 14).decode(errors="replace").split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    kept = [line for line in first.splitlines() if line.partition(":")[0].strip() in names]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _verdict_file(identity: Mapping[str, Any]) -> Path:
+    name = hashlib.sha256(canonical_json(identity)).hexdigest()[:32]
+    return cache_folder() / "verdicts" / f"{name}.json"
+
+
+def _recall(file: Path, identity: Mapping[str, Any]) -> Verdict | None:
+    """Read a verdict; None where there is none that can be read, or it is of something else."""
+    try:
+        data = json.loads(file.read_bytes())
+        return Verdict(**data["verdict"]) if data["identity"] == identity else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

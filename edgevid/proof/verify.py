@@ -1,0 +1,76 @@
+"""The proof of a whole bundle on this machine."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgevid import registry
+from edgevid.bundle import Artifact, Bundle
+from edgevid.errors import BadInput, MissingExtra
+from edgevid.progress import Progress, silent
+from edgevid.proof.verdict import PROOF_TIMEOUT_S, prove_in_child
+
+
+def runtimes_for(format_name: str) -> tuple[str, ...]:
+    """Installed runtimes that execute a format, those that prefer it first; never ``null``."""
+    found = []
+    for name in registry.names("runtime"):
+        runtime = registry.load("runtime", name)()
+        if name == "null" or format_name not in runtime.formats:
+            continue
+        with suppress(MissingExtra):
+            runtime.version()
+            found.append((runtime.formats.index(format_name), name))
+    return tuple(name for _, name in sorted(found))
+
+
+def verify(
+    path: Path,
+    *,
+    artifact: str | None = None,
+    runtime: str | None = None,
+    accelerator: str | None = None,
+    timeout_s: float = PROOF_TIMEOUT_S,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Check every byte of a bundle, then prove its artifacts on this machine's engines.
+
+    Gives ``ok``, ``checks`` (one for each artifact, runtime and accelerator, proven now) and
+    ``skipped`` (artifacts that nothing here executes). Raises `BadBundle`, and `BadInput` where
+    there is nothing to prove.
+    """
+    bundle = Bundle.open(path)
+    bundle.check()
+    chosen = [bundle.artifact(artifact)] if artifact else list(bundle.artifacts)
+    jobs = [(one.name, *where) for one in chosen for where in _places(one, runtime, accelerator)]
+    if not jobs:
+        raise BadInput(
+            f"nothing here executes {', '.join(one.name for one in chosen)}; "
+            "run: pip install 'edgevid[runner,openvino]'"
+        )
+    checks = []
+    for done, job in enumerate(jobs):
+        progress("verify", done, len(jobs), " ".join(job))
+        checks.append(prove_in_child(bundle, *job, timeout_s, refresh=True).to_json())
+    progress("verify", len(jobs), len(jobs))
+    skipped = sorted({one.name for one in chosen} - {job[0] for job in jobs})
+    return {"ok": all(check["ok"] for check in checks), "checks": checks, "skipped": skipped}
+
+
+def _places(
+    artifact: Artifact, runtime: str | None, accelerator: str | None
+) -> list[tuple[str, str]]:
+    """Every (runtime, accelerator) on which an artifact can be proven here."""
+    names = runtimes_for(artifact.format)
+    if runtime is not None:
+        loaded = registry.load("runtime", runtime)()
+        loaded.version()  # a library that is asked for must be there
+        names = (runtime,) if artifact.format in loaded.formats else ()
+    return [
+        (name, place)
+        for name in names
+        for place in registry.load("runtime", name)().accelerators()
+        if accelerator in (None, place)
+    ]
