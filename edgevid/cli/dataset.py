@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,19 +23,65 @@ def synth() -> None:
 @synth.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--train", type=click.IntRange(1), default=300, show_default=True, help="Per class.")
-@click.option("--val", type=click.IntRange(1), default=50, show_default=True, help="Per class.")
-@click.option("--test", type=click.IntRange(1), default=100, show_default=True, help="Per class.")
+@click.option("--size", type=int, default=64, show_default=True, help="Pixels, both ways.")
+@click.option("--frames", type=int, default=12, show_default=True, help="Frames a clip.")
+@click.option("--fps", type=int, default=15, show_default=True)
+@click.option("--train", type=int, default=400, show_default=True, help="Clips a class.")
+@click.option("--val", type=int, default=60, show_default=True, help="Clips a class.")
+@click.option("--test", type=int, default=100, show_default=True, help="Clips a class.")
 @common
-def motion(out: Path, seed: int, train: int, val: int, test: int, as_json: bool) -> None:
+def motion(
+    out: Path,
+    seed: int,
+    size: int,
+    frames: int,
+    fps: int,
+    train: int,
+    val: int,
+    test: int,
+    as_json: bool,
+) -> None:
     """Eight motions and a background class, which one frame alone does not give away.
 
     Example:  edgevid dataset synth motion --out data
     """
+    from edgevid.train.motion import MOTIONS
     from edgevid.train.synth import synth_motion
 
-    result = synth_motion(out, seed=seed, train=train, val=val, test=test, progress=Bar())
-    emit(result, as_json, f"{result['clips']} clips of {len(result['classes'])} classes in {out}")
+    settings = synth_motion(
+        out,
+        seed=seed,
+        size=size,
+        frames=frames,
+        fps=fps,
+        train=train,
+        val=val,
+        test=test,
+        progress=Bar(),
+    )
+    clips = (train + val + test) * len(MOTIONS)
+    result = {"folder": str(out), "clips": clips, "classes": list(MOTIONS), **settings}
+    emit(result, as_json, f"{clips} clips of {len(MOTIONS)} classes in {out}")
+
+
+@synth.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--size", type=int, default=256, show_default=True, help="Pixels, both ways.")
+@click.option("--fps", type=int, default=15, show_default=True)
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each motion.")
+@common
+def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bool) -> None:
+    """One video of all the motions, one after the other; says when each one goes on.
+
+    Example:  edgevid dataset synth video --out video.mp4
+    """
+    from edgevid.train.synth import synth_video
+
+    stretches = synth_video(out, seconds_each=seconds, size=size, fps=fps, seed=seed)
+    rows = [(s["label"], s["start_s"], s["end_s"]) for s in stretches]
+    result = {"video": str(out), "stretches": stretches}
+    emit(result, as_json, table(rows, ("motion", "from s", "to s")))
 
 
 @command.command()
@@ -51,5 +98,17 @@ def check(data: Path, as_json: bool) -> None:
     emit(report, as_json, _text(report))
 
 
-def _text(report: dict[str, object]) -> str:
-    return table(report.items(), ("what", "value"))
+def _text(report: dict[str, Any]) -> str:
+    """Say the report: one row a class, then lengths, rates, and what cannot be read."""
+    splits = report["splits"]
+    rows = [(name, *(splits[s].get(name, 0) for s in splits)) for name in report["classes"]]
+    lines = [table(rows, ("class", *splits)), ""]
+    for name in ("frames", "seconds"):
+        if spread := report[name]:
+            lines.append(f"{name:<8} " + ", ".join(f"{k} {v:g}" for k, v in spread.items()))
+    for name in ("sizes", "rates_fps"):
+        lines.append(f"{name:<8} " + ", ".join(f"{k} ({n})" for k, n in report[name].items()))
+    unreadable = report["unreadable"]
+    lines.append(f"{report['clips']} readable clips, {len(unreadable)} unreadable")
+    lines += [f"  {one['path']}: {one['reason']}" for one in unreadable]
+    return "\n".join(lines)

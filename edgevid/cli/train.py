@@ -1,0 +1,76 @@
+"""``edgevid train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgevid.cli.console import Bar, common, emit, say
+
+
+@click.command(name="train")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
+@click.option("--model", default="cnn-lstm", show_default=True, help="cnn or cnn-lstm.")
+@click.option("--size", default="compact", show_default=True, help="compact or article.")
+@click.option("--temporal", help="window or carry. Default: window for a model with memory.")
+@click.option("--frames", type=click.IntRange(1), help="Frames that the memory spans. Default: 8.")
+@click.option("--image-size", type=click.IntRange(16), default=64, show_default=True)
+@click.option("--fit", default="stretch", show_default=True, help="stretch, crop or letterbox.")
+@click.option("--rate", type=float, help="Frames a second that the model sees. Default: as filmed.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--patience", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--augment/--no-augment", default=True, show_default=True)
+@common
+def command(
+    data: Path,
+    out: Path,
+    model: str,
+    size: str,
+    temporal: str | None,
+    frames: int | None,
+    image_size: int,
+    fit: str,
+    rate: float | None,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    patience: int,
+    seed: int,
+    augment: bool,
+    as_json: bool,
+) -> None:
+    """Fit a model to a folder of labelled clips: DATA/CLASS/*.mp4, or DATA/{train,val,test}/CLASS.
+
+    An interrupted training goes on where it stopped when it is called again alike.
+
+    Example:  edgevid train data --model cnn-lstm --out run
+    """
+    from edgevid.registry import need
+
+    need("tensorflow", "train")
+    from edgevid.train.augment import Augment
+    from edgevid.train.fit import TrainConfig, train
+    from edgevid.train.models import configure
+
+    shape = configure(model, size, temporal, frames=frames, height=image_size, width=image_size)
+    config = TrainConfig(
+        shape,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+        rate_fps=rate,
+        fit=fit,
+        augment=Augment() if augment else None,
+    )
+    result = train(config, data, out, Bar())
+    for one in result["left_out"]:
+        say(f"left out {one['path']}: {one['reason']}")
+    accuracy = result["metrics"]["val"]["accuracy"]
+    emit(result, as_json, f"val accuracy {accuracy:.3f} after {result['epochs']} epochs; {out}")
