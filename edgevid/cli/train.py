@@ -50,9 +50,11 @@ def command(
 
     Example:  edgevid train data --model cnn-lstm --out run
     """
-    from edgevid.registry import need
+    from edgevid.media.clips import find
+    from edgevid.train import backend
 
-    need("tensorflow", "train")
+    find(data)  # a misspelt folder need not wait for the backend
+    backend.start()
     from edgevid.train.augment import Augment
     from edgevid.train.fit import TrainConfig, train
     from edgevid.train.models import configure

@@ -8,14 +8,14 @@ from typing import Any
 from edgevid.contract import SCORES
 from edgevid.evaluate import choose_clips, score
 from edgevid.progress import Progress, silent
-from edgevid.registry import need
+from edgevid.train.backend import start
 
 
 def evaluate_run(
     run: Path, data: Path, split: str, progress: Progress = silent
 ) -> list[dict[str, Any]]:
     """Score the source model: one result, ``artifact`` is ``source``; raises `BadInput`."""
-    need("keras", "train")
+    start()
     from edgevid.train.fit import last_scores
     from edgevid.train.models import load_run
 
