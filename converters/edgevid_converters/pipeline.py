@@ -1,0 +1,360 @@
+"""From a model to a bundle: lower, convert, prove, measure, write. All of it, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid import bundle as bundles
+from edgevid import registry
+from edgevid.bundle import Artifact, Bundle
+from edgevid.contract import Contract
+from edgevid.errors import BadInput, BadVideo, GateRefused, MissingExtra
+from edgevid.media.video import VIDEO_ENDINGS, read_clip
+from edgevid.progress import Progress, silent
+from edgevid.proof import Golden, Trajectory, Verdict
+from edgevid.proof.golden import read_taken
+from edgevid.proof.replay import OWN_TOLERANCE
+from edgevid.proof.verdict import record_in_child
+from edgevid.proof.verify import runtimes_for
+from edgevid_converters import sources, trajectories
+from edgevid_converters.child import ask
+from edgevid_converters.clip import golden_clip
+from edgevid_converters.protocol import Operator, summary
+from edgevid_converters.sources import Source
+
+if TYPE_CHECKING:
+    from edgevid.media.clips import Clips
+    from edgevid.runtimes import Engine
+
+FORMATS = ("tflite", "openvino")
+QUANTISATIONS = ("float32", "int8")
+CALIBRATION_CLIPS = 48
+PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Made:
+    """One artifact on its way into the bundle."""
+
+    artifact: Artifact
+    files: Mapping[str, bytes]
+    operators: tuple[Operator, ...]
+
+
+def convert(
+    model: Path,
+    formats: Sequence[str] = FORMATS,
+    quantize: Sequence[str] = QUANTISATIONS,
+    calibrate: Path | None = None,
+    out: Path = Path("model.edgevid"),
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Convert a model to every format in every quantisation and write the bundle ``out``.
+
+    ``calibrate`` is a folder of clips; without it the model's own recorded training split is used.
+    Gives ``bundle``, ``sha256`` and ``artifacts``. Raises `BadInput` for wrong use, `GateRefused`
+    where an artifact does not do what the model does, `SurroundingsFailed` where a converter
+    crashes; then nothing is written.
+    """
+    plan = _plan(formats, quantize)
+    source = sources.describe(model)
+    report = _Report(progress, 2 + 2 * len(plan) + 1)
+    with tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
+        folder = Path(name)
+        report("reading clips")
+        paths, clips = _calibration_clips(source, calibrate)
+        held_out, why_not = _held_out(source, calibrate, progress)
+        report("lowering the model")
+        lowered = _lower(source, clips, held_out, folder)
+        made = []
+        for format_name, quantisation in plan:
+            report(f"converting to {format_name} {quantisation}")
+            made.append(_convert(format_name, quantisation, lowered, folder))
+        golden = _golden(source.contract, folder)
+        draft = _write(folder / "draft.edgevid", source, made, golden, {})
+        for index, one in enumerate(made):
+            report(f"proving {one.artifact.name}")
+            made[index] = _prove(one, draft, folder)
+        report("measuring on held-out clips")
+        made = _measure(made, source, held_out, folder, progress)
+        golden = replace(golden, references=_references(made, folder))
+        evidence = {
+            "source": {"kind": source.kind, **source.record},
+            "split": {name: list(listed) for name, listed in source.split.items()},
+            "calibration": {"clips": paths, "sha256": _sum(folder / "calibration")},
+            "held_out": _held_out_record(held_out, why_not),
+            "versions": _versions(),
+        }
+        written = _write(Path(out), source, made, golden, evidence)
+    report("done")
+    return {
+        "bundle": str(written.path),
+        "sha256": written.sha256,
+        "artifacts": [_told(artifact) for artifact in written.artifacts],
+    }
+
+
+class _Report:
+    """Counts the steps of a conversion for a `Progress`."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, note: str) -> None:
+        self._progress("converting", self._done, self._total, note)
+        self._done += 1
+
+
+def _plan(formats: Sequence[str], quantize: Sequence[str]) -> list[tuple[str, str]]:
+    """Every (format, quantisation) once, in order; raises for names that are not known."""
+    if not formats or not quantize:
+        raise BadInput("name at least one format and one quantisation")
+    plan = []
+    for format_name in dict.fromkeys(formats):
+        converter = registry.load("converter", format_name)()
+        _need_packages(format_name)
+        for quantisation in dict.fromkeys(quantize):
+            if quantisation not in converter.quantisations:
+                what = f"quantisation of {format_name}"
+                raise BadInput(registry.unknown(what, quantisation, converter.quantisations))
+            plan.append((format_name, quantisation))
+    return plan
+
+
+def _need_packages(format_name: str) -> None:
+    """Raise `MissingExtra` where a package is missing, without importing the heavy ones here."""
+    row = registry.row("converter", format_name)
+    for package in {"tensorflow", "keras", "nncf", *row.needs}:
+        if find_spec(package) is None:
+            raise _missing(f"package {package}", row.extra or "convert")
+
+
+def _missing(what: str, extra: str) -> MissingExtra:
+    return MissingExtra(registry.install_line(what, extra))
+
+
+def _calibration_clips(source: Source, calibrate: Path | None) -> tuple[list[str], list[Any]]:
+    """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
+    root, paths = _calibration_files(source, calibrate)
+    stride = max(1, len(paths) // CALIBRATION_CLIPS)
+    chosen = paths[::stride][:CALIBRATION_CLIPS]
+    names, clips = [], []
+    for path in chosen:
+        try:
+            clips.append(read_clip(root / path, source.contract.frame))
+        except BadVideo:
+            continue  # the rest is enough; what was used is in the evidence
+        names.append(path)
+    if not clips:
+        raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
+    return names, clips
+
+
+def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, list[str]]:
+    """Where the calibration clips are: the recorded training split if it is there, else all."""
+    root = Path(calibrate) if calibrate else source.data
+    if root is None or not root.exists():
+        mend = "give another folder" if calibrate else "give clips with --calibrate"
+        raise BadInput(f"{root or 'the data of the training'} does not exist; {mend}")
+    if root.is_file():
+        return root.parent, [root.name]
+    train = sorted(source.split.get("train", ()))
+    if train and (root / train[0]).is_file():
+        return root, train
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS)
+    paths = [p.relative_to(root).as_posix() for p in found]
+    if not paths:
+        raise BadInput(f"{root} has no clips to calibrate on; known endings: {_endings()}")
+    return root, paths
+
+
+def _endings() -> str:
+    return ", ".join(VIDEO_ENDINGS)
+
+
+def _held_out(
+    source: Source, calibrate: Path | None, progress: Progress
+) -> tuple[Clips | None, str]:
+    """Decode the recorded test split; or None, and why there is none."""
+    from edgevid.evaluate import choose_clips
+
+    paths = source.split.get("test", ())
+    if not paths:
+        return None, "the model has no recorded test split"
+    for root in (source.data, calibrate):
+        if root and (Path(root) / paths[0]).is_file():
+            clips = choose_clips(source.contract, source.split, Path(root), "test", progress)
+            return clips, ""
+    return None, "the clips of the recorded test split are not there"
+
+
+def _held_out_record(clips: Clips | None, why_not: str) -> dict[str, Any]:
+    if clips is None:
+        return {"split": "test", "clips": 0, "reason": why_not}
+    return {"split": "test", "clips": len(clips), "left_out": [dict(c) for c in clips.left_out]}
+
+
+def _lower(
+    source: Source, clips: list[Any], held_out: Clips | None, folder: Path
+) -> dict[str, Any]:
+    """Lower the source and record its streams; gives the paths of the calibration."""
+    trajectories.write_clips(folder / "clips.npz", clips)
+    if held_out is not None:
+        trajectories.write_clips(folder / "held_out.npz", held_out.pictures)
+    task = {
+        "do": "lower",
+        "kind": source.kind,
+        "model": str(source.path.resolve()),
+        "contract": source.contract.to_json(),
+        "clips": str(folder / "clips.npz"),
+        "held_out": str(folder / "held_out.npz") if held_out is not None else None,
+        "out": str(folder),
+    }
+    return ask("lowering the model", task)
+
+
+def _convert(format_name: str, quantisation: str, lowered: Mapping[str, Any], folder: Path) -> Made:
+    """Make one artifact; raises `GateRefused` where int8 has a product in float."""
+    name = f"{format_name}-{quantisation}"
+    task = {
+        "do": "convert",
+        "name": name,
+        "format": format_name,
+        "quantize": quantisation,
+        "saved_model": str(folder / "saved_model"),
+        "trajectories": lowered["trajectories"],
+        "out": str(folder),
+    }
+    answer = ask(f"conversion to {name}", task)
+    operators = tuple(Operator(**operator) for operator in answer["float_ops"])
+    products = [operator for operator in operators if operator.product]
+    if quantisation == "int8" and products:
+        listed = ", ".join(f"{o.kind} {o.name}" for o in products[:5])
+        raise GateRefused(
+            f"{name} computes {len(products)} products in float: {listed}; "
+            "use layers that quantise, or --quantize float32"
+        )
+    files = {e: (folder / f"{name}.{e}").read_bytes() for e in answer["endings"]}
+    artifact = Artifact(
+        name,
+        format_name,
+        quantisation,
+        float_ops=summary(operators),
+        tolerance=_tolerance(quantisation),
+        smallest_runtime=answer["smallest_runtime"],
+    )
+    return Made(artifact, files, operators)
+
+
+def _tolerance(quantisation: str) -> dict[str, float]:
+    """What a device's proof accepts, by the precision that runs there."""
+    floats = {k: v for k, v in OWN_TOLERANCE.items() if k != "int8"}
+    return {"int8": OWN_TOLERANCE["int8"]} if quantisation == "int8" else floats
+
+
+def _golden(contract: Contract, folder: Path) -> Golden:
+    """Read the trajectories that lowering recorded, and add the clip."""
+    import numpy as np
+
+    found = sorted((folder / "golden").iterdir(), key=lambda path: int(path.name))
+    recorded = tuple(
+        Trajectory(
+            np.load(path / "frames.npy"),
+            trajectories.read_arrays(path / "answers"),
+            trajectories.read_arrays(path / "states"),
+        )
+        for path in found
+    )
+    clip, pixels = golden_clip(contract.frame)
+    return Golden(recorded, clip=clip, pixels=pixels)
+
+
+def _prove(made: Made, draft: Bundle, folder: Path) -> Made:
+    """Load and replay against the source in a child; raises `GateRefused` with the reason."""
+    artifact = made.artifact
+    runtime = _reference_runtime(artifact)
+    verdict: Verdict = record_in_child(
+        draft.path, artifact.name, runtime, folder / f"{artifact.name}.npz"
+    )
+    if not verdict.ok:
+        raise GateRefused(
+            f"{artifact.name} does not do in {runtime} what the model does: {verdict.reason}; "
+            "leave this artifact out, or change the model"
+        )
+    parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
+    return replace(made, artifact=replace(artifact, parity=parity))
+
+
+def _reference_runtime(artifact: Artifact) -> str:
+    """The runtime whose answers on this machine's CPU are the artifact's own."""
+    names = runtimes_for(artifact.format)
+    if not names:
+        raise _missing(f"a runtime for {artifact.format}", "convert")
+    return names[0]
+
+
+def _references(made: Sequence[Made], folder: Path) -> dict[str, Any]:
+    return {m.artifact.name: read_taken(folder / f"{m.artifact.name}.npz") for m in made}
+
+
+def _measure(
+    made: list[Made], source: Source, held_out: Clips | None, folder: Path, progress: Progress
+) -> list[Made]:
+    """Add the task's metric of source and artifact on held-out clips."""
+    if held_out is None:
+        unknown = {"name": None, "source": None, "artifact": None, "n": 0}
+        return [replace(m, artifact=replace(m.artifact, metric=unknown)) for m in made]
+    from edgevid.evaluate import artifact_metrics
+
+    stacked = trajectories.read_arrays(folder / "held_out")
+    answers = [{n: values[k] for n, values in stacked.items()} for k in range(len(held_out))]
+    engines = {m.artifact.name: _engine(m, source.contract) for m in made}
+    metrics = artifact_metrics(source.contract, engines, held_out, answers, progress)
+    return [replace(m, artifact=replace(m.artifact, metric=metrics[m.artifact.name])) for m in made]
+
+
+def _engine(made: Made, contract: Contract) -> Engine:
+    """Load an artifact in this process; it was proven in a child before."""
+    runtime = registry.load("runtime", _reference_runtime(made.artifact))()
+    engine: Engine = runtime.load(made.files, contract)
+    return engine
+
+
+def _write(
+    path: Path, source: Source, made: Sequence[Made], golden: Golden, evidence: Mapping[str, Any]
+) -> Bundle:
+    pairs = [(one.artifact, one.files) for one in made]
+    return bundles.write(path, source.contract, pairs, golden.to_members(), evidence)
+
+
+def _sum(folder: Path) -> str:
+    """One hash over the recorded calibration."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.npy")):
+        total.update(file.name.encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _told(artifact: Artifact) -> dict[str, Any]:
+    """What `convert` says of an artifact."""
+    told = asdict(artifact)
+    told.pop("members")
+    return told | {"float_ops": list(artifact.float_ops)}

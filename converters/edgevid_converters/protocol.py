@@ -1,0 +1,51 @@
+"""What a converter is, and what it says about the operators of its artifacts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of an artifact that computes in floating point.
+
+    ``product`` is true for convolutions and matrix products, of which an integer artifact may have
+    none in float.
+    """
+
+    kind: str
+    name: str
+    product: bool = False
+
+
+class Converter(Protocol):
+    """One format of artifact. Its methods run in a child process."""
+
+    name: str
+    endings: tuple[str, ...]
+    quantisations: tuple[str, ...]
+
+    def convert(
+        self, saved_model: Path, trajectories: Mapping[str, Path], quantize: str
+    ) -> dict[str, bytes]:
+        """Lower a SavedModel: ending -> content, the same bytes for the same inputs.
+
+        ``trajectories`` maps each input of the step to an ``.npy`` file of recorded values,
+        (N, *shape), the same N for all; it is used where ``quantize`` needs calibration.
+        """
+
+    def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
+        """Read from an artifact which of its operators compute in float."""
+
+    def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Read from an artifact the oldest version that loads it, by runtime."""
+
+
+def summary(operators: Iterable[Operator]) -> tuple[str, ...]:
+    """Say it by kind, with a count: ``("Sigmoid x48", "Softmax")``."""
+    counts = Counter(operator.kind for operator in operators)
+    return tuple(f"{k} x{n}" if n > 1 else k for k, n in sorted(counts.items()))

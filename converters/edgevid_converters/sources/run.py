@@ -1,0 +1,90 @@
+"""The run folder of ``edgevid train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import Contract
+from edgevid.errors import BadInput
+from edgevid.train import Tensor
+from edgevid_converters.sources import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RUN_FILE = "run.json"
+CONTRACT_FILE = "contract.json"
+_NOT_KEPT = ("data", "split", "train_seconds")
+
+
+def matches(path: Path) -> bool:
+    """Say whether ``path`` is a run folder."""
+    return (path / RUN_FILE).is_file()
+
+
+def describe(path: Path) -> Source:
+    """Read the run's record and contract."""
+    record = _json(path / RUN_FILE)
+    data = record.get("data")
+    return Source(
+        kind="run",
+        path=path,
+        contract=Contract.from_json(_json(path / CONTRACT_FILE)),
+        record={key: value for key, value in record.items() if key not in _NOT_KEPT},
+        data=Path(data) if data else None,
+        split=record.get("split", {}),
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read ({error}); train again") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{file} is not a table of values; train again")
+    return found
+
+
+def load(path: Path) -> RunModel:
+    """Load the trained weights."""
+    from edgevid.train.models import load_run
+
+    return RunModel(load_run(path)[0].step)
+
+
+class RunModel:
+    """The step of a trained Keras model: batch 1, static, unrolled."""
+
+    def __init__(self, step: Tensor) -> None:
+        import tensorflow as tf
+
+        self._step = step
+        self._signature = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+            for name, tensor in step.input.items()
+        }
+        self._call: Any = tf.function(self._answer, input_signature=[self._signature])
+
+    def _answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given: dict[str, Tensor] = self._step(inputs, training=False)
+        return given
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Take one step; see `edgevid_converters.sources.Model`."""
+        import tensorflow as tf
+
+        given = self._call({name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in given.items()}
+
+    def lower(self, folder: Path) -> None:
+        """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""
+        import keras
+
+        archive = keras.export.ExportArchive()
+        archive.track(self._step)
+        archive.add_endpoint("serving_default", self._answer, [self._signature])
+        archive.write_out(str(folder), verbose=False)
