@@ -174,6 +174,12 @@ class Bundle:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    @property
+    def split(self) -> Mapping[str, Sequence[str]]:
+        """The split of the data as training recorded it: name -> paths; empty if there is none."""
+        split: Mapping[str, Sequence[str]] = self.evidence.get("split", {})
+        return split
+
     def artifact(self, name: str) -> Artifact:
         """Give the artifact ``name``; raises `BadInput` with the nearest name."""
         for artifact in self.artifacts:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgevid import errors
@@ -74,16 +73,16 @@ def run_child(
 ) -> Outcome:
     """Run ``python -m module`` with ``task`` as JSON on stdin, in a process group of its own.
 
-    The whole group is killed at the time limit and when this process is interrupted.
+    It can import what this process can. The whole group is killed at the time limit, and when this
+    process is interrupted.
     """
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     with child:
         try:
