@@ -47,6 +47,9 @@ TABLE: dict[str, dict[str, Row]] = {
     "task": {
         "classification": Row("edgevid.tasks.classification:Classification"),
     },
+    "tool": {  # host-only work that the device's package reaches by name alone
+        "convert": Row("edgevid_converters:convert", "convert", ("tensorflow", "openvino")),
+    },
 }
 
 
