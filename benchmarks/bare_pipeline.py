@@ -24,7 +24,9 @@ from av.video.reformatter import VideoReformatter
 def main(model: str, video: str, height: int, width: int) -> None:
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
-    frame_index = next(d["index"] for d in interpreter.get_input_details() if d["dtype"] == np.uint8)
+    frame_index = next(
+        d["index"] for d in interpreter.get_input_details() if d["dtype"] == np.uint8
+    )
     container = av.open(video)
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"

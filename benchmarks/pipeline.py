@@ -32,9 +32,7 @@ def spoken(*words: object) -> dict:
 def interval(values: list[float], draws: int = 10_000) -> tuple[float, float]:
     """A 95 % bootstrap interval of the median."""
     rng = random.Random(0)
-    medians = sorted(
-        statistics.median(rng.choices(values, k=len(values))) for _ in range(draws)
-    )
+    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(draws))
     return medians[int(0.025 * draws)], medians[int(0.975 * draws)]
 
 

@@ -1,8 +1,8 @@
 """What one step takes and gives. Frozen, plain data; it travels in every run and bundle.
 
 A step is ``step(frame, state) -> answer, state'``. Its tensors have fixed names: the frame is
-``frame``, uint8 ``(1, height, width, 3)``; a state tensor ``x`` goes in as ``state_x`` and comes out
-as ``next_x``; every other output has its own name. States and outputs are float32 with a leading
+``frame``, uint8 ``(1, height, width, 3)``; a state tensor ``x`` goes in as ``state_x`` and comes
+out as ``next_x``; every other output has its own name. States and outputs are float32 with a leading
 batch axis of 1. Names sort alike on every runtime, so nothing depends on an order of tensors.
 """
 
@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from edgevid.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 Fit = Literal["stretch", "letterbox", "crop"]
 Temporal = Literal["none", "window", "carry"]
@@ -107,7 +113,9 @@ class Contract:
         if self.temporal not in get_args(Temporal):
             raise BadInput(f"contract.temporal is {self.temporal!r}; use none, window or carry")
         if self.frame.fit not in get_args(Fit):
-            raise BadInput(f"contract.frame.fit is {self.frame.fit!r}; use stretch, letterbox or crop")
+            raise BadInput(
+                f"contract.frame.fit is {self.frame.fit!r}; use stretch, letterbox or crop"
+            )
         if min(self.frame.height, self.frame.width) < 1 or not 0 < self.frame.rate_fps <= 1000:
             raise BadInput("contract.frame needs a positive height, width and rate_fps")
         if (self.temporal == "none") != (not self.states):
@@ -120,5 +128,7 @@ def _take(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise BadInput(f"{where} must be a table of values, not {type(data).__name__}")
     names = {field.name for field in fields(kind)}
     if unknown := sorted(set(data) - names):
-        raise BadInput(f"{where} has an unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}")
+        raise BadInput(
+            f"{where} has an unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}"
+        )
     return dict(data)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.bundle import Bundle
-    from edgevid.contract import Contract
+    from edgevid.contract import Contract, Tensors
     from edgevid.media.clips import Clips
-    from edgevid.runtimes import Engine, Tensors
+    from edgevid.runtimes import Engine
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -130,7 +130,7 @@ def evaluate_bundle(
     progress: Progress = silent,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Score every engine of ``wanted``: ``artifact``, ``runtime``, ``metrics``, ``n``, ``split``."""
+    """Score each of ``wanted``: ``artifact``, ``runtime``, ``metrics``, ``n``, ``split``."""
     results = []
     for wish in wanted:
         engine, choice = open_engine(bundle, [wish], say=say)

@@ -100,5 +100,7 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         if (error.name or "").partition(".")[0] == module.partition(".")[0]:
-            raise MissingExtra(install_line(f"package {module.partition('.')[0]}", extra)) from error
+            raise MissingExtra(
+                install_line(f"package {module.partition('.')[0]}", extra)
+            ) from error
         raise

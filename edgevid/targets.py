@@ -84,7 +84,9 @@ def read(file: Path) -> Target:
     except OSError as error:
         raise BadInput(f"{file}: {error.strerror}; give a target file") from error
     if data.setdefault("name", file.stem) != file.stem:
-        raise BadInput(f"{file}: name is {data['name']!r}; it must be the file's name {file.stem!r}")
+        raise BadInput(
+            f"{file}: name is {data['name']!r}; it must be the file's name {file.stem!r}"
+        )
     target: Target = _build(Target, data, str(file))
     return target
 
@@ -102,7 +104,9 @@ def _build(kind: type, data: Any, where: str) -> Any:
     for entry in fields(kind):
         if entry.name not in data and entry.default is MISSING:
             raise BadInput(f"{where}: key {entry.name!r} is missing")
-    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+    return kind(
+        **{key: _value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    )
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -11,7 +11,9 @@ HEAVY = ("av", "cv2", "keras", "matplotlib", "nncf", "openvino", "tensorflow", "
 
 def imported_by(code: str) -> set[str]:
     script = f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 
 
@@ -40,7 +42,9 @@ def test_the_lowest_rooms_do_without_numpy(module):
 def test_listing_the_commands_loads_none_of_them():
     code = "import edgevid.cli as c\nc.cli.get_help(c.cli.make_context('edgevid', []))"
     script = f"{code}\nimport sys\nprint([m for m in sys.modules if m.startswith('edgevid.cli.')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
 
 

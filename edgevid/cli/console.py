@@ -64,7 +64,7 @@ def _is_number(cell: str) -> bool:
 
 
 class Bar:
-    """A `Progress`: a bar on a terminal, a line at the start, each quarter and the end elsewhere."""
+    """A `Progress`: a bar on a terminal, lines at each quarter elsewhere."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

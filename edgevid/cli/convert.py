@@ -17,7 +17,9 @@ from edgevid.cli.console import Bar, common, emit, table
 @click.option(
     "--calibrate", type=click.Path(path_type=Path), help="Clips. Default: the run's training split."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write."
+)
 @common
 def command(
     model: Path,
@@ -62,5 +64,13 @@ def text(result: dict[str, Any]) -> str:
         for a in result["artifacts"]
     ]
     name = next((a["metric"]["name"] for a in result["artifacts"] if a["metric"]["name"]), "metric")
-    head = ("artifact", "bytes", f"source {name}", name, "same answer", "max abs", "float operators")
+    head = (
+        "artifact",
+        "bytes",
+        f"source {name}",
+        name,
+        "same answer",
+        "max abs",
+        "float operators",
+    )
     return f"{table(rows, head)}\n{result['bundle']}"

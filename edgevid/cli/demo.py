@@ -11,7 +11,11 @@ from edgevid.cli.console import common, emit, say
 
 @click.command(name="demo")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder.",
 )
 @common
 def command(out: Path, as_json: bool) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgevid.cli.console import common, emit, say
+
+if TYPE_CHECKING:
+    from edgevid.runner.pipeline import Sink
 
 
 @click.command(name="run")
@@ -18,7 +21,9 @@ from edgevid.cli.console import common, emit, say
 @click.option("--artifact", help="Execute this one; see: edgevid inspect.")
 @click.option("--runtime", help="Execute in this library: tflite, openvino or null.")
 @click.option("--accelerator", help="Execute on this, for instance cpu.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write answers here, as JSON lines.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Write answers here, as JSON lines."
+)
 @click.option("--rate", help="Steps a second, or: all. Default: the model's own rate.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine. Default: 1.")
 @common
@@ -55,7 +60,7 @@ def command(
         accelerator=accelerator,
     )
     with ExitStack() as stack:
-        sinks = []
+        sinks: list[Sink] = []
         if output is not None:
             part = stack.enter_context(writing(output))
             sinks.append(JsonLines(stack.enter_context(part.open("w", encoding="utf-8"))))

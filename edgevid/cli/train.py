@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,7 @@ def command(
     temporal: str | None,
     frames: int | None,
     image_size: int,
-    fit: str,
+    fit: Any,
     rate: float | None,
     epochs: int,
     batch: int,

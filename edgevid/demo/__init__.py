@@ -50,7 +50,9 @@ class Stage:
 
 def stages(out: Path) -> tuple[Stage, ...]:
     """The journey into the folder ``out``."""
-    data, run, bundle, video = (f"{out}/{n}" for n in ("data", "run", "motion.edgevid", "video.mp4"))
+    data, run, bundle, video = (
+        f"{out}/{n}" for n in ("data", "run", "motion.edgevid", "video.mp4")
+    )
     return (
         Stage(
             "Make labelled clips that only time tells apart",

@@ -59,9 +59,9 @@ def _learned(page: Page, out: Path) -> None:
     metrics = json.loads((out / "run" / "metrics.json").read_bytes())
     page.heading("What was learned")
     page.words(
-        "Nine kinds of clip, made here: a shape moves one way, or it does not. The background class "
-        "holds still shapes and erratic ones, so no single frame, and no set of frames out of "
-        "order, gives the answer away. Here is the first, middle and last frame of one test clip "
+        "Nine kinds of clip, made here: a shape moves one way, or it does not. The background "
+        "class holds still shapes and erratic ones, so no single frame, and no set of frames out "
+        "of order, gives the answer away. Here is the first, middle and last frame of one test clip "
         "of each class."
     )
     page.strip(_examples(out / "data"))
@@ -145,8 +145,8 @@ def _answered(page: Page, out: Path, stretches: Sequence[Any], summary: Mapping[
 def _measured(page: Page, results: Sequence[Any]) -> None:
     page.heading("How fast it is on this machine")
     page.words(
-        "From the arrival of an encoded packet to the answer, every frame, as fast as it goes; each "
-        "artifact in a fresh process. Other machines have other numbers: edgevid bench gives them."
+        "From the arrival of an encoded packet to the answer, every frame, as fast as it goes; "
+        "each artifact in a fresh process. Other machines have other numbers: edgevid bench gives them."
     )
     page.pictures(
         [

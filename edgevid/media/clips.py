@@ -174,7 +174,8 @@ class Clips:
     """Decoded clips, memory-mapped, in the order of their paths.
 
     ``pictures[i]`` is uint8 (frames, height, width, 3) of ``paths[i]``, read-only; ``targets[i]``
-    is the index of its class in ``classes``. ``left_out`` names what could not be used, with the reason.
+    is the index of its class in ``classes``. ``left_out`` names what could not be
+    used, with the reason.
     """
 
     paths: tuple[str, ...]

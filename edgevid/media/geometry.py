@@ -59,7 +59,7 @@ class Geometry:
         scaled = self._reformatter.reformat(
             picture, width=width, height=height, format="rgb24", interpolation="AREA"
         )
-        plane = scaled.planes[0]
+        plane: Any = scaled.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         pixels = rows[:height, : width * 3].reshape(height, width, 3)
         self._place(pixels)
@@ -73,6 +73,4 @@ class Geometry:
             top, left = -top, -left
             self._pixels[0, top : top + height, left : left + width] = pixels
         else:
-            self._pixels[0] = pixels[
-                top : top + self.frame.height, left : left + self.frame.width
-            ]
+            self._pixels[0] = pixels[top : top + self.frame.height, left : left + self.frame.width]

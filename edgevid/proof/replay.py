@@ -14,7 +14,8 @@ from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid.runtimes import Engine, Tensors
+    from edgevid.contract import Tensors
+    from edgevid.runtimes import Engine
 
 SOURCE_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,

@@ -74,7 +74,8 @@ def _figure(width_in: float, height_in: float) -> tuple[Any, Any]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width_in, height_in), layout="constrained")
+    figure, axis = plt.subplots(figsize=(width_in, height_in), layout="constrained")
+    return figure, axis
 
 
 def _png(figure: Any) -> bytes:

@@ -55,7 +55,9 @@ def choices(
         and accelerator in (None, choice.accelerator)
     ]
     if not found:
-        wish = ", ".join(w for w in (artifact, runtime, accelerator) if w) or f"target {target.name}"
+        wish = (
+            ", ".join(w for w in (artifact, runtime, accelerator) if w) or f"target {target.name}"
+        )
         held = ", ".join(a.name for a in bundle.artifacts)
         raise BadInput(f"{bundle.path} has nothing to execute for {wish}; it holds: {held}")
     return found

@@ -130,7 +130,7 @@ class _Loop:
         self._adds = [meters.stages[stage].add for stage in STAGES[1:]]
 
     def answer(self, captured: Captured) -> None:
-        """Scale, step, read, write; a frame whose step fails is counted before the error goes on."""
+        """Scale, step, read, write; a frame whose step fails is counted, then the error goes on."""
         clock, meters = time.perf_counter, self._meters
         began = clock()
         pixels = self._geometry.apply(captured.picture)

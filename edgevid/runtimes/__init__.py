@@ -8,15 +8,13 @@ failed can be taken again, with the same state, by another engine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract
-
-    Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
+    from edgevid.contract import Contract, Tensors
 
 
 class Engine(Protocol):

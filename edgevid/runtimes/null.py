@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract
-    from edgevid.runtimes import Engine, Tensors
+    from edgevid.contract import Contract, Tensors
+    from edgevid.runtimes import Engine
 
 FAULTS = ("abort", "error", "hang", "nan", "wrong")
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract
-    from edgevid.runtimes import Tensors
+    from edgevid.contract import Contract, Tensors
 
 LIBRARIES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from edgevid.contract import Contract
-    from edgevid.runtimes import Tensors
+    from edgevid.contract import Contract, Tensors
 
 
 class Task(Protocol):

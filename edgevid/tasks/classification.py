@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import SCORES, Contract
 
 if TYPE_CHECKING:
-    from edgevid.runtimes import Tensors
+    from edgevid.contract import Tensors
 
 
 class Classification:
@@ -32,10 +32,10 @@ class Classification:
 
     def metric(self, answers: Sequence[dict[str, Any]], truths: Sequence[str]) -> float:
         """Top-1 accuracy."""
-        hits = sum(a["label"] == truth for a, truth in zip(answers, truths, strict=True))
+        hits: int = sum(a["label"] == truth for a, truth in zip(answers, truths, strict=True))
         return hits / len(truths)
 
     def agreement(self, some: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> float:
         """The share of equal labels."""
-        same = sum(a["label"] == b["label"] for a, b in zip(some, others, strict=True))
+        same: int = sum(a["label"] == b["label"] for a, b in zip(some, others, strict=True))
         return same / len(some)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import pictures, write_video
 from edgevid.contract import FrameInput
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.video import FileSource, Sampler, open_file, read_clip
+from rigs.films import pictures, write_video
 
 
 def test_every_frame_comes_in_order_with_its_time(video):
