@@ -1,0 +1,77 @@
+"""Does the streamed answer equal the whole-clip model's, frame by frame?
+
+    python benchmarks/streaming.py demo/run demo/motion.edgevid demo/data --clips 50
+
+Streams test clips through the bundle's float32 artifacts, and asks the Keras model in its training
+form: for `window` about every window of T frames, from the first full one on; for `carry` about
+the whole clip, from its first frame on. Prints the largest difference of any score as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgevid import registry
+from edgevid.bundle import Bundle
+from edgevid.evaluate import choose_clips
+from edgevid.runner.stream import Stream
+from edgevid.runtimes import Engine
+from edgevid.train import backend
+
+
+def whole(model: Any, pictures: np.ndarray) -> np.ndarray:
+    """Scores (N, C) of the frames from the first warm one on, by the training form."""
+    from edgevid.train.fit import predict
+
+    if model.config.temporal == "carry":
+        return predict(model, [pictures])[0]
+    frames = model.config.frames
+    return predict(model, [pictures[n : n + frames] for n in range(len(pictures) - frames + 1)])
+
+
+def streamed(bundle: Bundle, engine: Engine, pictures: np.ndarray) -> np.ndarray:
+    stream, rows = Stream(bundle.contract), []
+    for number in range(len(pictures)):
+        answer = stream.step(engine, pictures[number : number + 1])
+        if stream.warm:
+            rows.append(answer["scores"][0])
+    return np.stack(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--clips", type=int, default=50)
+    asked = parser.parse_args()
+    backend.start()
+    from edgevid.train.models import load_run
+
+    model, record = load_run(asked.run)
+    bundle = Bundle.open(asked.bundle)
+    clips = choose_clips(bundle.contract, record["split"], asked.data, "test")
+    chosen = clips.pictures[:: max(1, len(clips) // asked.clips)]
+    results = []
+    for artifact in bundle.artifacts:
+        if artifact.quantize != "float32":
+            continue
+        runtime = registry.load("runtime", artifact.format)()
+        engine = runtime.load(bundle.files(artifact), bundle.contract)
+        worst, frames = 0.0, 0
+        for pictures in chosen:
+            want, got = whole(model, np.asarray(pictures)), streamed(bundle, engine, pictures)
+            assert want.shape == got.shape
+            assert np.isfinite(got).all()
+            worst, frames = max(worst, float(np.abs(want - got).max())), frames + len(got)
+        results.append({"artifact": artifact.name, "frames": frames, "max_abs": worst})
+    print(json.dumps({"temporal": model.config.temporal, "clips": len(chosen), "results": results}))
+
+
+if __name__ == "__main__":
+    main()
