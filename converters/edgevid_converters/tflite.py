@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from edgevid_converters.flatbuffer import Table, kinds, pack, parse, slice_half_used_splits
 from edgevid_converters.protocol import Operator
-
-Table: TypeAlias = Any
-"""A table of the flatbuffer, of classes that are generated."""
 
 SIGNATURE = "serving_default"
 PRODUCTS = frozenset(
@@ -64,20 +62,22 @@ class TFLite:
         converter = tf.lite.TFLiteConverter.from_saved_model(
             str(saved_model), signature_keys=[SIGNATURE]
         )
-        if quantize == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _samples(trajectories)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        return {"tflite": converter.convert()}
+        if quantize == "float32":
+            return {"tflite": converter.convert()}
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: _samples(trajectories)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter._experimental_calibrate_only = True  # to mend the graph before it is quantised
+        return {"tflite": _quantised(converter.convert())}
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the flatbuffer: what gives a float tensor and is more than a move."""
-        model = _parse(files["tflite"])
-        kinds = _kinds(model)
+        model = parse(files["tflite"])
+        names = kinds(model)
         found = []
         for graph in model.subgraphs:
             for operator in graph.operators:
-                kind = kinds[operator.opcodeIndex]
+                kind = names[operator.opcodeIndex]
                 outputs = [graph.tensors[index] for index in operator.outputs]
                 if kind not in MOVES and any(_is_float(tensor) for tensor in outputs):
                     name = outputs[0].name.decode(errors="replace")
@@ -86,7 +86,7 @@ class TFLite:
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read the release of TensorFlow whose interpreter knows every operator version."""
-        model = _parse(files["tflite"])
+        model = parse(files["tflite"])
         for entry in model.metadata or []:
             if entry.name == b"min_runtime_version":
                 content = bytes(model.buffers[entry.buffer].data)
@@ -103,24 +103,18 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         yield {name: np.array(values[step]) for name, values in arrays.items()}
 
 
-def _parse(content: bytes) -> Table:
-    from ai_edge_litert import schema_py_generated as schema
+def _quantised(calibrated: bytes) -> bytes:
+    """Quantise a model that carries the ranges of its tensors."""
+    from tensorflow.lite.python.convert import mlir_quantize
 
-    return schema.ModelT.InitFromPackedBuf(content, 0)
-
-
-def _kinds(model: Table) -> list[str]:
-    """The name of each operator code of a model."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    # Codes above 127 came later and have a field of their own.
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    return [names.get(code, f"operator {code}") for code in codes]
+    model = parse(calibrated)
+    slice_half_used_splits(model)
+    content: bytes = mlir_quantize(pack(model))
+    return content
 
 
 def _is_float(tensor: Table) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
-    kinds = schema.TensorType
-    return tensor.type in (kinds.FLOAT32, kinds.FLOAT16, kinds.FLOAT64)
+    floats = schema.TensorType
+    return tensor.type in (floats.FLOAT32, floats.FLOAT16, floats.FLOAT64)
