@@ -103,12 +103,44 @@ def null_bundle(make_null_bundle) -> Path:
     return make_null_bundle()
 
 
+def call_edgevid(*words: object, **options) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "edgevid", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+
+
 @pytest.fixture
 def edgevid() -> Callable[..., subprocess.CompletedProcess]:
-    """Run the command line in a process of its own."""
+    """Give a function that runs the command line in a process of its own."""
+    return call_edgevid
 
-    def call(*words: object, **options) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "edgevid", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
-    return call
+def _done(*words: object) -> None:
+    done = call_edgevid(*words)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory) -> Path:
+    """A small motion data set."""
+    data = tmp_path_factory.mktemp("real") / "data"
+    counts = ("--train", 4, "--val", 2, "--test", 2, "--frames", 6, "--size", 32)
+    _done("dataset", "synth", "motion", "--out", data, *counts)
+    return data
+
+
+@pytest.fixture(scope="session")
+def real_run(real_data) -> Path:
+    """A CNN with two LSTM layers, hardly trained."""
+    run = real_data.parent / "run"
+    shape = ("--frames", 4, "--image-size", 32, "--epochs", 1)
+    _done("train", real_data, "--out", run, *shape)
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_bundle(real_run) -> Path:
+    """Its bundle, both formats, float32 and int8."""
+    bundle = real_run.parent / "real.edgevid"
+    _done("convert", real_run, "-o", bundle)
+    return bundle

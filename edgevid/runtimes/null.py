@@ -62,13 +62,23 @@ class Null:
             raise BadInput(f"null has no accelerator {accelerator!r}; use cpu")
         behaviour = json.loads(os.environ.get("EDGEVID_NULL", "{}"))
         if "json" in files:
-            parameters = json.loads(files["json"])
+            parameters = _parameters(files["json"])
             behaviour = {**parameters.pop("behaviour", {}), **behaviour}
             inner: Engine = Arithmetic(parameters, contract)
         else:
             name = "tflite" if "tflite" in files else "openvino"
             inner = registry.load("runtime", name)().load(files, contract, threads=threads)
         return NullEngine(inner, behaviour)
+
+
+def _parameters(content: bytes) -> dict[str, Any]:
+    try:
+        parameters = json.loads(content)
+    except ValueError as error:
+        raise EngineFailed(f"null cannot load the artifact: {error}") from error
+    if not isinstance(parameters, dict):
+        raise EngineFailed("null cannot load the artifact: it is not a table")
+    return parameters
 
 
 class NullEngine:
