@@ -87,7 +87,7 @@ def test_the_state_matters(runtime, bundle, artifacts):
 
 
 def test_what_is_no_artifact_is_refused(runtime, bundle, artifacts):
-    broken = {ending: b"\0" * 64 for ending in bundle.files(artifacts[0])}
+    broken = dict.fromkeys(bundle.files(artifacts[0]), b"\x00" * 64)
     with pytest.raises(EngineFailed):
         runtime.load(broken, bundle.contract)
 

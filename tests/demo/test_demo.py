@@ -1,0 +1,89 @@
+import json
+import subprocess
+
+import pytest
+
+import edgevid.demo as journey
+from edgevid.cli import COMMANDS
+from edgevid.demo import Stage, demo, stages
+from edgevid.errors import BadInput, EdgevidError, GateRefused, SurroundingsFailed
+
+
+def said(accuracy):
+    metric = {"source": accuracy, "artifact": accuracy}
+    return {
+        "convert": {"artifacts": [{"name": "tflite-int8", "metric": metric}]},
+        "video": {},
+        "answers": {"frames": {"captured": 1}},
+        "bench": {},
+    }
+
+
+@pytest.fixture
+def taken(monkeypatch, tmp_path):
+    """Replace the commands by ones that leave their products at once; give what was called."""
+    called = []
+
+    def leave(stage, out):
+        called.append(stage.title)
+        product = out / stage.product
+        product.parent.mkdir(parents=True, exist_ok=True)
+        if not product.exists():
+            product.write_text("")
+        if stage.keep:
+            stage.kept(out).parent.mkdir(exist_ok=True)
+            stage.kept(out).write_text(json.dumps(said(called.accuracy)[stage.keep]))
+
+    class Called(list):
+        accuracy = 0.93
+
+    called = Called()
+    monkeypatch.setattr(journey, "take", leave)
+    monkeypatch.setattr("edgevid.demo.story.tell", lambda *words: "<html>")
+    return called
+
+
+def flat(out):
+    """Stages whose products are files, as `leave` makes them."""
+    return tuple(
+        Stage(s.title, s.words, "bench.made" if s.product == ".demo" else s.product, s.keep)
+        for s in stages(out)
+    )
+
+
+def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
+    monkeypatch.setattr(journey, "stages", flat)
+    result = demo(tmp_path, lambda line: None)
+    assert result["report"] == str(tmp_path / "report.html")
+    assert len(taken) == 6
+    (tmp_path / "answers.jsonl").unlink()
+    (tmp_path / ".demo" / "bench.json").unlink()
+    demo(tmp_path, lambda line: None)
+    assert taken[6:] == [taken[4], taken[5]]
+
+
+def test_a_model_that_did_not_learn_is_not_called_a_success(taken, monkeypatch, tmp_path):
+    monkeypatch.setattr(journey, "stages", flat)
+    taken.accuracy = 0.5
+    with pytest.raises(GateRefused, match="under 0.85"):
+        demo(tmp_path, lambda line: None)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_the_products_are_the_promised_ones(tmp_path):
+    products = {stage.product for stage in stages(tmp_path)}
+    assert products >= {"data", "run", "motion.edgevid", "video.mp4", "answers.jsonl"}
+    assert {stage.words[0] for stage in stages(tmp_path)} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, GateRefused), (2, BadInput), (4, SurroundingsFailed)]
+)
+def test_a_stages_error_keeps_its_exit_code_and_words(monkeypatch, tmp_path, code, kind):
+    def fail(*words, **options):
+        return subprocess.CompletedProcess(words, code, json.dumps({"error": "because"}))
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(EdgevidError, match="because") as caught:
+        journey.take(stages(tmp_path)[0], tmp_path)
+    assert caught.value.exit_code == code == kind.exit_code
