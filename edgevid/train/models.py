@@ -110,11 +110,15 @@ class VideoModel:
     network: Network
 
     def unrolled(self, frames: int) -> keras.Model:
-        """The training form of a model that is carried, over ``frames`` frames."""
+        """Clips uint8 (B, frames, H, W, 3) -> scores (B, frames, C), memory from zero.
+
+        For ``window`` only the answer at the window's last frame is one that the step gives too;
+        the others are what a memory still warming up says, and help to fit it.
+        """
         clips = layers.Input(
             (frames, self.config.height, self.config.width, 3), dtype="uint8", name="clips"
         )
-        return keras.Model(clips, self.network(clips), name="training")
+        return keras.Model(clips, EveryFrame(self.network)(clips), name="unrolled")
 
     def contract(self, labels: tuple[str, ...], rate_fps: float, fit: Fit = "stretch") -> Contract:
         """What one step takes and gives, for ``labels`` in the order of the scores."""
@@ -156,14 +160,17 @@ class Network(keras.Model):  # type: ignore[misc]
             return {WINDOW: (self.config.frames - 1, self.config.embedding)}
         return self.head.state_shapes()
 
-    def call(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> scores (B, C), or (B, T, C) for ``carry``."""
+    def every_frame(self, clips: Tensor, training: bool = False) -> Tensor:
+        """Clips uint8 (B, T, H, W, 3) -> scores (B, T, C), each from its frame and those before."""
         pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
         embeddings = self.encoder(pictures, training=training)
-        if self.head is None:
-            return self.classifier(embeddings)
-        features = self.head(ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding)))
-        return self.classifier(features[:, -1] if self.config.temporal == "window" else features)
+        features = ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding))
+        return self.classifier(self.head(features) if self.head else features)
+
+    def call(self, clips: Tensor, training: bool = False) -> Tensor:
+        """Clips uint8 (B, T, H, W, 3) -> scores (B, C), or (B, T, C) for ``carry``."""
+        scores = self.every_frame(clips, training)
+        return scores if self.config.temporal == "carry" else scores[:, -1]
 
     def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """One frame (1, H, W, 3) and the memory -> scores (1, C) and the new memory."""
@@ -175,6 +182,19 @@ class Network(keras.Model):  # type: ignore[misc]
             return self.classifier(feature), after
         seen = ops.concatenate([state[WINDOW], embedding[:, None]], axis=1)
         return self.classifier(self.head(seen)[:, -1]), {WINDOW: seen[:, 1:]}
+
+
+class EveryFrame(keras.layers.Layer):  # type: ignore[misc]
+    """The network's answers at every frame, as a layer."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(name="every_frame")
+        self.network = network
+        self.built = True
+
+    def call(self, clips: Tensor, training: bool = False) -> Tensor:
+        """See `Network.every_frame`."""
+        return self.network.every_frame(clips, training)
 
 
 class Step(keras.layers.Layer):  # type: ignore[misc]

@@ -40,7 +40,7 @@ class Speeds:
     """
 
     shift: tuple[float, float] = (0.026, 0.05)
-    turn_deg: tuple[float, float] = (9.0, 17.0)
+    turn_deg: tuple[float, float] = (15.0, 27.0)
     growth: tuple[float, float] = (0.038, 0.06)
     radius: tuple[float, float] = (0.15, 0.46)
 

@@ -177,7 +177,7 @@ class Scene:
         self._size = size
         self._noise = rng.uniform(2, 7)
         self._back = _texture(rng, size)
-        self._shape = _shape(rng, bright=bool(self._back.mean() < 128))
+        self._shape = _shape(rng)
 
     def draw(self, pose: NDArray[np.float64]) -> Pictures:
         """The picture (size, size, 3) with the shape at ``pose`` (see `motion.poses`)."""
@@ -202,33 +202,35 @@ class Scene:
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """A background of soft blotches at two scales, float32 (size, size, 3), off the middle grey."""
+    """A background of soft dark blotches at two scales, float32 (size, size, 3)."""
     import cv2
     import numpy as np
 
-    base = rng.uniform(20, 100) + (rng.random() < 0.5) * 135
+    base = rng.uniform(35, 95)
     picture = np.full((size, size, 3), base, np.float32)
-    for cells, strength in ((4, 22), (int(rng.integers(8, 20)), 14)):
+    for cells, strength in ((4, 16), (int(rng.integers(8, 20)), 10)):
         blotches = rng.standard_normal((cells, cells, 3)).astype(np.float32) * strength
         picture += cv2.resize(blotches, (size, size), interpolation=cv2.INTER_CUBIC)
     return np.clip(picture, 0, 255)
 
 
-def _shape(rng: np.random.Generator, *, bright: bool) -> Pictures:
-    """An asymmetric shape of two tones, uint8 RGBA (64, 64, 4), clear of its background."""
+def _shape(rng: np.random.Generator) -> Pictures:
+    """A bright asymmetric shape, its head warm and its foot cool, uint8 RGBA (64, 64, 4)."""
     import cv2
     import numpy as np
 
     outline = list(SHAPES.values())[rng.integers(len(SHAPES))]
     mirror = rng.choice([-1.0, 1.0])
     stretch = rng.uniform(0.8, 1.0, 2) * (mirror, 1)
-    colour = rng.uniform(185, 255, 3) if bright else rng.uniform(0, 70, 3)
     picture = np.zeros((TEMPLATE_PX, TEMPLATE_PX, 4), np.uint8)
-    picture[..., :3] = colour
-    half = TEMPLATE_PX / 2
+    half = TEMPLATE_PX // 2
+    picture[:half, :, :3] = rng.uniform((210, 150, 40), (255, 230, 130))
+    picture[half:, :, :3] = rng.uniform((40, 150, 210), (130, 230, 255))
+    alpha = np.zeros((TEMPLATE_PX, TEMPLATE_PX), np.uint8)
     for polygon in outline:
         points = np.round(np.array(polygon) * stretch * half * 0.72 + half).astype(np.int32)
-        cv2.fillPoly(picture, [points], (*colour, 255))
+        cv2.fillPoly(alpha, [points], 255.0)
+    picture[..., 3] = alpha
     return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0.8), np.uint8)
 
 

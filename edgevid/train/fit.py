@@ -1,0 +1,376 @@
+"""Fit a model to a folder of clips; the run folder holds all that is needed to repeat it.
+
+An interrupted `train` goes on at its last finished epoch when it is called again with the same
+arguments, and ends with the same history as one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import Fit, FrameInput
+from edgevid.errors import BadInput
+from edgevid.files import write_json, writing, writing_folder
+from edgevid.media.clips import Clips, Split, Tree, common_rate_fps, find, load_clips, split_files
+from edgevid.progress import Progress, silent
+from edgevid.registry import need
+from edgevid.train.augment import Augment
+from edgevid.train.data import Batches
+from edgevid.train.figures import draw_confusion, draw_curves, figures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.train.models import ModelConfig, VideoModel
+
+    Scores = NDArray[np.float32]
+
+PACKAGES = ("edgevid", "keras", "tensorflow", "numpy", "av")
+ARGUMENTS_FILE = "arguments.json"
+STATE_FILE = "state.json"
+AHEAD = 3
+"""Frames at the start of a clip on which a memory is not yet asked for its answer."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train: by default with Adam on a cosine schedule, the best epoch on val kept.
+
+    ``model`` comes from `models.configure`; its number of classes is taken from the data.
+    ``rate_fps`` None takes the rate that the clips have. ``patience`` is the number of epochs
+    without a better val loss after which training stops.
+    """
+
+    model: ModelConfig
+    epochs: int = 20
+    batch: int = 32
+    learning_rate: float = 2e-3
+    patience: int = 6
+    seed: int = 0
+    rate_fps: float | None = None
+    fit: Fit = "stretch"
+    augment: Augment | None = field(default_factory=Augment)
+
+    def check(self) -> None:
+        """Raise `BadInput` for a value that makes no sense."""
+        if min(self.epochs, self.batch, self.patience) < 1 or not 0 < self.learning_rate < 1:
+            raise BadInput(
+                "epochs, batch and patience must be 1 or more, and learning_rate between 0 and 1"
+            )
+        if self.rate_fps is not None and not 0 < self.rate_fps <= 1000:
+            raise BadInput(
+                f"rate_fps {self.rate_fps:g} makes no sense; use 1 to 60, or leave it out"
+            )
+
+
+def train(
+    config: TrainConfig, data: Path, out: Path, progress: Progress = silent
+) -> dict[str, Any]:
+    """Fit the model of ``config`` to the clips under ``data`` and write the run folder ``out``.
+
+    Gives ``run``, ``model``, ``task``, ``classes``, ``epochs``, ``metrics``, ``seconds``. Test
+    clips are not opened. Raises `BadInput` for data that cannot be learned from, or an ``out``
+    that is there already.
+    """
+    need("keras", "train")
+    config.check()
+    out = Path(out)
+    if out.exists():
+        raise BadInput(f"{out} is there already; remove it, or give another folder")
+    started = time.perf_counter()
+    tree = find(Path(data))
+    rate_fps = config.rate_fps or common_rate_fps(tree)
+    config = replace(
+        config, rate_fps=rate_fps, model=replace(config.model, classes=len(tree.classes))
+    )
+    split = split_files(tree, config.seed)
+    frame = FrameInput(config.model.height, config.model.width, rate_fps, config.fit)
+    clips = {
+        name: load_clips(
+            tree, split[name], frame, min_frames=config.model.frames, progress=progress
+        )
+        for name in ("train", "val")
+    }
+    _check_learnable(clips, tree, config)
+    with writing_folder(out, keep=True) as part:
+        _forget_other(part, {"train": _plain(config), "data": str(tree.root), "split": split})
+        run = _Run(config, clips, part, progress)
+        run.go_on()
+        return _finish(run, tree, split, out, time.perf_counter() - started)
+
+
+def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int = 64) -> Scores:
+    """Answers to whole clips by the training form.
+
+    Clips are uint8 (N_i, H, W, 3). For ``window`` and ``none``: float32 (N, C), the answer at each
+    clip's last frame. For ``carry``: (N, T, C), at every frame, and the clips must be of one
+    length. Raises `BadInput` for a clip that is too short.
+    """
+    import numpy as np
+
+    lengths = {len(clip) for clip in pictures}
+    if model.config.temporal == "carry":
+        if len(lengths) != 1:
+            raise BadInput("clips of several lengths have no common shape; use last_scores")
+        frames = lengths.pop()
+        form = model.training if frames == model.config.frames else model.unrolled(frames)
+    else:
+        frames, form = model.config.frames, model.training
+        if min(lengths, default=0) < frames:
+            raise BadInput(f"a clip has fewer than the {frames} frames that the model looks at")
+    parts = [
+        np.asarray(form(np.stack([clip[-frames:] for clip in pictures[n : n + batch]])))
+        for n in range(0, len(pictures), batch)
+    ]
+    return np.concatenate(parts)
+
+
+def last_scores(model: VideoModel, pictures: Sequence[NDArray[np.uint8]]) -> Scores:
+    """The answer at each clip's last frame, float32 (N, C), for every temporal mode."""
+    import numpy as np
+
+    if model.config.temporal != "carry":
+        return predict(model, pictures)
+    scores = np.empty((len(pictures), model.config.classes), np.float32)
+    lengths = np.array([len(clip) for clip in pictures])
+    for length in sorted(set(lengths.tolist())):
+        where = np.flatnonzero(lengths == length)
+        scores[where] = predict(model, [pictures[n] for n in where.tolist()])[:, -1]
+    return scores
+
+
+class _Run:
+    """The state of one training, kept in ``part`` after every epoch."""
+
+    def __init__(
+        self, config: TrainConfig, clips: dict[str, Clips], part: Path, progress: Progress
+    ) -> None:
+        import keras
+
+        from edgevid.train.models import build
+
+        self.config, self.clips, self.part, self.progress = config, clips, part, progress
+        keras.utils.set_random_seed(config.seed)
+        self.model = build(config.model)
+        # Asked at every frame, not at the last alone: the two-layer memory starts to learn sooner.
+        self.fitted = self.model.unrolled(config.model.frames)
+        self.fitted.compile(
+            optimizer=keras.optimizers.Adam(config.learning_rate, clipnorm=1.0),
+            loss="sparse_categorical_crossentropy",
+            weighted_metrics=["accuracy"],
+            jit_compile=False,  # compiling the unrolled graph takes longer than it saves
+        )
+        self.batches = Batches(
+            clips["train"].pictures,
+            clips["train"].targets,
+            config.model.frames,
+            config.batch,
+            config.seed,
+            config.augment,
+        )
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._load()
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The epoch with the lowest val loss so far."""
+        return min(self.history, key=lambda row: row["val_loss"])
+
+    def go_on(self) -> None:
+        """Train what is left, and end with the weights of the best epoch."""
+        while not self._finished():
+            started = time.perf_counter()
+            row = self._epoch(len(self.history))
+            self.history.append(row)
+            self.seconds += time.perf_counter() - started
+            self._save()
+        self.fitted.load_weights(self._weights(int(self.best["epoch"])))
+
+    def _finished(self) -> bool:
+        done = len(self.history)
+        if done >= self.config.epochs:
+            return True
+        return done > 0 and done - self.best["epoch"] >= self.config.patience
+
+    def _epoch(self, number: int) -> dict[str, float]:
+        total = len(self.batches)
+        what = f"epoch {number + 1} of {self.config.epochs}"
+        sums = {"loss": 0.0, "accuracy": 0.0}
+        for done, (clips, targets) in enumerate(self.batches.epoch(number), 1):
+            self.fitted.optimizer.learning_rate = self._rate(number + (done - 1) / total)
+            found = self.fitted.train_on_batch(clips, *self._asked(targets), return_dict=True)
+            sums = {name: sums[name] + float(found[name]) for name in sums}
+            if done < total:
+                self.progress(what, done, total, f"loss {sums['loss'] / done:.3f}")
+        row = {"epoch": number + 1, "learning_rate": self._rate(number)}
+        row |= {f"train_{name}": value / total for name, value in sums.items()}
+        val = self.measure("val")
+        row |= {f"val_{name}": val[name] for name in ("loss", "accuracy")}
+        self.progress(
+            what, total, total, f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.3f}"
+        )
+        if not math.isfinite(row["train_loss"]):
+            raise BadInput(f"the loss is {row['train_loss']}; use a lower learning_rate")
+        return row
+
+    def measure(self, split: str) -> dict[str, Any]:
+        """What `figures` says of ``split``, without augmentation, at each clip's last frame."""
+        clips = self.clips[split]
+        labels = [str(n) for n in range(self.config.model.classes)]
+        return figures(last_scores(self.model, clips.pictures), clips.targets, labels)
+
+    def _asked(self, targets: NDArray[np.int64]) -> tuple[Any, Any]:
+        """Targets and weights (B, T): all frames but the first few, for a window the later more."""
+        import numpy as np
+
+        frames = self.config.model.frames
+        asked = np.maximum(np.arange(frames) - min(AHEAD, frames - 1) + 1, 0).astype(np.float32)
+        if self.config.model.temporal == "carry":
+            asked = np.minimum(asked, 1)
+        asked /= asked.mean()
+        shape = (len(targets), frames)
+        return np.broadcast_to(targets[:, None], shape), np.broadcast_to(asked, shape)
+
+    def _rate(self, epochs: float) -> float:
+        """The learning rate after ``epochs``: half an epoch up, then down along a cosine."""
+        warm = min(1.0, (epochs + 0.05) / 0.5)
+        down = 0.5 * (1 + math.cos(math.pi * epochs / self.config.epochs))
+        return self.config.learning_rate * warm * max(down, 0.01)
+
+    def _weights(self, epoch: int) -> Path:
+        return self.part / f"epoch-{epoch}.weights.h5"
+
+    def _save(self) -> None:
+        """Keep the weights of the last and the best epoch; the state names them, and comes last."""
+        number = len(self.history)
+        with writing(self._weights(number)) as aside:
+            whole = aside.with_suffix(".weights.h5")  # keras insists on the ending
+            self.fitted.save_weights(whole)
+            whole.replace(aside)
+        write_json(self.part / STATE_FILE, {"history": self.history, "train_seconds": self.seconds})
+        kept = {self._weights(number), self._weights(int(self.best["epoch"]))}
+        for old in set(self.part.glob("epoch-*.weights.h5")) - kept:
+            old.unlink()
+
+    def _load(self) -> None:
+        """Take up an unfinished run."""
+        try:
+            state = json.loads((self.part / STATE_FILE).read_text())
+        except FileNotFoundError:
+            return
+        self.history, self.seconds = state["history"], state["train_seconds"]
+        self.fitted.optimizer.build(self.fitted.trainable_variables)
+        self.fitted.load_weights(self._weights(len(self.history)))
+
+
+def _finish(run: _Run, tree: Tree, split: Split, out: Path, wall_seconds: float) -> dict[str, Any]:
+    """Write what the run is remembered by, and sweep what it no longer needs."""
+    from edgevid.train.models import RUN_FILE, WEIGHTS_FILE, build
+
+    config, part = run.config, run.part
+    lean = build(config.model)  # without the optimizer's memory, twice the size of the weights
+    lean.training.set_weights(run.model.training.get_weights())
+    lean.training.save_weights(part / WEIGHTS_FILE)
+    assert config.rate_fps is not None
+    contract = run.model.contract(tree.classes, config.rate_fps, config.fit)
+    metrics = {name: _named(run.measure(name), tree.classes) for name in ("train", "val")}
+    left_out = [*run.clips["train"].left_out, *run.clips["val"].left_out]
+    write_json(part / "contract.json", contract.to_json())
+    write_json(part / "metrics.json", metrics)
+    write_json(
+        part / RUN_FILE,
+        {
+            "model": config.model.to_json(),
+            "train": _plain(config),
+            "labels": list(tree.classes),
+            "data": str(tree.root.resolve()),
+            "split": split,
+            "left_out": left_out,
+            "epochs": len(run.history),
+            "best_epoch": int(run.best["epoch"]),
+            "train_seconds": round(run.seconds, 1),
+            "versions": _versions(),
+        },
+    )
+    _write_history(part / "history.csv", run.history)
+    draw_curves(part / "curves.png", run.history)
+    draw_confusion(part / "confusion.png", metrics["val"])
+    for spent in (*part.glob("epoch-*.weights.h5"), part / STATE_FILE, part / ARGUMENTS_FILE):
+        spent.unlink()
+    return {
+        "run": str(out),
+        "model": config.model.model,
+        "task": contract.task,
+        "classes": list(tree.classes),
+        "epochs": len(run.history),
+        "metrics": {
+            name: {key: found[key] for key in ("accuracy", "loss", "n")}
+            for name, found in metrics.items()
+        },
+        "left_out": left_out,
+        "seconds": round(wall_seconds, 1),
+    }
+
+
+def _named(found: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    classes = dict(zip(labels, found["classes"].values(), strict=True))
+    return found | {"classes": classes}
+
+
+def _check_learnable(clips: dict[str, Clips], tree: Tree, config: TrainConfig) -> None:
+    """Raise `BadInput` where a class has nothing to learn from, naming one of the reasons."""
+    counts = Counter(clips["train"].targets.tolist())
+    missing = [label for n, label in enumerate(tree.classes) if not counts[n]]
+    if not missing and len(clips["val"]):
+        return
+    left_out = [*clips["train"].left_out, *clips["val"].left_out]
+    why = f" ({left_out[0]['path']}: {left_out[0]['reason']})" if left_out else ""
+    if missing:
+        raise BadInput(
+            f"{tree.root}: no usable clip of class {missing[0]!r} to train on{why}; add clips of "
+            f"{config.model.frames} or more frames"
+        )
+    raise BadInput(f"{tree.root}: no usable clip to validate on{why}; add clips")
+
+
+def _forget_other(part: Path, arguments: dict[str, Any]) -> None:
+    """Empty ``part`` if it was begun with other arguments."""
+    path = part / ARGUMENTS_FILE
+    known = json.loads(json.dumps(arguments))
+    if path.exists() and json.loads(path.read_text()) == known:
+        return
+    for entry in part.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    write_json(path, known)
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    return {"optimizer": "adam", "loss": "categorical_crossentropy"} | asdict(config)
+
+
+def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    with writing(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in PACKAGES}
+    return found | {"python": platform.python_version(), "machine": platform.machine()}
