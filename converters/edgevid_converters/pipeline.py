@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
 CALIBRATION_CLIPS = 48
+LARGEST_LOSS = 0.05
+"""Of the task's metric, from source to artifact, on held-out clips."""
 PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
 
 

@@ -21,14 +21,13 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
     bundle = Bundle.open(Path(task["bundle"]))
     name, runtime, accelerator = task["artifact"], task["runtime"], task["accelerator"]
     golden = Golden.read(bundle, name)
-    against = SOURCE if task["record"] else name
+    against = SOURCE if task["record"] or name not in golden.references else name
+    tolerances = bundle.artifact(name).tolerance if against == name else None
     try:
         engine = registry.load("runtime", runtime)().load(
             bundle.files(name), bundle.contract, accelerator=accelerator
         )
-        if against not in (SOURCE, *golden.references):
-            against = SOURCE
-        check, taken = replay(engine, golden, bundle.contract, against)
+        check, taken = replay(engine, golden, bundle.contract, against, tolerances)
         engine.close()
     except EngineFailed as error:
         return Verdict(name, runtime, accelerator, ok=False, reason=str(error))

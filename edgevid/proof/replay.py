@@ -21,16 +21,19 @@ SOURCE_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,
     "float16": 0.02,
     "bf16": 0.05,
-    "int8": 0.4,
+    "int8": 0.35,
 }
 """Largest difference from the source model, by the precision that ran."""
 OWN_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,
     "float16": 0.02,
     "bf16": 0.05,
-    "int8": 0.1,
+    "int8": 0.25,
 }
 """Largest difference from the artifact's own answers on the CPU that made the bundle."""
+SOURCE_AGREEMENT, OWN_AGREEMENT = 0.5, 0.7
+"""Smallest share of warm steps with the same top label; finds a confused engine of a model that is
+so unsure that all its scores are near each other."""
 PIXEL_TOLERANCE = 2.0
 """Mean absolute difference of decoded and scaled pixels, of 255."""
 
@@ -75,20 +78,26 @@ def take(engine: Engine, trajectory: Trajectory, contract: Contract) -> Taken:
 
 
 def replay(
-    engine: Engine, golden: Golden, contract: Contract, against: str = SOURCE
+    engine: Engine,
+    golden: Golden,
+    contract: Contract,
+    against: str = SOURCE,
+    tolerances: Mapping[str, float] | None = None,
 ) -> tuple[Check, tuple[Taken, ...]]:
     """Replay on an engine and compare with the source, or with the artifact named ``against``.
 
-    Gives the check and what the engine gave. Raises `EngineFailed` where a step fails.
+    ``tolerances`` are by precision; one that is not among them gets the strictest. Gives the check
+    and what the engine gave. Raises `EngineFailed` where a step fails.
     """
     taken = tuple(take(engine, one, contract) for one in golden.trajectories)
     if against == SOURCE:
         expected = tuple(one.source() for one in golden.trajectories)
-        tolerances = SOURCE_TOLERANCE
+        known, least = tolerances or SOURCE_TOLERANCE, SOURCE_AGREEMENT
     else:
-        expected, tolerances = golden.references[against], OWN_TOLERANCE
-    tolerance = tolerances.get(engine.precision, tolerances["float32"])
-    return compare(expected, taken, contract, engine.precision, tolerance), taken
+        expected = golden.references[against]
+        known, least = tolerances or OWN_TOLERANCE, OWN_AGREEMENT
+    tolerance = known.get(engine.precision, min(known.values()))
+    return compare(expected, taken, contract, engine.precision, tolerance, least), taken
 
 
 def compare(
@@ -97,6 +106,7 @@ def compare(
     contract: Contract,
     precision: str,
     tolerance: float,
+    least_agreement: float = 0.0,
 ) -> Check:
     """Judge what an engine gave; NaN, infinity and wrong shapes fail, whatever the tolerance."""
     worst, where = 0.0, ""
@@ -107,13 +117,14 @@ def compare(
         if difference != difference:
             break
     agreement = _agreement(expected, given, contract.warm_after)
-    ok = worst <= tolerance
     reason = None
     if worst != worst:
         reason = f"{where} has values that are not numbers, or another shape"
-    elif not ok:
+    elif worst > tolerance:
         reason = f"{where} is off by {worst:.3g}, more than {tolerance:g}"
-    return Check(ok, precision, worst, tolerance, agreement, reason)
+    elif agreement is not None and agreement < least_agreement:
+        reason = f"only {agreement:.0%} of the top labels are the same"
+    return Check(reason is None, precision, worst, tolerance, agreement, reason)
 
 
 def _pairs(
