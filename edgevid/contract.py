@@ -2,8 +2,8 @@
 
 A step is ``step(frame, state) -> answer, state'``. Its tensors have fixed names: the frame is
 ``frame``, uint8 ``(1, height, width, 3)``; a state tensor ``x`` goes in as ``state_x`` and comes
-out as ``next_x``; every other output has its own name. States and outputs are float32 with a leading
-batch axis of 1. Names sort alike on every runtime, so nothing depends on an order of tensors.
+out as ``next_x``; every other output has its own name. States and outputs are float32 with a
+leading batch axis of 1. Everything goes by name, nothing by an order of tensors.
 """
 
 from __future__ import annotations

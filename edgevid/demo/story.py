@@ -61,8 +61,8 @@ def _learned(page: Page, out: Path) -> None:
     page.words(
         "Nine kinds of clip, made here: a shape moves one way, or it does not. The background "
         "class holds still shapes and erratic ones, so no single frame, and no set of frames out "
-        "of order, gives the answer away. Here is the first, middle and last frame of one test clip "
-        "of each class."
+        "of order, gives the answer away. Here is the first, middle and last frame of one test "
+        "clip of each class."
     )
     page.strip(_examples(out / "data"))
     page.pictures(
@@ -146,7 +146,8 @@ def _measured(page: Page, results: Sequence[Any]) -> None:
     page.heading("How fast it is on this machine")
     page.words(
         "From the arrival of an encoded packet to the answer, every frame, as fast as it goes; "
-        "each artifact in a fresh process. Other machines have other numbers: edgevid bench gives them."
+        "each artifact in a fresh process. Other machines have other numbers: edgevid bench gives "
+        "them."
     )
     page.pictures(
         [
