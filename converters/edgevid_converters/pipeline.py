@@ -48,7 +48,6 @@ class Made:
 
     artifact: Artifact
     files: Mapping[str, bytes]
-    operators: tuple[Operator, ...]
 
 
 def convert(
@@ -134,7 +133,7 @@ def _plan(formats: Sequence[str], quantize: Sequence[str]) -> list[tuple[str, st
 def _need_packages(format_name: str) -> None:
     """Raise `MissingExtra` where a package is missing, without importing the heavy ones here."""
     row = registry.row("converter", format_name)
-    for package in {"tensorflow", "keras", "nncf", *row.needs}:
+    for package in sorted({"keras", "nncf", "tensorflow", *row.needs}):
         if find_spec(package) is None:
             raise _missing(f"package {package}", row.extra or "convert")
 
@@ -191,10 +190,10 @@ def _held_out(
     paths = source.split.get("test", ())
     if not paths:
         return None, "the model has no recorded test split"
-    for root in (source.data, calibrate):
-        if root and (Path(root) / paths[0]).is_file():
-            clips = choose_clips(source.contract, source.split, Path(root), "test", progress)
-            return clips, ""
+    for root in filter(None, (source.data, calibrate)):
+        there = {"test": [path for path in paths if (Path(root) / path).is_file()]}
+        if there["test"]:
+            return choose_clips(source.contract, there, Path(root), "test", progress), ""
     return None, "the clips of the recorded test split are not there"
 
 
@@ -253,7 +252,7 @@ def _convert(format_name: str, quantisation: str, lowered: Mapping[str, Any], fo
         tolerance=_tolerance(quantisation),
         smallest_runtime=answer["smallest_runtime"],
     )
-    return Made(artifact, files, operators)
+    return Made(artifact, files)
 
 
 def _tolerance(quantisation: str) -> dict[str, float]:
