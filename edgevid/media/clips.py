@@ -305,7 +305,7 @@ def _key(batch: list[str], root: Path, frame: FrameInput) -> str:
 
 def _cut(files: Sequence[ClipFile], shares: Mapping[str, float], seed: int) -> Split:
     """Cut each class into ``shares`` by chance, with at least one file each where there are any."""
-    cut: Split = {name: [] for name in SPLITS}
+    cut: Split = {name: [] for name in shares}
     by_class: dict[str, list[str]] = defaultdict(list)
     for file in files:
         by_class[file.label].append(file.path)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float32]
 
 PACKAGES = ("edgevid", "keras", "tensorflow", "numpy", "av")
+COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 ARGUMENTS_FILE = "arguments.json"
 STATE_FILE = "state.json"
 AHEAD = 3
@@ -366,7 +367,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 
 def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     with writing(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         writer.writerows(history)
 

@@ -1,8 +1,8 @@
 """Motions whose class can only be told over time: a path of poses for each, and its label.
 
 Eight steady motions, and ``background``: everything that is none of them, still or erratic. A pose
-is drawn so that one frame alone does not tell the class: positions live on a torus and are
-uniform, angles are uniform, and sizes span a range wide against the growth within a clip. Steady
+is drawn so that one frame alone does not tell the class: positions live on a torus and are uniform,
+tilts and sizes span ranges wide against the turn and growth within a clip. Steady
 motion with its frames in disorder *is* background, so only the order of frames makes a label.
 """
 
@@ -36,13 +36,15 @@ class Speeds:
     """How far a pose goes from frame to frame, lowest and highest, and the range of sizes.
 
     ``shift`` in widths of the picture, ``turn_deg`` in degrees, ``growth`` in natural log of size;
-    ``radius`` is half the extent of the thing that moves, in widths of the picture.
+    ``radius`` is half the extent of the thing that moves, in widths of the picture; ``tilt_deg`` is
+    how far it leans to either side at most.
     """
 
     shift: tuple[float, float] = (0.026, 0.05)
-    turn_deg: tuple[float, float] = (15.0, 27.0)
+    turn_deg: tuple[float, float] = (6.5, 10.5)
     growth: tuple[float, float] = (0.038, 0.06)
     radius: tuple[float, float] = (0.15, 0.46)
+    tilt_deg: float = 100.0
 
 
 def poses(
@@ -125,11 +127,16 @@ def _placed(
     """Put a relative path (frames, 4) somewhere: anywhere, at any angle, within the sizes."""
     import numpy as np
 
-    low, high = np.log(speeds.radius[0]), np.log(speeds.radius[1])
-    below, above = path[:, 3].min(), path[:, 3].max()
-    room = (high - above) - (low - below)
-    size = rng.uniform(low - below, high - above) if room > 0 else (low + high - below - above) / 2
-    start = np.array([*rng.random(2), rng.uniform(0, 360), size])
-    placed: NDArray[np.float64] = path + start
+    tilt = _room(path[:, 2], (-speeds.tilt_deg, speeds.tilt_deg), rng)
+    size = _room(path[:, 3], (np.log(speeds.radius[0]), np.log(speeds.radius[1])), rng)
+    placed: NDArray[np.float64] = path + np.array([*rng.random(2), tilt, size])
     placed[:, 3] = np.exp(placed[:, 3])
     return placed
+
+
+def _room(
+    values: NDArray[np.float64], bounds: tuple[float, float], rng: np.random.Generator
+) -> float:
+    """An offset that keeps ``values`` within ``bounds``, by even odds; else their middle."""
+    low, high = bounds[0] - float(values.min()), bounds[1] - float(values.max())
+    return float(rng.uniform(low, high)) if low < high else (low + high) / 2

@@ -215,13 +215,13 @@ def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
 
 
 def _shape(rng: np.random.Generator) -> Pictures:
-    """A bright asymmetric shape, its head warm and its foot cool, uint8 RGBA (64, 64, 4)."""
+    """A long asymmetric shape, its head warm and its foot cool, uint8 RGBA (64, 64, 4)."""
     import cv2
     import numpy as np
 
     outline = list(SHAPES.values())[rng.integers(len(SHAPES))]
     mirror = rng.choice([-1.0, 1.0])
-    stretch = rng.uniform(0.8, 1.0, 2) * (mirror, 1)
+    stretch = rng.uniform((0.55, 0.9), (0.75, 1.15)) * (mirror, 1)
     picture = np.zeros((TEMPLATE_PX, TEMPLATE_PX, 4), np.uint8)
     half = TEMPLATE_PX // 2
     picture[:half, :, :3] = rng.uniform((210, 150, 40), (255, 230, 130))
@@ -230,7 +230,8 @@ def _shape(rng: np.random.Generator) -> Pictures:
     for polygon in outline:
         points = np.round(np.array(polygon) * stretch * half * 0.72 + half).astype(np.int32)
         cv2.fillPoly(alpha, [points], 255.0)
-    picture[..., 3] = alpha
+    # The foot fades, so that of the two ends one is sharp: a tilt is seen, not only an axis.
+    picture[..., 3] = alpha * np.linspace(1.0, 0.2, TEMPLATE_PX)[:, None]
     return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0.8), np.uint8)
 
 
@@ -238,14 +239,14 @@ def encode(path: Path, pictures: Pictures, fps: int) -> None:
     """Write ``pictures``, uint8 (N, height, width, 3), as H.264 in mp4; same in, same bytes."""
     av = need("av", "runner")
     with av.open(str(path), "w", format="mp4") as container:
-        # One thread: x264's bytes depend on their number.
+        # One thread and no look-ahead: with either, x264's bytes vary from call to call.
         stream = container.add_stream(
             "libx264",
             rate=fps,
             width=pictures.shape[2],
             height=pictures.shape[1],
             pix_fmt="yuv420p",
-            options={"preset": "veryfast", "crf": "20", "threads": "1"},
+            options={"preset": "veryfast", "tune": "zerolatency", "crf": "20", "threads": "1"},
         )
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

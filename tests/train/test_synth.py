@@ -1,0 +1,92 @@
+"""Made clips: the same for the same seed, gone on with, and told apart by time alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgevid.contract import FrameInput
+from edgevid.errors import BadInput
+from edgevid.media.clips import find
+from edgevid.media.video import read_clip
+from edgevid.train import synth
+from edgevid.train.motion import MOTIONS, STEADY, poses
+
+
+def _bytes(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.mp4"))}
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_workers(tmp_path):
+    counts = {"frames": 4, "train": 2, "val": 1, "test": 1}
+    synth.synth_motion(tmp_path / "a", workers=1, **counts)
+    synth.synth_motion(tmp_path / "b", workers=2, **counts)
+    synth.synth_motion(tmp_path / "c", workers=1, seed=1, **counts)
+    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
+    assert _bytes(tmp_path / "a") != _bytes(tmp_path / "c")
+    tree = find(tmp_path / "a")
+    assert tree.classes == tuple(sorted(MOTIONS)) and len(tree.files) == 4 * len(MOTIONS)
+    assert read_clip(tmp_path / "a" / tree.files[0].path, FrameInput(64, 64, 15)).shape[0] == 4
+
+
+def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    made = []
+    encode = synth.encode
+
+    def stop_at_five(path, pictures, fps):
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        made.append(path.name)
+        encode(path, pictures, fps)
+
+    counts = {"frames": 2, "train": 1, "val": 0, "test": 0, "workers": 1}
+    monkeypatch.setattr(synth, "encode", stop_at_five)
+    with pytest.raises(KeyboardInterrupt):
+        synth.synth_motion(tmp_path / "out", **counts)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(synth, "encode", lambda *a: (made.append(1), encode(*a)))
+    synth.synth_motion(tmp_path / "out", **counts)
+    assert len(made) == len(MOTIONS) and len(_bytes(tmp_path / "out")) == len(MOTIONS)
+    synth.synth_motion(tmp_path / "out", **counts)
+    assert len(made) == len(MOTIONS), "a finished folder is left as it is"
+
+
+def test_refuses_a_folder_that_holds_something_else(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(BadInput, match="already holds something else"):
+        synth.synth_motion(tmp_path)
+    with pytest.raises(BadInput, match="even size"):
+        synth.synth_motion(tmp_path / "out", size=33)
+
+
+@pytest.mark.parametrize("motion", STEADY)
+def test_one_frame_of_a_steady_motion_is_like_one_of_any_other(motion):
+    rng = np.random.default_rng(0)
+    paths = np.stack([poses(motion, 12, rng) for _ in range(2000)])
+    for t in (0, 11):
+        place = np.histogram(paths[:, t, :2] % 1, 8, (0, 1))[0] / 4000
+        turned = np.histogram(paths[:, t, 2] % 360, 8, (0, 360))[0] / 2000
+        assert abs(place - 1 / 8).max() < 0.03 and abs(turned - 1 / 8).max() < 0.03
+
+
+def test_a_steady_motion_in_disorder_is_background():
+    """No background path runs as steadily as any steady motion does."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        steps = np.diff(poses("background", 12, rng), axis=0)
+        alike = np.abs(np.sign(steps[:, :3]).sum(axis=0))
+        assert (alike < 11).all()
+
+
+def test_a_video_of_motions_has_a_known_time_line(tmp_path):
+    line = synth.synth_video(
+        tmp_path / "v.mp4", ["left", "grow"], seconds_each=0.4, size=64, fps=10
+    )
+    assert [(s["label"], s["start_frame"], s["end_frame"]) for s in line] == [
+        ("left", 0, 4),
+        ("grow", 4, 8),
+    ]
+    assert len(read_clip(tmp_path / "v.mp4", FrameInput(64, 64, 10))) == 8
+    with pytest.raises(BadInput, match="did you mean left"):
+        synth.synth_video(tmp_path / "w.mp4", ["lefft"])
+    assert not (tmp_path / "w.mp4").exists()
