@@ -193,7 +193,8 @@ def _held_out(
     for root in filter(None, (source.data, calibrate)):
         there = {"test": [path for path in paths if (Path(root) / path).is_file()]}
         if there["test"]:
-            return choose_clips(source.contract, there, Path(root), "test", progress), ""
+            clips = choose_clips(source.contract, there, Path(root), "test", progress)
+            return (clips, "") if len(clips) else (None, "no clip of the test split is readable")
     return None, "the clips of the recorded test split are not there"
 
 
@@ -319,7 +320,24 @@ def _measure(
     answers = [{n: values[k] for n, values in stacked.items()} for k in range(len(held_out))]
     engines = {m.artifact.name: _engine(m, source.contract) for m in made}
     metrics = artifact_metrics(source.contract, engines, held_out, answers, progress)
+    for name, metric in metrics.items():
+        _refuse_loss(name, metric)
     return [replace(m, artifact=replace(m.artifact, metric=metrics[m.artifact.name])) for m in made]
+
+
+def _refuse_loss(name: str, metric: Mapping[str, Any]) -> None:
+    """Raise `GateRefused` where an artifact is clearly worse than its source on held-out data.
+
+    Two standard errors of a share over n clips are allowed on top, so that few clips do not refuse
+    by chance.
+    """
+    lost = metric["source"] - metric["artifact"]
+    if not lost <= LARGEST_LOSS + 2 * (0.25 / metric["n"]) ** 0.5:
+        raise GateRefused(
+            f"{name} has {metric['name']} {metric['artifact']:.3f} on {metric['n']} held-out clips "
+            f"where the model has {metric['source']:.3f}; calibrate with more or other clips, "
+            "or leave this artifact out"
+        )
 
 
 def _engine(made: Made, contract: Contract) -> Engine:

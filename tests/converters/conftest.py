@@ -1,0 +1,56 @@
+"""One real lowering and one real conversion to each format, shared by the tests of this room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevid import registry
+from edgevid_converters import pipeline, sources
+from edgevid_converters.child import ask
+from edgevid_converters.sources import Source
+
+PAIRS = tuple(
+    (name, quantize)
+    for name in registry.names("converter")
+    for quantize in registry.load("converter", name).quantisations
+)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What the children made of a run, and what they answered."""
+
+    source: Source
+    folder: Path
+    answers: dict[str, dict[str, Any]]
+
+    def files(self, name: str) -> dict[str, bytes]:
+        endings = self.answers[name]["endings"]
+        return {ending: (self.folder / f"{name}.{ending}").read_bytes() for ending in endings}
+
+
+@pytest.fixture(scope="session")
+def lowered(real_run, tmp_path_factory) -> Lowered:
+    """The run lowered, its streams recorded, and every artifact made, each in its child."""
+    folder = tmp_path_factory.mktemp("lowered")
+    source = sources.describe(real_run)
+    _, clips = pipeline._calibration_clips(source, None)
+    held_out, _ = pipeline._held_out(source, None, pipeline.silent)
+    answers = {"lower": pipeline._lower(source, clips, held_out, folder)}
+    for format_name, quantize in PAIRS:
+        name = f"{format_name}-{quantize}"
+        task = {
+            "do": "convert",
+            "name": name,
+            "format": format_name,
+            "quantize": quantize,
+            "saved_model": str(folder / "saved_model"),
+            "trajectories": answers["lower"]["trajectories"],
+            "out": str(folder),
+        }
+        answers[name] = ask(f"conversion to {name}", task)
+    return Lowered(source, folder, answers)

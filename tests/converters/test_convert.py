@@ -1,0 +1,301 @@
+"""A whole conversion: one bundle that is proven and measured, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgevid import registry
+from edgevid.bundle import Bundle
+from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
+from edgevid.proof import Golden, Verdict, child
+from edgevid_converters import child as converter_child
+from edgevid_converters import convert, pipeline
+from rigs.films import pictures, write_video
+
+FORMATS = registry.names("converter")
+
+
+# --- the whole, really ----------------------------------------------------------------------------
+
+
+def test_equal_inputs_give_equal_bytes(quick, lowered, real_bundle, tmp_path):
+    """Every child ran twice: for the bundle, and for what `quick` answers from."""
+    told = quick()
+    assert (tmp_path / "x.edgevid").read_bytes() == real_bundle.read_bytes()
+    assert told["bundle"] == str(tmp_path / "x.edgevid")
+    assert told["sha256"] == Bundle.open(real_bundle).sha256
+    assert {a["name"] for a in told["artifacts"]} == {
+        f"{name}-{quantize}" for name in FORMATS for quantize in ("float32", "int8")
+    }
+    for artifact in told["artifacts"]:
+        assert artifact["name"] == f"{artifact['format']}-{artifact['quantize']}"
+        assert artifact["parity"]["max_abs"] <= (0.35 if artifact["quantize"] == "int8" else 1e-4)
+        assert 0 <= artifact["parity"]["agreement"] <= 1
+        assert artifact["metric"]["name"] == "accuracy"
+        assert artifact["metric"]["n"] == len(lowered.source.split["test"])
+        assert 0 <= artifact["metric"]["artifact"] <= 1
+        assert artifact["bytes"] > 0
+        assert artifact["float_ops"]
+
+
+def test_the_bundle_holds_evidence_and_nothing_of_this_place_or_time(real_run, real_bundle):
+    bundle = Bundle.open(real_bundle)
+    bundle.check()
+    evidence = bundle.evidence
+    record = json.loads((real_run / "run.json").read_text())
+    assert evidence["source"]["model"] == record["model"]
+    assert bundle.split == record["split"]
+    assert set(evidence["calibration"]["clips"]) <= set(record["split"]["train"])
+    assert evidence["held_out"]["clips"] == len(record["split"]["test"])
+    assert {"tensorflow", "openvino", "nncf", "python"} <= evidence["versions"].keys()
+    text = json.dumps({"evidence": dict(evidence), "a": [vars(a) for a in bundle.artifacts]})
+    assert str(real_run.parent) not in text
+    assert "seconds" not in text
+    for artifact in bundle.artifacts:
+        golden = Golden.read(bundle, artifact.name)
+        assert len(golden.trajectories) == len(golden.references[artifact.name]) == 2
+        assert golden.pixels is not None
+        kept = {"int8"} if artifact.quantize == "int8" else {"float32", "float16", "bf16"}
+        assert artifact.tolerance.keys() == kept
+
+
+def test_an_interrupt_leaves_nothing_behind(real_run, tmp_path):
+    places = {name: tmp_path / name for name in ("out", "tmp", "cache")}
+    for place in places.values():
+        place.mkdir()
+    environment = {
+        **os.environ,
+        "TMPDIR": str(places["tmp"]),
+        "XDG_CACHE_HOME": str(places["cache"]),
+    }
+    out = places["out"] / "x.edgevid"
+    out.write_bytes(b"the old one")
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "edgevid", "convert", str(real_run), "-o", str(out)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not (children := _children(parent.pid, b"edgevid_converters.child")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(1.5)  # into TensorFlow's import
+        parent.send_signal(signal.SIGINT)
+        _, said = parent.communicate(timeout=30)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert parent.returncode == 130, said
+    assert out.read_bytes() == b"the old one"
+    assert list(places["out"].iterdir()) == [out]
+    assert list(places["tmp"].iterdir()) == []
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < end, "a child outlived the conversion"
+        time.sleep(0.05)
+
+
+def _children(pid: int, command: bytes) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in listed if command in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def test_a_damaged_run_is_bad_input_from_the_child_too(real_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(real_run, run)
+    weights = run / "model.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadInput, match=r"model\.weights\.h5 cannot be read"):
+        convert(run, out=tmp_path / "x.edgevid")
+    assert not (tmp_path / "x.edgevid").exists()
+
+
+# --- the gates, with what the children made kept from before --------------------------------------
+
+
+@pytest.fixture
+def quick(lowered, monkeypatch, tmp_path):
+    """Let children answer from what was made before; gives a function that converts."""
+    answers = json.loads(json.dumps(lowered.answers))
+
+    def kept(what, task):
+        if task["do"] == "lower":
+            shutil.copytree(lowered.folder, task["out"], dirs_exist_ok=True)
+            return answers["lower"]
+        return answers[task["name"]]
+
+    monkeypatch.setattr(pipeline, "ask", kept)
+    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+    def run(**options):
+        out = tmp_path / "x.edgevid"
+        return convert(lowered.source.path, out=out, **options)
+
+    run.answers = answers
+    yield run
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def refused(quick, tmp_path, said: str, error=GateRefused, **options) -> None:
+    with pytest.raises(error, match=said) as caught:
+        quick(**options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.edgevid").exists()
+
+
+def test_what_is_asked_for_is_made(quick):
+    told = quick(formats=["tflite"], quantize=["int8", "int8"])
+    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
+    seen = []
+    quick(progress=lambda what, done, total, note="": seen.append((what, done, total)))
+    steps = [(done, total) for what, done, total in seen if what == "converting"]
+    assert steps == [(n, steps[0][1]) for n in range(steps[0][1] + 1)]
+
+
+def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
+    operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True}
+    quick.answers["tflite-int8"]["float_ops"].append(operator)
+    refused(quick, tmp_path, "tflite-int8 computes 1 products in float: CONV_2D block_7/conv")
+
+
+def test_an_artifact_that_lies_is_refused(quick, tmp_path, lowered, monkeypatch):
+    """The float32 artifact of one format is swapped for a model of other weights."""
+    files = lowered.files("tflite-float32")
+    content = bytearray(files["tflite"])
+    middle = len(content) // 2  # in the weights of the dense layer
+    content[middle : middle + 4000] = bytes(4000)
+    inner = pipeline.Made
+
+    def swapped(artifact, made):
+        return inner(artifact, {"tflite": bytes(content)} if artifact.format == "tflite" else made)
+
+    monkeypatch.setattr(pipeline, "Made", swapped)
+    refused(quick, tmp_path, "tflite-float32 does not do in tflite what the model does.*off by")
+
+
+def test_an_artifact_that_crashes_on_load_is_refused(quick, tmp_path, monkeypatch):
+    inner = child.run_child
+    monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": -1, "kind": "abort"}]}))
+    monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr("edgevid.proof.verdict.run_child", inner)
+    refused(quick, tmp_path, "crashed with SIGABRT", formats=["tflite"])
+
+
+def test_nan_is_refused(quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 3, "kind": "nan"}]}))
+    monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
+    refused(quick, tmp_path, "not numbers", formats=["openvino"])
+
+
+def test_a_clear_loss_on_held_out_clips_is_refused():
+    metric = {"name": "accuracy", "source": 0.90, "artifact": 0.80, "n": 800}
+    with pytest.raises(GateRefused, match=r"accuracy 0\.800 on 800 .* 0\.900"):
+        pipeline._refuse_loss("x-int8", metric)
+    pipeline._refuse_loss("x-int8", {**metric, "artifact": 0.88})
+    pipeline._refuse_loss("x-int8", {**metric, "n": 40})  # could be chance
+    with pytest.raises(GateRefused):
+        pipeline._refuse_loss("x-int8", {**metric, "artifact": float("nan")})
+
+
+def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monkeypatch):
+    outcome = child.Outcome(-11, b"", b"first\nthe last words\n")
+    monkeypatch.setattr(converter_child, "run_child", lambda *a: outcome)
+    monkeypatch.setattr(pipeline, "ask", converter_child.ask)
+    said = r"lowering the model crashed with SIGSEGV \(the last words\); its log is "
+    refused(quick, tmp_path, said, SurroundingsFailed)
+    log = next((Path(os.environ["XDG_CACHE_HOME"]) / "edgevid" / "logs").iterdir())
+    assert log.read_bytes() == outcome.stderr
+
+
+def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, monkeypatch):
+    record = pipeline.sources.describe(lowered.source.path)
+    clip = tmp_path / "elsewhere" / "clip.mp4"
+    write_video(clip, pictures(6, 32, 32))
+    moved = replace(record, data=tmp_path / "gone")
+    monkeypatch.setattr(pipeline.sources, "describe", lambda path: moved)
+    told = quick(calibrate=clip.parent)
+    assert told["artifacts"][0]["metric"] == {
+        "name": None,
+        "source": None,
+        "artifact": None,
+        "n": 0,
+    }
+    bundle = Bundle.open(tmp_path / "x.edgevid")
+    assert "not there" in bundle.evidence["held_out"]["reason"]
+    assert bundle.evidence["calibration"]["clips"] == ["clip.mp4"]
+
+
+def test_a_verdict_of_no_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
+    verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
+    monkeypatch.setattr(pipeline, "record_in_child", lambda *a: verdict)
+    refused(quick, tmp_path, "it says so; leave this artifact out")
+
+
+# --- wrong use, before anything heavy is started --------------------------------------------------
+
+
+@pytest.fixture
+def no_children(monkeypatch):
+    def forbidden(*a):
+        raise AssertionError("a child was started")
+
+    monkeypatch.setattr(pipeline, "ask", forbidden)
+
+
+def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> None:
+    with pytest.raises(error, match=said) as caught:
+        convert(model, out=tmp_path / "x.edgevid", **options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.edgevid").exists()
+
+
+@pytest.mark.usefixtures("no_children")
+def test_names_that_are_not_known(real_run, tmp_path):
+    wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
+    wrong(tmp_path, "quantisation of tflite 'int4'.*did you mean int8", real_run, quantize=["int4"])
+    wrong(tmp_path, "at least one format", real_run, formats=[])
+
+
+@pytest.mark.usefixtures("no_children")
+def test_what_is_no_run(tmp_path):
+    wrong(tmp_path, "does not exist", tmp_path / "none")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    wrong(tmp_path, "no run.json; make one with edgevid train", empty)
+    (empty / "run.json").write_text("{")
+    wrong(tmp_path, "run.json cannot be read", empty)
+    (empty / "run.json").write_text("[]")
+    wrong(tmp_path, "not a table", empty)
+    (empty / "run.json").write_text("{}")
+    wrong(tmp_path, "contract.json cannot be read", empty)
+
+
+@pytest.mark.usefixtures("no_children")
+def test_calibration_clips_that_are_none(real_run, tmp_path):
+    wrong(tmp_path, "does not exist; give another folder", real_run, calibrate=tmp_path / "none")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    wrong(tmp_path, "no clips to calibrate on", real_run, calibrate=empty)
+    (empty / "text.mp4").write_text("no video")
+    wrong(tmp_path, "none of 1 clips can be decoded", real_run, calibrate=empty)
+
+
+@pytest.mark.usefixtures("no_children")
+def test_a_missing_package_gets_its_install_line(real_run, tmp_path, monkeypatch):
+    inner = pipeline.find_spec
+    monkeypatch.setattr(pipeline, "find_spec", lambda name: None if name == "nncf" else inner(name))
+    said = r"package nncf is not installed; run: pip install 'edgevid\[convert\]'"
+    wrong(tmp_path, said, real_run, MissingExtra)

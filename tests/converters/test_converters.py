@@ -1,0 +1,185 @@
+"""What every converter of the registry must do, and what each one does in its own way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgevid import registry
+from edgevid.proof import Trajectory, replay
+from edgevid.proof.replay import SOURCE_TOLERANCE
+from edgevid_converters import pipeline
+from edgevid_converters.flatbuffer import kinds, pack, parse, slice_half_used_splits
+from edgevid_converters.protocol import Operator, summary
+
+PAIRS = tuple(
+    (name, quantize)
+    for name in registry.names("converter")
+    for quantize in registry.load("converter", name).quantisations
+)
+
+
+@pytest.mark.parametrize("name", registry.names("converter"))
+def test_a_converter_says_what_it_makes(name):
+    converter = registry.load("converter", name)()
+    assert converter.name == name
+    assert converter.endings
+    assert set(converter.quantisations) <= {"float32", "float16", "dynamic", "int8", "int16x8"}
+    assert {"float32", "int8"} <= set(converter.quantisations)
+
+
+@pytest.mark.parametrize(("name", "quantize"), PAIRS)
+def test_an_artifact_has_its_endings_and_a_smallest_runtime(lowered, name, quantize):
+    files = lowered.files(f"{name}-{quantize}")
+    assert sorted(files) == sorted(registry.load("converter", name)().endings)
+    runtime = lowered.answers[f"{name}-{quantize}"]["smallest_runtime"]
+    assert list(runtime) == [name]
+    assert runtime[name][0].isdigit()
+
+
+@pytest.mark.parametrize(("name", "quantize"), PAIRS)
+def test_an_artifact_does_what_the_model_does(lowered, name, quantize):
+    contract = lowered.source.contract
+    golden = pipeline._golden(contract, lowered.folder)
+    runtime = registry.load("runtime", name)()
+    engine = runtime.load(lowered.files(f"{name}-{quantize}"), contract)
+    assert engine.precision == quantize
+    check, _ = replay(engine, golden, contract)
+    assert check.ok, check.reason
+    assert check.tolerance == SOURCE_TOLERANCE[quantize]
+    assert quantize != "float32" or check.max_abs < 1e-5
+
+
+@pytest.mark.parametrize("name", registry.names("converter"))
+def test_products_are_float_in_float32_and_integer_in_int8(lowered, name):
+    converter = registry.load("converter", name)()
+    products = {
+        quantize: [o for o in converter.float_ops(lowered.files(f"{name}-{quantize}")) if o.product]
+        for quantize in ("float32", "int8")
+    }
+    # compact encoder: three convolutions, two depthwise ones, a dense layer, and the head's
+    found = {"convolution": 0, "matrix product": 0}
+    for operator in products["float32"]:
+        assert operator.name
+        found["convolution" if "CONV" in operator.kind.upper() else "matrix product"] += 1
+    assert found["convolution"] == 5
+    assert found["matrix product"] >= 2 + 2 * lowered.source.contract.frames
+    assert products["int8"] == []
+
+
+@pytest.mark.parametrize("name", registry.names("converter"))
+def test_int8_is_little_more_than_half_of_float32_at_most(lowered, name):
+    sizes = {
+        quantize: sum(map(len, lowered.files(f"{name}-{quantize}").values()))
+        for quantize in ("float32", "int8")
+    }
+    assert sizes["int8"] <= 0.55 * sizes["float32"], sizes
+
+
+def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
+    contract = lowered.source.contract
+    paths = lowered.answers["lower"]["trajectories"]
+    assert sorted(paths) == ["frame", *(s.taken for s in contract.states)]
+    window = np.load(paths["state_window"])
+    empty = (window == 0).all(axis=(1, 2, 3))
+    assert empty.any()
+    assert not empty.all()
+    assert window.shape[1:] == contract.states[0].shape
+    trajectory = pipeline._golden(contract, lowered.folder).trajectories[0]
+    assert isinstance(trajectory, Trajectory)
+    assert len(trajectory.frames) == contract.frames + 4
+    # the newest embedding comes in at the end, the others move up
+    states = trajectory.states["window"]
+    np.testing.assert_array_equal(states[1:, :, :-1], states[:-1, :, 1:])
+
+
+AGAIN = """
+import hashlib, json, sys
+from pathlib import Path
+from edgevid_converters.tflite import TFLite
+trajectories = {name: Path(path) for name, path in json.loads(sys.argv[2]).items()}
+for _ in range(3):
+    content = TFLite().convert(Path(sys.argv[1]), trajectories, "int8")["tflite"]
+    print(hashlib.sha256(content).hexdigest())
+"""
+
+
+def test_tflite_int8_has_the_same_bytes_whatever_the_process_did(lowered):
+    """A split of which a part is unused was quantised or not by chance."""
+    paths = json.dumps(lowered.answers["lower"]["trajectories"])
+    model = str(lowered.folder / "saved_model")
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN, model, paths], capture_output=True, text=True, check=True
+    )
+    first = hashlib.sha256(lowered.files("tflite-int8")["tflite"]).hexdigest()
+    assert done.stdout.split() == [first] * 3
+
+
+def test_half_used_splits_become_slices_that_compute_the_same(lowered):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = parse(lowered.files("tflite-float32")["tflite"])
+    before = [kinds(model)[o.opcodeIndex] for o in model.subgraphs[0].operators]
+    assert slice_half_used_splits(model) == 2  # the first moment of each LSTM
+    after = [kinds(model)[o.opcodeIndex] for o in model.subgraphs[0].operators]
+    assert after.count("SPLIT") == before.count("SPLIT") - 2
+    assert after.count("SLICE") == before.count("SLICE") + 6
+    assert slice_half_used_splits(model) == 0
+    contract = lowered.source.contract
+    golden = pipeline._golden(contract, lowered.folder)
+    engine = registry.load("runtime", "tflite")().load({"tflite": pack(model)}, contract)
+    check, _ = replay(engine, golden, contract)
+    assert check.max_abs < 1e-5
+    assert Interpreter(model_content=pack(model)).get_signature_list()
+
+
+def test_openvino_runs_every_product_in_integers(lowered):
+    openvino = pytest.importorskip("openvino")
+    files = lowered.files("openvino-int8")
+    core = openvino.Core()
+    model = core.read_model(model=files["xml"], weights=files["bin"])
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ran = []
+    for node in compiled.get_runtime_model().get_ops():
+        told = node.get_rt_info()
+        if told["layerType"].astype(str) in ("Convolution", "FullyConnected", "MatMul"):
+            ran.append(told["runtimePrecision"].astype(str))
+    assert ran
+    assert set(ran) <= {"i8", "u8"}
+
+
+def test_openvino_files_tell_nothing_of_the_place(lowered):
+    for name in ("openvino-float32", "openvino-int8"):
+        xml = lowered.files(name)["xml"]
+        assert str(lowered.folder).encode() not in xml
+        assert b"rt_info" not in xml
+        assert b"\n\t" not in xml
+
+
+def test_equal_nodes_are_merged_and_others_are_not():
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    from edgevid_converters.openvino import merge_equal_nodes
+
+    x = ops.parameter([1, 2], np.float32, name="x")
+    one, again, two = (ops.constant(np.float32([[v, v]])) for v in (1, 1, 2))
+    parts = [ops.multiply(x, one), ops.multiply(x, again), ops.multiply(x, two)]
+    total = ops.add(ops.add(parts[0], parts[1]), parts[2])
+    model = openvino.Model([total], [x])
+    merge_equal_nodes(model)
+    counts = [node.get_type_name() for node in model.get_ops()]
+    assert counts.count("Constant") == 2
+    assert counts.count("Multiply") == 2
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_array_equal(compiled(np.float32([[3, 4]]))[0], [[12, 16]])
+
+
+def test_operators_are_summed_up_by_kind():
+    found = [Operator("Tanh", "a"), Operator("Softmax", "b"), Operator("Tanh", "c")]
+    assert summary(found) == ("Softmax", "Tanh x2")
