@@ -28,9 +28,9 @@ class Augment:
     highest standard deviation); ``invert`` is the share of clips shown as negatives.
     """
 
-    contrast: float = 1.4
-    brightness: float = 30.0
-    colour: float = 15.0
+    contrast: float = 1.3
+    brightness: float = 20.0
+    colour: float = 10.0
     shift: float = 0.06
     noise: float = 4.0
     invert: float = 0.0

@@ -6,10 +6,13 @@ arithmetic after conversion: ReLU, and batch normalisation that folds into the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers
+
+from edgevid.train import Tensor
 
 Sizes = tuple[int, int]
 MOMENTUM = 0.9
@@ -17,7 +20,7 @@ MOMENTUM = 0.9
 a model that has learned looks as if it had not, for epochs, or for good on a few hundred clips."""
 
 
-def article(size: Sizes, embedding: int) -> keras.Sequential:
+def article(size: Sizes, embedding: int) -> keras.Model:
     """The reference network of the source article, up to its hidden layer.
 
     Two 3x3 convolutions (32 and 64) with ReLU, a 2x2 maximum after each, one dense layer.
@@ -36,34 +39,35 @@ def article(size: Sizes, embedding: int) -> keras.Sequential:
     )
 
 
-def compact(size: Sizes, embedding: int) -> keras.Sequential:
-    """A strided convolution and two depthwise-separable ones, down to a grid of 1/8.
+def compact(size: Sizes, embedding: int) -> keras.Model:
+    """A strided convolution and two depthwise-separable ones, down to a grid of 1/8; then two ways.
 
-    The grid is flattened, not averaged: where a thing is in one frame is what motion is made of.
+    ``where``, five eighths of the embedding, comes from the flattened grid: where a thing is in
+    one frame is what motion is made of. ``what``, the rest, comes from one more separable layer
+    averaged over the picture: shape, tilt and size, wherever the thing is.
     """
-    return keras.Sequential(
-        [
-            *_picture(size),
-            *_normalised(
-                layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="conv"), "conv"
-            ),
-            *_separable(32, "separable1"),
-            *_separable(32, "separable2"),
-            layers.Flatten(name="flatten"),
-            layers.Dense(embedding, use_bias=False, name="dense"),
-            layers.BatchNormalization(momentum=MOMENTUM, name="dense_norm"),
-            layers.ReLU(name="embedding"),
-        ],
-        name="encoder",
-    )
+    what = embedding * 3 // 8
+    picture, *scale = _picture(size)
+    start = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="conv")
+    grid = _chain(picture, [*scale, *_normalised(start, "conv")])
+    grid = _chain(grid, [*_separable(32, "separable1"), *_separable(32, "separable2")])
+    flat = layers.Flatten(name="flatten")(grid)
+    deep = _chain(grid, _separable(96, "separable3", strides=1))
+    mean = layers.GlobalAveragePooling2D(name="mean")(deep)
+    both = [
+        layers.Dense(embedding - what, use_bias=False, name="where")(flat),
+        layers.Dense(what, use_bias=False, name="what")(mean),
+    ]
+    norm = _norm("embedding_norm")(layers.Concatenate(name="both")(both))
+    return keras.Model(picture, layers.ReLU(name="embedding")(norm), name="encoder")
 
 
-Encoder = Callable[[Sizes, int], keras.Sequential]
+Encoder = Callable[[Sizes, int], keras.Model]
 ENCODERS: dict[str, Encoder] = {"article": article, "compact": compact}
 """Size of model -> its encoder. A new one is one function and one row."""
 
 
-def _picture(size: Sizes) -> list[keras.Layer]:
+def _picture(size: Sizes) -> list[Any]:
     return [
         layers.Input((*size, 3), dtype="uint8", name="picture"),
         layers.Rescaling(1 / 255, name="scale"),
@@ -71,16 +75,22 @@ def _picture(size: Sizes) -> list[keras.Layer]:
 
 
 def _normalised(product: keras.Layer, name: str) -> list[keras.Layer]:
-    return [
-        product,
-        layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm"),
-        layers.ReLU(name=f"{name}_relu"),
-    ]
+    return [product, _norm(f"{name}_norm"), layers.ReLU(name=f"{name}_relu")]
 
 
-def _separable(filters: int, name: str) -> list[keras.Layer]:
+def _norm(name: str) -> keras.Layer:
+    return layers.BatchNormalization(momentum=MOMENTUM, name=name)
+
+
+def _chain(tensor: Tensor, several: Sequence[keras.Layer]) -> Tensor:
+    for layer in several:
+        tensor = layer(tensor)
+    return tensor
+
+
+def _separable(filters: int, name: str, strides: int = 2) -> list[keras.Layer]:
     depth = layers.DepthwiseConv2D(
-        3, strides=2, padding="same", use_bias=False, name=f"{name}_depth"
+        3, strides=strides, padding="same", use_bias=False, name=f"{name}_depth"
     )
     point = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_point")
     return [*_normalised(depth, f"{name}_depth"), *_normalised(point, f"{name}_point")]

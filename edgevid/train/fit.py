@@ -57,7 +57,7 @@ class TrainConfig:
     model: ModelConfig
     epochs: int = 20
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     patience: int = 6
     seed: int = 0
     rate_fps: float | None = None

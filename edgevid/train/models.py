@@ -146,7 +146,7 @@ class Network(keras.Model):  # type: ignore[misc]
         self.encoder = ENCODERS[config.size]((config.height, config.width), config.embedding)
         self.head: Head | None = None
         if config.model in HEADS:
-            self.head = HEADS[config.model](config.units, name="head")
+            self.head = HEADS[config.model](config.embedding, config.units, name="head")
             self.head.build((None, config.frames, config.embedding))
         self.classifier = layers.Dense(config.classes, activation="softmax", name="classifier")
         self.classifier.build((None, config.units if self.head else config.embedding))

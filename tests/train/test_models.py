@@ -70,7 +70,7 @@ def test_a_model_without_memory_answers_each_frame(size):
 def test_a_head_s_whole_form_is_its_step_repeated():
     from edgevid.train.heads import Head, Lstm
 
-    head = Lstm(5)
+    head = Lstm(3, 5)
     embeddings = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     fast = np.asarray(head(embeddings))
     np.testing.assert_allclose(fast, np.asarray(Head.call(head, embeddings)), atol=1e-6)

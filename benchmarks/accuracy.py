@@ -1,0 +1,86 @@
+"""Accuracy on made motion, with its controls: one JSON document on stdout.
+
+    python benchmarks/accuracy.py --recipe demo --work DIR      the demo's own model
+    python benchmarks/accuracy.py --recipe full --work DIR      the full recipe
+    python benchmarks/accuracy.py --recipe demo --model cnn     control: one frame only
+    python benchmarks/accuracy.py --recipe demo --temporal carry
+
+Both recipes share their test clips, which training never opens: the same seed makes the same files.
+What is there already in DIR is not made again, and an interrupted training goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgevid.files import write_json
+from edgevid.media.clips import find, load_clips
+from edgevid.train import backend, recipes
+
+
+def main() -> None:
+    options = _options()
+    backend.start()
+    recipe = {"demo": recipes.DEMO, "full": recipes.FULL}[options.recipe]
+    data = options.work / f"data-{options.recipe}"
+    name = "-".join(filter(None, (options.recipe, options.model, options.temporal)))
+    started = time.perf_counter()
+    recipe.data(data, progress=_tell)
+    made_s = time.perf_counter() - started
+    result = measure(data, options.work / name, recipe.config(options.model, options.temporal))
+    result |= {"recipe": options.recipe, "data_seconds": round(made_s, 1)}
+    write_json(options.work / f"{name}.json", result)
+    print(json.dumps(result, indent=2))
+
+
+def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
+    """Train where ``run`` is not there yet; then answer the test clips, as filmed and shuffled."""
+    from edgevid.train.data import shuffled
+    from edgevid.train.figures import figures
+    from edgevid.train.fit import last_scores, train
+    from edgevid.train.models import load_run
+
+    if not run.exists():
+        train(config, data, run, _tell)
+    model, record = load_run(run)
+    frame = model.contract(tuple(record["labels"]), record["train"]["rate_fps"]).frame
+    tree = find(data)
+    test = load_clips(tree, record["split"]["test"], frame, min_frames=model.config.frames)
+    as_filmed = figures(last_scores(model, test.pictures), test.targets, tree.classes)
+    mixed = figures(last_scores(model, shuffled(test.pictures)), test.targets, tree.classes)
+    val = json.loads((run / "metrics.json").read_text())["val"]
+    return {
+        "model": record["model"],
+        "parameters": model.training.count_params(),
+        "epochs": record["epochs"],
+        "train_seconds": record["train_seconds"],
+        "val_accuracy": val["accuracy"],
+        "test_accuracy": as_filmed["accuracy"],
+        "test_clips": as_filmed["n"],
+        "test_recall": {label: found["recall"] for label, found in as_filmed["classes"].items()},
+        "shuffled_accuracy": mixed["accuracy"],
+        "left_out": list(test.left_out),
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", choices=("demo", "full"), default="demo")
+    parser.add_argument("--model", default="cnn-lstm")
+    parser.add_argument("--temporal", choices=("none", "window", "carry"))
+    parser.add_argument("--work", type=Path, default=Path("build/accuracy"))
+    return parser.parse_args()
+
+
+def _tell(what: str, done: int, total: int, note: str = "") -> None:
+    if done == total:
+        print(what, note, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
