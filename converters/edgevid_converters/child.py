@@ -1,7 +1,7 @@
 """What runs in the children of a conversion, and how the parent runs them.
 
 Everything that loads TensorFlow, OpenVINO's front end or NNCF is here, behind one process each:
-converters abort, and what one conversion leaves behind changes names in the next.
+converters abort, and what they leave behind in a process is theirs.
 """
 
 from __future__ import annotations
@@ -68,17 +68,21 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Make one artifact; its files go to ``out``."""
+    """Make the artifacts of one format; their files go to ``out``."""
     converter = registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
-    files = converter.convert(Path(task["saved_model"]), paths, task["quantize"])
-    for ending, content in files.items():
-        (Path(task["out"]) / f"{task['name']}.{ending}").write_bytes(content)
-    return {
-        "endings": sorted(files),
-        "float_ops": [asdict(operator) for operator in converter.float_ops(files)],
-        "smallest_runtime": converter.smallest_runtime(files),
-    }
+    answer = {}
+    for quantize in task["quantize"]:
+        name = f"{task['format']}-{quantize}"
+        files = converter.convert(Path(task["saved_model"]), paths, quantize)
+        for ending, content in files.items():
+            (Path(task["out"]) / f"{name}.{ending}").write_bytes(content)
+        answer[name] = {
+            "endings": sorted(files),
+            "float_ops": [asdict(operator) for operator in converter.float_ops(files)],
+            "smallest_runtime": converter.smallest_runtime(files),
+        }
+    return answer
 
 
 TASKS = {"convert": _convert, "lower": _lower}

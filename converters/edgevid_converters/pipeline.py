@@ -67,7 +67,8 @@ def convert(
     """
     plan = _plan(formats, quantize)
     source = sources.describe(model)
-    report = _Report(progress, 2 + 2 * len(plan) + 1)
+    artifacts = sum(map(len, plan.values()))
+    report = _Report(progress, 3 + len(plan) + artifacts)
     with tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
         folder = Path(name)
         report("reading clips")
@@ -75,10 +76,10 @@ def convert(
         held_out, why_not = _held_out(source, calibrate, progress)
         report("lowering the model")
         lowered = _lower(source, clips, held_out, folder)
-        made = []
-        for format_name, quantisation in plan:
-            report(f"converting to {format_name} {quantisation}")
-            made.append(_convert(format_name, quantisation, lowered, folder))
+        made: list[Made] = []
+        for format_name, quantisations in plan.items():
+            report(f"converting to {format_name} {', '.join(quantisations)}")
+            made += _convert(format_name, quantisations, lowered, folder)
         golden = _golden(source.contract, folder)
         draft = _write(folder / "draft.edgevid", source, made, golden, {})
         for index, one in enumerate(made):
@@ -114,20 +115,18 @@ class _Report:
         self._done += 1
 
 
-def _plan(formats: Sequence[str], quantize: Sequence[str]) -> list[tuple[str, str]]:
-    """Every (format, quantisation) once, in order; raises for names that are not known."""
+def _plan(formats: Sequence[str], quantize: Sequence[str]) -> dict[str, list[str]]:
+    """Format -> its quantisations, each once, in order; raises for names that are not known."""
     if not formats or not quantize:
         raise BadInput("name at least one format and one quantisation")
-    plan = []
-    for format_name in dict.fromkeys(formats):
-        converter = registry.load("converter", format_name)()
+    for format_name in formats:
+        known = registry.load("converter", format_name).quantisations
         _need_packages(format_name)
-        for quantisation in dict.fromkeys(quantize):
-            if quantisation not in converter.quantisations:
+        for quantisation in quantize:
+            if quantisation not in known:
                 what = f"quantisation of {format_name}"
-                raise BadInput(registry.unknown(what, quantisation, converter.quantisations))
-            plan.append((format_name, quantisation))
-    return plan
+                raise BadInput(registry.unknown(what, quantisation, known))
+    return {format_name: list(dict.fromkeys(quantize)) for format_name in formats}
 
 
 def _need_packages(format_name: str) -> None:
@@ -223,20 +222,29 @@ def _lower(
     return ask("lowering the model", task)
 
 
-def _convert(format_name: str, quantisation: str, lowered: Mapping[str, Any], folder: Path) -> Made:
-    """Make one artifact; raises `GateRefused` where int8 has a product in float."""
-    name = f"{format_name}-{quantisation}"
+def _convert(
+    format_name: str, quantisations: Sequence[str], lowered: Mapping[str, Any], folder: Path
+) -> list[Made]:
+    """Make the artifacts of one format, in one child."""
     task = {
         "do": "convert",
-        "name": name,
         "format": format_name,
-        "quantize": quantisation,
+        "quantize": list(quantisations),
         "saved_model": str(folder / "saved_model"),
         "trajectories": lowered["trajectories"],
         "out": str(folder),
     }
-    answer = ask(f"conversion to {name}", task)
-    operators = tuple(Operator(**operator) for operator in answer["float_ops"])
+    answer = ask(f"conversion to {format_name}", task)
+    return [
+        _made(format_name, quantisation, answer[f"{format_name}-{quantisation}"], folder)
+        for quantisation in quantisations
+    ]
+
+
+def _made(format_name: str, quantisation: str, told: Mapping[str, Any], folder: Path) -> Made:
+    """Take in one artifact; raises `GateRefused` where int8 has a product in float."""
+    name = f"{format_name}-{quantisation}"
+    operators = [Operator(**operator) for operator in told["float_ops"]]
     products = [operator for operator in operators if operator.product]
     if quantisation == "int8" and products:
         listed = ", ".join(f"{o.kind} {o.name}" for o in products[:5])
@@ -244,16 +252,15 @@ def _convert(format_name: str, quantisation: str, lowered: Mapping[str, Any], fo
             f"{name} computes {len(products)} products in float: {listed}; "
             "use layers that quantise, or --quantize float32"
         )
-    files = {e: (folder / f"{name}.{e}").read_bytes() for e in answer["endings"]}
     artifact = Artifact(
         name,
         format_name,
         quantisation,
         float_ops=summary(operators),
         tolerance=_tolerance(quantisation),
-        smallest_runtime=answer["smallest_runtime"],
+        smallest_runtime=told["smallest_runtime"],
     )
-    return Made(artifact, files)
+    return Made(artifact, {e: (folder / f"{name}.{e}").read_bytes() for e in told["endings"]})
 
 
 def _tolerance(quantisation: str) -> dict[str, float]:

@@ -13,12 +13,6 @@ from edgevid_converters import pipeline, sources
 from edgevid_converters.child import ask
 from edgevid_converters.sources import Source
 
-PAIRS = tuple(
-    (name, quantize)
-    for name in registry.names("converter")
-    for quantize in registry.load("converter", name).quantisations
-)
-
 
 @dataclass(frozen=True)
 class Lowered:
@@ -41,16 +35,14 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     _, clips = pipeline._calibration_clips(source, None)
     held_out, _ = pipeline._held_out(source, None, pipeline.silent)
     answers = {"lower": pipeline._lower(source, clips, held_out, folder)}
-    for format_name, quantize in PAIRS:
-        name = f"{format_name}-{quantize}"
+    for format_name in registry.names("converter"):
         task = {
             "do": "convert",
-            "name": name,
             "format": format_name,
-            "quantize": quantize,
+            "quantize": registry.load("converter", format_name).quantisations,
             "saved_model": str(folder / "saved_model"),
             "trajectories": answers["lower"]["trajectories"],
             "out": str(folder),
         }
-        answers[name] = ask(f"conversion to {name}", task)
+        answers |= ask(f"conversion to {format_name}", task)
     return Lowered(source, folder, answers)
