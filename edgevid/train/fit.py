@@ -132,7 +132,7 @@ def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int
         if min(lengths, default=0) < frames:
             raise BadInput(f"a clip has fewer than the {frames} frames that the model looks at")
     parts = [
-        np.asarray(form(np.stack([clip[-frames:] for clip in pictures[n : n + batch]])))
+        form.predict_on_batch(np.stack([clip[-frames:] for clip in pictures[n : n + batch]]))
         for n in range(0, len(pictures), batch)
     ]
     return np.concatenate(parts)

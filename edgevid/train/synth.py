@@ -18,7 +18,7 @@ from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
 from edgevid.progress import Progress, silent
 from edgevid.registry import need, unknown
-from edgevid.train.motion import MOTIONS, poses
+from edgevid.train.motion import MOTIONS, Speeds, poses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 SETTINGS_FILE = "synth.json"
 TEMPLATE_PX = 64
+LASTING = Speeds(shift=(0.026, 0.036), turn_deg=(6.5, 6.9), growth=(0.037, 0.0385))
+"""Speeds at which thirty frames stay within the sizes and tilts of the made clips."""
 
 # Outlines in the square from -1 to 1; none looks like itself after less than a full turn.
 SHAPES: dict[str, list[list[tuple[float, float]]]] = {
@@ -62,7 +64,7 @@ def synth_motion(
     size: int = 64,
     frames: int = 12,
     fps: int = 15,
-    train: int = 400,
+    train: int = 500,
     val: int = 60,
     test: int = 100,
     workers: int | None = None,
@@ -159,12 +161,12 @@ def _write_batch(batch: list[Clip], *, folder: Path, render: Render, fps: int) -
     return len(batch)
 
 
-def render_clip(clip: Clip, *, size: int, frames: int) -> Pictures:
+def render_clip(clip: Clip, *, size: int, frames: int, speeds: Speeds | None = None) -> Pictures:
     """The pictures of a clip, uint8 (frames, size, size, 3)."""
     import numpy as np
 
     rng = np.random.default_rng(clip.seed)
-    path = poses(clip.motion, frames, rng)
+    path = poses(clip.motion, frames, rng, speeds)
     scene = Scene(rng, size)
     return np.stack([scene.draw(pose) for pose in path])
 
@@ -276,7 +278,8 @@ def synth_video(
 ) -> list[dict[str, Any]]:
     """Write a video of several motions one after the other; give its known time line.
 
-    Each motion is a scene of its own. The time line has ``label``, ``start_frame``, ``end_frame``,
+    Each motion is a scene of its own, and keeps to the sizes and tilts of the made clips for two
+    seconds at 15 fps. The time line has ``label``, ``start_frame``, ``end_frame``,
     ``start_s``, ``end_s`` for each. Raises `BadInput` for an unknown motion.
     """
     import numpy as np
@@ -286,7 +289,9 @@ def synth_video(
             raise BadInput(unknown("motion", motion, MOTIONS))
     frames = round(seconds_each * fps)
     pictures = [
-        render_clip(Clip("", motion, (seed, len(SPLITS), n)), size=size, frames=frames)
+        render_clip(
+            Clip("", motion, (seed, len(SPLITS), n)), size=size, frames=frames, speeds=LASTING
+        )
         for n, motion in enumerate(motions)
     ]
     with writing(Path(out)) as part:
