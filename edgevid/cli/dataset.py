@@ -26,7 +26,7 @@ def synth() -> None:
 @click.option("--size", type=int, default=64, show_default=True, help="Pixels, both ways.")
 @click.option("--frames", type=int, default=12, show_default=True, help="Frames a clip.")
 @click.option("--fps", type=int, default=15, show_default=True)
-@click.option("--train", type=int, default=400, show_default=True, help="Clips a class.")
+@click.option("--train", type=int, default=500, show_default=True, help="Clips a class.")
 @click.option("--val", type=int, default=60, show_default=True, help="Clips a class.")
 @click.option("--test", type=int, default=100, show_default=True, help="Clips a class.")
 @common

@@ -22,7 +22,7 @@ from edgevid.cli.console import Bar, common, emit, say
 @click.option("--rate", type=float, help="Frames a second that the model sees. Default: as filmed.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True)
 @click.option("--patience", type=click.IntRange(1), default=6, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--augment/--no-augment", default=True, show_default=True)

@@ -17,6 +17,7 @@ from typing import Any
 from edgevid.errors import EdgevidError, GateRefused, Inconclusive, SurroundingsFailed
 from edgevid.files import write_bytes, write_json
 from edgevid.registry import need
+from edgevid.train.recipes import DEMO
 
 BAR = 0.85
 """The least top-1 accuracy on held-out clips with which the demo calls its model learned."""
@@ -56,12 +57,18 @@ def stages(out: Path) -> tuple[Stage, ...]:
     return (
         Stage(
             "Make labelled clips that only time tells apart",
-            ("dataset", "synth", "motion", "--out", data),
+            (
+                *("dataset", "synth", "motion", "--out", data, "--train", str(DEMO.train)),
+                *("--val", str(DEMO.val), "--test", str(DEMO.test)),
+            ),
             "data",
         ),
         Stage(
             "Train a CNN with two LSTM layers",
-            ("train", data, "--model", "cnn-lstm", "--out", run),
+            (
+                *("train", data, "--model", "cnn-lstm", "--out", run),
+                *(f"--{name}={value}" for name, value in DEMO.options.items()),
+            ),
             "run",
         ),
         Stage(
