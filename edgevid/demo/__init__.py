@@ -67,7 +67,7 @@ def stages(out: Path) -> tuple[Stage, ...]:
             "Train a CNN with two LSTM layers",
             (
                 *("train", data, "--model", "cnn-lstm", "--out", run),
-                *(f"--{name}={value}" for name, value in DEMO.options.items()),
+                *(word for option in DEMO.options.items() for word in _option(*option)),
             ),
             "run",
         ),
@@ -99,6 +99,10 @@ def stages(out: Path) -> tuple[Stage, ...]:
             "bench",
         ),
     )
+
+
+def _option(name: str, value: object) -> tuple[str, str]:
+    return f"--{name.replace('_', '-')}", str(value)
 
 
 def demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
