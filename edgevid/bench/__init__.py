@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevid import proof
 from edgevid.errors import SurroundingsFailed
 from edgevid.progress import Progress, silent
 from edgevid.runner.meters import STAGES, percentiles_ms
@@ -37,11 +38,14 @@ def bench(
 ) -> dict[str, Any]:
     """Measure each of ``wanted`` on the video ``source``, every frame of it.
 
-    Raises `SurroundingsFailed` where a measuring process fails, with its last line.
+    Raises `GateRefused` for an engine that does not pass its proof, and `SurroundingsFailed` where
+    a measuring process fails, with its last line.
     """
     results = []
     for done, choice in enumerate(wanted):
         progress("bench", done, len(wanted), str(choice))
+        # Proven beforehand, as it is from a device's second start on: the first answer is timed.
+        proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
         results.append(_measure(bundle.path, choice, source, samples))
     progress("bench", len(wanted), len(wanted))
     return {"bundle": str(bundle.path), "source": str(source), "results": results}

@@ -3,7 +3,7 @@ import pytest
 from edgevid import bench
 from edgevid.bench import scene as scenes
 from edgevid.bundle import Bundle
-from edgevid.errors import SurroundingsFailed
+from edgevid.errors import GateRefused, SurroundingsFailed
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
 
@@ -22,6 +22,12 @@ def test_a_slow_engine_is_measured_as_slow(make_null_bundle, video):
 def test_a_measuring_process_that_dies_is_said(make_null_bundle, video):
     bundle = Bundle.open(make_null_bundle(faults=[{"at": 30, "kind": "error"}]))
     with pytest.raises(SurroundingsFailed, match="failed on schedule"):
+        bench.bench(bundle, [NULL], video, samples=120)
+
+
+def test_a_lying_engine_is_not_measured(make_null_bundle, video):
+    bundle = Bundle.open(make_null_bundle(faults=[{"at": 1, "kind": "wrong"}]))
+    with pytest.raises(GateRefused, match="did not pass its proof"):
         bench.bench(bundle, [NULL], video, samples=120)
 
 
