@@ -61,7 +61,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         trajectories.write_arrays(folder / "answers", one.answers)
         trajectories.write_arrays(folder / "states", one.states)
     if task["held_out"]:
-        held_out = trajectories.read_clips(Path(task["held_out"]))
+        held_out = list(trajectories.read_clips(Path(task["held_out"])))
         answers = trajectories.last_answers(model, contract, held_out)
         trajectories.write_arrays(out / "held_out", answers)
     return {"trajectories": paths}

@@ -14,7 +14,8 @@ import pytest
 from edgevid import registry
 from edgevid.proof import Trajectory, replay
 from edgevid.proof.replay import SOURCE_TOLERANCE
-from edgevid_converters import pipeline
+from edgevid.runtimes import zero_state
+from edgevid_converters import pipeline, trajectories
 from edgevid_converters.child import ENVIRONMENT
 from edgevid_converters.flatbuffer import kinds, pack, parse, slice_half_used_splits
 from edgevid_converters.protocol import Operator, summary
@@ -95,6 +96,20 @@ def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
     # the newest embedding comes in at the end, the others move up
     states = trajectory.states["window"]
     np.testing.assert_array_equal(states[1:, :, :-1], states[:-1, :, 1:])
+
+
+def test_the_sources_answers_at_once_are_those_of_the_stream(lowered):
+    """A float32 artifact, streamed from each clip's first frame, ends on the same scores."""
+    contract = lowered.source.contract
+    engine = registry.load("runtime", "tflite")().load(lowered.files("tflite-float32"), contract)
+    at_once = np.load(lowered.folder / "held_out" / "scores.npy")
+    clips = list(trajectories.read_clips(lowered.folder / "held_out.npz"))
+    assert len(at_once) == len(clips)
+    for scores, clip in zip(at_once, clips, strict=True):
+        state = zero_state(contract)
+        for number in range(len(clip)):
+            answer, state = engine.step(clip[number : number + 1], state)
+        np.testing.assert_allclose(answer["scores"], scores, atol=1e-4)
 
 
 AGAIN = """

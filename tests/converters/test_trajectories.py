@@ -22,6 +22,9 @@ CONTRACT = Contract(
 class Adder:
     """Adds up brightness."""
 
+    def last_answers(self, clips):
+        return None
+
     def step(self, inputs):
         total = inputs["state_sum"] + np.float32(inputs["frame"].mean())
         return {"scores": np.concatenate([total, -total], axis=1), "next_sum": total}

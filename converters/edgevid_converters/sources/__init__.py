@@ -43,6 +43,12 @@ class Model(Protocol):
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take one step with the contract's full tensor names (``state_x``, ``next_x``)."""
 
+    def last_answers(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+        """The answers at the last frame of each clip (N, H, W, 3), all at once: (clips, *shape).
+
+        None where the model can only take step after step.
+        """
+
     def lower(self, folder: Path) -> None:
         """Write a SavedModel whose ``serving_default`` is the step."""
 

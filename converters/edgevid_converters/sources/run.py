@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import Contract
+from edgevid.contract import SCORES, Contract
 from edgevid.errors import BadInput
 from edgevid.train import Tensor
 from edgevid_converters.sources import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgevid.train.models import VideoModel
 
 RUN_FILE = "run.json"
 CONTRACT_FILE = "contract.json"
@@ -53,19 +55,19 @@ def load(path: Path) -> RunModel:
     """Load the trained weights."""
     from edgevid.train.models import load_run
 
-    return RunModel(load_run(path)[0].step)
+    return RunModel(load_run(path)[0])
 
 
 class RunModel:
     """The step of a trained Keras model: batch 1, static, unrolled."""
 
-    def __init__(self, step: Tensor) -> None:
+    def __init__(self, model: VideoModel) -> None:
         import tensorflow as tf
 
-        self._step = step
+        self._model, self._step = model, model.step
         self._signature = {
             name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
-            for name, tensor in step.input.items()
+            for name, tensor in self._step.input.items()
         }
         self._call: Any = tf.function(self._answer, input_signature=[self._signature])
 
@@ -79,6 +81,14 @@ class RunModel:
 
         given = self._call({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in given.items()}
+
+    def last_answers(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+        """By the training form, in batches; it answers as the stream does, and much faster."""
+        from edgevid.train.fit import last_scores
+
+        if min(map(len, clips)) < self._model.config.frames:
+            return None  # a stream answers before it is warm, the training form does not
+        return {SCORES: last_scores(self._model, clips)[:, None]}
 
     def lower(self, folder: Path) -> None:
         """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""
