@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgevid.contract import FrameInput
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, BadVideo
 from edgevid.files import canonical_json, write_json, writing
 from edgevid.media.video import VIDEO_ENDINGS, FileSource, read_clip
 from edgevid.progress import Progress, silent
@@ -281,7 +281,7 @@ def _write_shard(batch: list[str], key: str, root: Path, frame: FrameInput, cach
     for path in batch:
         try:
             clip = read_clip(root / path, frame)
-        except BadInput as error:
+        except BadVideo as error:
             index[path] = {"reason": _without(root, error)}
             continue
         index[path] = {"start": start, "frames": len(clip)}
@@ -337,11 +337,11 @@ def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
                     return {"reason": f"truncated after {frames} frames"}
                 found |= {"frames": frames, "seconds": round(frames / (source.rate_fps or 25), 3)}
             return found
-    except BadInput as error:
+    except BadVideo as error:
         return {"reason": _without(root, error)}
 
 
-def _without(root: Path, error: BadInput) -> str:
+def _without(root: Path, error: BadVideo) -> str:
     """The error's reason without the path, which stands beside it."""
     return str(error).removeprefix(f"{root}/").partition(": ")[2] or str(error)
 

@@ -111,6 +111,8 @@ def write_tree(
     out = Path(out)
     if _holds(out, settings):
         return
+    need("av", "runner")
+    need("cv2", "train")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} already holds something else; remove it, or give another folder")
     part = out.with_name(f".{out.name}.part")

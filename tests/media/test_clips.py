@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevid.contract import FrameInput
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, MissingExtra
 from edgevid.media.clips import (
     ClipFile,
     Tree,
@@ -135,3 +136,9 @@ def test_one_class_is_not_enough(tree_folder):
     shutil.rmtree(tree_folder / "walk")
     with pytest.raises(BadInput, match="one class only, 'run'"):
         find(tree_folder)
+
+
+def test_a_missing_decoder_is_not_taken_for_unreadable_files(tree_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtra, match="edgevid.runner"):
+        check(tree_folder, workers=1)
