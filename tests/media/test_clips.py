@@ -140,5 +140,5 @@ def test_one_class_is_not_enough(tree_folder):
 
 def test_a_missing_decoder_is_not_taken_for_unreadable_files(tree_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtra, match="edgevid.runner"):
+    with pytest.raises(MissingExtra, match=r"edgevid\[runner"):
         check(tree_folder, workers=1)
