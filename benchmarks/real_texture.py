@@ -33,10 +33,11 @@ SOURCES = {
     "bigbuckbunny": "bigbuckbunny.mp4",
     "carphone": "carphone_pristine.mp4",
 }
-SPEEDS = Speeds(shift=(0.026, 0.05), turn_deg=(4.0, 8.0), growth=(0.03, 0.06), tilt_deg=180.0)
+SPEEDS = Speeds(shift=(0.026, 0.05), turn_deg=(6.0, 11.0), growth=(0.04, 0.07), tilt_deg=180.0)
+LENS_PX = 1.0  # blur of the camera, in pixels of what it films
 SIZE, FRAMES, FPS = 64, 12, 15
 MADE_SHARE = 0.4
-COUNTS = {"train": 1000, "val": 60, "test": 100}
+COUNTS = {"train": 1500, "val": 60, "test": 100}
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
         for m, motion in enumerate(MOTIONS)
         for index in range(counts[split])
     ]
-    settings = {"kind": "real texture", "held_out": options.held_out, "size": SIZE} | counts
+    settings = {"kind": "real texture", "held_out": options.held_out, "lens_px": LENS_PX} | counts
     draw = partial(render, seen=seen, held_out=options.held_out)
     write_tree(data, settings, clips, draw, fps=FPS, progress=_tell)
     result = measure(data, options.work / f"run-{name}-{options.epochs}", _config(options.epochs))
@@ -92,6 +93,7 @@ def _filmed(picture: np.ndarray, path: np.ndarray, rng: np.random.Generator) -> 
     height, width = picture.shape[:2]
     view = min(height, width) * rng.uniform(0.45, 0.8)  # pixels of the picture across the view
     at = rng.uniform(0.3, 0.7, 2) * (width, height)
+    picture = cv2.GaussianBlur(picture, (0, 0), LENS_PX * view / SIZE)
     middle = len(path) // 2
     noise = rng.uniform(1, 4)
     frames = []
@@ -162,7 +164,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--held-out", choices=tuple(SOURCES), default="bikes")
     parser.add_argument("--train", type=int, default=COUNTS["train"], help="clips per class")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--work", type=Path, default=Path("build/real-texture"))
     return parser.parse_args()
 

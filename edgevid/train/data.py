@@ -22,7 +22,8 @@ class Batches:
     """Cuts ``frames`` frames out of each clip, at a place of its own in every epoch.
 
     ``pictures`` are clips uint8 (N, H, W, 3) of at least ``frames`` frames, ``targets`` their
-    classes. Every clip is seen once an epoch, in an order by chance.
+    classes. Clips come in an order by chance; those that do not fill a last batch are left for
+    another epoch, as a batch of another size would have the whole unrolled graph traced anew.
     """
 
     pictures: Sequence[Pictures]
@@ -33,14 +34,14 @@ class Batches:
     augment: Augment | None = None
 
     def __len__(self) -> int:
-        return -(-len(self.pictures) // self.batch)
+        return max(1, len(self.pictures) // self.batch)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch: clips uint8 (B, T, H, W, 3) and classes int64 (B,)."""
         import numpy as np
 
         order = np.random.default_rng((self.seed, number)).permutation(len(self.pictures))
-        parts = [order[n : n + self.batch] for n in range(0, len(order), self.batch)]
+        parts = [order[n * self.batch : (n + 1) * self.batch] for n in range(len(self))]
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self._batch, parts[0], number)
             for part in [*parts[1:], None]:

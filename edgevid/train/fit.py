@@ -173,6 +173,8 @@ class _Run:
             weighted_metrics=["accuracy"],
             jit_compile=False,  # compiling the unrolled graph takes longer than it saves
         )
+        # Before the first step: variables made in it would have it traced twice.
+        self.fitted.optimizer.build(self.fitted.trainable_variables)
         self.batches = Batches(
             clips["train"].pictures,
             clips["train"].targets,
@@ -273,7 +275,6 @@ class _Run:
         except FileNotFoundError:
             return
         self.history, self.seconds = state["history"], state["train_seconds"]
-        self.fitted.optimizer.build(self.fitted.trainable_variables)
         self.fitted.load_weights(self._weights(len(self.history)))
 
 
