@@ -77,7 +77,10 @@ class FileSource:
         av = need("av", "runner")
         self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
         try:
-            self._container: Any = av.open(file if not isinstance(file, Path) else str(file))
+            self._container: Any = av.open(
+                str(file) if isinstance(file, Path) else file,
+                metadata_errors="replace",  # a title in another encoding is no reason to fail
+            )
         except av.FFmpegError as error:
             raise BadVideo(
                 f"{self.name}: not a readable video ({_reason(error)}); "
@@ -146,7 +149,7 @@ class FileSource:
             yield with_flush
 
     def _time_s(self, picture: Any, index: int) -> float:
-        if picture.pts is not None:
+        if picture.pts is not None and picture.time_base is not None:
             return float(picture.pts * picture.time_base)
         return index / (self.rate_fps or 25.0)
 
