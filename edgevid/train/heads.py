@@ -92,7 +92,7 @@ class Lstm(Head):
 
     The first sees each embedding beside its change since the last one, enlarged. From embeddings
     alone a memory must first learn to subtract: in our trials it answered by chance for two epochs,
-    and told the sense of a turn only after ten more.
+    and after ten it could not yet tell the sense of a turn.
     """
 
     def __init__(self, width: int, units: int, depth: int = 2, **options: object) -> None:
