@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +16,21 @@ from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.proof import Golden, Trajectory
 from edgevid.runtimes.null import Null
+from rigs.command import call_edgevid
 from rigs.films import pictures, write_video
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory):
     """No test reads or leaves anything in the user's own folders."""
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
+    base = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        patch.setenv("XDG_CONFIG_HOME", str(base / "config"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +103,6 @@ def make_null_bundle(contract, tmp_path) -> Callable[..., Path]:
 def null_bundle(make_null_bundle) -> Path:
     """A bundle that needs no library to run."""
     return make_null_bundle()
-
-
-def call_edgevid(*words: object, **options) -> subprocess.CompletedProcess:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "edgevid", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
 
 @pytest.fixture

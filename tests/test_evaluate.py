@@ -3,12 +3,11 @@ import json
 import pytest
 
 from edgevid.bundle import Bundle
+from rigs.command import call_edgevid
 
 
 @pytest.fixture(scope="module")
 def results(real_run, real_bundle, real_data):
-    from conftest import call_edgevid
-
     def told(model):
         done = call_edgevid("evaluate", model, real_data, "--json")
         assert done.returncode == 0, done.stderr
