@@ -64,7 +64,7 @@ def _learned(page: Page, out: Path) -> None:
         "of order, gives the answer away. Here is the first, middle and last frame of one test "
         "clip of each class."
     )
-    page.strip(_examples(out / "data"))
+    page.strip(_examples(out / "data"), least_rem=13)
     page.pictures(
         [
             ((out / "run" / "curves.png").read_bytes(), "Loss and accuracy over the epochs."),
@@ -98,20 +98,11 @@ def _lowered(page: Page, artifacts: Sequence[Any]) -> None:
                 a["metric"]["source"],
                 a["metric"].get("agreement"),
                 a["parity"]["max_abs"],
-                "everything" if a["quantize"] == "float32" else _counted(a["float_ops"]),
+                "everything" if a["quantize"] == "float32" else ", ".join(a["float_ops"]),
             )
             for a in artifacts
         ],
     )
-
-
-def _counted(operators: Sequence[str]) -> str:
-    """The kinds of operator and how many of each, without their names."""
-    counts: dict[str, int] = {}
-    for operator in operators:
-        kind = operator.split(" ")[0].split(":")[0]
-        counts[kind] = counts.get(kind, 0) + 1
-    return ", ".join(f"{kind} x{count}" for kind, count in sorted(counts.items())) or "nothing"
 
 
 def _answered(page: Page, out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]) -> None:

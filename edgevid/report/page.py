@@ -24,7 +24,7 @@ h2 { font-size: 1.25rem; margin: 2.8rem 0 .6rem; padding-top: 1rem;
 p { margin: .5rem 0 1rem; max-width: 46rem; }
 p.lead { color: var(--dim); font-size: 1.05rem; }
 .tiles { display: grid; gap: .8rem; margin: 1.6rem 0;
-         grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
+         grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); }
 .tile { background: var(--wash); border: 1px solid var(--line); border-radius: 10px;
         padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.45rem; color: var(--mark); white-space: nowrap; }
@@ -39,7 +39,8 @@ img { max-width: 100%; height: auto; display: block; }
 figure { margin: 1rem 0; }
 figcaption { color: var(--dim); font-size: .88rem; margin-top: .35rem; }
 .pair { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
-.strip { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); }
+.strip { display: grid; gap: .8rem;
+         grid-template-columns: repeat(auto-fill, minmax(var(--least), 1fr)); }
 .strip figure { margin: 0; }
 .strip img { width: 100%; border-radius: 6px; image-rendering: pixelated; }
 .good { color: #12825c; } .bad { color: #c4320a; }
@@ -98,15 +99,20 @@ class Page:
         inside = "".join(_figure(image, caption, "plot") for image, caption in pictures)
         self._parts.append(f'<div class="pair">{inside}</div>')
 
-    def strip(self, pictures: Iterable[tuple[bytes, str, bool | None]]) -> None:
-        """Add small frames, each with its caption; right ones green, wrong ones red."""
+    def strip(
+        self, pictures: Iterable[tuple[bytes, str, bool | None]], least_rem: float = 8.2
+    ) -> None:
+        """Add small frames, each with its caption; right ones green, wrong ones red.
+
+        ``least_rem`` is the least width of a frame, in the page's letters.
+        """
         colour = {True: "good", False: "bad", None: ""}
         inside = "".join(
             f'<figure><img src="{_inline(image)}" alt="{escape(caption)}">'
             f'<figcaption class="{colour[good]}">{escape(caption)}</figcaption></figure>'
             for image, caption, good in pictures
         )
-        self._parts.append(f'<div class="strip">{inside}</div>')
+        self._parts.append(f'<div class="strip" style="--least: {least_rem}rem">{inside}</div>')
 
     def html(self, footer: str) -> str:
         """The whole page."""
