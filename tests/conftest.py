@@ -133,7 +133,7 @@ def real_data(tmp_path_factory) -> Path:
 def real_run(real_data) -> Path:
     """A CNN with two LSTM layers, trained on them."""
     run = real_data.parent / "run"
-    shape = ("--frames", 4, "--image-size", 32, "--epochs", 8, "--batch", 8)
+    shape = ("--frames", 4, "--image-size", 32, "--epochs", 6, "--batch", 8)
     _done("train", real_data, "--out", run, *shape)
     return run
 

@@ -64,7 +64,7 @@ def _learned(page: Page, out: Path) -> None:
         "of order, gives the answer away. Here is the first, middle and last frame of one test "
         "clip of each class."
     )
-    page.strip(_examples(out / "data"), least_rem=13)
+    page.strip(_examples(out / "data"), least_rem=17)
     page.pictures(
         [
             ((out / "run" / "curves.png").read_bytes(), "Loss and accuracy over the epochs."),

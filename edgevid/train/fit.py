@@ -186,6 +186,9 @@ class _Run:
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._load()
+        if not self.history:
+            clips_of_one_batch, _ = next(self.batches.epoch(0))
+            self.model.network.settle(clips_of_one_batch)
 
     @property
     def best(self) -> dict[str, float]:

@@ -167,6 +167,21 @@ class Network(keras.Model):  # type: ignore[misc]
         features = ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding))
         return self.classifier(self.head(features) if self.head else features)
 
+    def settle(self, clips: Tensor) -> None:
+        """Set normalisation's running statistics to those of uint8 ``clips`` (B, T, H, W, 3).
+
+        They start at zero mean and unit variance, far from what a fresh encoder gives, and leave
+        that slowly: with a few steps an epoch, val would get worse for epochs while the model gets
+        better, and training would stop early with its worst weights.
+        """
+        norms = [x for x in self.encoder.layers if isinstance(x, layers.BatchNormalization)]
+        kept = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        self.encoder(ops.reshape(clips, (-1, *clips.shape[2:])), training=True)
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
         """Clips uint8 (B, T, H, W, 3) -> scores (B, C), or (B, T, C) for ``carry``."""
         scores = self.every_frame(clips, training)

@@ -121,3 +121,20 @@ def test_names_bring_what_fits_them():
         ModelConfig.from_json({"unit": 3})
     with pytest.raises(BadInput, match="unknown model"):
         configure("resnet")
+
+
+def test_settled_normalisation_answers_alike_in_training_and_after():
+    from edgevid.train.models import build, configure
+
+    model = build(configure(frames=4, height=32, width=32))
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 60, (8, 4, 32, 32, 3), np.uint8)
+    pictures = clips.reshape(-1, 32, 32, 3)
+
+    def apart() -> float:
+        training = np.asarray(model.network.encoder(pictures, training=True))
+        return float(np.abs(training - np.asarray(model.network.encoder(pictures))).max())
+
+    fresh = apart()
+    model.network.settle(clips)
+    assert apart() < 0.02 < fresh
