@@ -21,7 +21,7 @@ from edgevid.cli.console import common, emit, say
 def command(out: Path, as_json: bool) -> None:
     """Make data, train, convert, prove, run and bench on this machine; ends with a report.
 
-    About five minutes on two cores. Run again, it goes on where it was stopped.
+    About four minutes on two cores. Run again, it goes on where it was stopped.
 
     Example:  edgevid demo --out demo
     """
