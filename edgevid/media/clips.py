@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgevid.children import leave_interrupts_to_parent
 from edgevid.contract import FrameInput
 from edgevid.errors import BadInput, BadVideo
 from edgevid.files import canonical_json, write_json, writing
@@ -252,11 +253,17 @@ def parallel(
     if workers <= 1:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=leave_interrupts_to_parent
+    )
     try:
         futures: list[Future[Result]] = [pool.submit(work, task) for task in tasks]
         for future in futures:
             yield future.result()
+    except BaseException:
+        for worker in active_children():  # what they are at is written aside, so nothing is spoilt
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

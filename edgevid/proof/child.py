@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgevid import errors
+from edgevid.children import die_with_parent
 from edgevid.errors import EdgevidError
 from edgevid.files import canonical_json
 
@@ -109,13 +110,9 @@ def child_task() -> Iterator[tuple[dict[str, Any], Any]]:
     Standard output becomes standard error, so that what libraries print cannot spoil the answer,
     and the process dies with its parent and at its own time limit (``task["timeout_s"]``).
     """
-    import ctypes
-
     answer_to = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    if sys.platform == "linux":
-        die_with_parent = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+    die_with_parent()
     task = json.load(sys.stdin)
     signal.alarm(int(task["timeout_s"]) + 5)
     with answer_to:

@@ -54,14 +54,38 @@ def test_an_interrupt_of_the_proof_kills_its_child(make_null_bundle, video, tmp_
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=20)
     assert child.returncode == 130
-    deadline = time.monotonic() + 10
-    while any(_alive(pid) for pid in children):
-        assert time.monotonic() < deadline, "the proving child outlived its parent"
+    _wait_until_gone(children)
+
+
+def test_an_interrupt_of_many_workers_ends_them_all_and_can_be_gone_on_from(tmp_path, edgevid):
+    out = tmp_path / "data"
+    words = ("dataset", "synth", "motion", "--out", out, "--train", 60, "--val", 1, "--test", 1)
+    child = start(*words, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.rglob("*.mp4"))) < 40:
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+    workers = _children(child.pid)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, said = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert "Traceback" not in said
+    assert workers
+    _wait_until_gone(workers)
+    assert not out.exists()
+    assert edgevid(*words).returncode == 0
+    assert len(list(out.rglob("*.mp4"))) == 9 * 62
 
 
 def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a child outlived its parent"
+        time.sleep(0.02)
 
 
 def _alive(pid: int) -> bool:
