@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import EdgevidError, GateRefused, Inconclusive, SurroundingsFailed
+from edgevid.errors import EdgevidError, GateRefused, Inconclusive, MissingExtra, SurroundingsFailed
 from edgevid.files import write_bytes, write_json
-from edgevid.registry import need
+from edgevid.registry import install_line
 from edgevid.train.recipes import DEMO
 
 BAR = 0.85
@@ -110,8 +111,9 @@ def demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
     Raises `GateRefused` where the model did not learn, and what a stage that fails says.
     """
-    need("tensorflow", "all")
-    need("openvino", "all")
+    for package in ("openvino", "tensorflow"):  # looked for, not imported: that is the stages' part
+        if find_spec(package) is None:
+            raise MissingExtra(install_line(f"package {package}", "all"))
     journey = stages(out)
     for number, stage in enumerate(journey, 1):
         say(f"\n[{number}/{len(journey)}] {stage.title}\n$ {stage.spoken}")
