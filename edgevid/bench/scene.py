@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.files import writing
 from edgevid.progress import Progress, silent
+from edgevid.proof.verdict import cache_folder
 from edgevid.registry import need
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ def scene(progress: Progress = silent) -> Path:
 
     Kept in the user's cache; the name holds what it is made of.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "edgevid" / "bench" / f"clouds-{WIDTH}x{HEIGHT}-{RATE_FPS}fps-{FRAMES}.mp4"
+    path = cache_folder() / "bench" / f"clouds-{WIDTH}x{HEIGHT}-{RATE_FPS}fps-{FRAMES}.mp4"
     if not path.exists():
         with writing(path) as part:
             _encode(part, progress)
