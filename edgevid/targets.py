@@ -7,14 +7,11 @@ Shipped ones lie in the folder ``targets/`` of the project; people add their own
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
 
+from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
 
@@ -76,49 +73,11 @@ def load(name: str) -> Target:
 
 
 def read(file: Path) -> Target:
-    """Read one target file; raises `BadInput` that names the file and the key."""
-    try:
-        data = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not valid TOML ({error}); mend that line") from error
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}; give a target file") from error
-    if data.setdefault("name", file.stem) != file.stem:
-        raise BadInput(
-            f"{file}: name is {data['name']!r}; it must be the file's name {file.stem!r}"
+    """Read one target file; raises `BadInput` that names the file, the line and the key."""
+    document = settings.read(file)
+    if document.data.get("name", file.stem) != file.stem:
+        raise document.fault(
+            ("name",), f"name must be the file's name {file.stem!r}; leave it out, or rename"
         )
-    target: Target = _build(Target, data, str(file))
-    return target
-
-
-def _build(kind: type, data: Any, where: str) -> Any:
-    """Make the data class ``kind`` from a TOML table, refusing what it does not know."""
-    if not isinstance(data, dict):
-        raise BadInput(f"{where} must be a table")
-    hints = get_type_hints(kind)
-    for key in data:
-        if key not in hints:
-            near = get_close_matches(key, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(hints)}"
-            raise BadInput(f"{where}: unknown key {key!r}; {hint}")
-    for entry in fields(kind):
-        if entry.name not in data and entry.default is MISSING:
-            raise BadInput(f"{where}: key {entry.name!r} is missing")
-    return kind(
-        **{key: _value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
-    )
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is UnionType:
-        hint = get_args(hint)[0]
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise BadInput(f"{where} must be a list")
-        item = get_args(hint)[0]
-        return tuple(_value(item, one, f"{where}[{place}]") for place, one in enumerate(value))
-    if hint in (str, int):
-        if type(value) is not hint:
-            raise BadInput(f"{where} must be {'text' if hint is str else 'a whole number'}")
-        return value
-    return _build(hint, value, where)
+    named = replace(document, data={"name": file.stem, **document.data})
+    return settings.build(Target, named)

@@ -38,12 +38,20 @@ def test_a_users_own_target_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
-        ("architecture", "architekture", "unknown key 'architekture'; did you mean 'architecture'"),
-        ('accelerator = "cpu"', "", r"engine\[0\]: key 'accelerator' is missing"),
-        ("memory_mb = 256", 'memory_mb = "256"', "memory_mb must be a whole number"),
-        ('python = ["3.11"]', 'python = "3.11"', "python must be a list"),
-        ('title = "A board"', 'title = "A board', "not valid TOML"),
-        ('title = "A board"', 'name = "other"\ntitle = "x"', "must be the file's name 'board'"),
+        (
+            "architecture",
+            "architekture",
+            r":3: unknown key 'architekture'; did you mean 'architecture'",
+        ),
+        ('accelerator = "cpu"', "", r":6: engine\[0\] lacks the key 'accelerator'; add it"),
+        ("memory_mb = 256", 'memory_mb = "256"', ":5: limits: memory_mb must be a whole number"),
+        ('python = ["3.11"]', 'python = "3.11"', ":4: python must be a list"),
+        ('title = "A board"', 'title = "A board', ":2: not valid TOML"),
+        (
+            'title = "A board"',
+            'name = "other"\ntitle = "x"',
+            ":2: name must be the file's name",
+        ),
     ],
 )
 def test_a_wrong_file_is_answered_with_place_and_mend(tmp_path, before, after, says):

@@ -1,0 +1,361 @@
+"""Strict TOML into frozen data classes; whatever is wrong is told with its line.
+
+A data class says which keys a table has: the annotation is the type, a default makes a key
+optional, and `option` adds a reader of its own. `tomllib` gives no lines, so a small scanner finds
+where each key was written; it runs after `tomllib` and may trust that the text is valid.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+from edgevid.errors import BadInput
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Keys and indices from the root of a document to one value, as in ``("camera", 0, "source")``."""
+
+T = TypeVar("T")
+
+_LIMIT_BYTES = 4 << 20
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Document:
+    """A TOML file that was read: its values, and the line of each."""
+
+    file: Path
+    data: Mapping[str, Any]
+    lines: Mapping[Place, int]
+
+    def line(self, place: Place) -> int | None:
+        """The line of the value, or of the nearest table around it; None for the whole file."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place)
+
+    def fault(self, place: Place, text: str) -> BadInput:
+        """Give the error that says ``text`` with the file and the line of ``place``."""
+        line = self.line(place)
+        return BadInput(f"{self.file}{'' if line is None else f':{line}'}: {text}")
+
+    def who(self, place: Place) -> str:
+        """Name a table for people: ``camera 'door'`` where it has a name, else ``camera[0]``."""
+        value: Any = self.data
+        for step in place:
+            value = value[step]
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(name, str) and place and isinstance(place[-1], int):
+            return f"{_path(place[:-1])} {shown(name)}"
+        return _path(place)
+
+
+def shown(text: str) -> str:
+    """Quote a text for a message: on one line, and not endlessly."""
+    short = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return repr(short)
+
+
+def _path(place: Place) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return "".join(steps).removeprefix(".")
+
+
+def read(file: Path) -> Document:
+    """Read a TOML file; raises `BadInput` with the line of what is no TOML."""
+    text = _text(file)
+    try:
+        return Document(file, tomllib.loads(text), scan(text))
+    except RecursionError:
+        raise BadInput(f"{file}: is nested too deeply; write it flatter") from None
+    except ValueError as error:
+        what, line = _syntax(str(error), text)
+        raise BadInput(f"{file}{line}: not valid TOML ({what}); mend that line") from error
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LIMIT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no usable name"
+        raise BadInput(f"{file}: {why}; name a TOML file that can be read") from error
+    if len(content) > _LIMIT_BYTES:
+        raise BadInput(f"{file}: is implausibly large; name a TOML file")
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{file}:{line}: is not UTF-8; mend that line") from error
+
+
+def _syntax(message: str, text: str) -> tuple[str, str]:
+    """Split tomllib's message into what it says and ``:line``, empty where it knows none."""
+    if found := re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", message, re.DOTALL):
+        return found[1], f":{found[2]}"
+    if message.endswith("(at end of document)"):
+        return message, f":{text.rstrip().count(chr(10)) + 1}"
+    return "a number is too long", ""
+
+
+# ---------------------------------------------------------------- where each key was written
+
+_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
+_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may stand before the closing three
+    r"|'''.*?'{3,5}"
+    r'|"(?:[^"\\]|\\.)*"'
+    r"|'[^']*'",
+    re.DOTALL,
+)
+_KEY = re.compile(rf"(?:{_STRING.pattern}|[^\]=\"'])+", re.DOTALL)
+_PLAIN = re.compile(r"[^\[\]{},#\n]*")
+
+
+def scan(text: str) -> dict[Place, int]:
+    """Find the line of every key, table and list entry of a valid TOML text, counted from 1."""
+    return _Scanner(text).run()
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._breaks = [found.start() for found in re.finditer("\n", text)]
+        self._tables: dict[Place, int] = {}  # lists of tables made by headers: entries so far
+        self.found: dict[Place, int] = {}
+
+    def run(self) -> dict[Place, int]:
+        table: Place = ()
+        while self._skip():
+            if self._text[self._at] == "[":
+                table = self._header()
+            else:
+                self._pair(table)
+        return self.found
+
+    def _skip(self) -> bool:
+        """Pass over space, line ends and comments; say whether anything follows."""
+        self._take(_BLANK)
+        return self._at < len(self._text)
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self._text, self._at)
+        assert found is not None, "the text is not TOML"
+        self._at = found.end()
+        return found[0]
+
+    def _line(self) -> int:
+        return bisect_right(self._breaks, self._at) + 1
+
+    def _header(self) -> Place:
+        line = self._line()
+        many = self._text.startswith("[[", self._at)
+        self._at += 1 + many
+        *outer, last = _parts(self._take(_KEY))
+        self._at += 1 + many
+        place: Place = ()
+        for part in outer:
+            place = self._entered((*place, part))
+            self.found.setdefault(place, line)
+        place = (*place, last)
+        if many:
+            self.found.setdefault(place, line)
+            self._tables[place] = self._tables.get(place, 0) + 1
+        place = self._entered(place)
+        self.found[place] = line
+        return place
+
+    def _entered(self, place: Place) -> Place:
+        """A header that goes through a list of tables means its last entry."""
+        count = self._tables.get(place)
+        return place if count is None else (*place, count - 1)
+
+    def _pair(self, table: Place) -> None:
+        line = self._line()
+        place = table
+        for part in _parts(self._take(_KEY)):
+            place = (*place, part)
+            self.found.setdefault(place, line)
+        self._at += 1  # the equals sign
+        self._value(place)
+
+    def _value(self, place: Place) -> None:
+        self._take(_BLANK)
+        first = self._text[self._at]
+        if first == "[":
+            self._inside("]", lambda count: self._entry((*place, count)))
+        elif first == "{":
+            self._inside("}", lambda count: self._pair(place))
+        elif first in "\"'":
+            self._take(_STRING)
+        else:
+            self._take(_PLAIN)
+
+    def _entry(self, place: Place) -> None:
+        self.found[place] = self._line()
+        self._value(place)
+
+    def _inside(self, closing: str, item: Callable[[int], None]) -> None:
+        """Go through what stands between brackets, one ``item`` after another."""
+        self._at += 1
+        count = 0
+        while self._skip() and self._text[self._at] != closing:
+            if self._text[self._at] == ",":
+                self._at += 1
+                continue
+            item(count)
+            count += 1
+        self._at += 1
+
+
+def _parts(key: str) -> list[str]:
+    """Split a dotted key; tomllib itself undoes quotes and escapes."""
+    value: Any = tomllib.loads(f"{key} = 0")
+    parts = []
+    while isinstance(value, dict):
+        ((part, value),) = value.items()
+        parts.append(part)
+    return parts
+
+
+# ---------------------------------------------------------------- tables into data classes
+
+
+def option(default: Any = MISSING, *, read: Callable[[Any], Any], secret: bool = False) -> Any:
+    """Give a field whose TOML value goes through ``read``.
+
+    ``read`` raises ValueError that says what is wanted, as in "a number above 0". What is
+    ``secret`` does not appear when the object is printed.
+    """
+    return field(default=default, metadata={"read": read}, repr=not secret)
+
+
+def whole(least: int) -> Callable[[Any], int]:
+    """Give a reader of whole numbers from ``least`` on."""
+
+    def read(value: Any) -> int:
+        if type(value) is not int or not least <= value < 1 << 31:
+            raise ValueError(f"a whole number of at least {least}")
+        return value
+
+    return read
+
+
+def positive(value: Any) -> float:
+    """Read a number above 0, neither infinite nor NaN."""
+    if type(value) not in (int, float) or not 0 < value < 1e15:
+        raise ValueError("a number above 0")
+    return float(value)
+
+
+def build(kind: type[T], document: Document) -> T:
+    """Make the data class ``kind`` from a whole document; raises `BadInput` with the line.
+
+    Paths are taken relative to the document's folder.
+    """
+    made: T = _Builder(document).table(kind, document.data, ())
+    return made
+
+
+class _Builder:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._folder = document.file.parent
+
+    def table(self, kind: Any, data: Any, place: Place) -> Any:
+        if not isinstance(data, Mapping):
+            raise self._wrong(place, "a table", data)
+        known = {entry.name: entry for entry in fields(kind)}
+        self._check_keys(known, data, place)
+        hints = get_type_hints(kind)
+        return kind(
+            **{
+                key: self._field(known[key], hints[key], value, (*place, key))
+                for key, value in data.items()
+            }
+        )
+
+    def _check_keys(
+        self, known: Mapping[str, Field[Any]], data: Mapping[str, Any], place: Place
+    ) -> None:
+        owner = self._document.who(place)
+        for key in data:
+            if key not in known:
+                near = get_close_matches(key[:_SHOWN_CHARACTERS], known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+                what = f"{owner} has an unknown key" if owner else "unknown key"
+                raise self._document.fault((*place, key), f"{what} {shown(key)}; {hint}")
+        for entry in known.values():
+            if entry.name not in data and entry.default is MISSING:
+                what = f"{owner} lacks the key" if owner else "lacks the key"
+                raise self._document.fault(place, f"{what} {entry.name!r}; add it")
+
+    def _field(self, entry: Field[Any], hint: Any, value: Any, place: Place) -> Any:
+        own = entry.metadata.get("read")
+        if own is None:
+            return self._value(hint, value, place)
+        try:
+            return own(value)
+        except ValueError as error:
+            raise self._wrong(place, str(error), value) from None
+
+    def _value(self, hint: Any, value: Any, place: Place) -> Any:
+        if get_origin(hint) is UnionType:
+            hint = next(one for one in get_args(hint) if one is not type(None))
+        if get_origin(hint) is tuple:
+            return self._list(get_args(hint)[0], value, place)
+        if get_origin(hint) is Literal:
+            return self._choice(get_args(hint), value, place)
+        if hint is Path:
+            return self._folder / self._plain(str, value, place)
+        if hint in _PLAIN_KINDS:
+            return self._plain(hint, value, place)
+        return self.table(hint, value, place)
+
+    def _plain(self, kind: type, value: Any, place: Place) -> Any:
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise self._wrong(place, _PLAIN_KINDS[kind], value)
+        return value
+
+    def _list(self, item: Any, value: Any, place: Place) -> Any:
+        if not isinstance(value, list):
+            raise self._wrong(place, "a list", value)
+        return tuple(self._value(item, one, (*place, n)) for n, one in enumerate(value))
+
+    def _choice(self, choices: tuple[str, ...], value: Any, place: Place) -> Any:
+        if value not in choices:
+            near = get_close_matches(str(value)[:_SHOWN_CHARACTERS], choices, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise self._wrong(place, f"one of {', '.join(choices)}{hint}", value)
+        return value
+
+    def _wrong(self, place: Place, wanted: str, value: Any) -> BadInput:
+        """Say what is wanted; never which text stands there, since it may hold a password."""
+        *owner, key = place
+        if isinstance(key, int):
+            owner, key = owner[:-1], f"{owner[-1]}[{key}]"
+        table = self._document.who(tuple(owner))
+        text = f"{key} must be {wanted}{_instead(value)}"
+        return self._document.fault(place, f"{table}: {text}" if table else text)
+
+
+_PLAIN_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _instead(value: Any) -> str:
+    """Say what stands there instead, where a look at the line would not show it as well."""
+    kinds = {bool: "true or false", list: "a list", dict: "a table"}
+    if isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63):
+        return f", not {value}"
+    return f", not {kinds[type(value)]}" if type(value) in kinds else ""
