@@ -17,28 +17,41 @@ import hashlib
 import io
 import json
 import re
+import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgevid import settings
 from edgevid.contract import Contract
 from edgevid.errors import BadBundle, BadInput
 from edgevid.files import canonical_json, writing
 from edgevid.registry import unknown
+from edgevid.settings import shown
 
 FORMAT = 1
 """The version of this layout; a reader refuses a larger one."""
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
-_KEYS = frozenset({"artifacts", "contract", "evidence", "format", "members"})
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _LOCAL_HEADER_BYTES = 30
+# What zipfile raises, one way or another, on a file that is no whole zip.
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    ValueError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    OverflowError,
+    struct.error,
+)
 _COPY_AGAIN = "copy it again, or make it again with: edgevid convert"
 
 
@@ -68,6 +81,28 @@ class Artifact:
     def endings(self) -> tuple[str, ...]:
         """The endings of its members, such as ``("bin", "xml")``."""
         return tuple(member.rpartition(".")[2] for member in self.members)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """What the manifest knows of another member."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: int
+    contract: Mapping[str, Any]
+    artifacts: tuple[Artifact, ...]
+    evidence: Mapping[str, Any]
+    members: Mapping[str, _Sum]
+
+
+@dataclass(frozen=True)
+class _Split:
+    split: Mapping[str, tuple[str, ...]]
 
 
 def artifact_member(name: str, ending: str) -> str:
@@ -136,13 +171,14 @@ class Bundle:
         self.key = hashlib.sha256(manifest).hexdigest()
         """The identity of the content: the manifest holds the hash of everything else."""
         data = _parse(path, manifest)
-        self.evidence: Mapping[str, Any] = data["evidence"]
-        self._sums: Mapping[str, Mapping[str, Any]] = data["members"]
         try:
-            self.contract = Contract.from_json(data["contract"])
-            self.artifacts = tuple(_artifact(entry) for entry in data["artifacts"])
-        except (BadInput, KeyError, TypeError) as error:
+            read = settings.build_json(_Manifest, data, MANIFEST)
+            self.contract = Contract.from_json(read.contract)
+        except BadInput as error:
             raise BadBundle(f"{path}: {MANIFEST} is not usable: {error}; {_COPY_AGAIN}") from None
+        self.evidence = read.evidence
+        self.artifacts = read.artifacts
+        self._sums = read.members
         self._check_directory()
 
     @classmethod
@@ -177,8 +213,9 @@ class Bundle:
     @property
     def split(self) -> Mapping[str, Sequence[str]]:
         """The split of the data as training recorded it: name -> paths; empty if there is none."""
-        split: Mapping[str, Sequence[str]] = self.evidence.get("split", {})
-        return split
+        return settings.build_json(
+            _Split, {"split": self.evidence.get("split", {})}, "evidence"
+        ).split
 
     def artifact(self, name: str) -> Artifact:
         """Give the artifact ``name``; raises `BadInput` with the nearest name."""
@@ -192,7 +229,7 @@ class Bundle:
         if name not in self._sums:
             raise BadBundle(f"{self.path} has no member {name}; {_COPY_AGAIN}")
         content = _slice(self.path, *self._places[name])
-        if hashlib.sha256(content).hexdigest() != self._sums[name]["sha256"]:
+        if hashlib.sha256(content).hexdigest() != self._sums[name].sha256:
             raise BadBundle(f"{self.path}: member {name} is damaged; {_COPY_AGAIN}")
         return content
 
@@ -220,7 +257,7 @@ class Bundle:
             _check_name(self.path, name)
             if name not in self._places:
                 raise BadBundle(f"{self.path}: member {name} is missing; {_COPY_AGAIN}")
-            if self._places[name][1] != entry["bytes"]:
+            if self._places[name][1] != entry.bytes:
                 raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
         if extra := sorted(set(self._places) - set(self._sums) - {MANIFEST}):
             raise BadBundle(f"{self.path}: member {extra[0]!r} is not listed in {MANIFEST}")
@@ -232,24 +269,45 @@ class Bundle:
 
 def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
     """Read where each member's content is: name -> (start, size, CRC-32)."""
+    size = _size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except FileNotFoundError:
-        raise BadBundle(f"{path} does not exist; make a bundle with: edgevid convert") from None
-    except IsADirectoryError:
-        raise BadBundle(f"{path} is a folder, not a bundle; name the .edgevid file") from None
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+    except PermissionError as error:
+        raise BadBundle(_unreadable(path, error)) from None
+    except _BROKEN_ZIP:
         raise BadBundle(_not_a_zip(path)) from None
     places: dict[str, tuple[int, int, int]] = {}
     for info in infos:
         _check_name(path, info.filename)
-        if info.compress_type != zipfile.ZIP_STORED or info.filename in places:
-            raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
         # The content's place follows from the layout, so a bad local header cannot mislead.
         start = info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename)
+        sound = info.compress_type == zipfile.ZIP_STORED and info.filename not in places
+        if not sound or start < 0 or start + info.file_size > size:
+            raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
         places[info.filename] = (start, info.file_size, info.CRC)
     return places
+
+
+def _size(path: Path) -> int:
+    """The size in bytes; raises `BadBundle` for what is no plain file (a pipe would block)."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, ValueError):  # a name with a NUL in it names nothing
+        raise BadBundle(
+            f"{shown(str(path))} does not exist; make a bundle with: edgevid convert"
+        ) from None
+    except OSError as error:
+        raise BadBundle(_unreadable(path, error)) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise BadBundle(f"{path} is a folder, not a bundle; name the .edgevid file")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadBundle(f"{path} is a device or a pipe, not a bundle; name the .edgevid file")
+    return status.st_size
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path}: {error.strerror}; name a bundle that this user can read"
 
 
 def _not_a_zip(path: Path) -> str:
@@ -263,7 +321,7 @@ def _not_a_zip(path: Path) -> str:
 def _slice(path: Path, start: int, size: int) -> bytes:
     """Read ``size`` bytes; fewer where the file ends early, which a hash then finds."""
     with path.open("rb") as file:
-        file.seek(max(start, 0))
+        file.seek(start)
         return file.read(size)
 
 
@@ -279,7 +337,7 @@ def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
         data = json.loads(manifest)
         version = data["format"]
         newer = isinstance(version, int) and version > FORMAT
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}") from None
     if newer:
         raise BadBundle(
@@ -287,24 +345,7 @@ def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
             "upgrade: pip install -U edgevid"
         )
     if version != FORMAT:
-        raise BadBundle(f"{path}: {MANIFEST} has the unknown format {version!r}; {_COPY_AGAIN}")
-    if wrong := sorted(set(data) ^ _KEYS):
-        what = "unknown" if wrong[0] in data else "missing"
-        raise BadBundle(f"{path}: {MANIFEST} has the {what} key {wrong[0]!r}; {_COPY_AGAIN}")
-    sums = data["members"]
-    if not isinstance(sums, dict) or not all(_is_sum(entry) for entry in sums.values()):
-        raise BadBundle(f"{path}: {MANIFEST} has no usable list of members; {_COPY_AGAIN}")
+        raise BadBundle(
+            f"{path}: {MANIFEST} has the unknown format {shown(str(version))}; {_COPY_AGAIN}"
+        )
     return dict(data)
-
-
-def _is_sum(entry: object) -> bool:
-    return isinstance(entry, dict) and set(entry) == {"bytes", "sha256"}
-
-
-def _artifact(entry: Mapping[str, Any]) -> Artifact:
-    """Read one artifact of the manifest; raises `BadInput` that names the wrong key."""
-    known = {f.name for f in fields(Artifact)}
-    if unlisted := sorted(set(entry) - known):
-        raise BadInput(f"an artifact has the unknown key {unlisted[0]!r}")
-    lists = {name: tuple(entry[name]) for name in ("float_ops", "members")}
-    return Artifact(**{**entry, **lists})

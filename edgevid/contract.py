@@ -8,11 +8,14 @@ leading batch axis of 1. Everything goes by name, nothing by an order of tensors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from edgevid import settings
 from edgevid.errors import BadInput
+from edgevid.settings import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +28,8 @@ Temporal = Literal["none", "window", "carry"]
 
 FRAME = "frame"
 SCORES = "scores"
+_SIDE_LIMIT = 1 << 14
+_ELEMENTS_LIMIT = 1 << 28  # a gibibyte of float32
 
 
 @dataclass(frozen=True)
@@ -97,38 +102,30 @@ class Contract:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
         """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
-        known = _take(cls, data, "contract")
-        known["frame"] = FrameInput(**_take(FrameInput, data["frame"], "contract.frame"))
-        known["states"] = tuple(
-            StateTensor(s["name"], tuple(s["shape"])) for s in data.get("states", ())
-        )
-        known["outputs"] = tuple(Output(o["name"], tuple(o["shape"])) for o in data["outputs"])
-        known["labels"] = tuple(data["labels"])
-        contract = cls(**known)
+        contract = settings.build_json(cls, data, "contract")
         contract.check()
         return contract
 
     def check(self) -> None:
         """Raise `BadInput` where a value makes no sense."""
-        if self.temporal not in get_args(Temporal):
-            raise BadInput(f"contract.temporal is {self.temporal!r}; use none, window or carry")
-        if self.frame.fit not in get_args(Fit):
-            raise BadInput(
-                f"contract.frame.fit is {self.frame.fit!r}; use stretch, letterbox or crop"
-            )
-        if min(self.frame.height, self.frame.width) < 1 or not 0 < self.frame.rate_fps <= 1000:
-            raise BadInput("contract.frame needs a positive height, width and rate_fps")
+        frame = self.frame
+        if not (1 <= frame.height <= _SIDE_LIMIT and 1 <= frame.width <= _SIDE_LIMIT):
+            raise BadInput("contract.frame needs a height and width from 1 to 16384")
+        if not 0 < frame.rate_fps <= 1000:
+            raise BadInput("contract.frame needs a positive rate_fps of at most 1000")
+        if self.frames < 1:
+            raise BadInput("contract.frames must be at least 1")
         if (self.temporal == "none") != (not self.states):
             raise BadInput("contract.states must be empty exactly when contract.temporal is none")
+        _check_tensors("states", self.states)
+        _check_tensors("outputs", self.outputs)
 
 
-def _take(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check the keys of ``data`` against the data class ``kind``."""
-    if not isinstance(data, Mapping):
-        raise BadInput(f"{where} must be a table of values, not {type(data).__name__}")
-    names = {field.name for field in fields(kind)}
-    if unknown := sorted(set(data) - names):
-        raise BadInput(
-            f"{where} has an unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}"
-        )
-    return dict(data)
+def _check_tensors(where: str, tensors: Sequence[StateTensor | Output]) -> None:
+    """Names are there and differ; shapes are such as fit into memory."""
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) < len(names) or "" in names:
+        raise BadInput(f"contract.{where} must have names that differ")
+    for tensor in tensors:
+        if min(tensor.shape, default=1) < 1 or prod(tensor.shape) > _ELEMENTS_LIMIT:
+            raise BadInput(f"contract.{where}: {shown(tensor.name)} has an unusable shape")

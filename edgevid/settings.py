@@ -1,4 +1,4 @@
-"""Strict TOML into frozen data classes; whatever is wrong is told with its line.
+"""Strict TOML and JSON into frozen data classes; what is wrong in TOML is told with its line.
 
 A data class says which keys a table has: the annotation is the type, a default makes a key
 optional, and `option` adds a reader of its own. `tomllib` gives no lines, so a small scanner finds
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from edgevid.errors import BadInput
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _LIMIT_BYTES = 4 << 20
 _SHOWN_CHARACTERS = 60
+_LARGE = 1e30
 
 
 @dataclass(frozen=True)
@@ -252,28 +253,28 @@ def whole(least: int) -> Callable[[Any], int]:
 
 def positive(value: Any) -> float:
     """Read a number above 0, neither infinite nor NaN."""
-    if type(value) not in (int, float) or not 0 < value < 1e15:
+    if type(value) not in (int, float) or not 0 < value < _LARGE:
         raise ValueError("a number above 0")
     return float(value)
 
 
 def build(kind: type[T], document: Document) -> T:
-    """Make the data class ``kind`` from a whole document; raises `BadInput` with the line.
-
-    Paths are taken relative to the document's folder.
-    """
+    """Make the data class ``kind`` from a whole document; raises `BadInput` with the line."""
     made: T = _Builder(document).table(kind, document.data, ())
     return made
+
+
+def build_json(kind: type[T], data: Any, what: str) -> T:
+    """Make the data class ``kind`` from plain JSON data that people know as ``what``."""
+    return build(kind, Document(Path(what), data, {}))
 
 
 class _Builder:
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._folder = document.file.parent
 
     def table(self, kind: Any, data: Any, place: Place) -> Any:
-        if not isinstance(data, Mapping):
-            raise self._wrong(place, "a table", data)
+        self._check_mapping(data, place)
         known = {entry.name: entry for entry in fields(kind)}
         self._check_keys(known, data, place)
         hints = get_type_hints(kind)
@@ -283,6 +284,10 @@ class _Builder:
                 for key, value in data.items()
             }
         )
+
+    def _check_mapping(self, data: Any, place: Place) -> None:
+        if not isinstance(data, Mapping):
+            raise self._wrong(place, "a table", data)
 
     def _check_keys(
         self, known: Mapping[str, Field[Any]], data: Mapping[str, Any], place: Place
@@ -310,31 +315,35 @@ class _Builder:
 
     def _value(self, hint: Any, value: Any, place: Place) -> Any:
         if get_origin(hint) is UnionType:
-            hint = next(one for one in get_args(hint) if one is not type(None))
-        if get_origin(hint) is tuple:
-            return self._list(get_args(hint)[0], value, place)
-        if get_origin(hint) is Literal:
-            return self._choice(get_args(hint), value, place)
-        if hint is Path:
-            return self._folder / self._plain(str, value, place)
+            if value is None and NoneType in get_args(hint):
+                return None  # JSON has it, TOML has not
+            hint = next(one for one in get_args(hint) if one is not NoneType)
+        form, inner = get_origin(hint), get_args(hint)
+        if form is tuple:
+            return self._list(inner[0], value, place)
+        if form is Literal:
+            return self._choice(inner, value, place)
+        if form is Mapping:
+            self._check_mapping(value, place)
+            return {key: self._value(inner[1], one, (*place, key)) for key, one in value.items()}
         if hint in _PLAIN_KINDS:
             return self._plain(hint, value, place)
-        return self.table(hint, value, place)
+        return value if hint is Any else self.table(hint, value, place)
 
     def _plain(self, kind: type, value: Any, place: Place) -> Any:
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is not kind:
+        if kind is float and type(value) in (int, float) and abs(value) < _LARGE:
+            return float(value)  # which is never NaN and never infinite
+        if type(value) is not kind or kind is float:
             raise self._wrong(place, _PLAIN_KINDS[kind], value)
         return value
 
     def _list(self, item: Any, value: Any, place: Place) -> Any:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise self._wrong(place, "a list", value)
         return tuple(self._value(item, one, (*place, n)) for n, one in enumerate(value))
 
     def _choice(self, choices: tuple[str, ...], value: Any, place: Place) -> Any:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             near = get_close_matches(str(value)[:_SHOWN_CHARACTERS], choices, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise self._wrong(place, f"one of {', '.join(choices)}{hint}", value)
@@ -342,6 +351,8 @@ class _Builder:
 
     def _wrong(self, place: Place, wanted: str, value: Any) -> BadInput:
         """Say what is wanted; never which text stands there, since it may hold a password."""
+        if not place:
+            return self._document.fault(place, f"must be {wanted}{_instead(value)}")
         *owner, key = place
         if isinstance(key, int):
             owner, key = owner[:-1], f"{owner[-1]}[{key}]"

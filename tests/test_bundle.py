@@ -158,14 +158,14 @@ def rewritten(made: Bundle, path: Path, change, names=lambda name: name) -> Path
         (lambda m: m.update(format=2, surprise=1), "newer edgevid"),
         (lambda m: m.update(format="old"), "unknown format"),
         (lambda m: m.update(surprise=1), "unknown key 'surprise'"),
-        (lambda m: m.pop("contract"), "missing key 'contract'"),
+        (lambda m: m.pop("contract"), "lacks the key 'contract'"),
         (lambda m: m["contract"].update(surprise=1), "unknown key 'surprise'"),
         (lambda m: m["artifacts"][0].update(surprise=1), "unknown key 'surprise'"),
         (lambda m: m["artifacts"][0].pop("name"), "name"),
         (lambda m: m["artifacts"][0]["members"].append("artifacts/x.bin"), "x.bin is missing"),
         (lambda m: m["members"].pop("golden/clip.mp4"), "golden/clip.mp4' is not listed"),
         (lambda m: m["members"].update({"more": {"sha256": "0", "bytes": 1}}), "more is missing"),
-        (lambda m: m["members"].update({"more": 1}), "no usable list"),
+        (lambda m: m["members"].update({"more": 1}), "members: more must be a table, not 1"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(made, tmp_path, change, said):
