@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _LIMIT_BYTES = 4 << 20
 _SHOWN_CHARACTERS = 60
 _LARGE = 1e30
+_MOST_DOTS = 500  # tomllib's memory grows with the square of the length of a dotted key
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def read(file: Path) -> Document:
     """Read a TOML file; raises `BadInput` with the line of what is no TOML."""
     text = _text(file)
     try:
+        if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:
+            raise RecursionError
         return Document(file, tomllib.loads(text), scan(text))
     except RecursionError:
         raise BadInput(f"{file}: is nested too deeply; write it flatter") from None
@@ -102,8 +106,9 @@ def _syntax(message: str, text: str) -> tuple[str, str]:
     """Split tomllib's message into what it says and ``:line``, empty where it knows none."""
     if found := re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", message, re.DOTALL):
         return found[1], f":{found[2]}"
-    if message.endswith("(at end of document)"):
-        return message, f":{text.rstrip().count(chr(10)) + 1}"
+    what, at_end, _ = message.partition(" (at end of document)")
+    if at_end:
+        return what, f":{text.rstrip().count(chr(10)) + 1}"
     return "a number is too long", ""
 
 
@@ -269,6 +274,9 @@ def build_json(kind: type[T], data: Any, what: str) -> T:
     return build(kind, Document(Path(what), data, {}))
 
 
+_hints = cache(get_type_hints)
+
+
 class _Builder:
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -277,7 +285,7 @@ class _Builder:
         self._check_mapping(data, place)
         known = {entry.name: entry for entry in fields(kind)}
         self._check_keys(known, data, place)
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         return kind(
             **{
                 key: self._field(known[key], hints[key], value, (*place, key))

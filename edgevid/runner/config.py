@@ -42,7 +42,7 @@ def _name(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ValueError("the name of a file")
     return value
 

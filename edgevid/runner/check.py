@@ -1,0 +1,105 @@
+"""``edgevid run --check``: everything about a configuration that can be known without a camera."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edgevid import targets
+from edgevid.bundle import Bundle
+from edgevid.errors import EdgevidError
+from edgevid.runner import engines
+from edgevid.runner.config import BundleUse, CameraUse, RunConfig, read_password
+from edgevid.settings import shown
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; ``fail`` keeps the service from doing its work, ``warn`` does not.
+
+    ``text`` is one line that says what is wrong and how to mend it.
+    """
+
+    where: str
+    state: Literal["warn", "fail"]
+    text: str
+
+
+def check(config: RunConfig) -> list[Finding]:
+    """Give all that is wrong with what a configuration names; no camera is contacted."""
+    found: list[Finding] = []
+    for bundle in config.bundles:
+        found += _bundle(bundle)
+    for camera in config.cameras:
+        found += _camera(camera)
+    if config.output is not None and config.output.parent.is_dir() is False:
+        found.append(Finding("output", "warn", f"the folder {config.output.parent} is not there"))
+    return found
+
+
+def _bundle(use: BundleUse) -> Iterator[Finding]:
+    where = f"bundle {shown(use.name)}"
+    try:
+        engines.choices(
+            Bundle.open(use.path),
+            targets.load("local"),
+            artifact=use.artifact,
+            runtime=use.runtime,
+            accelerator=use.accelerator,
+        )
+    except EdgevidError as error:
+        yield Finding(where, "fail", str(error))
+
+
+def _camera(use: CameraUse) -> Iterator[Finding]:
+    where = f"camera {shown(use.name)}"
+    if _URL.match(use.source):
+        if _holds_password(use.source):
+            yield Finding(
+                where,
+                "warn",
+                "source holds a password; write it to a file of its own and name that file: "
+                "password_file",
+            )
+    elif fault := _unreadable(use.source):
+        live = use.source.startswith("/dev/")
+        text = f"source {use.source}: {fault}" + ("; it is waited for" if live else "")
+        yield Finding(where, "warn" if live else "fail", text)
+    try:
+        read_password(use)
+    except EdgevidError as error:
+        yield Finding(where, "fail", str(error).removeprefix(f"{where}: "))
+    else:
+        if use.password_file and use.password_file.stat().st_mode & stat.S_IROTH:
+            yield Finding(
+                where,
+                "warn",
+                f"everybody on this machine can read password_file; run: chmod 640 "
+                f"{use.password_file}",
+            )
+
+
+def _holds_password(source: str) -> bool:
+    try:
+        return urlsplit(source).password is not None
+    except ValueError:
+        return False
+
+
+def _unreadable(source: str) -> str | None:
+    path = Path(source)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        return (error.strerror if isinstance(error, OSError) else None) or "no usable name"
+    if path.is_dir():
+        return "is a folder; name a video file"
+    return None if os.access(path, os.R_OK) else "this user may not read it"
