@@ -21,7 +21,7 @@ def imported_by(code: str) -> set[str]:
     "module",
     [
         "edgevid.cli",
-        "edgevid.runner.serve",
+        "edgevid.runner.service",
         "edgevid.bench.child",
         "edgevid.proof",
         "edgevid.evaluate",

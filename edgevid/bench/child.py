@@ -17,8 +17,7 @@ from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice, open_engine
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
-from edgevid.runner.process import peak_rss_mb
-from edgevid.runner.serve import first_answer_age_s
+from edgevid.runner.process import first_answer_age_s, peak_rss_mb
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     bundle = Bundle.open(Path(job["bundle"]))
     choice = Choice(job["artifact"], job["runtime"], job["accelerator"])
     engine, _ = open_engine(bundle, [choice], say=lambda line: None)
-    meters = Meters()
+    meters = Meters(capacity=4 * job["samples"])
     while meters.latency.count < job["samples"]:
         with open_file(job["source"]) as source:
             run(source, bundle.contract, engine, [], rate_fps=None, meters=meters)
@@ -44,7 +43,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "elapsed_s": meters.elapsed_s,
         "latency_s": list(meters.latency.seconds()),
         "stages_s": {name: list(stage.seconds()) for name, stage in meters.stages.items()},
-        "first_answer_s": first_answer_age_s(meters),
+        "first_answer_s": first_answer_age_s([meters.first_answer_s]),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
 

@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from edgevid.media.video import Arrivals
+
 STAGES = ("decode", "geometry", "step", "task", "sink")
 PERCENTILES = (50, 90, 99)
 
@@ -14,32 +16,59 @@ PERCENTILES = (50, 90, 99)
 class Accounts:
     """Every captured frame ends in exactly one of the other counts.
 
-    Each count has one writer (the reading thread or the stepping one), so no lock is needed;
-    ``in_flight`` is what is left, and is 0 once a run has ended by itself.
+    ``arrivals`` are the books of the sources that were followed, one after another: what they
+    skipped counts as sampled out, what their decoders lost as failed. Each count is written by one
+    thread, or under the server's lock; ``in_flight`` is what is left, and is 0 once a run has ended.
     """
 
-    captured: int = 0
     answered: int = 0
     sampled_out: int = 0
     gated: int = 0
     dropped: int = 0
     failed: int = 0
+    arrivals: list[Arrivals] = field(default_factory=list)
+
+    @property
+    def captured(self) -> int:
+        """Frames that arrived."""
+        return sum(one.captured for one in self.arrivals)
 
     @property
     def in_flight(self) -> int:
         """Frames captured and not yet decided on."""
-        decided = self.answered + self.sampled_out + self.gated + self.dropped + self.failed
-        return self.captured - decided
+        return self.to_json()["in_flight"]
 
     def to_json(self) -> dict[str, int]:
-        """Give all counts by name."""
-        return {**vars(self), "in_flight": self.in_flight}
+        """Give all counts by name; their sum holds at every moment."""
+        decided = {
+            "answered": self.answered,
+            "sampled_out": self.sampled_out + sum(one.skipped for one in self.arrivals),
+            "gated": self.gated,
+            "dropped": self.dropped,
+            "failed": self.failed + sum(one.lost for one in self.arrivals),
+        }
+        # Read last: what other threads decide meanwhile was captured before.
+        captured = self.captured
+        return {
+            "captured": captured,
+            **decided,
+            "in_flight": captured - sum(decided.values()),
+        }
+
+
+def total(books: Iterable[Accounts]) -> dict[str, int]:
+    """The sum of several accounts, by name."""
+    sums = dict.fromkeys(Accounts().to_json(), 0)
+    for one in books:
+        for name, count in one.to_json().items():
+            sums[name] += count
+    return sums
 
 
 class Samples:
     """The last ``capacity`` durations, as float64 seconds, in memory of a fixed size."""
 
-    def __init__(self, capacity: int = 1 << 16) -> None:
+    def __init__(self, capacity: int = 1 << 12) -> None:
         self._ring = array("d")
         self._capacity = capacity
         self.count = 0
@@ -62,20 +91,25 @@ class Samples:
 
     def mean_ms(self) -> float:
         """The mean in milliseconds; 0 without samples."""
-        return round(sum(self._ring) / max(len(self._ring), 1) * 1000, 4)
+        return mean_ms(self._ring)
 
 
-@dataclass
 class Meters:
-    """Everything that a run measured."""
+    """What was measured of one lane; ``capacity`` samples of each duration are kept."""
 
-    frames: Accounts = field(default_factory=Accounts)
-    latency: Samples = field(default_factory=Samples)
-    stages: dict[str, Samples] = field(default_factory=lambda: {s: Samples() for s in STAGES})
-    elapsed_s: float = 0.0
-    first_answer_s: float | None = None
-    """`time.perf_counter` at the first answer."""
-    truncated: bool = False
+    def __init__(self, capacity: int = 1 << 12) -> None:
+        self.frames = Accounts()
+        self.latency = Samples(capacity)
+        """From the arrival of the packet to the answer that was handed over."""
+        self.stages = {stage: Samples(capacity) for stage in STAGES}
+        self.elapsed_s = 0.0
+        self.first_answer_s: float | None = None
+        """`time.perf_counter` at the first answer."""
+        self.truncated = False
+        self.resets = 0
+        """How often a gap emptied the memory."""
+        self.corrected = 0
+        """Answers that were told again because an accelerator had given them wrongly."""
 
     @property
     def fps(self) -> float:
@@ -93,3 +127,8 @@ def percentiles_ms(
     last = len(ordered)
     rank = {p: max(1, -(-last * p // 100)) for p in which}  # ceiling without floats
     return {f"p{p:g}": round(ordered[int(r) - 1] * 1000, 4) for p, r in rank.items()}
+
+
+def mean_ms(seconds: array[float]) -> float:
+    """The mean in milliseconds; 0 without samples."""
+    return round(sum(seconds) / max(len(seconds), 1) * 1000, 4)

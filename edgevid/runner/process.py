@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -15,12 +16,27 @@ def age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
+def first_answer_age_s(moments: Iterable[float | None]) -> float | None:
+    """Seconds from the start of this process to the first of ``moments``, in `perf_counter`'s."""
+    known = [moment for moment in moments if moment is not None]
+    return round(age_s() - (time.perf_counter() - min(known)), 3) if known else None
+
+
 def peak_rss_mb() -> float:
     """The most memory that was resident at once, in mebibytes.
 
     Not `resource.getrusage`: its maximum survives ``exec`` and would count the parent's memory.
     """
+    return _status_mb("VmHWM:")
+
+
+def rss_mb() -> float:
+    """The memory that is resident now, in mebibytes."""
+    return _status_mb("VmRSS:")
+
+
+def _status_mb(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(field):
             return int(line.split()[1]) / 1024
     return 0.0

@@ -37,8 +37,8 @@ def test_the_list_of_commands_needs_none_of_them(edgevid):
     ("words", "says"),
     [
         (["rn"], "did you mean run?"),
-        (["run"], "Missing argument"),
-        (["run", "gone.edgevid", "gone.mp4"], "gone.edgevid does not exist"),
+        (["run"], "give a bundle and its sources"),
+        (["run", "gone.edgevid", "gone.mp4"], "does not exist"),
         (["run", "--rat", "5", "a", "b"], "No such option"),
         (["train", "gone", "--out", "x"], "gone: no such folder"),
         (["evaluate", "gone", "gone"], "gone"),
@@ -73,7 +73,10 @@ def test_run_answers_and_sums_up(edgevid, null_bundle, video, tmp_path):
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert summary["frames"]["captured"] == summary["frames"]["answered"] == len(lines) == 40
     assert {"p50", "p90", "p99"} <= set(summary["latency_ms"])
-    assert (summary["artifact"], summary["runtime"]) == ("null-float32", "null")
+    (engine,) = summary["engines"]
+    assert engine["serving"]["artifact"] == "null-float32"
+    assert engine["serving"]["runtime"] == "null"
+    assert engine["degraded"] is False
     assert summary["truncated"] is False
     assert list(lines[0]) == ["source", "index", "pts_s", "warm", "label", "score", "scores"]
 

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevid.runner.meters import Accounts, Samples, percentiles_ms
+from edgevid.media.video import Arrivals
+from edgevid.runner.meters import Accounts, Samples, percentiles_ms, total
 
 durations = st.lists(st.floats(0, 10), min_size=1, max_size=300)
 
@@ -28,5 +29,15 @@ def test_a_ring_keeps_the_newest(seconds, capacity):
 
 
 def test_what_is_not_decided_is_in_flight():
-    books = Accounts(captured=10, answered=3, sampled_out=2, failed=1)
-    assert books.to_json()["in_flight"] == 4
+    books = Accounts(answered=3, sampled_out=2, failed=1)
+    books.arrivals += [Arrivals(captured=10), Arrivals(captured=5, skipped=2, lost=1)]
+    assert books.to_json() == {
+        "captured": 15,
+        "answered": 3,
+        "sampled_out": 4,
+        "gated": 0,
+        "dropped": 0,
+        "failed": 2,
+        "in_flight": 6,
+    }
+    assert total([books, books])["captured"] == 30

@@ -65,16 +65,19 @@ def test_a_failed_step_is_counted_and_ends_the_reader(make_null_bundle, video):
     meters = Meters()
     with pytest.raises(EngineFailed):
         answer(path, video, meters=meters)
-    frames = meters.frames
-    assert (frames.answered, frames.failed) == (7, 1)
-    assert frames.captured == 8 + frames.dropped + frames.in_flight
+    frames = meters.frames.to_json()
+    assert frames["answered"] == 7
+    assert frames["failed"] >= 1
+    assert frames["in_flight"] == 0
     assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 def test_a_truncated_file_is_answered_as_far_as_it_goes(null_bundle, truncated_video):
     meters = answer(null_bundle, truncated_video)
     assert meters.truncated
-    assert 0 < meters.frames.answered == meters.frames.captured < 40
+    frames = meters.frames.to_json()
+    assert 0 < frames["answered"] < frames["captured"] < 40
+    assert frames["answered"] + frames["failed"] == frames["captured"]
 
 
 def test_a_fault_of_the_reader_reaches_the_caller(null_bundle, video, monkeypatch):

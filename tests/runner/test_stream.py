@@ -62,3 +62,50 @@ def test_a_window_is_warm_when_it_is_full(contract, engine):
     assert warm == [False, False, False, True, True, True]
     stream.reset()
     assert not stream.warm
+
+
+def gaps(stream, times):
+    return [stream.is_gap(time_s) for time_s in times]
+
+
+def test_a_short_gap_is_bridged_and_a_long_one_is_not(contract):
+    """A window of 8 at 16 steps a second spans half a second; half of that is bridged."""
+    window = replace(
+        contract, temporal="window", frames=8, states=(StateTensor("window", (1, 7, 2)),)
+    )
+    steady = [0, 1 / 16, 2 / 16, 3 / 16]
+    assert gaps(Stream(window), [*steady, 3 / 16 + 0.24]) == [False] * 5
+    assert gaps(Stream(window), [*steady, 3 / 16 + 0.26, 3 / 16 + 0.26 + 1 / 16]) == [
+        *[False] * 4,
+        True,
+        False,
+    ]
+
+
+def test_a_carried_memory_bridges_a_second(contract):
+    assert gaps(Stream(contract), [0, 0.1, 1.0, 1.1, 2.2]) == [False, False, False, False, True]
+
+
+def test_a_camera_that_slows_down_loses_its_memory_once_and_not_at_every_frame(contract):
+    times = [0, 0.1, 0.2, 5.2, 10.2, 15.2, 20.2, 20.3, 20.4, 25.4]
+    assert gaps(Stream(contract), times) == [
+        *[False] * 3,
+        True,
+        *[False] * 5,
+        True,
+    ]
+
+
+def test_a_model_without_memory_has_no_gaps(contract):
+    still = replace(contract, temporal="none", states=())
+    assert gaps(Stream(still), [0, 0.1, 100, 200]) == [False] * 4
+
+
+def test_a_memory_goes_back_to_where_it_was_saved(contract, engine):
+    stream = Stream(contract)
+    stream.step(engine, BRIGHT)
+    saved = stream.save()
+    once = scores(stream.step(engine, DARK))
+    stream.step(engine, BRIGHT)
+    stream.restore(saved)
+    assert scores(stream.step(engine, DARK)) == once

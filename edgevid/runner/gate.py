@@ -1,0 +1,73 @@
+"""Motion gating: a scene that stands still costs no steps.
+
+What is compared are means over small blocks of the step's own pixels, with those of the last frame
+that was stepped and not of the last frame that came, so that slow motion adds up until it is seen.
+The frame in which motion is seen is stepped. After a motion, steps go on until the memory holds
+nothing but the still scene; so when the next motion begins, the memory is what it would have been.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.contract import Contract
+
+BLOCK = 4
+"""Pixels a side, at the step's size."""
+LEAST = 3.0
+"""The least change of a block's mean that is motion, of 255."""
+NOISE_TIMES = 8.0
+"""A change must also be so many times the median change of all blocks, which is noise."""
+NOISE_SHARE = 0.03
+REFRESH_S = 10.0
+"""A still scene is stepped so often all the same: light drifts."""
+
+
+class Gate:
+    """Decides frame by frame whether one stream needs a step."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._tail = max(contract.warm_after, contract.frames)
+        self._left = self._tail
+        self._reference: NDArray[Any] | None = None
+        self._noise, self._compared = 0.0, 0
+        self._stepped_s = 0.0
+
+    def opens(self, pixels: NDArray[np.uint8], time_s: float) -> bool:
+        """Say whether ``pixels``, uint8 ``(1, height, width, 3)`` at ``time_s``, are stepped."""
+        blocks = _blocks(pixels)
+        moving = self._reference is None or self._moves(blocks, self._reference)
+        self._left = self._tail if moving else self._left - 1
+        due = not 0 <= time_s - self._stepped_s < REFRESH_S
+        if self._left < 0 and not due:
+            return False
+        self._reference, self._stepped_s = blocks, time_s
+        return True
+
+    def _moves(self, blocks: NDArray[Any], reference: NDArray[Any]) -> bool:
+        import numpy as np
+
+        change = np.abs(blocks - reference)
+        moving = float(change.max()) > max(LEAST, NOISE_TIMES * self._noise)
+        # Most blocks change only by noise, or because the camera moves: hence the bound.
+        self._compared += 1
+        share = max(NOISE_SHARE, 1 / self._compared)
+        self._noise += share * (min(float(np.median(change)), LEAST) - self._noise)
+        return moving
+
+
+def _blocks(pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    """The mean of each block over all colours, float32 ``(height // 4, width // 4)``."""
+    import numpy as np
+
+    high, wide = min(BLOCK, pixels.shape[1]), min(BLOCK, pixels.shape[2])
+    rows, columns = pixels.shape[1] // high, pixels.shape[2] // wide
+    cut = pixels[0, : rows * high, : columns * wide]
+    by_row = np.add.reduce(cut.reshape(rows, high, columns * wide * 3), axis=1, dtype=np.uint16)
+    sums = np.add.reduce(by_row.reshape(rows, columns, wide * 3), axis=2, dtype=np.uint16)
+    means: NDArray[Any] = sums * np.float32(1 / (high * wide * 3))
+    return means

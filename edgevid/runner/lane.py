@@ -1,0 +1,231 @@
+"""A lane: one camera's way through one bundle, with its memory and its books.
+
+    reader's thread    offer: sampler -> short queue
+    server's thread    geometry -> gate -> step -> task -> sinks
+
+What waits in the queue is latency, so it is short. A live source drops the oldest frame when it is
+full; a file waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgevid import registry
+from edgevid.media.video import Captured, Sampler
+from edgevid.runner.gate import Gate
+from edgevid.runner.meters import STAGES, Meters
+from edgevid.runner.stream import Stream
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.contract import Contract, Tensors
+    from edgevid.media.geometry import Geometry
+    from edgevid.runner.stream import Steps
+
+LIVE_FRAMES, FILE_FRAMES = 2, 3
+
+
+class Sink(Protocol):
+    """Where answers go; several servers may write at once."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Take one answer."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of a lane beside its model.
+
+    ``rate_fps`` steps a second (`None`: every frame); with ``gate`` still scenes are not stepped;
+    frames that could not be answered within ``latency_s`` of their arrival are dropped.
+    """
+
+    rate_fps: float | None = None
+    gate: bool = False
+    latency_s: float | None = None
+
+
+@dataclass(slots=True)
+class Todo:
+    """A frame that is to be stepped, or was and is not confirmed yet.
+
+    ``pixels`` are valid until the lane's next frame unless they were copied; with ``gap`` the
+    memory is emptied before the step.
+    """
+
+    captured: Captured
+    pixels: NDArray[np.uint8]
+    gap: bool
+    answer: Tensors | None = None
+    warm: bool = False
+
+
+class Lane:
+    """One camera's stream through one bundle."""
+
+    def __init__(
+        self,
+        source: str,
+        contract: Contract,
+        sinks: Sequence[Sink],
+        wish: Wish,
+        *,
+        live: bool,
+        bundle: str | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        self.source, self.bundle, self.live, self.wish = source, bundle, live, wish
+        self.meters = meters or Meters()
+        self.waiting: deque[Captured] = deque()
+        self.capacity = LIVE_FRAMES if live else FILE_FRAMES
+        self.ended = False
+        self._sampler = Sampler(wish.rate_fps)
+        self._stream = Stream(contract, wish.rate_fps)
+        self._gate = Gate(contract) if wish.gate else None
+        self._task = registry.load("task", contract.task)(contract)
+        self._contract, self._sinks = contract, sinks
+        self._geometry: Geometry | None = None
+        self._saved = self._stream.save()
+        self._journal: list[Todo] = []
+        self._adds = {stage: self.meters.stages[stage].add for stage in STAGES}
+
+    def wants(self, captured: Captured) -> bool:
+        """Whether this frame is one of the sampling rate's; else it is counted as sampled out."""
+        self._adds["decode"](captured.decode_s)
+        if self._sampler.take(captured.pts_s, captured.since_s):
+            return True
+        self.meters.frames.sampled_out += 1
+        return False
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether steps were taken that may turn out wrong."""
+        return bool(self._journal)
+
+    def is_late(self, captured: Captured, step_s: float) -> bool:
+        """Whether an answer after ``step_s`` more would come after the latency that is wished.
+
+        A step that alone takes longer can't be helped by dropping frames, so then none is late; nor
+        is a frame of a file.
+        """
+        limit_s = self.wish.latency_s
+        if limit_s is None or step_s >= limit_s or not self.live:
+            return False
+        return time.perf_counter() - captured.captured_s + step_s > limit_s
+
+    def prepare(self, captured: Captured) -> Todo | None:
+        """Scale a frame; None where the gate stays closed."""
+        from edgevid.media.geometry import Geometry
+
+        began = time.perf_counter()
+        if self._geometry is None:
+            self._geometry = Geometry(self._contract.frame)
+        pixels = self._geometry.apply(captured.picture)
+        self._adds["geometry"](time.perf_counter() - began)
+        gap = self._stream.is_gap(captured.pts_s)
+        if self._gate and not self._gate.opens(pixels, captured.pts_s):
+            self.meters.frames.gated += 1
+            return None
+        self.meters.resets += gap
+        return Todo(captured, pixels, gap)
+
+    def step(self, todo: Todo, engine: Steps, *, guarded: bool, degraded: bool) -> None:
+        """Step a frame, and tell the answer.
+
+        ``guarded``: the engine may turn out to have been wrong, so the frame is kept until the step
+        is confirmed; a file's answers are held back until then, a live camera's are told at once.
+        Raises `EngineFailed` with the memory as it was.
+        """
+        if guarded and not self._journal:
+            self._saved = self._stream.save()
+        self._take(todo, engine)
+        if guarded:
+            # The picture is let go of: decoders own few of them.
+            kept = replace(todo.captured, picture=None)
+            self._journal.append(Todo(kept, todo.pixels.copy(), todo.gap, todo.answer, todo.warm))
+        if self.live or not guarded:
+            self._tell(todo, degraded)
+
+    def confirm(self) -> None:
+        """All steps so far were right."""
+        if not self.live:
+            for todo in self._journal:
+                self._tell(todo, degraded=False)
+        self._journal.clear()
+
+    def redo(self, engine: Steps, differs: Callable[[Tensors, Tensors], bool]) -> None:
+        """Take every unconfirmed step again with an engine that is trusted.
+
+        A file's answers are told now, a live camera's where they were told wrongly.
+        """
+        if not self._journal:
+            return
+        self._stream.restore(self._saved)
+        while self._journal:
+            todo = self._journal[0]
+            wrong = todo.answer
+            self._take(todo, engine)
+            # What is done is not done twice where the next step fails on this engine, too.
+            del self._journal[0]
+            self._saved = self._stream.save()
+            if not self.live:
+                self._tell(todo, degraded=True)
+            elif wrong is None or todo.answer is None or differs(wrong, todo.answer):
+                self.meters.corrected += 1
+                self._write({**self._line(todo), "degraded": True, "corrected": True})
+
+    def _take(self, todo: Todo, engine: Steps) -> None:
+        began = time.perf_counter()
+        if todo.gap:
+            self._stream.reset()
+        todo.answer = self._stream.step(engine, todo.pixels)
+        todo.warm = self._stream.warm
+        self._adds["step"](time.perf_counter() - began)
+
+    def _tell(self, todo: Todo, degraded: bool) -> None:
+        """Read an answer and write it, and close the frame's account."""
+        clock, meters = time.perf_counter, self.meters
+        began = clock()
+        line = self._line(todo)
+        if degraded:
+            line["degraded"] = True
+        read = clock()
+        self._write(line)
+        ended = clock()
+        meters.frames.answered += 1
+        meters.latency.add(ended - todo.captured.captured_s)
+        if meters.first_answer_s is None:
+            meters.first_answer_s = ended
+        self._adds["task"](read - began)
+        self._adds["sink"](ended - read)
+
+    def _line(self, todo: Todo) -> dict[str, Any]:
+        captured = todo.captured
+        line: dict[str, Any] = {
+            "source": self.source,
+            "index": captured.index,
+            "pts_s": round(captured.pts_s, 6),
+        }
+        if self.bundle is not None:
+            line["bundle"] = self.bundle
+        if self.live:
+            ago_s = time.perf_counter() - captured.captured_s
+            line["captured_unix_s"] = round(time.time() - ago_s, 3)
+        if todo.gap:
+            line["gap"] = True
+        return {**line, "warm": todo.warm, **self._task.read(todo.answer)}
+
+    def _write(self, line: dict[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.write(line)
+
+    def close(self) -> None:
+        """Let go of swscale's tables and of the memory."""
+        self._geometry = None

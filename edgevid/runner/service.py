@@ -1,0 +1,489 @@
+"""A whole run: cameras and bundles together, from the first frame to the last line.
+
+    camera (a thread)  --decodes once-->  lanes  --in turn-->  server of a bundle (a thread)
+
+The main thread decides nothing about frames: it tells the status, feeds the watchdog while
+everything makes progress, applies a new configuration, and ends things in order.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgevid import targets
+from edgevid.bundle import Bundle
+from edgevid.errors import BadInput, EdgevidError
+from edgevid.runner import notify
+from edgevid.runner.camera import Camera
+from edgevid.runner.config import BundleUse, CameraUse, RunConfig, changes, read_password
+from edgevid.runner.engines import choices
+from edgevid.runner.jsonl import Appending, JsonLines
+from edgevid.runner.lane import Lane, Wish
+from edgevid.runner.meters import STAGES, Meters, mean_ms, percentiles_ms, total
+from edgevid.runner.process import first_answer_age_s, peak_rss_mb, rss_mb
+from edgevid.runner.seat import Seat
+from edgevid.runner.server import Server
+from edgevid.runner.status import StatusBoard
+
+if TYPE_CHECKING:
+    from edgevid.contract import Contract
+    from edgevid.media.sources import Source
+
+TICK_S = 1.0
+GOODBYE_S = 5.0
+"""How long an orderly end may take; what has not ended then hangs, and is left to the kernel."""
+SLACK_S = 2.0
+
+
+def rate_fps(wish: str | None, contract: Contract) -> float | None:
+    """Steps a second from what was asked: the model's own rate, a number, or ``all`` (`None`)."""
+    if wish is None:
+        return contract.frame.rate_fps
+    if wish == "all":
+        return None
+    try:
+        rate = float(wish)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise BadInput(f"--rate is {wish!r}; give all, or steps a second such as 12.5")
+    return rate
+
+
+@dataclass
+class Post:
+    """One bundle that serves: who sits there, and the thread that steps."""
+
+    use: BundleUse
+    bundle: Bundle
+    seat: Seat
+    server: Server
+    thread: threading.Thread
+
+    @classmethod
+    def open(cls, use: BundleUse, *, live: bool, say: Callable[[str], None]) -> Post:
+        """Open a bundle and prove its engines; raises what `Seat` raises."""
+        bundle = Bundle.open(use.path)
+        rate_fps(use.rate, bundle.contract)
+        wanted = choices(
+            bundle,
+            targets.load("local"),
+            artifact=use.artifact,
+            runtime=use.runtime,
+            accelerator=use.accelerator,
+        )
+        seat = Seat(bundle, wanted, threads=use.threads, say=say, wait=not live)
+        tolerance = bundle.artifact(seat.choice.artifact).tolerance
+        server = Server(seat, tolerance.get(seat.precision, 0.0))
+        thread = threading.Thread(target=server.run, name=f"server of {use.name}", daemon=True)
+        return cls(use, bundle, seat, server, thread)
+
+    def close(self) -> None:
+        """Answer what waits, then let go of the engines; one that hangs is left alone."""
+        self.server.finish()
+        if self.thread.ident is not None:
+            self.thread.join(GOODBYE_S)
+        if not self.thread.is_alive():
+            self.seat.close()
+
+
+class Service:
+    """Runs a configuration until its sources end, or until it is told to stop.
+
+    ``sinks`` get every answer, beside the configuration's own output. ``in_turn`` reads files one
+    after another, as a list on the command line is meant.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        sinks: Sequence[JsonLines] = (),
+        *,
+        in_turn: bool = False,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._say, self._in_turn = config, say, in_turn
+        self._sinks = list(sinks)
+        self._output: Appending | None = None
+        self._posts: dict[str, Post] = {}
+        self._cameras: list[Camera] = []
+        self._board: StatusBoard | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._reread: Callable[[], RunConfig] | None = None
+        self._state = "starting"
+        self._began, self._began_unix_s = time.perf_counter(), time.time()
+        self._reloads = 0
+        self._refused: str | None = None
+        self._elapsed_s = 0.0
+        watchdog_s = notify.watchdog_s()
+        self._tick_s = min(TICK_S, watchdog_s) if watchdog_s else TICK_S
+
+    # -------------------------------------------------------------- what others may ask for
+
+    def stop(self) -> None:
+        """End in order, soon; for signal handlers and other threads."""
+        self._stopping = True
+        self._wake.set()
+
+    def reload(self, reread: Callable[[], RunConfig]) -> None:
+        """Apply what ``reread`` gives, soon; if it raises, all stays as it is."""
+        self._reread = reread
+        self._wake.set()
+
+    # -------------------------------------------------------------- the run
+
+    def run(self) -> dict[str, Any]:
+        """Serve, and give the summary.
+
+        Raises what a file source or the last engine failed with, and what `Seat` raises at the
+        start; by then everything is closed.
+        """
+        try:
+            self._start()
+            while not self._is_over():
+                self._wake.wait(self._tick_s)
+                self._wake.clear()
+                self._tick()
+        finally:
+            self._end()
+        self._raise()
+        return self._summary()
+
+    def _start(self) -> None:
+        config = self._config
+        if config.output is not None:
+            self._output = Appending(config.output)
+            self._sinks.append(self._output)
+        # Sources first: a misspelt name costs no wait.
+        sources = [self._open_source(config, use) for use in config.cameras]
+        live = any(source.live for source in sources)
+        if config.status is not None:
+            self._board = StatusBoard(config.status, self.status)
+        try:
+            for use in config.bundles:
+                self._posts[use.name] = Post.open(use, live=live, say=self._say)
+            self._cameras = self._gather(list(zip(config.cameras, sources, strict=True)))
+        except BaseException:
+            for source in sources:
+                source.close()
+            raise
+        self._began = time.perf_counter()
+        for post in self._posts.values():
+            post.thread.start()
+        for camera in self._cameras:
+            camera.start()
+        self._state = "serving"
+        self._tick()
+        notify.notify(notify.READY)
+
+    def _open_source(self, config: RunConfig, use: CameraUse) -> Source:
+        from edgevid.media.sources import SourceOptions, open_source
+
+        rates = {
+            rate_fps(bundle.rate, Bundle.open(bundle.path).contract)
+            for bundle in config.bundles_of(use)
+        }
+        options = SourceOptions(
+            rate_fps=rates.pop() if len(rates) == 1 else None,
+            transport=use.transport,
+            stall_s=use.stall_s,
+            decoder=use.decoder,
+            skip_loop_filter=use.skip_loop_filter,
+            user=use.user,
+            password=read_password(use),
+        )
+        named = f"{use.name}: " if use.name else ""
+        return open_source(use.source, options, lambda text: self._say(f"{named}{text}"))
+
+    def _gather(self, opened: Sequence[tuple[CameraUse, Source]]) -> list[Camera]:
+        """A reading thread for each source; with ``in_turn`` one for all files."""
+        feeds = [(use, source, self._lanes(use, source)) for use, source in opened]
+        files = [(s, lanes) for _, s, lanes in feeds if self._in_turn and not s.live]
+        cameras = [
+            Camera([(source, lanes)], use.name or source.name, self._wake.set)
+            for use, source, lanes in feeds
+            if source.live or not self._in_turn
+        ]
+        return [*cameras, Camera(files, "files", self._wake.set)] if files else cameras
+
+    def _lanes(self, use: CameraUse, source: Source) -> list[tuple[Lane, Server]]:
+        lanes = []
+        for bundle in self._config.bundles_of(use):
+            post = self._posts[bundle.name]
+            wish = Wish(
+                rate_fps(bundle.rate, post.bundle.contract),
+                use.gate,
+                None if use.latency_ms is None else use.latency_ms / 1000,
+            )
+            lane = Lane(
+                use.name or source.name,
+                post.bundle.contract,
+                self._sinks,
+                wish,
+                live=source.live,
+                bundle=bundle.name if len(self._config.bundles) > 1 else None,
+            )
+            lanes.append((lane, post.server))
+        return lanes
+
+    def _is_over(self) -> bool:
+        if self._stopping or any(post.server.error for post in self._posts.values()):
+            return True
+        return not any(camera.is_alive() for camera in self._cameras)
+
+    def _tick(self) -> None:
+        if self._reread is not None:
+            reread, self._reread = self._reread, None
+            self._reload(reread)
+        if self._board is not None:
+            self._board.write()
+        if stuck := self.stuck():
+            notify.notify(f"STATUS=no progress: {stuck}")
+        else:
+            notify.notify(f"{notify.WATCHDOG}\nSTATUS={self._in_a_line()}")
+
+    def stuck(self) -> str | None:
+        """Name the first thread that has not kept its own promise of progress."""
+        now = time.monotonic() - SLACK_S
+        for post in self._posts.values():
+            if post.thread.is_alive() and now > post.server.due_s:
+                return post.thread.name
+        for camera in self._cameras:
+            if now > camera.due_s:
+                return camera.name
+        return None
+
+    def _end(self) -> None:
+        """Stop reading, answer what waits, flush, close; in this order, each only so long."""
+        self._state = "stopping"
+        notify.notify(notify.STOPPING)
+        self._close_cameras(self._cameras)
+        for post in self._posts.values():
+            post.close()
+        self._elapsed_s = time.perf_counter() - self._began
+        for sink in self._sinks:
+            sink.flush()
+        if self._board is not None:
+            self._board.close()
+        if self._output is not None:
+            self._output.close()
+
+    def _close_cameras(self, cameras: Sequence[Camera]) -> None:
+        for camera in cameras:
+            camera.stop()
+        until = time.monotonic() + GOODBYE_S
+        for camera in cameras:
+            camera.join(max(0.0, until - time.monotonic()))
+
+    def _raise(self) -> None:
+        """Raise what ended the run: an engine's failure before a source's."""
+        for post in self._posts.values():
+            if post.server.error is not None:
+                raise post.server.error
+        for camera in self._cameras:
+            for error in camera.errors:
+                raise error
+
+    # -------------------------------------------------------------- a new configuration
+
+    def _reload(self, reread: Callable[[], RunConfig]) -> None:
+        notify.notify(notify.RELOADING)
+        try:
+            self._apply(reread())
+            self._reloads += 1
+            self._refused = None
+        except EdgevidError as error:
+            self._refused = str(error)
+            self._say(f"the new configuration is not used, the old one serves on: {error}")
+        notify.notify(notify.READY)
+
+    def _apply(self, new: RunConfig) -> None:
+        """Go over to ``new``: what it needs is opened first, so that a fault changes nothing."""
+        old = self._config
+        replaced = [n for n, post in self._posts.items() if _is_replaced(post, new)]
+        diff = changes(old, new, replaced)
+        uses = {use.name: use for use in new.bundles}
+        cameras = {use.name: use for use in new.cameras}
+        fresh_sources = {
+            name: self._open_source(new, cameras[name])
+            for name in (*diff.cameras.added, *diff.cameras.changed)
+        }
+        fresh: dict[str, Post] = {}
+        try:
+            for name in (*diff.bundles.added, *diff.bundles.changed):
+                fresh[name] = self._while_ticking(uses[name])
+            self._move_output(new)
+        except EdgevidError:
+            for source in fresh_sources.values():
+                source.close()
+            for post in fresh.values():
+                post.seat.close()
+            raise
+        gone = {*diff.cameras.removed, *diff.cameras.changed}
+        ending = [camera for camera in self._cameras if camera.name in gone]
+        self._close_cameras(ending)
+        self._cameras = [camera for camera in self._cameras if camera not in ending]
+        for name in (*diff.bundles.removed, *diff.bundles.changed):
+            self._posts.pop(name).close()
+        self._config = new
+        self._posts |= fresh
+        for post in fresh.values():
+            post.thread.start()
+        started = self._gather([(cameras[name], source) for name, source in fresh_sources.items()])
+        self._cameras += started
+        for camera in started:
+            camera.start()
+        self._say(
+            f"new configuration: {len(fresh)} bundles and {len(started)} cameras started, "
+            f"{len(ending)} cameras ended, {len(diff.cameras.kept)} went on"
+        )
+
+    def _while_ticking(self, use: BundleUse) -> Post:
+        """Open a bundle in a thread, which may take a while, and go on telling of progress."""
+        done: list[Post | EdgevidError] = []
+
+        def work() -> None:
+            try:
+                done.append(Post.open(use, live=True, say=self._say))
+            except EdgevidError as error:
+                done.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(self._tick_s)
+            self._tick()
+        if not done:
+            raise BadInput(f"{use.path}: could not be opened; see the log")
+        if isinstance(done[0], EdgevidError):
+            raise done[0]
+        return done[0]
+
+    def _move_output(self, new: RunConfig) -> None:
+        """Open the output again: it may have another name, or have been moved away."""
+        if new.output is None:
+            return
+        if self._output is None:
+            self._output = Appending(new.output)
+            self._sinks.append(self._output)
+        else:
+            self._output.reopen(new.output)
+
+    # -------------------------------------------------------------- what is told
+
+    def _lanes_of(self, camera: Camera) -> Iterator[tuple[Source, Lane, Server]]:
+        for source, lanes in camera.feeds:
+            for lane, server in lanes:
+                yield source, lane, server
+
+    def _all_meters(self) -> list[Meters]:
+        return [lane.meters for camera in self._cameras for _, lane, _ in self._lanes_of(camera)]
+
+    def status(self) -> dict[str, Any]:
+        """Everything that is true now, as plain data for JSON."""
+        engines = {name: post.seat.status() for name, post in self._posts.items()}
+        return {
+            "state": self._state,
+            "pid": os.getpid(),
+            "started_unix_s": round(self._began_unix_s, 3),
+            "now_unix_s": round(time.time(), 3),
+            "degraded": any(engine["degraded"] for engine in engines.values()),
+            "alarms": self._alarms(engines),
+            "frames": total(meters.frames for meters in self._all_meters()),
+            "cameras": [self._camera_status(camera) for camera in self._cameras],
+            "bundles": [
+                {
+                    "name": name,
+                    "path": str(post.use.path),
+                    "key": post.bundle.key,
+                    "engine": engines[name],
+                }
+                for name, post in self._posts.items()
+            ],
+            "reloads": self._reloads,
+            "refused_configuration": self._refused,
+            "rss_mb": round(rss_mb(), 1),
+            "cpu_s": round(time.process_time(), 2),
+        }
+
+    def _camera_status(self, camera: Camera) -> dict[str, Any]:
+        return {
+            "name": camera.name,
+            "cpu_s": round(camera.cpu_s, 2),
+            "sources": [
+                {
+                    "name": lanes[0][0].source,
+                    **source.status(),
+                    "lanes": [_lane_status(lane) for lane, _ in lanes],
+                }
+                for source, lanes in camera.feeds
+            ],
+        }
+
+    def _alarms(self, engines: dict[str, dict[str, Any]]) -> list[str]:
+        alarms = [f"{name}: {e['alarm']}" for name, e in engines.items() if e["alarm"]]
+        alarms += [sink.trouble for sink in self._sinks if sink.trouble]
+        if self._board is not None and self._board.trouble:
+            alarms.append(self._board.trouble)
+        if self._refused:
+            alarms.append(f"the new configuration is not used: {self._refused}")
+        if stuck := self.stuck():
+            alarms.append(f"no progress: {stuck}")
+        return alarms
+
+    def _in_a_line(self) -> str:
+        frames = total(meters.frames for meters in self._all_meters())
+        degraded = any(post.seat.degraded for post in self._posts.values())
+        counts = ", ".join(f"{count} {name}" for name, count in frames.items() if count)
+        return f"{'degraded, ' if degraded else ''}{counts}"
+
+    def _summary(self) -> dict[str, Any]:
+        meters = self._all_meters()
+        latencies = [second for one in meters for second in one.latency.seconds()]
+        frames = total(one.frames for one in meters)
+        return {
+            "frames": frames,
+            "fps": round(frames["captured"] / self._elapsed_s, 2) if self._elapsed_s else 0.0,
+            "latency_ms": percentiles_ms(latencies),
+            "stages_ms": {stage: _mean_ms(meters, stage) for stage in STAGES},
+            "first_answer_s": first_answer_age_s(one.first_answer_s for one in meters),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+            "truncated": any(one.truncated for one in meters),
+            "engines": [
+                {"bundle": name, **post.seat.status()} for name, post in self._posts.items()
+            ],
+        }
+
+
+def _lane_status(lane: Lane) -> dict[str, Any]:
+    meters = lane.meters
+    return {
+        **({"bundle": lane.bundle} if lane.bundle else {}),
+        "frames": meters.frames.to_json(),
+        "latency_ms": meters.latency.percentiles_ms((50, 99)),
+        "gaps": meters.resets,
+        "corrected": meters.corrected,
+    }
+
+
+def _mean_ms(meters: Sequence[Meters], stage: str) -> float:
+    from array import array
+
+    seconds = array("d")
+    for one in meters:
+        seconds.extend(one.stages[stage].seconds())
+    return mean_ms(seconds)
+
+
+def _is_replaced(post: Post, new: RunConfig) -> bool:
+    """Whether the file of a bundle that is kept has other content than what serves."""
+    for use in new.bundles:
+        if use == post.use:
+            return Bundle.open(use.path).key != post.bundle.key
+    return False
