@@ -73,7 +73,9 @@ init)
     done
     cd "$root"
     pivot_root . mnt
+    # A machine's mounts are shared; inside of a container systemd leaves that to its manager.
     exec env -i container=edgevid-rig PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        sh -c 'umount -l /mnt && exec /lib/systemd/systemd --log-target=journal --show-status=no'
+        sh -c 'umount -l /mnt && mount --make-rshared / && exec /lib/systemd/systemd \
+            --log-target=journal --show-status=no'
     ;;
 esac

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
 # Not the user's cache: what tests see as that is a folder of their own.
 CACHE = Path(os.environ.get("EDGEVID_RIGS", "/var/tmp/edgevid-rigs"))
-BASE = ("systemd", "systemd-sysv", "python3")
+BASE = ("systemd", "systemd-sysv", "procps", "python3")
 TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
 MOUNTS = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount")
 BOOT_S = 60.0
@@ -37,7 +37,9 @@ BOOT_S = 60.0
 class Machine:
     """A machine that is up."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, binds: list[Path]) -> None:
+        self.binds = binds
+        """The folders of this machine that it sees."""
         self.pid = pid
         """PID 1's number out here."""
         self.root = Path(f"/proc/{pid}/root")
@@ -104,7 +106,7 @@ def machine(
         preexec_fn=die_with_parent,
     )
     try:
-        started = _ready(process)
+        started = _ready(process, folders)
         yield started
     finally:
         for pid in _children(process):  # PID 1, and with it all others
@@ -114,12 +116,12 @@ def machine(
         subprocess.run(["unshare", "--mount", "sh", BOOT, "sweep", "", work, ""], check=True)
 
 
-def _ready(process: subprocess.Popen[bytes]) -> Machine:
+def _ready(process: subprocess.Popen[bytes], binds: list[Path]) -> Machine:
     deadline = time.monotonic() + BOOT_S
     said = "it has no PID 1"
     while time.monotonic() < deadline and process.poll() is None:
         if pids := _children(process):
-            started = Machine(pids[0])
+            started = Machine(pids[0], binds)
             done = started.run("systemctl", "is-system-running", check=False)
             said = (done.stdout + done.stderr).strip()
             if said in ("running", "degraded"):
