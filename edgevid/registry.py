@@ -27,6 +27,13 @@ class Row:
 
 
 TABLE: dict[str, dict[str, Row]] = {
+    "accelerator": {  # <runtime>/<accelerator>; the CPU is every runtime's own
+        "null/null": Row("edgevid.runtimes.null.null:NullAccelerator"),
+        "openvino/gpu": Row("edgevid.runtimes.openvino.gpu:GPU", "openvino", ("openvino",)),
+        "openvino/npu": Row("edgevid.runtimes.openvino.npu:NPU", "openvino", ("openvino",)),
+        "tflite/edgetpu": Row("edgevid.runtimes.tflite.edgetpu:EdgeTPU", "runner"),
+        "tflite/gpu": Row("edgevid.runtimes.tflite.gpu:GPU", "runner", ("ai_edge_litert",)),
+    },
     "converter": {
         "openvino": Row("edgevid_converters.openvino:OpenVINO", "convert", ("openvino",)),
         "tflite": Row("edgevid_converters.tflite:TFLite", "convert", ("tensorflow",)),
@@ -43,6 +50,7 @@ TABLE: dict[str, dict[str, Row]] = {
     },
     "source": {
         "file": Row("edgevid.media.video:open_file", "runner", ("av",)),
+        "synthetic": Row("edgevid.media.synthetic:open_synthetic", "runner", ("av",)),
     },
     "task": {
         "classification": Row("edgevid.tasks.classification:Classification"),

@@ -275,9 +275,9 @@ def test_whatever_a_child_leaves_becomes_a_verdict(opened, monkeypatch, outcome,
 def test_what_a_library_prints_does_not_spoil_the_answer(opened, tmp_path, monkeypatch):
     (tmp_path / "noisy.py").write_text(
         "import os, edgevid.proof.__main__ as main\n"
-        "inner = main.replay\n"
+        "inner = main.replay_artifact\n"
         "def noisy(*a):\n    os.write(1, b'noise'); print('more'); return inner(*a)\n"
-        "main.replay = noisy\nmain._main()\n"
+        "main.replay_artifact = noisy\nmain._main()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     inner = child.run_child

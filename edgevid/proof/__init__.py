@@ -11,7 +11,7 @@ Native libraries abort, hang and lie, so an engine is first loaded and proven in
 """
 
 from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
-from edgevid.proof.replay import Check, compare, replay
+from edgevid.proof.replay import Check, compare, replay, replay_artifact
 from edgevid.proof.verdict import Verdict, prove_in_child, require
 from edgevid.proof.verify import verify
 
@@ -25,6 +25,7 @@ __all__ = [
     "compare",
     "prove_in_child",
     "replay",
+    "replay_artifact",
     "require",
     "verify",
 ]

@@ -11,8 +11,8 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
 from edgevid.proof.child import child_task
-from edgevid.proof.golden import SOURCE, Golden, write_taken
-from edgevid.proof.replay import check_pixels, replay
+from edgevid.proof.golden import Golden, write_taken
+from edgevid.proof.replay import check_pixels, replay, replay_artifact
 from edgevid.proof.verdict import Verdict
 
 
@@ -21,13 +21,14 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
     bundle = Bundle.open(Path(task["bundle"]))
     name, runtime, accelerator = task["artifact"], task["runtime"], task["accelerator"]
     golden = Golden.read(bundle, name)
-    against = SOURCE if task["record"] or name not in golden.references else name
-    tolerances = bundle.artifact(name).tolerance if against == name else None
     try:
         engine = registry.load("runtime", runtime)().load(
             bundle.files(name), bundle.contract, accelerator=accelerator
         )
-        check, taken = replay(engine, golden, bundle.contract, against, tolerances)
+        if task["record"]:
+            check, taken = replay(engine, golden, bundle.contract)
+        else:
+            check, taken = replay_artifact(engine, golden, bundle, name)
         engine.close()
     except EngineFailed as error:
         return Verdict(name, runtime, accelerator, ok=False, reason=str(error))

@@ -8,12 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from edgevid import errors
-from edgevid.children import die_with_parent
+from edgevid.children import (
+    die_with_parent,
+    environment,
+    kill_group,
+    python_module,
+    signal_name,
+)
 from edgevid.errors import EdgevidError
 from edgevid.files import canonical_json
 
@@ -28,12 +34,11 @@ class Outcome:
 
     def describe(self, timeout_s: float) -> str:
         """Say in words how it failed, with the last line that it said."""
-        lines = [line.strip() for line in self.stderr.decode(errors="replace").splitlines()]
-        last = next((f" ({line[:300]})" for line in reversed(lines) if line), "")
+        last = last_line(self.stderr)
         if self.returncode is None:
             return f"gave no answer in {timeout_s:g} s{last}"
         if self.returncode < 0:
-            return f"crashed with {_signal_name(-self.returncode)}{last}"
+            return f"crashed with {signal_name(-self.returncode)}{last}"
         if self.returncode > 0:
             return f"failed with exit code {self.returncode}{last}"
         return f"ended without a readable answer{last}"
@@ -56,17 +61,16 @@ class Outcome:
         return answer
 
 
+def last_line(stderr: bytes) -> str:
+    """The last line that says something, in parentheses after a space; nothing if there is none."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    return next((f" ({line[:300]})" for line in reversed(lines) if line), "")
+
+
 def _error(name: str) -> type[EdgevidError]:
     """The class of an error by its name."""
     kind = getattr(errors, name, None)
     return kind if isinstance(kind, type) and issubclass(kind, EdgevidError) else EdgevidError
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def run_child(
@@ -78,29 +82,24 @@ def run_child(
     process is interrupted.
     """
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", module],
+        python_module(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=environment(env),
     )
     with child:
         try:
             stdout, stderr = child.communicate(json.dumps(task).encode(), timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            _kill_group(child.pid)
+            kill_group(child.pid)
             stdout, stderr = child.communicate()
             return Outcome(None, stdout, stderr)
         except BaseException:
-            _kill_group(child.pid)
+            kill_group(child.pid)
             raise
     return Outcome(child.returncode, stdout, stderr)
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 @contextmanager

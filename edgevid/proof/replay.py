@@ -14,6 +14,7 @@ from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgevid.bundle import Bundle
     from edgevid.contract import Tensors
     from edgevid.runtimes import Engine
 
@@ -97,6 +98,16 @@ def replay(
         expected, known = golden.references[against], tolerances or OWN_TOLERANCE
     tolerance = known.get(engine.precision, min(known.values()))
     return compare(expected, taken, contract, engine.precision, tolerance), taken
+
+
+def replay_artifact(
+    engine: Engine, golden: Golden, bundle: Bundle, artifact: str
+) -> tuple[Check, tuple[Taken, ...]]:
+    """Replay against the artifact's own recorded answers, or the source's where it has none."""
+    if artifact not in golden.references:
+        return replay(engine, golden, bundle.contract)
+    tolerance = bundle.artifact(artifact).tolerance
+    return replay(engine, golden, bundle.contract, artifact, tolerance)
 
 
 def compare(

@@ -37,6 +37,27 @@ class Engine(Protocol):
         """Let go of the artifact; the engine is not used again."""
 
 
+class Accelerator(Protocol):
+    """Where a runtime executes besides the CPU; kind ``accelerator`` in the registry."""
+
+    name: str
+    formats: tuple[str, ...]
+    """Formats of artifact that it executes, the preferred one first."""
+    stand_in: bool
+    """Whether it only stands in for one, and is used where it is asked for by name."""
+
+    def why_not(self) -> str | None:
+        """Why it cannot be tried on this machine, with the remedy; None where it can.
+
+        A look at files and devices: nothing is imported, loaded or opened.
+        """
+
+    def load(
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
+    ) -> Engine:
+        """Load an artifact, as `Runtime.load` does. Raises `EngineFailed`."""
+
+
 class Runtime(Protocol):
     """One library that executes artifacts."""
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import FRAME
-from edgevid.errors import BadInput, EngineFailed
+from edgevid.errors import EngineFailed
 from edgevid.registry import need
+from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract, Tensors
+    from edgevid.runtimes import Engine
 
 
 class OpenVINO:
@@ -27,8 +29,8 @@ class OpenVINO:
         return f"openvino {need('openvino', 'openvino').__version__.partition('-')[0]}"
 
     def accelerators(self) -> tuple[str, ...]:
-        """The CPU; other devices are not offered yet."""
-        return ("cpu",)
+        """The CPU, and what a look at this machine finds."""
+        return accelerators.usable(self.name)
 
     def load(
         self,
@@ -37,43 +39,48 @@ class OpenVINO:
         *,
         accelerator: str = "cpu",
         threads: int | None = None,
-    ) -> OpenVINOEngine:
+    ) -> Engine:
         """Load ``files["xml"]`` and ``files["bin"]``; see `edgevid.runtimes.Runtime.load`."""
-        if accelerator not in self.accelerators():
-            raise BadInput(f"openvino has no accelerator {accelerator!r} on this machine; use cpu")
+        if accelerator != accelerators.CPU:
+            return accelerators.load(self.name, accelerator, files, contract, threads)
         return OpenVINOEngine(files, contract, threads or 1)
+
+
+PRECISIONS = {"f32": "float32", "f16": "float16", "bf16": "bf16"}
 
 
 class OpenVINOEngine:
     """One infer request whose inputs are bound once and filled in place.
 
-    Its precision is fixed to float32 where the artifact is not integer: the default would be bf16
-    or f16 where the CPU has them, which moves answers by 1e-3 to 1e-2.
+    On the CPU its precision is fixed to float32 where the artifact is not integer: the default
+    would be bf16 or f16 where the CPU has them, which moves answers by 1e-3 to 1e-2. Other devices
+    are asked for float16, which is what they are made for; what really runs is read afterwards.
     """
 
     runtime = "openvino"
-    accelerator = "cpu"
 
-    def __init__(self, files: Mapping[str, bytes], contract: Contract, threads: int) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        threads: int = 1,
+        *,
+        device: str = "CPU",
+    ) -> None:
+        self.accelerator = device.lower()
         openvino = need("openvino", "openvino")
-        options = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(threads),
-        }
         try:
             model = openvino.Core().read_model(model=files["xml"], weights=files["bin"])
-            compiled = openvino.compile_model(model, "CPU", options)
+            compiled = openvino.compile_model(model, device, _options(device, threads))
             self._request: Any = compiled.create_infer_request()
             named = self._request.get_tensor
             self._frame = named(FRAME).data
             self._takes = [(s.name, named(s.taken).data) for s in contract.states]
             self._states = [(s.name, named(s.given).data) for s in contract.states]
             self._outputs = [(o.name, named(o.name).data) for o in contract.outputs]
+            self.precision = _precision(model, compiled)
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot load the artifact: {_gist(error)}") from error
-        self.precision = _precision(model)
 
     def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
@@ -93,9 +100,23 @@ class OpenVINOEngine:
         self._frame = self._request = None
 
 
-def _precision(model: Any) -> str:
-    quantised = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
-    return "int8" if quantised else "float32"
+def _options(device: str, threads: int) -> dict[str, str]:
+    if device != "CPU":
+        return {"INFERENCE_PRECISION_HINT": "f16", "PERFORMANCE_HINT": "LATENCY"}
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+    }
+
+
+def _precision(model: Any, compiled: Any) -> str:
+    """What runs: int8 where the artifact is quantised, else what the device took of the hint."""
+    if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        return "int8"
+    kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return PRECISIONS.get(kind, str(kind))
 
 
 def _gist(error: Exception) -> str:

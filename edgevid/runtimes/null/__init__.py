@@ -5,11 +5,16 @@ is parametrised, or any real artifact through the runtime that is made for it. I
 an engine like any other and passes golden replay like any other. What it adds is set by the
 artifact's ``behaviour`` or by the environment variable ``EDGEVID_NULL``, both JSON:
 
-    {"latency_ms": 5, "faults": [{"at": 10, "kind": "error"}]}
+    {"latency_ms": 5, "on": "null", "faults": [{"at": 10, "kind": "error"}]}
 
-``at`` counts steps from 0, ``-1`` is the moment of loading; ``kind`` is one of ``error`` (raises),
-``abort`` (kills the process), ``hang`` (never returns), ``nan`` and ``wrong`` (bad answers from
-there on).
+``on`` confines it to engines on that accelerator: ``cpu``, or ``null``, which like every
+accelerator serves from a process of its own. A fault begins ``at`` a step, counted from 0 in its
+process and with the proof's steps (``-1`` is the moment of loading), or at the first step
+``after_s`` seconds, or strikes ``when`` a file exists. ``kind`` is one of ``error`` (raises),
+``abort`` and ``vanish`` (the process dies), ``hang`` and ``freeze`` (never returns; ``freeze`` in
+native code), ``nan`` and ``wrong`` (bad answers and a bad memory). ``times`` bounds how many steps
+in a row it strikes: without it lies go on, what happens ``when`` a file exists goes on as long as
+the file, and the rest happens once.
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
-from edgevid.errors import BadInput, EngineFailed
+from edgevid.errors import EngineFailed
+from edgevid.runtimes import accelerators
+from edgevid.runtimes.null.faults import Faults, falsified, falsified_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +36,6 @@ if TYPE_CHECKING:
 
     from edgevid.contract import Contract, Tensors
     from edgevid.runtimes import Engine
-
-FAULTS = ("abort", "error", "hang", "nan", "wrong")
 
 
 class Null:
@@ -46,8 +51,8 @@ class Null:
         return f"null {__version__}"
 
     def accelerators(self) -> tuple[str, ...]:
-        """The CPU."""
-        return ("cpu",)
+        """The CPU; the stand-in for accelerators is used where it is asked for by name."""
+        return accelerators.usable(self.name)
 
     def load(
         self,
@@ -56,19 +61,11 @@ class Null:
         *,
         accelerator: str = "cpu",
         threads: int | None = None,
-    ) -> NullEngine:
+    ) -> Engine:
         """Load ``files["json"]``, or a real artifact; see `edgevid.runtimes.Runtime.load`."""
-        if accelerator not in self.accelerators():
-            raise BadInput(f"null has no accelerator {accelerator!r}; use cpu")
-        behaviour = json.loads(os.environ.get("EDGEVID_NULL", "{}"))
-        if "json" in files:
-            parameters = _parameters(files["json"])
-            behaviour = {**parameters.pop("behaviour", {}), **behaviour}
-            inner: Engine = Arithmetic(parameters, contract)
-        else:
-            name = "tflite" if "tflite" in files else "openvino"
-            inner = registry.load("runtime", name)().load(files, contract, threads=threads)
-        return NullEngine(inner, behaviour)
+        if accelerator != accelerators.CPU:
+            return accelerators.load(self.name, accelerator, files, contract, threads)
+        return NullEngine.load(files, contract, accelerator, threads)
 
 
 def _parameters(content: bytes) -> dict[str, Any]:
@@ -85,38 +82,46 @@ class NullEngine:
     """An engine around another one, which adds latency and faults on schedule."""
 
     runtime = "null"
-    accelerator = "cpu"
 
-    def __init__(self, inner: Engine, behaviour: Mapping[str, Any]) -> None:
-        self._inner = inner
-        self._latency_s = float(behaviour.get("latency_ms", 0)) / 1000
-        self._faults = {int(f["at"]): str(f["kind"]) for f in behaviour.get("faults", ())}
-        if wrong := sorted(set(self._faults.values()) - set(FAULTS)):
-            raise BadInput(registry.unknown("fault", wrong[0], FAULTS))
+    def __init__(
+        self, inner: Engine, behaviour: Mapping[str, Any], accelerator: str = "cpu"
+    ) -> None:
+        self.accelerator = accelerator
         self.precision = inner.precision
-        self._lie: str | None = None
-        self._steps = -1
-        self._strike()
+        self._inner = inner
+        if behaviour.get("on", accelerator) != accelerator:
+            behaviour = {}
+        self._latency_s = float(behaviour.get("latency_ms", 0)) / 1000
+        self._faults = Faults(behaviour.get("faults", []))
+        self._faults.strike()
+
+    @classmethod
+    def load(
+        cls,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        accelerator: str,
+        threads: int | None,
+    ) -> NullEngine:
+        """Load what is in ``files``, around it the behaviour that the environment asks for."""
+        behaviour = json.loads(os.environ.get("EDGEVID_NULL") or "{}")
+        if "json" in files:
+            parameters = _parameters(files["json"])
+            behaviour = {**parameters.pop("behaviour", {}), **behaviour}
+            return cls(Arithmetic(parameters, contract), behaviour, accelerator)
+        name = "tflite" if "tflite" in files else "openvino"
+        inner: Engine = registry.load("runtime", name)().load(files, contract, threads=threads)
+        return cls(inner, behaviour, accelerator)
 
     def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
         """Take the inner engine's step, late or falsified as the schedule says."""
-        self._strike()
+        lie = self._faults.strike()
         if self._latency_s:
             time.sleep(self._latency_s)
         answer, following = self._inner.step(frame, state)
-        return (_falsified(answer, self._lie), following) if self._lie else (answer, following)
-
-    def _strike(self) -> None:
-        kind = self._faults.get(self._steps)
-        self._steps += 1
-        if kind == "error":
-            raise EngineFailed("null engine failed on schedule")
-        if kind == "abort":
-            os.abort()
-        if kind == "hang":
-            while True:
-                time.sleep(3600)
-        self._lie = kind or self._lie
+        if lie is None:
+            return answer, following
+        return falsified(answer, lie), falsified_state(following, lie)
 
     def close(self) -> None:
         """Let go of the inner engine."""
@@ -164,11 +169,3 @@ class Arithmetic:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _falsified(answer: Tensors, kind: str) -> Tensors:
-    import numpy as np
-
-    if kind == "nan":
-        return {name: np.full_like(value, np.nan) for name, value in answer.items()}
-    return {name: np.roll(value, 1, axis=-1) for name, value in answer.items()}

@@ -7,14 +7,16 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import FRAME
-from edgevid.errors import BadInput, EngineFailed, MissingExtra
+from edgevid.errors import EngineFailed, MissingExtra
 from edgevid.registry import install_line
+from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract, Tensors
+    from edgevid.runtimes import Engine
 
 LIBRARIES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -33,8 +35,8 @@ class TFLite:
         return _library()[1]
 
     def accelerators(self) -> tuple[str, ...]:
-        """The CPU; delegates for others are not offered yet."""
-        return ("cpu",)
+        """The CPU, and what a look at this machine finds."""
+        return accelerators.usable(self.name)
 
     def load(
         self,
@@ -43,10 +45,10 @@ class TFLite:
         *,
         accelerator: str = "cpu",
         threads: int | None = None,
-    ) -> TFLiteEngine:
+    ) -> Engine:
         """Load ``files["tflite"]``; see `edgevid.runtimes.Runtime.load`."""
-        if accelerator not in self.accelerators():
-            raise BadInput(f"tflite has no accelerator {accelerator!r} on this machine; use cpu")
+        if accelerator != accelerators.CPU:
+            return accelerators.load(self.name, accelerator, files, contract, threads)
         return TFLiteEngine(files["tflite"], contract, threads or 1)
 
 
@@ -58,15 +60,26 @@ class TFLiteEngine:
     """
 
     runtime = "tflite"
-    accelerator = "cpu"
 
-    def __init__(self, content: bytes, contract: Contract, threads: int) -> None:
-        interpreter_class = _library()[0].Interpreter
+    def __init__(
+        self,
+        content: bytes,
+        contract: Contract,
+        threads: int,
+        *,
+        accelerator: str = "cpu",
+        delegate: str | None = None,
+    ) -> None:
+        self.accelerator = accelerator
+        library = _library()[0]
         try:
-            self._interpreter: Any = interpreter_class(model_content=content, num_threads=threads)
+            delegates = [library.load_delegate(delegate)] if delegate else None
+            self._interpreter: Any = library.Interpreter(
+                model_content=content, num_threads=threads, experimental_delegates=delegates
+            )
             self._interpreter.allocate_tensors()
             takes, gives = _signature(self._interpreter)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
         try:
             self._frame = takes[FRAME]["index"]
@@ -90,6 +103,10 @@ class TFLiteEngine:
         answer = {name: interpreter.get_tensor(index) for name, index in self._outputs}
         return answer, {name: interpreter.get_tensor(index) for name, index in self._states}
 
+    def operators(self) -> set[str]:
+        """The names of the operators that the interpreter executes, a delegate's among them."""
+        return {detail["op_name"] for detail in self._interpreter._get_ops_details()}
+
     def close(self) -> None:
         """Free the interpreter."""
         self._interpreter = None
@@ -111,6 +128,14 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError("it has no signature, so its tensors have no names")
     runner = interpreter.get_signature_runner(names[0])
     return runner.get_input_details(), runner.get_output_details()
+
+
+def precision_of(content: bytes) -> str:
+    """What the arithmetic of an artifact is made for, without allocating its memory."""
+    try:
+        return _precision(_library()[0].Interpreter(model_content=content))
+    except (ValueError, RuntimeError) as error:
+        raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
 
 
 def _precision(interpreter: Any) -> str:

@@ -1,0 +1,66 @@
+"""A look at the hardware through ``/dev`` and ``/sys``: cheap, and without any vendor's library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path("/")
+"""Where the file system begins; a test puts another machine here."""
+
+LIBRARIES = ("usr/local/lib", "usr/lib", "lib", "usr/lib64", "lib64")
+
+
+def beneath(pattern: str) -> list[Path]:
+    """Everything that matches a pattern such as ``dev/accel/accel*``, sorted."""
+    return sorted(ROOT.glob(pattern))
+
+
+def no_access(devices: Iterable[Path], group: str) -> str | None:
+    """Why none of the devices can be opened by this user; None where one can."""
+    listed = list(devices)
+    if any(os.access(device, os.R_OK | os.W_OK) for device in listed):
+        return None
+    name = f"/{listed[0].relative_to(ROOT)}"
+    return f"no permission for {name}; run: sudo usermod -aG {group} $USER, then log in again"
+
+
+def usb(ids: Iterable[str]) -> Iterator[Path]:
+    """The device nodes of plugged USB devices by ``vendor:product``, in lower hexadecimals."""
+    wanted = set(ids)
+    for device in beneath("sys/bus/usb/devices/*"):
+        try:
+            vendor, product, bus, number = (
+                (device / name).read_text().strip()
+                for name in ("idVendor", "idProduct", "busnum", "devnum")
+            )
+        except OSError:  # an interface, not a device
+            continue
+        if f"{vendor}:{product}" in wanted:
+            yield ROOT / "dev/bus/usb" / f"{int(bus):03d}" / f"{int(number):03d}"
+
+
+def shared_library(name: str) -> Path | None:
+    """A system library by its file name, where the loader would look for it."""
+    named = [Path(one) for one in os.environ.get("LD_LIBRARY_PATH", "").split(":") if one]
+    folders = [ROOT / one for one in LIBRARIES]
+    for folder in (*named, *folders, *(f for one in folders for f in one.glob("*-linux-gnu*"))):
+        if (folder / name).exists():
+            return folder / name
+    return None
+
+
+def in_package(package: str, pattern: str) -> bool | None:
+    """Whether an installed package holds a file like ``pattern``; None where it is not installed.
+
+    The package is looked for and not imported.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return any(
+        next(Path(folder).glob(pattern), None) is not None
+        for folder in spec.submodule_search_locations
+    )

@@ -1,0 +1,54 @@
+"""Google's Edge TPU, as a delegate of the TFLite interpreter. Not proven on hardware yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from edgevid.errors import EngineFailed
+from edgevid.registry import install_line
+from edgevid.runtimes import machine, tflite
+
+if TYPE_CHECKING:
+    from edgevid.contract import Contract
+
+LIBRARY = "libedgetpu.so.1"
+USB = ("1a6e:089a", "18d1:9302")
+"""The USB Accelerator before and after its firmware was loaded."""
+OPERATOR = "edgetpu-custom-op"
+
+
+class EdgeTPU:
+    """The accelerator ``tflite/edgetpu``; its artifacts went through Google's edgetpu_compiler."""
+
+    name = "edgetpu"
+    formats = ("edgetpu", "tflite")
+    stand_in = False
+
+    def why_not(self) -> str | None:
+        """See `edgevid.runtimes.Accelerator.why_not`."""
+        packages = {module.partition(".")[0] for module, _ in tflite.LIBRARIES}
+        if all(machine.in_package(name, "*") is None for name in packages):
+            return install_line("runtime tflite", "runner")
+        boards, sticks = machine.beneath("dev/apex_*"), list(machine.usb(USB))
+        if not boards and not sticks:
+            return "there is no Edge TPU: no /dev/apex_0 and no USB device 18d1:9302; plug it in"
+        if machine.shared_library(LIBRARY) is None:
+            return f"there is no {LIBRARY}; run: sudo apt-get install libedgetpu1-std"
+        if boards:
+            return machine.no_access(boards, "apex")
+        return machine.no_access(sticks, "plugdev")
+
+    def load(
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
+    ) -> tflite.TFLiteEngine:
+        """See `edgevid.runtimes.Accelerator.load`."""
+        engine = tflite.TFLiteEngine(
+            files["tflite"], contract, threads or 1, accelerator=self.name, delegate=LIBRARY
+        )
+        if OPERATOR not in engine.operators():
+            engine.close()
+            raise EngineFailed(
+                "the artifact holds nothing for the Edge TPU; compile it: edgetpu_compiler"
+            )
+        return engine

@@ -1,0 +1,134 @@
+"""GPUs through LiteRT's WebGPU accelerator, which reaches them with Vulkan.
+
+What it cannot take runs on the CPU, in the same call. It has been seen to answer wrongly without an
+error, so here more than anywhere the proof decides.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import FRAME
+from edgevid.errors import EngineFailed
+from edgevid.registry import install_line, need
+from edgevid.runtimes import machine, tflite
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.contract import Contract, Tensors
+
+PACKAGE = "ai_edge_litert"
+DRIVERS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json")
+NAMED = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+"""Environment variables with which Vulkan's loader is told its drivers."""
+
+
+class GPU:
+    """The accelerator ``tflite/gpu``."""
+
+    name = "gpu"
+    formats = ("tflite",)
+    stand_in = False
+
+    def why_not(self) -> str | None:
+        """See `edgevid.runtimes.Accelerator.why_not`.
+
+        Drivers that the environment names are believed; software ones work without a device.
+        """
+        plugin = machine.in_package(PACKAGE, "libLiteRt*GpuAccelerator.so")
+        if plugin is None:
+            return install_line("package ai-edge-litert", "runner")
+        if not plugin:
+            return "this ai-edge-litert comes without a GPU accelerator; upgrade it to 2.3 or newer"
+        named = next((os.environ[name] for name in NAMED if os.environ.get(name)), None)
+        nodes = machine.beneath("dev/dri/renderD*")
+        if named is None:
+            if not nodes:
+                return "there is no GPU: no /dev/dri/renderD*"
+            if not any(machine.beneath(pattern) for pattern in DRIVERS):
+                return "there is no Vulkan driver; run: sudo apt-get install mesa-vulkan-drivers"
+        elif absent := [one for one in named.split(":") if not Path(one).is_file()]:
+            return f"the Vulkan driver {absent[0]} does not exist; mend $VK_DRIVER_FILES"
+        if machine.shared_library("libvulkan.so.1") is None:
+            return "there is no libvulkan.so.1; run: sudo apt-get install libvulkan1"
+        return None if named else machine.no_access(nodes, "render")
+
+    def load(
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
+    ) -> GpuEngine:
+        """See `edgevid.runtimes.Accelerator.load`."""
+        return GpuEngine(files["tflite"], contract, threads or 1)
+
+
+class GpuEngine:
+    """One compiled model with a buffer for each tensor.
+
+    Its floats are float32 also where the GPU could do float16, because nothing says afterwards
+    which of them ran.
+    """
+
+    runtime = "tflite"
+    accelerator = "gpu"
+
+    def __init__(self, content: bytes, contract: Contract, threads: int) -> None:
+        self.precision = tflite.precision_of(content)
+        try:
+            self._model = _compiled(content, threads)
+            self._signature = next(iter(self._model.get_signature_list()))
+            take = self._model.create_input_buffer_by_name
+            give = self._model.create_output_buffer_by_name
+            taken = (FRAME, *(s.taken for s in contract.states))
+            given = (*(s.given for s in contract.states), *(o.name for o in contract.outputs))
+            self._inputs = {name: take(self._signature, name) for name in taken}
+            self._outputs = {name: give(self._signature, name) for name in given}
+        except (RuntimeError, ValueError, StopIteration) as error:
+            raise EngineFailed(f"the GPU cannot load the artifact: {_gist(error)}") from error
+        self._contract = contract
+
+    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+        """Take one step; see `edgevid.runtimes.Engine.step`."""
+        contract = self._contract
+        try:
+            self._inputs[FRAME].write(frame)
+            for entry in contract.states:
+                self._inputs[entry.taken].write(state[entry.name])
+            self._model.run_by_name(self._signature, self._inputs, self._outputs)
+            answer = {o.name: self._read(o.name, o.shape) for o in contract.outputs}
+            return answer, {s.name: self._read(s.given, s.shape) for s in contract.states}
+        except (RuntimeError, ValueError) as error:
+            raise EngineFailed(f"the GPU's step failed: {_gist(error)}") from error
+
+    def _read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        import numpy as np
+
+        values: NDArray[np.float32] = self._outputs[name].read(math.prod(shape), np.float32)
+        return values.reshape(shape)
+
+    def close(self) -> None:
+        """Free the model and its buffers."""
+        self._inputs, self._outputs = {}, {}
+        self._model = None
+
+
+def _compiled(content: bytes, threads: int) -> Any:
+    hardware = need(f"{PACKAGE}.hardware_accelerator", "runner").HardwareAccelerator
+    options = need(f"{PACKAGE}.options", "runner")
+    chosen = options.Options(
+        hardware_accelerators=hardware.GPU | hardware.CPU,
+        cpu_options=options.CpuOptions(num_threads=threads),
+        gpu_options=options.GpuOptions(enforce_f32=True),
+    )
+    compiled_model = need(f"{PACKAGE}.compiled_model", "runner").CompiledModel
+    return compiled_model.from_buffer(content, options=chosen)
+
+
+def _gist(error: Exception) -> str:
+    """LiteRT's last line is the reason; those before it are places in its source."""
+    lines = [line.strip(" └") for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
