@@ -11,6 +11,20 @@ from pathlib import Path
 from typing import Any
 
 
+def user_folder(variable: str, below_home: str) -> Path:
+    """Give the user's folder that ``variable`` names (``XDG_CACHE_HOME``), or the usual one.
+
+    Service users may have no home: for them it is a folder that does not exist.
+    """
+    named = os.environ.get(variable)
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        return Path("/nonexistent") / below_home
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` durable; without it a rename may be lost in a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

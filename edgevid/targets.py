@@ -6,13 +6,13 @@ Shipped ones lie in the folder ``targets/`` of the project; people add their own
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from edgevid import settings
 from edgevid.errors import BadInput
+from edgevid.files import user_folder
 from edgevid.registry import unknown
 
 
@@ -53,7 +53,7 @@ class Target:
 
 def folders() -> list[Path]:
     """Where target files are looked for: the user's own folder first, then the shipped one."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    config = user_folder("XDG_CONFIG_HOME", ".config")
     packaged = Path(str(resources.files("edgevid"))) / "_targets"
     beside = Path(__file__).resolve().parent.parent / "targets"  # an editable install
     return [config / "edgevid" / "targets", packaged if packaged.is_dir() else beside]

@@ -4,10 +4,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
-from edgevid.files import canonical_json, write_json, writing, writing_folder
+from edgevid.files import canonical_json, user_folder, write_json, writing, writing_folder
 
 
 def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
@@ -63,3 +64,14 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
 def test_not_a_number_is_refused():
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json({"score": float("nan")})
+
+
+def test_a_user_without_a_home_has_folders_that_do_not_exist(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/named")
+    assert user_folder("XDG_CACHE_HOME", ".cache") == Path("/named")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert user_folder("XDG_CACHE_HOME", ".cache") == Path("/home/somebody/.cache")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 61_234)  # nobody's number, as of a service
+    assert not user_folder("XDG_CACHE_HOME", ".cache").exists()

@@ -16,7 +16,7 @@ from typing import Any
 from edgevid import __version__, registry
 from edgevid.bundle import Bundle
 from edgevid.errors import GateRefused
-from edgevid.files import canonical_json, write_json
+from edgevid.files import canonical_json, user_folder, write_json
 from edgevid.proof.child import run_child
 
 PROOF_TIMEOUT_S = 120.0
@@ -116,8 +116,7 @@ def _prove(
 
 def cache_folder() -> Path:
     """Where verdicts are kept: ``$XDG_CACHE_HOME/edgevid`` or ``~/.cache/edgevid``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgevid"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "edgevid"
 
 
 def _identity(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
