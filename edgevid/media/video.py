@@ -5,6 +5,8 @@ Frames come in the order of presentation. Nothing here knows about models.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput, BadVideo
+from edgevid.media.decode import Arrivals, Decoder, hardware, seconds
+from edgevid.media.sampling import Sampler, Skipper
+from edgevid.media.sources import Say, SourceOptions
 from edgevid.registry import need
 
 if TYPE_CHECKING:
@@ -21,7 +26,11 @@ if TYPE_CHECKING:
 
     from edgevid.contract import FrameInput
 
+PLAIN = SourceOptions()
 VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
+
+
+__all__ = ["Arrivals", "Captured", "FileSource", "Sampler", "open_file", "read_clip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,56 +39,38 @@ class Captured:
 
     index: int
     pts_s: float
+    """Seconds in the stream; they never go back within one source."""
     captured_s: float
     """`time.perf_counter` seconds at the arrival of the packet that completed the frame."""
     decode_s: float
     """Seconds of decoding spent until this frame came out, since the last one did."""
     picture: Any
-
-
-class Sampler:
-    """Chooses the frames of a stream that a model of ``rate_fps`` sees; ``None`` takes all.
-
-    Each tick of the rate is taken once, by the frame nearest to it: a frame may come early by half
-    the time since the one before. Time bases that round (Matroska's milliseconds) and cameras that
-    jitter then lose no frame when both rates are equal, and whole ratios are met evenly.
-    """
-
-    TIE_TICKS = 1e-6  # of two frames equally near, the later; not what rounding makes of it
-
-    def __init__(self, rate_fps: float | None) -> None:
-        self._rate = rate_fps
-        self._start_s: float | None = None
-        self._before_s = 0.0
-        self._last = -1
-
-    def take(self, pts_s: float) -> bool:
-        """Say whether the frame at ``pts_s`` seconds is one of them."""
-        if self._rate is None:
-            return True
-        if self._start_s is None:
-            self._start_s = self._before_s = pts_s
-        early_s = min(pts_s - self._before_s, 1 / self._rate) / 2
-        self._before_s = pts_s
-        tick = int((pts_s - self._start_s + early_s) * self._rate - self.TIE_TICKS)
-        if tick <= self._last:
-            return False
-        self._last = tick
-        return True
+    since_s: float | None = None
+    """Seconds since the frame before it in the stream, which may not have been decoded."""
+    cut: str | None = None
+    """Why it does not simply continue the frame before: ``reconnect``, ``time``, ``codec``."""
 
 
 class FileSource:
     """Frames of one file, in order, none dropped; iterate over it once, then close it."""
 
     live = False
+    due_s = math.inf  # a file waits for whoever reads it, so it can promise nothing
 
-    def __init__(self, file: Path | IO[bytes], name: str | None = None) -> None:
+    def __init__(
+        self,
+        file: Path | IO[bytes],
+        name: str | None = None,
+        options: SourceOptions = PLAIN,
+    ) -> None:
         av = need("av", "runner")
         self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
+        accelerated, self._decoder_name = hardware(options.decoder)
         try:
             self._container: Any = av.open(
                 str(file) if isinstance(file, Path) else file,
                 metadata_errors="replace",  # a title in another encoding is no reason to fail
+                **accelerated,
             )
         except av.FFmpegError as error:
             raise BadVideo(
@@ -91,6 +82,11 @@ class FileSource:
             raise BadVideo(f"{self.name}: has no picture track; give a file with video in it")
         self._stream: Any = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self.arrivals = Arrivals()
+        self._decoder = Decoder(self._stream, self.arrivals, options)
+        self._skipper = Skipper(options.rate_fps)
+        self._stopped = threading.Event()
+        self._ended = False
         self.expected = int(self._stream.frames or 0)
         self.truncated = False
         """True once it is known that frames which the file promises cannot be had."""
@@ -108,31 +104,32 @@ class FileSource:
     def __iter__(self) -> Iterator[Captured]:
         import av
 
-        arrivals: dict[int | None, float] = {}
-        index = packets = 0
+        index = 0
         mark = time.perf_counter()
         for packet in self._packets():
-            arrived = time.perf_counter()
-            if packet.size:
-                packets += 1
-                arrivals[packet.pts] = arrived
+            if self._stopped.is_set():
+                break
+            level = self._skipper.level(seconds(packet.pts, packet), seconds(packet.dts, packet))
             try:
-                pictures = packet.decode()
+                for picture, arrived_s, since_s in self._decoder.take(packet, level):
+                    pts_s = seconds(picture.pts, picture)
+                    if pts_s is None:
+                        pts_s = index / (self.rate_fps or 25.0)
+                    else:
+                        self._skipper.shown(pts_s)
+                    now = time.perf_counter()
+                    yield Captured(index, pts_s, arrived_s, now - mark, picture, since_s)
+                    index += 1
+                    mark = time.perf_counter()
+                    if self._stopped.is_set():
+                        break
             except av.FFmpegError:
                 self.truncated = True
-                continue
-            for picture in pictures:
-                now = time.perf_counter()
-                yield Captured(
-                    index,
-                    self._time_s(picture, index),
-                    arrivals.pop(picture.pts, arrived),
-                    now - mark,
-                    picture,
-                )
-                index += 1
-                mark = time.perf_counter()
-        self.truncated = self.truncated or packets < self.expected
+        self._decoder.end()
+        self._ended = True
+        if self._stopped.is_set():
+            return
+        self.truncated = self.truncated or self._decoder.packets < self.expected
         if not index:
             raise BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
 
@@ -148,10 +145,22 @@ class FileSource:
             with_flush.stream = self._stream
             yield with_flush
 
-    def _time_s(self, picture: Any, index: int) -> float:
-        if picture.pts is not None and picture.time_base is not None:
-            return float(picture.pts * picture.time_base)
-        return index / (self.rate_fps or 25.0)
+    def stop(self) -> None:
+        """End the iteration at the next frame; from any thread."""
+        self._stopped.set()
+
+    def status(self) -> dict[str, Any]:
+        """Say how it is, as plain data."""
+        return {
+            "state": "ended" if self._ended else "open",
+            "reason": None,
+            "detail": "",
+            "reconnects": 0,
+            "size": list(self.size),
+            "rate_fps": self.rate_fps,
+            "codec": self._stream.codec_context.name,
+            "decoder": self._decoder_name,
+        }
 
     def close(self) -> None:
         """Let go of the file."""
@@ -169,14 +178,14 @@ class FileSource:
         self.close()
 
 
-def open_file(name: str) -> FileSource:
+def open_file(name: str, options: SourceOptions = PLAIN, say: Say = print) -> FileSource:
     """Open the video file ``name``; raises `BadInput` where there is none, `BadVideo`."""
     path = Path(name)
     if not path.exists():
         raise BadInput(f"{name}: no such file; give a video file")
     if path.is_dir():
         raise BadInput(f"{name}: is a folder; give a video file")
-    return FileSource(path)
+    return FileSource(path, options=options)
 
 
 def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
@@ -193,7 +202,7 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
         kept = [
             geometry.apply(captured.picture)[0].copy()
             for captured in source
-            if sampler.take(captured.pts_s)
+            if sampler.take(captured.pts_s, captured.since_s)
         ]
         if source.truncated:
             raise BadVideo(f"{source.name}: truncated after {len(kept)} frames; copy it again")

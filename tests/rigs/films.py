@@ -32,3 +32,31 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def write_long_film(
+    path: Path, *, seconds: float, fps: float, size: tuple[int, int] = (64, 96), gop_s: float = 1.0
+) -> Path:
+    """A film for a camera to show: H.264 without B-frames, few bytes, a key frame each ``gop_s``.
+
+    The MP4's index is in front and the rate may be below 1, which `write_video` can't have.
+    """
+    from fractions import Fraction
+
+    rate = Fraction(fps).limit_denominator(1000)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        gop = str(max(1, round(gop_s * fps)))
+        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": gop, "threads": "1"}
+        shown = [
+            av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format="yuv420p")
+            for frame in pictures(50, *size)
+        ]
+        for index in range(max(2, round(seconds * fps))):
+            picture = shown[index % len(shown)]
+            picture.pts, picture.time_base = index, 1 / rate
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path

@@ -1,0 +1,134 @@
+"""A TCP proxy that does what networks do: cut, freeze without a word, spoil, refuse, come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+
+CHUNK = 1 << 16
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to ``target``; every method may be called from any thread."""
+
+    def __init__(self, target: int, *, port: int = 0) -> None:
+        self._target, self.port = target, port
+        self._share = 0.0
+        self._frozen = False
+        self._random = random.Random(0)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.accepted = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._do(self._listen())
+
+    def cut(self) -> None:
+        """Reset all connections and refuse new ones."""
+        self._do(self._refuse(reset=True))
+
+    def refuse(self) -> None:
+        """Refuse new connections; those that are there go on."""
+        self._do(self._refuse(reset=False))
+
+    def drop(self) -> None:
+        """Reset all connections; new ones are welcome."""
+        self._do(self._reset())
+
+    def freeze(self) -> None:
+        """Forward nothing any more, and say nothing: connections stay, new ones are accepted."""
+        self._frozen = True
+
+    def corrupt(self, share: float) -> None:
+        """Spoil this share of the chunks that come from the target, a byte of each."""
+        self._share = share
+
+    def restore(self) -> None:
+        """Be a good network again; connections frozen before are gone, as after a reboot."""
+        self._share = 0.0
+        self._do(self._restore())
+
+    def close(self) -> None:
+        """End it."""
+        self._do(self._refuse(reset=True))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _refuse(self, *, reset: bool) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if reset:
+            await self._reset()
+
+    async def _reset(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _restore(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            await self._reset()
+        if self._server is None:
+            await self._listen()
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers.add(far_writer)
+        try:
+            ways = {
+                asyncio.ensure_future(self._pump(reader, far_writer, spoil=False)),
+                asyncio.ensure_future(self._pump(far_reader, writer, spoil=True)),
+            }
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            for one in (writer, far_writer):
+                one.transport.abort()
+                self._writers.discard(one)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, spoil: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK):
+                while self._frozen:
+                    await asyncio.sleep(0.02)
+                if spoil and self._random.random() < self._share:
+                    spoilt = bytearray(data)
+                    # Not the 4 bytes of framing in front: those break TCP's interleaving at once.
+                    place = self._random.randrange(len(spoilt))
+                    spoilt[place] ^= 0xFF
+                    data = bytes(spoilt)
+                writer.write(data)
+                await writer.drain()
