@@ -41,6 +41,7 @@ MANIFEST = "manifest.json"
 REPORT = "report.html"
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_NAME_LIMIT = 200
 _LOCAL_HEADER_BYTES = 30
 # What zipfile raises, one way or another, on a file that is no whole zip.
 _BROKEN_ZIP = (
@@ -262,7 +263,9 @@ class Bundle:
         if extra := sorted(set(self._places) - set(self._sums) - {MANIFEST}):
             raise BadBundle(f"{self.path}: member {extra[0]!r} is not listed in {MANIFEST}")
         for artifact in self.artifacts:
+            _check_name(self.path, artifact.name)
             for name in artifact.members:
+                _check_name(self.path, name)
                 if name not in self._sums:
                     raise BadBundle(f"{self.path}: member {name} is missing; {_COPY_AGAIN}")
 
@@ -327,8 +330,8 @@ def _slice(path: Path, start: int, size: int) -> bytes:
 
 def _check_name(path: Path, name: str) -> None:
     """Refuse a member name that could leave a folder, or that has odd characters."""
-    if not _NAME.fullmatch(name):
-        raise BadBundle(f"{path}: a member has the unsafe name {name!r}; do not use this file")
+    if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name):
+        raise BadBundle(f"{path}: a member has the unsafe name {shown(name)}; do not use this file")
 
 
 def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
