@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": ("edgevid.cli.convert", "Lower a model to TFLite and OpenVINO, and prove it."),
     "dataset": ("edgevid.cli.dataset", "Make and check data."),
     "demo": ("edgevid.cli.demo", "The whole journey on this machine, from nothing to a report."),
+    "doctor": ("edgevid.cli.doctor", "What this machine has, and what to do about each problem."),
     "evaluate": ("edgevid.cli.evaluate", "The task metric of a run, or of each artifact."),
     "inspect": ("edgevid.cli.inspect", "A bundle's contract and evidence, for people."),
     "run": ("edgevid.cli.run", "Answer a video, step by step."),

@@ -1,0 +1,36 @@
+"""``edgevid doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgevid.cli.console import common, emit, table
+
+
+@click.command(name="doctor")
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@common
+def command(bundle: Path | None, as_json: bool) -> int:
+    """Say what this machine has to serve with, and what to do about each problem.
+
+    With a BUNDLE also which of its artifacts could be served here, and on what. The exit code is 1
+    where something is missing that serving needs.
+
+    Example:  edgevid doctor motion.edgevid
+    """
+    from edgevid import doctor
+    from edgevid.bundle import Bundle
+
+    checks = doctor.examine(None if bundle is None else Bundle.open(bundle))
+    fit = doctor.fit(checks)
+    rows: list[tuple[str, str, str]] = []
+    for check in checks:
+        rows.append((check.name, check.state, check.found))
+        if check.do:  # on a line of its own, since both are long
+            rows.append(("", "", f"-> {check.do}"))
+    document = {"fit": fit, "checks": [asdict(check) for check in checks]}
+    emit(document, as_json, table(rows, ("check", "", "found -> what to do")))
+    return 0 if fit else 1

@@ -1,0 +1,22 @@
+"""The child process in which a library is tried: import it, and see whether that survives."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from edgevid.proof.child import child_task
+
+
+def _main() -> int:
+    with child_task() as (task, answer):
+        module = import_module(task["module"])
+        # What is loaded only when it is first used, and is as likely to be broken.
+        for part in {"openvino": "Core", "av": "CodecContext"}.get(task["module"], "").split():
+            getattr(module, part)
+        answer({"module": module.__name__})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

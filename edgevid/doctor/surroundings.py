@@ -1,0 +1,133 @@
+"""Devices and who may use them, disk, time, and what keeps a service alive."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgevid.doctor.check import Check, names, text
+from edgevid.proof.verdict import cache_folder
+
+DISK_NEEDED_MB = 20
+DISK_WANTED_MB = 500
+OLDEST = datetime(2026, 11, 1, tzinfo=UTC)
+"""No clock that is right can show less: edgevid is younger."""
+
+# Device nodes, what they are, and the group that Debian, Ubuntu and Raspberry Pi OS give them.
+DEVICES = (
+    ("dev/video*", "video devices", "video"),
+    ("dev/dri/renderD*", "GPUs", "render"),
+    ("dev/accel/accel*", "NPUs", "render"),
+    ("dev/apex_*", "Edge TPUs", "apex"),
+)
+
+
+def checks(root: Path) -> Iterator[Check]:
+    """Look at what is around the processor."""
+    for pattern, name, group in DEVICES:
+        yield _devices(root, pattern, name, group)
+    yield disk("cache", cache_folder())
+    yield _clock(root)
+    yield _systemd(root)
+    yield _libc()
+
+
+def _devices(root: Path, pattern: str, name: str, group: str) -> Check:
+    nodes = sorted(root.glob(pattern))
+    if not nodes:
+        return Check(name, "none")
+    found = names(list(dict.fromkeys(_title(root, node) for node in nodes)))
+    shut = [node for node in nodes if not may(node)]
+    if not shut:
+        return Check(name, found)
+    who = "" if in_group(root, group) else f"run: sudo usermod -aG {group} $USER, then log in again"
+    do = who or f"look at the mode of /{shut[0].relative_to(root)}; a udev rule sets it"
+    return Check(name, f"{found}; no permission for {len(shut)} of {len(nodes)}", "warn", do)
+
+
+def may(node: Path) -> bool:
+    """Whether this user can open a device."""
+    return os.access(node, os.R_OK | os.W_OK)
+
+
+def _title(root: Path, node: Path) -> str:
+    """What a video device calls itself, since a Raspberry Pi has a dozen that are no cameras."""
+    title = text(root / "sys/class/video4linux" / node.name / "name")
+    return title or f"/{node.relative_to(root)}"
+
+
+def in_group(root: Path, group: str) -> bool:
+    """Whether this process belongs to the group, which it does only after a new log-in."""
+    for line in (text(root / "etc/group") or "").splitlines():
+        name, _, rest = line.partition(":")
+        if name == group:
+            number = rest.split(":")[1] if rest.count(":") >= 1 else ""
+            return number.isdecimal() and int(number) in {os.getegid(), *os.getgroups()}
+    return False
+
+
+def disk(name: str, folder: Path) -> Check:
+    """Look at the room and the right to write where ``folder`` is, or will be."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    name = f"disk of {name}"
+    if not os.access(there, os.W_OK):
+        return Check(name, f"{there} cannot be written to", "warn", "mount it writable, or chown")
+    free_mb = shutil.disk_usage(there).free >> 20
+    found = f"{free_mb} MB free at {there}"
+    if free_mb < DISK_NEEDED_MB:
+        return Check(name, found, "fail", "make room: remove old logs and bundles")
+    if free_mb < DISK_WANTED_MB:
+        return Check(name, found, "warn", "make room: remove old logs and bundles")
+    return Check(name, found)
+
+
+def _clock(root: Path) -> Check:
+    now = datetime.fromtimestamp(time.time(), UTC)
+    said = now.strftime("%Y-%m-%d %H:%M:%S UTC")
+    if now < OLDEST:
+        do = "this is long past; set it: sudo timedatectl set-ntp true"
+        return Check("clock", said, "warn", do)
+    if (root / "run/systemd/timesync/synchronized").exists() or synchronised():
+        return Check("clock", f"{said}, synchronised")
+    do = "events get wrong times; run: sudo timedatectl set-ntp true"
+    return Check("clock", f"{said}, not synchronised", "warn", do)
+
+
+def synchronised() -> bool:
+    """Whether the kernel believes its clock (adjtimex, as chrony, ntpd and systemd set it)."""
+    unsynchronised = 5  # TIME_ERROR
+    try:
+        state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+    except (AttributeError, OSError):
+        return False
+    return state not in (-1, unsynchronised)
+
+
+def _systemd(root: Path) -> Check:
+    if (root / "run/systemd/system").is_dir():
+        return Check("systemd", "runs this machine")
+    do = "without it nothing restarts a service or feeds a watchdog; use another supervisor"
+    return Check("systemd", "not running", "warn", do)
+
+
+def _libc() -> Check:
+    try:
+        version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        version = ""
+    bits = "64" if sys.maxsize > 1 << 32 else "32"
+    found = f"{version or 'not glibc'}, {bits}-bit"
+    if not version:
+        return Check("libc", found, "warn", "most wheels need glibc; use Debian or Ubuntu")
+    if bits == "32":
+        do = "only tflite-runtime runs here; install a 64-bit system"
+        return Check("libc", found, "warn", do)
+    return Check("libc", found)
