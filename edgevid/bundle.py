@@ -297,9 +297,7 @@ def _size(path: Path) -> int:
     try:
         status = path.stat()
     except (FileNotFoundError, ValueError):  # a name with a NUL in it names nothing
-        raise BadBundle(
-            f"{shown(str(path))} does not exist; make a bundle with: edgevid convert"
-        ) from None
+        raise BadBundle(f"{path} does not exist; make a bundle with: edgevid convert") from None
     except OSError as error:
         raise BadBundle(_unreadable(path, error)) from None
     if stat.S_ISDIR(status.st_mode):

@@ -23,6 +23,8 @@ Say = Callable[[str], None]
 HIDDEN = "***"
 SECRET_KEYS = re.compile(r"pass|pwd|psw|secret|token|key|auth|credential|sig", re.IGNORECASE)
 
+_SECRET_IN_PATH = re.compile(r"((?:pass|pwd|psw|secret|token)\w*=)[^&/]*", re.IGNORECASE)
+
 
 class Reason(StrEnum):
     """Why a live source has no picture; what is told of it, and what one can count."""
@@ -127,13 +129,19 @@ def is_live(name: str) -> bool:
 
 def without_secrets(url: str) -> str:
     """``url`` as people may see it: no user, no password, no key in its query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if any(SECRET_KEYS.search(key) for key, _ in query):
-        shown = [(key, HIDDEN if SECRET_KEYS.search(key) else value) for key, value in query]
-        return urlunsplit((parts.scheme, host, parts.path, urlencode(shown, safe="*"), ""))
-    return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in host or ":" in host:  # a login ends at the last @: its password may hold a slash
+        rest = rest.rpartition("@")[2] if "@" not in host else rest[host.rindex("@") + 1 :]
+    path, asked, query = rest.partition("#")[0].partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if any(SECRET_KEYS.search(key) for key, _ in pairs):
+        shown = [(key, HIDDEN if SECRET_KEYS.search(key) else value) for key, value in pairs]
+        query = urlencode(shown, safe="*")
+    path = _SECRET_IN_PATH.sub(rf"\1{HIDDEN}", path)
+    return f"{scheme}{mark}{path}{asked}{query}"
 
 
 def with_secrets(url: str, user: str | None, password: str | None) -> str:

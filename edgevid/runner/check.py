@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
+from edgevid.media.sources import kind, without_secrets
 from edgevid.runner import engines
 from edgevid.runner.config import BundleUse, CameraUse, RunConfig, read_password
 from edgevid.settings import shown
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def check(config: RunConfig) -> list[Finding]:
         found += _bundle(bundle)
     for camera in config.cameras:
         found += _camera(camera)
-    if config.output is not None and config.output.parent.is_dir() is False:
+    if config.output is not None and not config.output.parent.is_dir():
         found.append(Finding("output", "warn", f"the folder {config.output.parent} is not there"))
     return found
 
@@ -61,41 +58,25 @@ def _bundle(use: BundleUse) -> Iterator[Finding]:
 
 def _camera(use: CameraUse) -> Iterator[Finding]:
     where = f"camera {shown(use.name)}"
-    if _URL.match(use.source):
-        if _holds_password(use.source):
-            yield Finding(
-                where,
-                "warn",
-                "source holds a password; write it to a file of its own and name that file: "
-                "password_file",
-            )
-    elif fault := _unreadable(use.source):
-        live = use.source.startswith("/dev/")
-        text = f"source {use.source}: {fault}" + ("; it is waited for" if live else "")
-        yield Finding(where, "warn" if live else "fail", text)
+    if kind(use.source) == "file":
+        if fault := _unreadable(Path(use.source)):
+            yield Finding(where, "fail", f"source {use.source}: {fault}")
+    elif kind(use.source) == "v4l2" and (fault := _unreadable(Path(use.source))):
+        yield Finding(where, "warn", f"source {use.source}: {fault}; it is waited for")
+    elif without_secrets(use.source) != use.source:
+        mend = "name the password's file instead: password_file"
+        yield Finding(where, "warn", f"source holds a login or a key; {mend}")
     try:
         read_password(use)
     except EdgevidError as error:
         yield Finding(where, "fail", str(error).removeprefix(f"{where}: "))
     else:
         if use.password_file and use.password_file.stat().st_mode & stat.S_IROTH:
-            yield Finding(
-                where,
-                "warn",
-                f"everybody on this machine can read password_file; run: chmod 640 "
-                f"{use.password_file}",
-            )
+            mend = f"run: chmod o-r {use.password_file}"
+            yield Finding(where, "warn", f"everybody here can read password_file; {mend}")
 
 
-def _holds_password(source: str) -> bool:
-    try:
-        return urlsplit(source).password is not None
-    except ValueError:
-        return False
-
-
-def _unreadable(source: str) -> str | None:
-    path = Path(source)
+def _unreadable(path: Path) -> str | None:
     try:
         path.stat()
     except (OSError, ValueError) as error:

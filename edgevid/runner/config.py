@@ -17,7 +17,6 @@ Paths are relative to the file. Passwords are never shown: not in messages, not 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -27,10 +26,10 @@ from urllib.parse import urlsplit
 
 from edgevid import settings
 from edgevid.errors import BadInput
+from edgevid.media.sources import kind, without_secrets
 from edgevid.settings import Document, option, shown
 
 _NAME_LIMIT = 64
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def _name(value: Any) -> str:
@@ -163,11 +162,11 @@ def read_config(path: Path) -> RunConfig:
     path = Path(path)
     document = settings.read(path)
     tables = settings.build(_File, document)
-    for kind, held in (("bundle", tables.bundle), ("camera", tables.camera)):
+    for what, held in (("bundle", tables.bundle), ("camera", tables.camera)):
         if not held:
-            raise document.fault((), f"has no {kind}; add a table [[{kind}]]")
+            raise document.fault((), f"has no {what}; add a table [[{what}]]")
     bundles = tuple(_bundle(path, table) for table in tables.bundle)
-    cameras = tuple(_camera(path, table) for table in tables.camera)
+    cameras = tuple(_camera(document, index, table) for index, table in enumerate(tables.camera))
     _check_names(document, "bundle", [b.name for b in bundles])
     _check_names(document, "camera", [c.name for c in cameras])
     _check_bundles(document, [b.name for b in bundles], cameras)
@@ -179,14 +178,18 @@ def _bundle(path: Path, table: _BundleTable) -> BundleUse:
     return BundleUse(**{**vars(table), "name": name, "path": _at(path, table.path)})
 
 
-def _camera(path: Path, table: _CameraTable) -> CameraUse:
-    source = table.source if _SCHEME.match(table.source) else str(path.parent / table.source)
+def _camera(document: Document, index: int, table: _CameraTable) -> CameraUse:
+    try:
+        is_file = kind(table.source) == "file"
+    except BadInput as error:
+        raise document.fault(("camera", index, "source"), str(error)) from None
+    folder = document.file.parent
     return CameraUse(
         **{
             **vars(table),
             "name": table.name or derived_name(table.source),
-            "source": source,
-            "password_file": _at(path, table.password_file),
+            "source": str(folder / table.source) if is_file else table.source,
+            "password_file": _at(document.file, table.password_file),
         }
     )
 
@@ -204,23 +207,24 @@ def derived_name(source: str) -> str:
 
     Nothing else of a URL: passwords stand before the host, but also in paths and in queries.
     """
-    if not (scheme := _SCHEME.match(source)):
+    scheme, colon, _ = source.partition("://")
+    if not colon:
         return _printable(Path(source).stem)
     try:
-        host = urlsplit(source).hostname
+        host = urlsplit(without_secrets(source)).hostname
     except ValueError:
         host = None
-    return _printable(host or scheme[0].rstrip(":").lower())
+    return _printable(host or scheme)
 
 
-def _check_names(document: Document, kind: str, names: list[str]) -> None:
+def _check_names(document: Document, what: str, names: list[str]) -> None:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         if name in first:
-            line = document.line((kind, first[name]))
+            line = document.line((what, first[name]))
             raise document.fault(
-                (kind, index, "name"),
-                f"{kind} {shown(name)} is there already, in line {line}; give each its own name",
+                (what, index, "name"),
+                f"{what} {shown(name)} is there already, in line {line}; give each its own name",
             )
         first[name] = index
 
