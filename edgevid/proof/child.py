@@ -62,9 +62,10 @@ class Outcome:
 
 
 def last_line(stderr: bytes) -> str:
-    """The last line that says something, in parentheses after a space; nothing if there is none."""
+    """The last line of more than information, in parentheses after a space; else nothing."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
-    return next((f" ({line[:300]})" for line in reversed(lines) if line), "")
+    told = (line for line in reversed(lines) if line and not line.startswith("INFO:"))
+    return next((f" ({line[:300]})" for line in told), "")
 
 
 def _error(name: str) -> type[EdgevidError]:

@@ -1,22 +1,27 @@
 """Which engine serves: the target's order of preference, and only what was proven.
 
-Every engine replays the golden trajectory in a child process before it may serve in this one; the
-verdict is remembered, so that a start costs nothing twice.
+A CPU engine replays the golden trajectory in a child process before it may serve in this one; the
+verdict is remembered, so that a start costs nothing twice. An accelerator's serves from a process
+of its own, and replays the golden trajectory at every start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgevid import proof, registry
 from edgevid.errors import BadInput, EdgevidError, EngineFailed, GateRefused, MissingExtra
+from edgevid.proof.verify import runtimes_for
+from edgevid.runner.worker import WorkerEngine
+from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
     from edgevid.runtimes import Engine
-    from edgevid.targets import Target
+    from edgevid.targets import EngineChoice, Target
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,12 @@ def choices(
         bundle.artifact(artifact)
     if runtime is not None:
         registry.row("runtime", runtime)
+    if accelerator not in (None, *(named := {way.accelerator for way in target.engine})):
+        raise BadInput(registry.unknown("accelerator", str(accelerator), named))
     found = [
         choice
-        for choice in dict.fromkeys(_possible(bundle, target, runtime))
+        for choice in dict.fromkeys(_possible(bundle, target, runtime, accelerator))
         if artifact in (None, choice.artifact)
-        and runtime in (None, choice.runtime)
-        and accelerator in (None, choice.accelerator)
     ]
     if not found:
         wish = (
@@ -60,24 +65,51 @@ def choices(
         )
         held = ", ".join(a.name for a in bundle.artifacts)
         raise BadInput(f"{bundle.path} has nothing to execute for {wish}; it holds: {held}")
-    return found
+    return _here(found)
 
 
-def _possible(bundle: Bundle, target: Target, wished: str | None) -> Iterator[Choice]:
+def _possible(
+    bundle: Bundle, target: Target, runtime: str | None, accelerator: str | None
+) -> Iterator[Choice]:
     for way in target.engine:
+        if runtime not in (None, way.runtime) or not _is_meant(way, accelerator):
+            continue
         # Unasked, a runtime executes only the format that is made for it.
-        formats = _formats(way.runtime)
-        formats = formats if way.runtime == wished else formats[:1]
+        formats = accelerators.formats(way.runtime, way.accelerator)
+        formats = formats if way.runtime == runtime else formats[:1]
         for quantize in way.quantize:
             for artifact in bundle.artifacts:
                 if artifact.format in formats and artifact.quantize == quantize:
                     yield Choice(artifact.name, way.runtime, way.accelerator)
 
 
-def _formats(runtime: str) -> tuple[str, ...]:
-    """The formats of a runtime; an uninstalled one still knows its own."""
-    formats: tuple[str, ...] = registry.load("runtime", runtime).formats
-    return formats
+def _is_meant(way: EngineChoice, accelerator: str | None) -> bool:
+    """Unasked, only what a look at this machine finds."""
+    if accelerator is None:
+        return way.accelerator in accelerators.usable(way.runtime)
+    return way.accelerator == accelerator
+
+
+def _here(found: list[Choice]) -> list[Choice]:
+    """Those that can be tried on this machine; raises `BadInput` with the reason if none can."""
+    reasons = [accelerators.why_not(choice.runtime, choice.accelerator) for choice in found]
+    if all(reasons):
+        raise BadInput(f"{found[0]} cannot serve here: {reasons[0]}")
+    return [choice for choice, reason in zip(found, reasons, strict=True) if reason is None]
+
+
+def spares(bundle: Bundle, target: Target, choice: Choice) -> list[Choice]:
+    """The CPU engines that can take over from ``choice``, the likest first.
+
+    That is the same artifact in the runtime that is made for it; then comes the target's order.
+    """
+    likest = [
+        Choice(choice.artifact, runtime, accelerators.CPU)
+        for runtime in runtimes_for(bundle.artifact(choice.artifact).format)
+    ]
+    with suppress(BadInput):  # a target, or a bundle, with nothing for the CPU
+        likest += choices(bundle, target, accelerator=accelerators.CPU)
+    return list(dict.fromkeys(likest))
 
 
 def open_engine(
@@ -100,11 +132,22 @@ def open_engine(
 
 
 def _open(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
+    if choice.accelerator != accelerators.CPU:
+        return _open_worker(bundle, choice, threads)
     proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
     engine: Engine = registry.load("runtime", choice.runtime)().load(
-        bundle.files(choice.artifact),
-        bundle.contract,
-        accelerator=choice.accelerator,
-        threads=threads,
+        bundle.files(choice.artifact), bundle.contract, threads=threads
     )
+    return engine
+
+
+def _open_worker(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
+    engine = WorkerEngine(
+        bundle, choice.artifact, choice.runtime, choice.accelerator, threads=threads
+    )
+    try:
+        engine.prove()
+    except BaseException:
+        engine.close()
+        raise
     return engine

@@ -1,0 +1,128 @@
+"""Canaries: golden steps that an engine must repeat while it serves, as it answered them at first.
+
+An engine can begin to lie long after its proof: overheated, badly powered, its memory spoilt. Right
+after the proof it answers a few golden steps, which must be near the recorded answers; from then on
+it must give the very same again, so the comparison can be tight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgevid.errors import GateRefused
+from edgevid.proof import Golden
+from edgevid.proof.replay import OWN_TOLERANCE, SOURCE_TOLERANCE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.bundle import Bundle
+    from edgevid.contract import Tensors
+    from edgevid.runtimes import Engine
+
+    Arrays = dict[str, NDArray[Any]]
+
+COUNT = 4
+SHARES = {"float32": 1e-3, "int8": 2 / 255}
+OTHER_SHARE = 5e-3
+"""How far an answer may move, as a share of its tensor's range, by the precision that ran."""
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Step:
+    """One golden step: what goes in, and what the engine made of it right after its proof."""
+
+    frame: NDArray[np.uint8]
+    state: Tensors
+    expected: Arrays
+
+
+class Canaries:
+    """A few golden steps whose answers are far apart; `ask` puts them in turn."""
+
+    def __init__(self, engine: Engine, bundle: Bundle, artifact: str) -> None:
+        """Take each step once; raises `GateRefused` where an answer is not the recorded one."""
+        golden = Golden.read(bundle, artifact)
+        own = golden.references.get(artifact)
+        recorded = [
+            taken.recorded for taken in own or [one.source() for one in golden.trajectories]
+        ]
+        known = bundle.artifact(artifact).tolerance if own else {}
+        known = known or (OWN_TOLERANCE if own else SOURCE_TOLERANCE)
+        wide = known.get(engine.precision, min(known.values()))
+        self._allowed = _allowed(recorded, SHARES.get(engine.precision, OTHER_SHARE))
+        self._steps = []
+        for index, number in distinct(recorded, [o.name for o in bundle.contract.outputs]):
+            one = golden.trajectories[index]
+            frame = one.frames[number].copy()
+            state = {name: values[number].copy() for name, values in one.states.items()}
+            given = _taken(engine, frame, state)
+            for name, values in recorded[index].items():
+                scale = max(1.0, _largest(values[number]))
+                if not _largest(given[name] - values[number]) <= wide * scale:
+                    raise GateRefused(f"{name} of golden step {number} is not what was recorded")
+            self._steps.append(Step(frame, state, given))
+        self._next = 0
+
+    def ask(self, engine: Engine) -> str | None:
+        """Put the next canary; says what is wrong with the answer. Raises `EngineFailed`."""
+        step = self._steps[self._next]
+        self._next = (self._next + 1) % len(self._steps)
+        given = _taken(engine, step.frame, step.state)
+        for name, expected in step.expected.items():
+            off = _largest(given[name] - expected)
+            if not off <= self._allowed[name]:
+                return f"{name} is off by {off:.3g}, more than {self._allowed[name]:.3g}"
+        return None
+
+
+def _taken(engine: Engine, frame: NDArray[np.uint8], state: Tensors) -> Arrays:
+    answer, following = engine.step(frame, state)
+    return {**answer, **{f"next_{name}": value for name, value in following.items()}}
+
+
+def _allowed(recorded: list[Any], share: float) -> dict[str, float]:
+    """For each tensor the share of its range over all golden steps."""
+    import numpy as np
+
+    ranges: dict[str, float] = {}
+    for tensors in recorded:
+        for name, values in tensors.items():
+            ranges[name] = max(ranges.get(name, 0.0), float(np.ptp(values)))
+    return {name: max(share * reach, LEAST) for name, reach in ranges.items()}
+
+
+def _largest(values: NDArray[Any]) -> float:
+    import numpy as np
+
+    return float(np.abs(values).max(initial=0))
+
+
+def distinct(recorded: list[Any], outputs: list[str], count: int = COUNT) -> list[tuple[int, int]]:
+    """The golden steps, as (trajectory, step), whose answers tell an honest engine from others.
+
+    First the most decided answer, then again and again the one that is farthest from those taken,
+    so that neither mixed up scores nor one answer for everything can pass.
+    """
+    import numpy as np
+
+    places = [
+        (index, number)
+        for index, tensors in enumerate(recorded)
+        for number in range(len(next(iter(tensors.values()))))
+    ]
+    answers = np.stack(
+        [
+            np.concatenate([recorded[index][name][number].ravel() for name in outputs])
+            for index, number in places
+        ]
+    )
+    chosen = [int(np.ptp(answers, axis=1).argmax())]
+    nearest = np.abs(answers - answers[chosen[0]]).max(axis=1)
+    while len(chosen) < count and nearest.max() > 0:
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.abs(answers - answers[chosen[-1]]).max(axis=1))
+    return [places[one] for one in chosen]
