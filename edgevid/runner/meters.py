@@ -18,7 +18,7 @@ class Accounts:
 
     ``arrivals`` are the books of the sources that were followed, one after another: what they
     skipped counts as sampled out, what their decoders lost as failed. Each count is written by one
-    thread, or under the server's lock; ``in_flight`` is what is left, and is 0 once a run has ended.
+    thread, or under the server's lock; ``in_flight`` is what is left, and 0 once a run has ended.
     """
 
     answered: int = 0

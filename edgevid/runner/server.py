@@ -77,7 +77,8 @@ class Server:
         self._lanes: set[Lane] = set()
         self._ready: deque[Lane] = deque()
         self._finishing = False
-        self._step_s = 0.0
+        self.step_s = 0.0
+        """Seconds that a step takes, a running mean."""
 
     def admit(self, lane: Lane) -> None:
         """Expect frames of one more lane."""
@@ -160,7 +161,7 @@ class Server:
         return self._finishing and not self._lanes
 
     def _answer(self, lane: Lane, captured: Captured) -> None:
-        if lane.is_late(captured, self._step_s):
+        if lane.is_late(captured, self.step_s):
             with self._lock:
                 lane.meters.frames.dropped += 1
             return
@@ -171,7 +172,7 @@ class Server:
         while not self._stepped(lane, todo):
             began = time.perf_counter()
         took_s = time.perf_counter() - began
-        self._step_s += TREND * (took_s - self._step_s) if self._step_s else took_s
+        self.step_s += TREND * (took_s - self.step_s) if self.step_s else took_s
 
     def _stepped(self, lane: Lane, todo: Todo) -> bool:
         """Step a frame; False where the engine failed and another one has taken its place."""

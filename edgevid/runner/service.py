@@ -112,6 +112,8 @@ class Service:
         self._output: Appending | None = None
         self._posts: dict[str, Post] = {}
         self._cameras: list[Camera] = []
+        self._ended: list[Meters] = []
+        """Of cameras that a new configuration ended; their frames stay in the account."""
         self._board: StatusBoard | None = None
         self._wake = threading.Event()
         self._stopping = False
@@ -328,6 +330,7 @@ class Service:
         gone = {*diff.cameras.removed, *diff.cameras.changed}
         ending = [camera for camera in self._cameras if camera.name in gone]
         self._close_cameras(ending)
+        self._ended += [lane.meters for camera in ending for _, lane, _ in self._lanes_of(camera)]
         self._cameras = [camera for camera in self._cameras if camera not in ending]
         for name in (*diff.bundles.removed, *diff.bundles.changed):
             self._posts.pop(name).close()
@@ -383,7 +386,8 @@ class Service:
                 yield source, lane, server
 
     def _all_meters(self) -> list[Meters]:
-        return [lane.meters for camera in self._cameras for _, lane, _ in self._lanes_of(camera)]
+        now = [lane.meters for camera in self._cameras for _, lane, _ in self._lanes_of(camera)]
+        return [*self._ended, *now]
 
     def status(self) -> dict[str, Any]:
         """Everything that is true now, as plain data for JSON."""
@@ -428,6 +432,12 @@ class Service:
 
     def _alarms(self, engines: dict[str, dict[str, Any]]) -> list[str]:
         alarms = [f"{name}: {e['alarm']}" for name, e in engines.items() if e["alarm"]]
+        alarms += [f"{camera.name}: {error}" for camera in self._cameras for error in camera.errors]
+        for camera in self._cameras:
+            for _, lane, server in self._lanes_of(camera):
+                if lane.wish.latency_s is not None and server.step_s >= lane.wish.latency_s:
+                    step_ms = round(1000 * server.step_s)
+                    alarms.append(f"{lane.source}: a step takes {step_ms} ms, over its latency_ms")
         alarms += [sink.trouble for sink in self._sinks if sink.trouble]
         if self._board is not None and self._board.trouble:
             alarms.append(self._board.trouble)

@@ -300,7 +300,7 @@ def test_a_faulted_run_equals_a_clean_one_line_by_line(contract, engine, film, k
         ]
         thread = threading.Thread(target=server.serve)
         thread.start()
-        for number in range(count):
+        for _ in range(count):
             for camera in cameras:
                 camera.send()
             while live and any(one.lane.meters.frames.to_json()["in_flight"] for one in cameras):
