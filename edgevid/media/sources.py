@@ -133,8 +133,10 @@ def without_secrets(url: str) -> str:
     if not mark:
         return url
     host = re.split("[/?#]", rest, maxsplit=1)[0]
-    if "@" in host or ":" in host:  # a login ends at the last @: its password may hold a slash
-        rest = rest.rpartition("@")[2] if "@" not in host else rest[host.rindex("@") + 1 :]
+    if ":" in host:  # maybe a password, which ends at the very last @: it may hold anything
+        rest = rest.rpartition("@")[2]
+    elif "@" in host:
+        rest = rest[host.rindex("@") + 1 :]
     path, asked, query = rest.partition("#")[0].partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     if any(SECRET_KEYS.search(key) for key, _ in pairs):

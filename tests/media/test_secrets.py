@@ -10,7 +10,7 @@ from edgevid.runner.config import CameraUse, derived_name
 SECRET = "hunter2"
 users = st.text("abcAZ09._-", min_size=1, max_size=8)
 # What people put around it without escaping, which a URL's grammar does not allow.
-extras = st.text("ab09:/?#[]%!$&'()*+,;= \\\"é\u2028", max_size=4)
+extras = st.text("ab09@:/?#[]%!$&'()*+,;= \\\"é\u2028", max_size=4)
 paths = st.sampled_from(["", "/", "/stream1", "/a/b?channel=1&subtype=0", "/x#y", ":554/x", "/é"])
 
 
@@ -47,6 +47,7 @@ def test_a_login_that_is_put_in_is_taken_out_again(user, password):
         ("http://h/v.cgi?user=u&pwd=hunter2", "http://h/v.cgi?user=u&pwd=***"),
         ("rtsp://h/user=a&password=hunter2&channel=1.sdp", "rtsp://h/user=a&password=***&channel=1.sdp"),
         ("rtsp://h/user=a_password=hunter2_channel=1", "rtsp://h/user=a_password=***"),
+        ("rtsp://u:p@w/hunter2@h/x", "rtsp://h/x"),
         ("/dev/video0", "/dev/video0"),
         ("film.mp4", "film.mp4"),
     ],
