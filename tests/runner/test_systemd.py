@@ -30,6 +30,7 @@ output = "/var/lib/edgevid/answers.jsonl"
 
 [[bundle]]
 path = "model.edgevid"
+accelerator = "{accelerator}"
 """
 CAMERA = """
 [[camera]]
@@ -81,8 +82,12 @@ class Service:
         self.debian.write(f"/etc/systemd/system/{UNIT}.service.d/test.conf", drop_in)
         self.debian.run("systemctl", "daemon-reload")
 
-    def configure(self, *cameras, more=""):
-        text = CONFIG + more + "".join(CAMERA.format(name=name) for name in cameras)
+    def configure(self, *cameras, accelerator="cpu", more=""):
+        text = (
+            CONFIG.format(accelerator=accelerator)
+            + more
+            + "".join(CAMERA.format(name=name) for name in cameras)
+        )
         self.debian.write("/etc/edgevid/site.toml", text)
 
     def do(self, verb, *options):
@@ -94,6 +99,10 @@ class Service:
         code = "import edgevid.runner.status as s, json; print(json.dumps(s.ask('/run/edgevid')))"
         done = self.debian.run(sys.executable, "-c", code, check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def serving(self):
+        """The accelerator that serves."""
+        return self.ask()["bundles"][0]["engine"]["serving"]["accelerator"]
 
     def answered(self):
         return answered(self.ask() or {"cameras": []})
@@ -143,7 +152,8 @@ def test_a_hung_engine_is_not_covered_up_and_systemd_restarts_it(service):
     assert service.show("MainPID") != before
 
 
-def test_stop_flushes_the_answers_and_leaves_nothing(service):
+def test_stop_answers_what_waits_and_leaves_nothing(service):
+    service.behave(latency_ms=100)  # there is always a frame that waits
     service.do("start")
     service.until(lambda: service.answered().get("door", 0) > 5)
     before = service.answered()["door"]
@@ -151,6 +161,7 @@ def test_stop_flushes_the_answers_and_leaves_nothing(service):
     assert (service.show("Result"), service.show("ExecMainStatus")) == ("success", "0")
     last = json.loads((service.debian.root / "run/private/edgevid/status.json").read_bytes())
     assert last["state"] == "stopped"
+    assert last["frames"]["in_flight"] == 0
     assert before <= answered(last)["door"] == len(service.lines())
     assert service.debian.processes(PYTHON) == {}
 
@@ -172,8 +183,11 @@ def test_reload_takes_a_valid_change_and_keeps_the_old_on_an_invalid_one(service
 
 def test_a_killed_service_is_restarted_and_leaves_nothing_behind(service):
     shared = service.debian.root / "dev/shm"
+    service.configure("door", accelerator="null")  # serves from a process of its own
     service.do("start")
+    service.until(lambda: service.serving() == "null")
     before = set(service.debian.processes(PYTHON))
+    assert len(before) > 1
     service.do("kill", "--kill-whom=main", "--signal=KILL")
     service.until(lambda: service.show("NRestarts") == "1" and service.answered().get("door"))
     assert before.isdisjoint(service.debian.processes(""))
