@@ -1,4 +1,10 @@
-"""What a child process owes its parent, and what it gets from it."""
+"""What a child process owes its parent, and what it gets from it.
+
+    python -m edgevid.children PROGRAM WORD...
+
+becomes a program that knows nothing of this, and dies with its parent all the same: what the kernel
+was told outlives ``exec``.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +60,8 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+if __name__ == "__main__":
+    leave_interrupts_to_parent()
+    os.execvp(sys.argv[1], sys.argv[1:])

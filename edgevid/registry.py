@@ -50,7 +50,13 @@ TABLE: dict[str, dict[str, Row]] = {
     },
     "source": {
         "file": Row("edgevid.media.video:open_file", "runner", ("av",)),
+        "http": Row("edgevid.media.network:open_network", "runner", ("av",)),
+        "https": Row("edgevid.media.network:open_network", "runner", ("av",)),
+        "picamera": Row("edgevid.media.picamera:open_picamera", "runner", ("av",)),
+        "rtsp": Row("edgevid.media.network:open_network", "runner", ("av",)),
+        "rtsps": Row("edgevid.media.network:open_network", "runner", ("av",)),
         "synthetic": Row("edgevid.media.synthetic:open_synthetic", "runner", ("av",)),
+        "v4l2": Row("edgevid.media.v4l2:open_v4l2", "runner", ("av",)),
     },
     "task": {
         "classification": Row("edgevid.tasks.classification:Classification"),

@@ -34,7 +34,7 @@ class _Sent:
 
     pts: int | None
     arrived_s: float
-    unneeded: bool
+    needed: bool
 
 
 class Decoder:
@@ -54,11 +54,17 @@ class Decoder:
         self.packets = 0
 
     def take(
-        self, packet: Any, level: str = "DEFAULT", arrived_s: float | None = None
+        self,
+        packet: Any,
+        level: str = "DEFAULT",
+        *,
+        arrived_s: float | None = None,
+        needed: bool = True,
     ) -> Iterator[tuple[Any, float, float | None]]:
         """Decode one packet; a packet without data gives what the decoder still holds.
 
-        ``level`` is FFmpeg's ``skip_frame`` for it. Gives each picture with the `perf_counter` of
+        ``level`` is FFmpeg's ``skip_frame`` for it; where no picture comes of it, it counts as lost
+        if it was ``needed``, else as skipped. Gives each picture with the `perf_counter` of
         its packet's arrival and its distance in seconds from the frame before, if known.
         Raises `av.FFmpegError` where the data is damaged; go on with the next packet.
         """
@@ -66,7 +72,7 @@ class Decoder:
         if packet.size:
             self.packets += 1
             self._arrivals.captured += 1
-            self._held.append(_Sent(packet.pts, arrived_s, level != "DEFAULT"))
+            self._held.append(_Sent(packet.pts, arrived_s, needed))
             if len(self._held) > self.HELD:
                 self._gone(self._held.pop(0))
         if level != self._level:
@@ -96,10 +102,10 @@ class Decoder:
         return (arrived_s if mine is None else mine.arrived_s), since_s
 
     def _gone(self, sent: _Sent) -> None:
-        if sent.unneeded:
-            self._arrivals.skipped += 1
-        else:
+        if sent.needed:
             self._arrivals.lost += 1
+        else:
+            self._arrivals.skipped += 1
 
     def end(self) -> None:
         """No more packets: what has not come out is accounted for."""

@@ -64,6 +64,11 @@ class Skipper:
         self._known: list[float] = []
         self._order: deque[float] = deque()
 
+    def forget(self) -> None:
+        """The stamps start anew; the sampler's ticks go on."""
+        self._known.clear()
+        self._order.clear()
+
     def shown(self, pts_s: float) -> None:
         """A frame came out; the first is where the sampler's ticks start."""
         if self._start_s is None:
@@ -96,3 +101,29 @@ class Skipper:
         self._order.append(pts_s)
         if len(self._order) > self.MEMORY:
             del self._known[bisect_left(self._known, self._order.popleft())]
+
+
+class KeyFrames:
+    """Whether key frames alone come often enough: at least two for each tick of ``rate_fps``.
+
+    Then nothing else is decoded. It is an approximation, for live sources only: the frame that is
+    taken for a tick is the key frame nearest to it.
+    """
+
+    SEEN = 4  # distances that must have been short enough
+
+    def __init__(self, rate_fps: float | None) -> None:
+        self._rate = rate_fps
+        self._gaps: deque[float] = deque(maxlen=self.SEEN)
+        self._last_s: float | None = None
+        self._enough = False
+
+    def enough(self, pts_s: float | None, is_key: bool) -> bool:
+        """Whether to decode key frames only, from this packet on."""
+        if self._rate is None or pts_s is None or not is_key:
+            return self._enough
+        if self._last_s is not None:
+            self._gaps.append(pts_s - self._last_s)
+        self._last_s = pts_s
+        self._enough = len(self._gaps) == self.SEEN and 2 * max(self._gaps) <= 1 / self._rate
+        return self._enough

@@ -111,7 +111,9 @@ class FileSource:
                 break
             level = self._skipper.level(seconds(packet.pts, packet), seconds(packet.dts, packet))
             try:
-                for picture, arrived_s, since_s in self._decoder.take(packet, level):
+                for picture, arrived_s, since_s in self._decoder.take(
+                    packet, level, needed=level == "DEFAULT"
+                ):
                     pts_s = seconds(picture.pts, picture)
                     if pts_s is None:
                         pts_s = index / (self.rate_fps or 25.0)

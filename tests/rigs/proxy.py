@@ -95,6 +95,10 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._forward(reader, writer)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -126,7 +130,6 @@ class Proxy:
                     await asyncio.sleep(0.02)
                 if spoil and self._random.random() < self._share:
                     spoilt = bytearray(data)
-                    # Not the 4 bytes of framing in front: those break TCP's interleaving at once.
                     place = self._random.randrange(len(spoilt))
                     spoilt[place] ^= 0xFF
                     data = bytes(spoilt)
