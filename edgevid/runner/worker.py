@@ -188,7 +188,9 @@ class WorkerEngine:
             kill_group(self._process.pid)
 
     def close(self) -> None:
-        """Kill the process, wait for its end, and let go of everything."""
+        """Kill the process, wait for its end, and let go of everything; a second time is nothing."""
+        if self._socket.fileno() < 0:
+            return
         self.kill()
         with suppress(subprocess.TimeoutExpired):  # a driver may hold it for as long as it likes
             self._process.wait(GONE_S)
