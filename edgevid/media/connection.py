@@ -89,10 +89,11 @@ class Feed(threading.Thread):
             # PyAV asks for the time limit once for each iterator: so it is one for each packet.
             packet = next(container.demux(stream), None)
             arrived_s = time.perf_counter()
-            if packet is None or not packet.size:
+            if packet is not None:
+                self._put((packet, arrived_s))
+            if packet is None or not packet.size:  # without data: makes the decoder give the rest
                 self._put(Unavailable(Reason.ENDED, "the stream ended"))
                 return
-            self._put((packet, arrived_s))
 
     def _put(self, item: Opened | tuple[Any, float] | BaseException) -> None:
         while not self._unwanted.is_set():

@@ -1,5 +1,6 @@
 """Small real videos, encoded here."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,37 +20,51 @@ def pictures(frames: int, height: int, width: int) -> np.ndarray:
 
 
 def write_video(
-    path: Path, frames: np.ndarray, fps: int = 16, *, faststart: bool = False, **options: str
+    path: Path,
+    frames: np.ndarray,
+    fps: int = 16,
+    *,
+    faststart: bool = False,
+    later_s: float = 0.0,
+    **options: str,
 ) -> Path:
-    """Encode ``frames`` as H.264."""
+    """Encode ``frames`` as H.264; their stamps begin ``later_s`` seconds after 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = {"movflags": "faststart"} if faststart else {}
     with av.open(str(path), "w", options=flags) as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = {"crf": "12", "preset": "veryfast", "threads": "1", **options}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        for index, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+            if later_s:
+                picture.pts, picture.time_base = round(later_s * fps) + index, Fraction(1, fps)
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
 
 
 def write_long_film(
-    path: Path, *, seconds: float, fps: float, size: tuple[int, int] = (64, 96), gop_s: float = 1.0
+    path: Path,
+    *,
+    seconds: float,
+    fps: float,
+    size: tuple[int, int] = (64, 96),
+    gop_s: float = 1.0,
+    codec: str = "libx264",
 ) -> Path:
-    """A film for a camera to show: H.264 without B-frames, few bytes, a key frame each ``gop_s``.
+    """A film for a camera to show: without B-frames, few bytes, a key frame each ``gop_s``.
 
     The MP4's index is in front and the rate may be below 1, which `write_video` can't have.
     """
-    from fractions import Fraction
-
     rate = Fraction(fps).limit_denominator(1000)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        gop = str(max(1, round(gop_s * fps)))
-        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": gop, "threads": "1"}
+        stream.options = {"g": str(max(1, round(gop_s * fps))), "threads": "1"}
+        if codec == "libx264":
+            stream.options |= {"preset": "ultrafast", "tune": "zerolatency"}
         shown = [
             av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format="yuv420p")
             for frame in pictures(50, *size)

@@ -1,6 +1,6 @@
 """A real RTSP camera: GStreamer's server in a process of the system's python3.
 
-    python3 rtsp.py PORT USER PASSWORD MOUNT=FILE...     "-" for no user
+    python3 rtsp.py PORT USER PASSWORD CODEC MOUNT=FILE...     "-" for no user
 
 It runs where GStreamer's bindings are, so it imports nothing of the project; `RtspCamera` starts
 it. Each file is served from its beginning to each client, in real time.
@@ -24,7 +24,7 @@ PACKAGES = (
 READY_S = 20
 PAY = {
     "h264": "h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96",
-    "h265": "h265parse config-interval=-1 ! rtph265pay name=pay0 pt=96",
+    "mpeg4": "mpeg4videoparse ! rtpmp4vpay config-interval=1 name=pay0 pt=96",
 }
 
 
@@ -38,19 +38,28 @@ def free_port() -> int:
 class RtspCamera:
     """A camera at `url(mount)` for each ``mount=file``; dies with this process."""
 
-    def __init__(self, *, user: str = "", password: str = "", **mounts: Path) -> None:
+    def __init__(
+        self,
+        *,
+        user: str = "",
+        password: str = "",
+        port: int = 0,
+        codec: str = "h264",
+        **mounts: Path,
+    ) -> None:
         from rigs.need import missing
 
         probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
         if subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True).returncode:
             missing("GStreamer's RTSP server", f"run: apt-get install {PACKAGES}")
-        self.port = free_port()
+        self.port = port or free_port()
         self._command = [
             SYSTEM_PYTHON,
             __file__,
             str(self.port),
             user or "-",
             password or "-",
+            codec,
             *(f"{mount}={file}" for mount, file in mounts.items()),
         ]
         self.start()
@@ -80,7 +89,7 @@ class RtspCamera:
         self.kill()
 
 
-def serve(port: str, user: str, password: str, *mounts: str) -> None:
+def serve(port: str, user: str, password: str, codec: str, *mounts: str) -> None:
     """Be the camera."""
     import ctypes
 
@@ -105,9 +114,7 @@ def serve(port: str, user: str, password: str, *mounts: str) -> None:
     for one in mounts:
         mount, _, file = one.partition("=")
         factory = GstRtspServer.RTSPMediaFactory()
-        codec = "h265" if mount.startswith("h265") else "h264"
-        demux = "matroskademux" if file.endswith(".mkv") else "qtdemux"
-        factory.set_launch(f"( filesrc location={file} ! {demux} ! {PAY[codec]} )")
+        factory.set_launch(f"( filesrc location={file} ! qtdemux ! {PAY[codec]} )")
         if user != "-":
             may = "viewer,media.factory.access=true,media.factory.construct=true"
             factory.add_role_from_structure(Gst.Structure.from_string(may)[0])

@@ -1,0 +1,56 @@
+"""Cameras that are shared by the tests of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from edgevid.media.sources import SourceOptions, open_source
+from rigs.films import write_long_film
+from rigs.proxy import Proxy
+from rigs.rtsp import RtspCamera
+from rigs.watch import Watcher
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Films for cameras: 25 frames/s, one every 3.3 s, one every 5 s."""
+    folder = tmp_path_factory.mktemp("films")
+    return {
+        "fast": write_long_film(folder / "fast.mp4", seconds=600, fps=25),
+        "leisurely": write_long_film(folder / "leisurely.mp4", seconds=600, fps=0.3, gop_s=10),
+        "slow": write_long_film(folder / "slow.mp4", seconds=600, fps=0.2, gop_s=10),
+    }
+
+
+@pytest.fixture(scope="session")
+def camera(films) -> Iterator[RtspCamera]:
+    """A camera with the mounts ``fast``, ``leisurely`` and ``slow``."""
+    with RtspCamera(**films) as camera:
+        yield camera
+
+
+@pytest.fixture
+def proxy(camera) -> Iterator[Proxy]:
+    """A network between us and the camera."""
+    proxy = Proxy(camera.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def watch():
+    """Give a function that opens a source and watches it; what it said is in ``said``."""
+    open_ones: list[Watcher] = []
+
+    def start(name: str, **options) -> Watcher:
+        said: list[str] = []
+        watcher = Watcher(open_source(name, SourceOptions(**options), said.append), said)
+        open_ones.append(watcher)
+        return watcher
+
+    yield start
+    for watcher in open_ones:
+        watcher.source.stop()
+        watcher.source.close()

@@ -1,0 +1,308 @@
+"""What every kind of source must do; a kind is found here through its row in the registry."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+
+from edgevid import registry
+from edgevid.errors import BadInput
+from edgevid.media import sources
+from edgevid.media.sources import SourceOptions, kind, open_source, with_secrets, without_secrets
+from rigs.watch import Watcher, check_books
+
+STATES = {"connecting", "open", "waiting", "ended"}
+STATUS = {"state", "reason", "detail", "reconnects", "size", "rate_fps", "codec", "decoder"}
+WITHOUT_A_PEER = {"https", "rtsps", "v4l2"}  # no camera of this kind can be had here
+
+
+@pytest.fixture
+def name_of(video, camera, request):
+    """Give a name of the kind that gives frames here."""
+
+    def give(kind: str) -> str:
+        if kind == "picamera":
+            request.getfixturevalue("pi")
+        return {
+            "file": lambda: str(video),
+            "http": lambda: request.getfixturevalue("web") + "/whole.mp4",
+            "picamera": lambda: "picamera:0?size=96x64&fps=25",
+            "rtsp": lambda: camera.url("fast"),
+            "synthetic": lambda: "synthetic:96x64@25",
+        }[kind]()
+
+    return give
+
+
+@pytest.fixture
+def web(video):
+    import http.server
+    import threading
+    from functools import partial
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_) -> None:
+            pass
+
+    handler = partial(Quiet, directory=video.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+STAND_IN = """#!{python}
+import os, sys, time
+words = sys.argv[1:]
+if "--help" in words:
+    print("  --libav-format arg")
+    sys.exit()
+wanted = {{"--camera": "0", "--width": "96", "--height": "64", "--framerate": "25",
+          "--codec": "h264", "--timeout": "0", "--output": "-", "--libav-format": "h264"}}
+got = dict(zip(words, words[1:]))
+wrong = {{k: got.get(k) for k, v in wanted.items() if got.get(k) != v}}
+if wrong or not {{"--inline", "--flush", "--nopreview"}} <= set(words):
+    sys.exit(f"wrong words: {{wrong}}")
+open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
+content = open({film!r}, "rb").read()
+for start in range(0, len(content), {piece}):
+    os.write(1, content[start : start + {piece}])
+    time.sleep(0.04)
+"""
+
+
+@pytest.fixture
+def pi(tmp_path, monkeypatch):
+    """A stand-in for the Pi's program on PATH; gives the file with the ids of its processes."""
+    from rigs.films import pictures, write_video
+
+    film = write_video(tmp_path / "pi.h264", pictures(150, 64, 96), fps=25, bf="0", g="25")
+    program = tmp_path / "bin" / "rpicam-vid"
+    program.parent.mkdir()
+    pids = tmp_path / "pids"
+    pids.touch()
+    piece = -(-film.stat().st_size // 150)
+    words = {"python": sys.executable, "pids": str(pids), "film": str(film), "piece": piece}
+    program.write_text(STAND_IN.format(**words))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return pids
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+ALL = registry.names("source")
+HERE = [k for k in ALL if k not in WITHOUT_A_PEER]
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_frames_come_numbered_in_order_and_every_packet_is_accounted_for(kind, name_of):
+    said: list[str] = []
+    watcher = Watcher(open_source(name_of(kind), SourceOptions(), said.append), said)
+    watcher.more(15)
+    assert watcher.source.status()["state"] in ("open", "ended")
+    watcher.stop(2)
+    frames = watcher.frames
+    assert [f.index for f in frames] == list(range(len(frames)))
+    assert all(b.pts_s > a.pts_s for a, b in pairwise(frames))
+    assert all(f.decode_s >= 0 and f.captured_s <= time.perf_counter() for f in frames)
+    assert all((f.picture.height, f.picture.width) == (64, 96) for f in frames)
+    check_books(watcher.source, len(frames))
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_a_source_tells_how_it_is(kind, name_of):
+    watcher = Watcher(open_source(name_of(kind), SourceOptions(), lambda _: None))
+    source = watcher.source
+    assert source.due_s > time.monotonic()
+    watcher.more(3)
+    status = source.status()
+    assert set(status) >= STATUS and status["state"] in STATES
+    assert status["size"] == [64, 96] and status["reason"] is None
+    json.dumps(status)
+    assert math.isfinite(source.due_s) == source.live or kind == "http"
+    watcher.stop(2)
+    assert source.status()["state"] == "ended"
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_a_source_that_is_never_read_can_be_closed(kind, name_of):
+    source = open_source(name_of(kind), SourceOptions(), lambda _: None)
+    source.stop()
+    assert list(source) == [] or kind == "file"
+    source.close()
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_one_that_stops_reading_leaves_nothing_behind(kind, name_of):
+    source = open_source(name_of(kind), SourceOptions(), lambda _: None)
+    for captured in source:
+        if captured.index == 3:
+            break
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("clip.mp4", "file"),
+        ("/a/b:c.mp4", "file"),
+        ("./rtsp:x", "file"),
+        ("rtsp://h/x", "rtsp"),
+        ("rtsps://h/x", "rtsps"),
+        ("http://h/x", "http"),
+        ("https://h/x", "https"),
+        ("/dev/video0", "v4l2"),
+        ("v4l2:/dev/v4l/by-id/usb-cam", "v4l2"),
+        ("picamera:", "picamera"),
+        ("synthetic:64x48@5", "synthetic"),
+    ],
+)
+def test_a_name_leads_to_its_kind(name, expected):
+    assert kind(name) == expected
+    assert sources.is_live(name) == (expected != "file")
+
+
+def test_every_kind_has_a_name_that_leads_to_it():
+    assert {kind(f"{name}:") for name in ALL} == set(ALL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rtsq://host/x",
+        "synthetic:",
+        "synthetic:64x48",
+        "synthetic:64x48@0",
+        "picamera:0?size=big",
+        "picamera:x",
+        "v4l2:/dev/video0?speed=3",
+        "/dev/video0?fps=fast",
+        "gone.mp4",
+    ],
+)
+def test_a_name_that_is_wrong_is_refused_in_one_line(name):
+    with pytest.raises(BadInput) as caught:
+        open_source(name, SourceOptions(), print)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_in_urls():
+    assert without_secrets("rtsp://u:p@h:1/x?a=b") == "rtsp://h:1/x?a=b"
+    assert (
+        without_secrets("http://h/x?user=u&Password=p&n=1") == "http://h/x?user=u&Password=***&n=1"
+    )
+    assert with_secrets("rtsp://h/x", "u", "a:b@/") == "rtsp://u:a%3Ab%40%2F@h/x"
+    assert with_secrets("rtsp://u:old@h/x", None, "new") == "rtsp://u:new@h/x"
+    assert with_secrets("rtsp://u:old@h/x", None, None) == "rtsp://u:old@h/x"
+    assert "geheim" not in repr(SourceOptions(password="geheim"))
+
+
+def test_an_absent_device_is_reported_and_tried_again(watch):
+    watcher = watch("/dev/video97")
+    watcher.wait(lambda: watcher.source.status()["reason"] == "not-found", 5)
+    time.sleep(1)
+    assert watcher.said == [
+        "/dev/video97: not-found: no such device; is the camera plugged in?; "
+        "trying again until it is back"
+    ]
+    watcher.stop()
+
+
+def test_a_synthetic_camera_is_the_same_each_time_and_ends_where_asked():
+    def read():
+        return [
+            (c.index, c.pts_s, c.picture.to_ndarray(format="rgb24").tobytes())
+            for c in open_source("synthetic:64x48@200?frames=20", SourceOptions(), print)
+        ]
+
+    first = read()
+    assert len(first) == 20 and first == read()
+    assert first[0][2] != first[1][2]
+
+
+def test_a_synthetic_camera_keeps_its_pace():
+    began = time.monotonic()
+    assert len(list(open_source("synthetic:64x48@50?frames=26", SourceOptions(), print))) == 26
+    assert time.monotonic() - began >= 0.5
+
+
+def test_a_missing_camera_program_is_told_with_its_install_line(watch, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    watcher = watch("picamera:")
+    watcher.wait(lambda: watcher.said, 5)
+    assert "sudo apt-get install rpicam-apps" in watcher.said[0]
+    watcher.stop()
+
+
+def test_a_camera_program_that_dies_is_started_again(pi, watch):
+    watcher = watch("picamera:0?size=96x64&fps=25")
+    watcher.more(10)
+    first = int(pi.read_text().split()[-1])
+    before = len(watcher.frames)
+    os.kill(first, 9)
+    watcher.wait(lambda: len(pi.read_text().split()) == 2, 5)
+    watcher.more(20)
+    assert "reconnect" in {f.cut for f in watcher.frames[before:]}
+    watcher.stop(2)
+    assert not any(alive(int(pid)) for pid in pi.read_text().split())
+
+
+def test_a_camera_program_goes_when_the_process_does(pi, tmp_path):
+    import subprocess
+
+    code = """
+from edgevid.media.sources import SourceOptions, open_source
+for captured in open_source("picamera:0?size=96x64&fps=25", SourceOptions(), print):
+    if captured.index == 5: print("reads", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        while process.stdout.readline() != b"reads\n":
+            assert process.poll() is None
+        process.kill()
+    (pid,) = map(int, pi.read_text().split())
+    ends = time.monotonic() + 5
+    while alive(pid):
+        assert time.monotonic() < ends, "the camera's program is an orphan"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("wish", ["auto", "cuda", "vaapi"])
+def test_hardware_that_is_not_there_falls_back_and_says_why(video, wish):
+    with open_source(str(video), SourceOptions(decoder=wish), print) as source:
+        assert len(list(source)) == 40
+        decoder = source.status()["decoder"]
+    assert decoder == wish or decoder.startswith("software (") or wish == "auto"
+
+
+def test_a_decoder_that_nobody_knows_is_refused(video):
+    with pytest.raises(BadInput, match="vaapi"):
+        open_source(str(video), SourceOptions(decoder="vapi"), print)
+
+
+def test_without_the_loop_filter_pixels_differ_a_little(tmp_path):
+    import numpy as np
+
+    from rigs.films import pictures, write_video
+
+    path = write_video(tmp_path / "rough.mp4", pictures(20, 128, 128), crf="35")
+
+    def read(options):
+        with open_source(str(path), options, print) as source:
+            return np.stack([c.picture.to_ndarray(format="rgb24") for c in source]).astype(int)
+
+    difference = np.abs(read(SourceOptions()) - read(SourceOptions(skip_loop_filter=True)))
+    assert 0 < difference.mean() < 10

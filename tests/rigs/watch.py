@@ -1,0 +1,60 @@
+"""Somebody who reads a source, as the runner would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Watcher:
+    """Reads a source in a thread and keeps what came, without the pictures."""
+
+    def __init__(self, source, said: list[str] | None = None) -> None:
+        self.said = [] if said is None else said
+        self.source = source
+        self.frames: list = []
+        self.times: list[float] = []
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for captured in self.source:
+                self.times.append(time.monotonic())
+                self.frames.append(captured)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+
+    def wait(self, what: Callable[[], object], within_s: float) -> float:
+        """Wait until ``what()``; gives the seconds that it took, fails where it took longer."""
+        began = time.monotonic()
+        while not what():
+            took = time.monotonic() - began
+            assert took < within_s, f"not within {within_s} s: {self.source.status()}"
+            assert self.error is None, self.error
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def more(self, count: int = 1, within_s: float = 10.0) -> float:
+        """Wait for so many more frames."""
+        wanted = len(self.frames) + count
+        return self.wait(lambda: len(self.frames) >= wanted, within_s)
+
+    def stop(self, within_s: float = 1.0) -> float:
+        """Stop the source; gives the seconds until its iteration ended."""
+        began = time.monotonic()
+        self.source.stop()
+        self._thread.join(within_s)
+        assert not self._thread.is_alive(), "the iteration goes on after stop()"
+        took = time.monotonic() - began
+        self.source.close()
+        assert self.error is None, self.error
+        return took
+
+
+def check_books(source, pictures: int) -> None:
+    """After the end every packet was shown, skipped or lost."""
+    books = source.arrivals
+    assert books.captured == pictures + books.skipped + books.lost, books
