@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -165,6 +166,12 @@ def rewritten(made: Bundle, path: Path, change, names=lambda name: name) -> Path
         (lambda m: m["artifacts"][0]["members"].append("artifacts/x.bin"), "x.bin is missing"),
         (lambda m: m["members"].pop("golden/clip.mp4"), "golden/clip.mp4' is not listed"),
         (lambda m: m["members"].update({"more": {"sha256": "0", "bytes": 1}}), "more is missing"),
+        (lambda m: m["artifacts"][0]["members"].append("a\nb"), r"unsafe name 'a\\nb'"),
+        (lambda m: m["artifacts"][0].update(name="a\nb"), r"unsafe name 'a\\nb'"),
+        (lambda m: m["artifacts"][0].update(float_ops=7), "float_ops must be a list, not 7"),
+        (lambda m: m["artifacts"][0].update(tolerance={"int8": "x"}), "int8 must be a number"),
+        (lambda m: m.update(evidence=[]), "evidence must be a table, not a list"),
+        (lambda m: m.update(artifacts={}), "artifacts must be a list, not a table"),
         (lambda m: m["members"].update({"more": 1}), "members: more must be a table, not 1"),
     ],
 )
@@ -195,6 +202,25 @@ def test_what_is_no_bundle(tmp_path):
         archive.writestr("a", b"")
     with pytest.raises(BadBundle, match="not an edgevid bundle"):
         Bundle.open(text)
+
+
+def test_what_would_block_or_may_not_be_read(tmp_path):
+    pipe = tmp_path / "pipe.edgevid"
+    os.mkfifo(pipe)
+    with pytest.raises(BadBundle, match="is a device or a pipe"):
+        Bundle.open(pipe)
+    with pytest.raises(BadBundle, match="File name too long"):
+        Bundle.open(tmp_path / ("x" * 300))
+    with pytest.raises(BadBundle, match="Not a directory"):
+        Bundle.open(Path("/dev/null/x.edgevid"))
+
+
+def test_a_split_of_another_shape_is_refused(made, tmp_path):
+    opened = Bundle.open(
+        rewritten(made, tmp_path / "x.edgevid", lambda m: m["evidence"].update(split={"test": 3}))
+    )
+    with pytest.raises(BadInput, match="evidence: split: test must be a list"):
+        _ = opened.split
 
 
 def test_an_unknown_artifact_gets_the_nearest_name(made):
