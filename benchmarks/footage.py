@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import av
 from edgevid.files import writing
 
 OUT = Path(__file__).parent / "out"
+FASTSTART = {"movflags": "faststart"}  # an RTSP server reads the index first
 
 
 def clip(name: str) -> Path:
@@ -38,3 +40,46 @@ def film(height: int, *, seconds: float = 12.0) -> Path:
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
+
+
+def camera_film(height: int, fps: int, seconds: int) -> Path:
+    """The same as a camera sends it: no frame waits for a later one, a key frame every 2 s."""
+    path = OUT / f"bunny-{height}p-{fps}fps-{seconds}s.mp4"
+    if path.exists():
+        return path
+    width = height * 16 // 9
+    with av.open(str(film(height))) as source:
+        pictures = list(source.decode(video=0))
+    with writing(path) as part, av.open(str(part), "w", format="mp4", options=FASTSTART) as out:
+        stream = out.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "veryfast", "tune": "zerolatency", "g": str(2 * fps)}
+        for index in range(seconds * fps):
+            picture = pictures[index % len(pictures)]
+            picture.pts, picture.time_base = index, Fraction(1, fps)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode())
+    return path
+
+
+def busier(path: Path, times: int) -> Path:
+    """A film with ``times`` as many frames a second in the same time: its packets, again."""
+    quick = path.with_name(f"{path.stem}-x{times}.mp4")
+    if quick.exists():
+        return quick
+    with av.open(str(path)) as source:
+        given = source.streams.video[0]
+        packets = [(bytes(p), p.is_keyframe) for p in source.demux(given) if p.size]
+        tick = 1 / (given.average_rate * times)
+        with (
+            writing(quick) as part,
+            av.open(str(part), "w", format="mp4", options=FASTSTART) as out,
+        ):
+            stream = out.add_stream_from_template(given)
+            for number in range(len(packets) * times):
+                content, is_key = packets[number % len(packets)]
+                packet = av.Packet(content)
+                packet.stream, packet.time_base, packet.is_keyframe = stream, tick, is_key
+                packet.pts = packet.dts = number
+                out.mux(packet)
+    return quick
