@@ -31,6 +31,8 @@ CACHE = Path(os.environ.get("EDGEVID_RIGS", "/var/tmp/edgevid-rigs"))
 BASE = ("systemd", "systemd-sysv", "procps", "python3")
 TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
 MOUNTS = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount")
+# Where this machine itself gets packages from, in Debian's newer and older way.
+MIRRORS = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
 BOOT_S = 60.0
 
 
@@ -158,10 +160,10 @@ def _make(tool: str, suite: str, packages: str, made: Path) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", part], check=True)
     kept = [f"/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
     left_out = [f"--dpkgopt=path-exclude={path}" for path in kept]
-    sources = Path("/etc/apt/sources.list.d/debian.sources")  # the mirror that this machine uses
+    mirrors = [file for file in MIRRORS if file.exists() and file.stat().st_size][:1]
     done = subprocess.run(
         [tool, "--quiet", "--variant=minbase", f"--include={packages}", *left_out, suite, part]
-        + ([sources] if sources.exists() else []),
+        + mirrors,
         capture_output=True,
         text=True,
     )
