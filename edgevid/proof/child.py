@@ -62,9 +62,9 @@ class Outcome:
 
 
 def last_line(stderr: bytes) -> str:
-    """The last line of more than information, in parentheses after a space; else nothing."""
+    """The last line of more than information and warnings, in parentheses; else nothing."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
-    told = (line for line in reversed(lines) if line and not line.startswith("INFO:"))
+    told = (line for line in reversed(lines) if line and not line.startswith(("INFO:", "WARNING:")))
     return next((f" ({line[:300]})" for line in told), "")
 
 
