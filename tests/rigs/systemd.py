@@ -161,12 +161,8 @@ def _make(tool: str, suite: str, packages: str, made: Path) -> None:
     kept = [f"/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
     left_out = [f"--dpkgopt=path-exclude={path}" for path in kept]
     mirrors = [file for file in MIRRORS if file.exists() and file.stat().st_size][:1]
-    done = subprocess.run(
-        [tool, "--quiet", "--variant=minbase", f"--include={packages}", *left_out, suite, part]
-        + mirrors,
-        capture_output=True,
-        text=True,
-    )
+    command = [tool, "--quiet", "--variant=minbase", f"--include={packages}", *left_out]
+    done = subprocess.run([*command, suite, part, *mirrors], capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         missing(f"a Debian with {packages}", f"mmdebstrap said: {last[0]}")
