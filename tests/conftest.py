@@ -144,3 +144,13 @@ def real_bundle(real_run) -> Path:
     bundle = real_run.parent / "real.edgevid"
     _done("convert", real_run, "-o", bundle)
     return bundle
+
+
+@pytest.fixture(scope="session")
+def carry_bundle(real_data) -> Path:
+    """A bundle of the same kind whose memory is carried: the LSTM's own."""
+    run, bundle = real_data.parent / "carry", real_data.parent / "carry.edgevid"
+    shape = ("--frames", 4, "--image-size", 32, "--epochs", 6, "--batch", 8)
+    _done("train", real_data, "--out", run, "--temporal", "carry", *shape)
+    _done("convert", run, "-o", bundle, "-f", "tflite")
+    return bundle

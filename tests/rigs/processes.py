@@ -1,6 +1,5 @@
 """What processes leave behind."""
 
-import os
 import time
 from pathlib import Path
 
@@ -24,20 +23,18 @@ def alive(pid: int) -> bool:
 
 def children() -> list[int]:
     """This process's children, of all its threads, zombies included."""
-    listed = [
-        file.read_text().split() for file in Path("/proc/self/task").glob("*/children")
-    ]
+    listed = [file.read_text().split() for file in Path("/proc/self/task").glob("*/children")]
     return [int(word) for words in listed for word in words]
 
 
 def descriptors() -> int:
     """How many descriptors this process holds."""
-    return len(os.listdir("/proc/self/fd")) - 1
+    return len(list(Path("/proc/self/fd").iterdir())) - 1
 
 
 def shared_memory() -> set[str]:
     """Everything that has a name in shared memory."""
-    return set(os.listdir("/dev/shm"))
+    return {file.name for file in Path("/dev/shm").iterdir()}
 
 
 def resident_mb(pid: int | str = "self") -> float:

@@ -267,7 +267,9 @@ def test_the_deadline_follows_the_slowest_step():
 
 
 def test_the_child_is_light():
-    code = "import sys, edgevid.runner.worker; print([m for m in ('numpy', 'av') if m in sys.modules])"
+    code = (
+        "import sys, edgevid.runner.worker; print([m for m in ('numpy', 'av') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 

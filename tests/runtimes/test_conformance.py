@@ -1,16 +1,62 @@
-"""What every runtime of the registry must do, with whatever artifacts are made for it."""
+"""What every engine of the registry must do: each runtime on the CPU, and each accelerator.
+
+A CPU engine is tried here and in a process of its own, an accelerator where it serves: in a process
+of its own. What this machine lacks is skipped, but for the GPU, which a rig stands in for.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from edgevid import registry
-from edgevid.bundle import Bundle
+from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FRAME
 from edgevid.errors import BadInput, EngineFailed
 from edgevid.proof.golden import Golden
-from edgevid.runtimes import zero_state
+from edgevid.runner.worker import WorkerEngine
+from edgevid.runtimes import accelerators, zero_state
+from rigs.vulkan import use_software_gpu
 
 RUNTIMES = registry.names("runtime")
+
+
+@dataclass
+class Place:
+    """Where an artifact is executed, and the engines that were opened there."""
+
+    runtime: str
+    accelerator: str
+    apart: bool
+    opened: list
+
+    def load(self, bundle: Bundle, artifact: Artifact):
+        if self.apart:
+            engine = WorkerEngine(bundle, artifact.name, self.runtime, self.accelerator)
+            self.opened.append(engine)
+            engine.prove()
+        else:
+            engine = registry.load("runtime", self.runtime)().load(
+                bundle.files(artifact), bundle.contract
+            )
+            self.opened.append(engine)
+        return engine
+
+
+PLACES = [(runtime, "cpu", apart) for runtime in RUNTIMES for apart in (False, True)]
+PLACES += [(*name.split("/"), True) for name in registry.names("accelerator")]
+
+
+@pytest.fixture(params=PLACES, ids=lambda p: f"{p[0]}-{p[1]}{'-apart' if p[2] else ''}")
+def place(request, monkeypatch):
+    found = Place(*request.param, opened=[])
+    if found.runtime == "tflite" and found.accelerator == "gpu":
+        use_software_gpu(monkeypatch)
+    elif reason := accelerators.why_not(found.runtime, found.accelerator):
+        pytest.skip(reason)
+    yield found
+    for engine in found.opened:
+        engine.close()
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -19,15 +65,19 @@ def runtime(request):
 
 
 @pytest.fixture
-def bundle(runtime, request) -> Bundle:
-    """A bundle with artifacts that the runtime prefers."""
-    name = "null_bundle" if runtime.formats[0] == "null" else "real_bundle"
-    return Bundle.open(request.getfixturevalue(name))
+def bundle(request) -> Bundle:
+    """A bundle with artifacts that the place or runtime prefers."""
+    place = request.getfixturevalue("place") if "place" in request.fixturenames else None
+    name = place.runtime if place else request.getfixturevalue("runtime").name
+    return Bundle.open(request.getfixturevalue("null_bundle" if name == "null" else "real_bundle"))
 
 
 @pytest.fixture
-def artifacts(runtime, bundle):
-    return [a for a in bundle.artifacts if a.format == runtime.formats[0]]
+def artifacts(request, bundle) -> list[Artifact]:
+    place = request.getfixturevalue("place") if "place" in request.fixturenames else None
+    name = place.runtime if place else request.getfixturevalue("runtime").name
+    preferred = accelerators.formats(name, place.accelerator if place else "cpu")[0]
+    return [a for a in bundle.artifacts if a.format == preferred]
 
 
 def frames(bundle: Bundle) -> np.ndarray:
@@ -41,10 +91,10 @@ def test_it_says_what_it_is(runtime):
     assert runtime.formats
 
 
-def test_a_step_gives_what_the_contract_names(runtime, bundle, artifacts):
+def test_a_step_gives_what_the_contract_names(place, bundle, artifacts):
     for artifact in artifacts:
-        engine = runtime.load(bundle.files(artifact), bundle.contract)
-        assert (engine.runtime, engine.accelerator) == (runtime.name, "cpu")
+        engine = place.load(bundle, artifact)
+        assert (engine.runtime, engine.accelerator) == (place.runtime, place.accelerator)
         assert engine.precision == artifact.quantize
         answer, after = engine.step(frames(bundle)[0], zero_state(bundle.contract))
         assert {n: v.shape for n, v in answer.items()} == {
@@ -57,9 +107,9 @@ def test_a_step_gives_what_the_contract_names(runtime, bundle, artifacts):
         engine.close()
 
 
-def test_a_step_is_a_pure_function(runtime, bundle, artifacts):
+def test_a_step_is_a_pure_function(place, bundle, artifacts):
     """The same arguments give the same answer, whatever came between; nothing given changes."""
-    engine = runtime.load(bundle.files(artifacts[0]), bundle.contract)
+    engine = place.load(bundle, artifacts[0])
     seen = frames(bundle)
     state = zero_state(bundle.contract)
     first, after = engine.step(seen[0], state)
@@ -73,8 +123,8 @@ def test_a_step_is_a_pure_function(runtime, bundle, artifacts):
     assert all((value == 0).all() for value in state.values()), "the caller's state was written to"
 
 
-def test_the_state_matters(runtime, bundle, artifacts):
-    engine = runtime.load(bundle.files(artifacts[0]), bundle.contract)
+def test_the_state_matters(place, bundle, artifacts):
+    engine = place.load(bundle, artifacts[0])
     zero = zero_state(bundle.contract)
     one = {name: np.ones_like(value) for name, value in zero.items()}
     frame = frames(bundle)[0]
@@ -86,6 +136,16 @@ def test_the_state_matters(runtime, bundle, artifacts):
     )
 
 
+def test_the_frame_is_uint8_rgb_by_name(place, bundle, artifacts):
+    engine = place.load(bundle, artifacts[0])
+    frame = frames(bundle)[0]
+    assert frame.dtype == np.uint8
+    swapped = np.ascontiguousarray(frame[..., ::-1]) // 2
+    state = zero_state(bundle.contract)
+    first, second = engine.step(frame, state)[0], engine.step(swapped, state)[0]
+    assert any((first[n] != second[n]).any() for n in first), f"{FRAME} has no effect"
+
+
 def test_what_is_no_artifact_is_refused(runtime, bundle, artifacts):
     broken = dict.fromkeys(bundle.files(artifacts[0]), b"\x00" * 64)
     with pytest.raises(EngineFailed):
@@ -95,16 +155,6 @@ def test_what_is_no_artifact_is_refused(runtime, bundle, artifacts):
 def test_an_accelerator_that_is_not_there_is_named(runtime, bundle, artifacts):
     with pytest.raises(BadInput, match="no accelerator 'tpu9'"):
         runtime.load(bundle.files(artifacts[0]), bundle.contract, accelerator="tpu9")
-
-
-def test_the_frame_is_uint8_rgb_by_name(runtime, bundle, artifacts):
-    engine = runtime.load(bundle.files(artifacts[0]), bundle.contract)
-    frame = frames(bundle)[0]
-    assert frame.dtype == np.uint8
-    swapped = np.ascontiguousarray(frame[..., ::-1]) // 2
-    state = zero_state(bundle.contract)
-    first, second = engine.step(frame, state)[0], engine.step(swapped, state)[0]
-    assert any((first[n] != second[n]).any() for n in first), f"{FRAME} has no effect"
 
 
 def test_the_stand_in_runs_real_artifacts(real_bundle):
