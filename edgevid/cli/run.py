@@ -188,6 +188,8 @@ def _stop_in_order(service: Service) -> list[int]:
     def stop(number: int, _: Any) -> None:
         came.append(number)
         service.stop()
+        if service.is_starting:  # a proof takes minutes where an engine hangs
+            sys.exit(_exit_code(came))
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

@@ -128,6 +128,11 @@ class Service:
 
     # -------------------------------------------------------------- what others may ask for
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether its engines are not proven yet, so that nothing can be lost."""
+        return self._state == "starting"
+
     def stop(self) -> None:
         """End in order, soon; for signal handlers and other threads."""
         self._stopping = True
@@ -243,6 +248,10 @@ class Service:
         if self._reread is not None:
             reread, self._reread = self._reread, None
             self._reload(reread)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say how it goes: to whoever reads the status, and to systemd."""
         if self._board is not None:
             self._board.write()
         if stuck := self.stuck():
@@ -361,7 +370,7 @@ class Service:
         thread.start()
         while thread.is_alive():
             thread.join(self._tick_s)
-            self._tick()
+            self._tell()
         if not done:
             raise BadInput(f"{use.path}: could not be opened; see the log")
         if isinstance(done[0], EdgevidError):

@@ -133,13 +133,17 @@ def test_it_is_active_once_it_serves(service):
     assert service.show("NRestarts") == "0"
 
 
-def test_it_is_not_active_before_its_engine_serves(service):
+def test_it_is_not_active_before_its_engine_serves_and_can_be_stopped(service):
     service.behave(faults=[{"at": -1, "kind": "hang"}])
     service.do("start", "--no-block")
     service.until(lambda: service.debian.processes(PYTHON))
     time.sleep(3)
     assert service.show("ActiveState") == "activating"
-    service.do("kill", "--signal=KILL")
+    began = time.monotonic()
+    service.do("stop")
+    assert time.monotonic() - began < 5
+    assert (service.show("Result"), service.show("ExecMainStatus")) == ("success", "0")
+    assert service.debian.processes(PYTHON) == {}
 
 
 def test_a_hung_engine_is_not_covered_up_and_systemd_restarts_it(service):
