@@ -73,7 +73,7 @@ class Rhythm:
     def limit_s(self) -> float:
         """Seconds of silence after which the connection counts as frozen."""
         longest = max(self._intervals, default=0.0)
-        if self._beats < 2:
+        if self._beats == 0 or (self._beats == 1 and not longest):
             # One frame must pass before FFmpeg knows where the first one ends.
             first = self._patience.reopen_s if longest else self._patience.open_s
             slow = 4 * max(longest, self._declared_s)
@@ -111,7 +111,7 @@ class Clock:
             waited = max(arrived_s - self._arrived_s, self.LEAST_S)
             step = 0.0 if raw_s is None or self._raw_s is None else raw_s - self._raw_s
             jumped = step < 0 or step > waited + self.JUMP_S
-            self._pts_s += waited if jumped or step == 0 else step
+            self._pts_s += waited if jumped or step < self.LEAST_S else step
         self._raw_s, self._arrived_s = raw_s, arrived_s
         return self._pts_s, jumped
 
