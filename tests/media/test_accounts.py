@@ -1,0 +1,99 @@
+"""Every packet of a file is accounted for, whatever became of it."""
+
+import io
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevid.errors import BadVideo
+from edgevid.media.decode import Arrivals, Decoder
+from edgevid.media.sources import SourceOptions
+from edgevid.media.video import FileSource
+from rigs.films import pictures, write_video
+from rigs.watch import check_books
+
+
+def test_a_whole_file(video):
+    with FileSource(video) as source:
+        assert sum(1 for _ in source) == 40
+    assert vars(source.arrivals) == {"captured": 40, "skipped": 0, "lost": 0}
+
+
+def test_at_no_moment_more_is_told_than_came(video):
+    with FileSource(video) as source:
+        for captured in source:
+            books = source.arrivals
+            assert captured.index + 1 <= books.captured - books.lost - books.skipped <= 40
+
+
+def test_spoilt_packets_are_lost_and_named(tmp_path):
+    film = write_video(tmp_path / "film.mp4", pictures(60, 64, 96), bf="2", g="20")
+    content = bytearray(film.read_bytes())
+    rng = random.Random(4)
+    for _ in range(6):
+        start = rng.randrange(len(content) // 8, len(content) // 2)
+        content[start : start + 400] = rng.randbytes(400)
+    lost = 0
+    for rate in (None, 5.0):
+        shown = 0
+        with FileSource(io.BytesIO(bytes(content)), options=SourceOptions(rate_fps=rate)) as source:
+            try:
+                shown = sum(1 for _ in source)
+            except BadVideo:
+                pytest.fail("nothing was left of it: the trial shows nothing")
+        check_books(source, shown)
+        lost += source.arrivals.lost
+    assert lost, "nothing was spoilt: the trial shows nothing"
+
+
+def test_a_file_that_is_stopped(video):
+    with FileSource(video) as source:
+        shown = 0
+        for captured in source:
+            shown += 1
+            if captured.index == 5:
+                source.stop()
+    assert shown < 40
+    check_books(source, shown)
+
+
+class Scripted:
+    """A codec whose packets hold the stamps of the pictures that come out of them."""
+
+    def __init__(self) -> None:
+        self.codec_context = self
+        self.options: dict[str, str] = {}
+        self.skip_frame = "DEFAULT"
+
+
+class Picture:
+    def __init__(self, pts) -> None:
+        self.pts, self.time_base = pts, 1
+
+
+class Packet:
+    size = 1
+
+    def __init__(self, pts, out) -> None:
+        self.pts, self._out = pts, out
+
+    def decode(self):
+        return [Picture(pts) for pts in self._out]
+
+
+STAMP = st.none() | st.integers(-5, 40)
+
+
+@given(st.lists(st.tuples(STAMP, st.lists(STAMP, max_size=3), st.booleans()), max_size=150))
+def test_the_books_close_for_any_decoder(script):
+    """Whatever stamps go in and come out: none, twice, backwards, too many, too few."""
+    arrivals = Arrivals()
+    decoder = Decoder(Scripted(), arrivals, SourceOptions())
+    shown = 0
+    for pts, out, needed in script:
+        shown += len(list(decoder.take(Packet(pts, out), needed=needed)))
+        assert arrivals.captured >= shown + arrivals.skipped + arrivals.lost
+    decoder.end()
+    assert arrivals.captured == shown + arrivals.skipped + arrivals.lost
