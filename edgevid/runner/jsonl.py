@@ -45,14 +45,6 @@ class JsonLines:
         self.lost += 1
         self.trouble = f"answers cannot be written: {error.strerror}; {self.lost} are lost"
 
-    def flush(self) -> None:
-        """Hand on what was written."""
-        with self._lock:
-            try:
-                self._file.flush()
-            except OSError as error:
-                self._fail(error)
-
 
 class Appending(JsonLines):
     """The same at the end of a file, for years: it can be moved away, or another one named."""

@@ -271,15 +271,13 @@ class Service:
         return None
 
     def _end(self) -> None:
-        """Stop reading, answer what waits, flush, close; in this order, each only so long."""
+        """Stop reading, answer what waits, close; in this order, each only so long."""
         self._state = "stopping"
         notify.notify(notify.STOPPING)
         self._close_cameras(self._cameras)
         for post in self._posts.values():
             post.close()
         self._elapsed_s = time.perf_counter() - self._began
-        for sink in self._sinks:
-            sink.flush()
         if self._board is not None:
             self._board.close()
         if self._output is not None:

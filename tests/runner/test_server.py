@@ -326,3 +326,29 @@ def test_a_faulted_run_equals_a_clean_one_line_by_line(contract, engine, film, k
     assert seat.degraded
     told_again = sum(camera.lane.meters.corrected for camera in cameras)
     assert (told_again > 0) == (live and kind == "lies")
+
+
+def test_an_engine_that_fails_while_it_sets_another_right_is_replaced_too(contract, engine, film):
+    """The first lies, the second fails in the middle of taking its steps again."""
+    kept, clean = Kept(), Kept()
+    seat = Suspect(Faulty(engine, 0, "lies"), Faulty(engine, 2, "fails"), honest_until=0)
+    spare = [engine]
+
+    def lost(error):
+        if seat.guarded:
+            Suspect.lost(seat, error)
+        else:
+            seat._engine = spare.pop()
+
+    seat.lost = lost
+    for used, sink in ((seat, kept), (Fixed(engine), clean)):
+        server = Server(used)
+        lane = lane_of(contract, sink, live=False)
+        camera = Camera(server, lane, film)
+        threading.Thread(target=lambda camera=camera: (camera.send(12), camera.end())).start()
+        server.finish()
+        server.serve()
+        assert books(lane) == {"captured": 12, "answered": 12}
+    assert not spare
+    assert [line["index"] for line in kept] == list(range(12))
+    assert (scores(kept) == scores(clean)).all()
