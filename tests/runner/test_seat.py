@@ -319,6 +319,14 @@ def test_a_worker_that_dies_of_its_canary_unconfirms_what_it_stepped(opened, bro
     assert not one.guarded
 
 
+def test_what_is_no_number_is_never_given(opened, broken, sit):
+    trigger = broken("nan")
+    one = sit(opened)
+    trigger.touch()
+    with pytest.raises(EngineFailed, match="values that are not numbers"):
+        one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
+
+
 def test_canaries_are_decided_and_far_apart():
     answers = np.float32([[0.3, 0.3, 0.4], [1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [1, 0, 0]])
     recorded = [{"scores": answers[:, None]}, {"scores": np.float32([[[0, 0, 1]]])}]
