@@ -188,7 +188,7 @@ class WorkerEngine:
             kill_group(self._process.pid)
 
     def close(self) -> None:
-        """Kill the process, wait for its end, and let go of everything; a second time is nothing."""
+        """Kill the process, wait for its end, and let go of everything; twice is as once."""
         if self._socket.fileno() < 0:
             return
         self.kill()
