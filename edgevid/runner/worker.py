@@ -43,8 +43,11 @@ READY_S, GONE_S = 60.0, 5.0
 
 
 def deadline_s(slowest_s: float) -> float:
-    """How long to wait for a step, from the slowest one of the proof."""
-    return max(0.5, min(1.5, 10 * slowest_s), 3 * slowest_s)
+    """How long to wait for a step, from the slowest one of the proof.
+
+    Not less than a second: on a busy board a healthy worker may have to wait for the processor.
+    """
+    return max(1.0, min(1.5, 10 * slowest_s), 3 * slowest_s)
 
 
 class WorkerEngine:
