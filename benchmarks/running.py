@@ -132,6 +132,13 @@ def named(word: str) -> int:
     raise SystemExit(f"no process {word}")
 
 
+def busy_s() -> float:
+    """Seconds of processor time that the whole machine has worked."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = map(int, first[:7])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
 def cpu_s(pid: int) -> float:
     """Seconds of processor time of one process."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
