@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import queue
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,7 +82,6 @@ class Feed(threading.Thread):
         if opened is not None:
             opened.container.close()
         self._connection.end()
-        give_back_memory()
 
     def _read(self, container: Any) -> None:
         stream = container.streams.video[0]
@@ -110,16 +107,6 @@ class Feed(threading.Thread):
         """Nobody decodes its packets any more; it ends when FFmpeg lets it."""
         self._unwanted.set()
         self._connection.end()
-
-
-def give_back_memory() -> None:
-    """Hand freed memory back to the system, where its C library can.
-
-    Each connection frees buffers of all sizes in threads that come and go: kept for reuse, they
-    would add up to some 20 MB over hundreds of outages.
-    """
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 REASONS = {

@@ -86,7 +86,7 @@ class LiveSource:
         try:
             yield from self._connection(feed)
         except Unavailable as why:
-            return why
+            return Unavailable(why.reason, why.detail)  # without its traceback
         finally:
             feed.let_go()
         raise AssertionError("a connection ends with a reason")
@@ -121,7 +121,10 @@ class LiveSource:
                 self._rhythm.missed()
                 raise Unavailable(Reason.TIME_OUT, f"silent for {limit_s:.1f} s") from None
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    del item  # its traceback holds this frame: else a circle, decoder and all
             return item
         raise _Stopped
 

@@ -74,7 +74,7 @@ class Recording:
         if program is None:
             raise Unavailable(Reason.NOT_FOUND, f"{PROGRAMS[0]} is not installed; {INSTALL}")
         child = self._start([program, *self._camera.arguments, *_pipe_format(program)])
-        options = {"framerate": self._camera.fps, "probesize": "65536", "fpsprobesize": "0"}
+        options = {"framerate": self._camera.fps, "probesize": "32", "fpsprobesize": "0"}
         try:
             container: Any = av.open(child.stdout, format="h264", options=options)
         except av.FFmpegError:

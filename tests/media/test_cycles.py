@@ -1,8 +1,9 @@
 """A year of outages in minutes: what a source leaves behind after each is nothing."""
 
-import gc
+import subprocess
+import sys
 import threading
-import time
+from pathlib import Path
 
 import pytest
 
@@ -10,90 +11,123 @@ from edgevid.media.live import LiveSource
 from edgevid.media.network import NetworkCamera
 from edgevid.media.pace import Patience
 from edgevid.media.sources import SourceOptions
-from rigs.processes import children, descriptors, resident_mb, shared_memory
+from rigs.processes import shared_memory, wait_for
 from rigs.watch import Watcher, check_books
 
 QUICK = Patience(first_s=0.05, most_s=0.1)
 
-
-def holdings() -> dict[str, float]:
-    """What this process holds now."""
-    gc.collect()
-    return {
-        "rss_mb": round(resident_mb(), 1),
-        "descriptors": descriptors(),
-        "threads": threading.active_count(),
-        "children": len(children()),  # zombies are among them
-        "shared": len(shared_memory()),
-    }
-
-
-def settled() -> dict[str, float]:
-    """The same, once connections that froze have reached their time limits."""
-    before = holdings()
-    for _ in range(40):
-        time.sleep(1.0)
-        now = holdings()
-        if now["threads"] == before["threads"] and now["descriptors"] == before["descriptors"]:
-            return now
-        before = now
-    return before
+READER = """
+import sys
+from edgevid.media.live import LiveSource
+from edgevid.media.network import NetworkCamera
+from edgevid.media.pace import Patience
+from edgevid.media.sources import SourceOptions
+options = SourceOptions(stall_s=0.5)
+camera = NetworkCamera(sys.argv[1], options)
+source = LiveSource(
+    camera, options, lambda line: print(line, flush=True), Patience(first_s=0.05, most_s=0.1)
+)
+for captured in source:
+    pass
+"""
 
 
-def cycles(proxy, camera, count: int) -> tuple[dict, dict, Watcher]:
-    url = camera.url("fast", port=proxy.port)
-    options = SourceOptions(stall_s=0.5)
-    said: list[str] = []
-    source = LiveSource(NetworkCamera(url, options), options, said.append, QUICK)
-    watcher = Watcher(source, said)
-    watcher.more(5)
-    for name in ("cut", "freeze", "cut"):  # what is made once is made now
-        cycle(proxy, watcher, name)
-    before = settled()
+class Reader:
+    """A process that reads a camera and does nothing else."""
+
+    def __init__(self, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True
+        )
+        self.said: list[str] = []
+        self.threads = 0
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        self.said.extend(self._process.stdout)
+
+    def hears(self, count: int) -> None:
+        """Wait until it said so many lines."""
+        wait_for(lambda: len(self.said) >= count, 15)
+
+    def holdings(self) -> dict[str, float]:
+        """What it holds now."""
+        proc = Path(f"/proc/{self._process.pid}")
+        status = (proc / "status").read_text()
+        children = [f.read_text().split() for f in proc.glob("task/*/children")]
+        return {
+            "own_mb": round(int(status.partition("RssAnon:")[2].split()[0]) / 1024, 1),
+            "descriptors": len(list((proc / "fd").iterdir())),
+            "threads": len(list((proc / "task").iterdir())),
+            "children": sum(map(len, children)),  # zombies are among them
+            "shared": len(shared_memory()),
+        }
+
+    def settled(self) -> dict[str, float]:
+        """The same, once connections that froze have reached their time limits."""
+        wait_for(lambda: self.holdings()["threads"] <= self.threads, 15)
+        return self.holdings()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def reader(proxy, camera):
+    reader = Reader(camera.url("fast", port=proxy.port))
+    reader.hears(1)
+    reader.threads = int(reader.holdings()["threads"])
+    yield reader
+    reader.kill()
+
+
+def outages(proxy, reader, count: int) -> dict[str, float]:
+    """Cut and restore so many times, each tenth time freeze; gives what is held then."""
     for n in range(count):
-        cycle(proxy, watcher, "freeze" if n % 10 == 0 else "cut")
-    return before, settled(), watcher
+        said = len(reader.said)
+        if n % 10 == 1:
+            proxy.freeze()
+        else:
+            proxy.cut()
+        reader.hears(said + 1)
+        proxy.restore(silent=n % 20 == 1)
+        reader.hears(said + 2)
+    return reader.settled()
 
 
-def cycle(proxy, watcher, how: str) -> None:
-    getattr(proxy, how)()
-    watcher.wait(lambda: watcher.source.status()["state"] == "waiting", 5)
-    proxy.restore()
-    watcher.wait(lambda: watcher.source.status()["state"] == "open", 10)
-    watcher.frames.clear()  # pictures are memory, too
-    watcher.times.clear()
+def test_a_few_outages_leave_no_thread_and_no_descriptor_behind(proxy, reader):
+    before = outages(proxy, reader, 2)
+    after = outages(proxy, reader, 4)
+    assert {**after, "own_mb": 0} == {**before, "own_mb": 0}
 
 
 @pytest.mark.soak
-def test_500_outages_leave_nothing_behind(proxy, camera):
-    before, after, watcher = cycles(proxy, camera, 500)
-    print(f"\nbefore {before}\nafter  {after}\n{watcher.source.arrivals}")
-    assert watcher.source.status()["reconnects"] >= 500
-    watcher.stop(2)
-    assert after["threads"] <= before["threads"]
-    assert after["descriptors"] <= before["descriptors"] + 1  # the proxy's, in the act
-    assert after["children"] == before["children"]
-    assert after["shared"] <= before["shared"]
-    assert after["rss_mb"] < before["rss_mb"] + 10
-
-
-def test_a_few_outages_leave_no_thread_and_no_descriptor_behind(proxy, camera):
-    before, after, watcher = cycles(proxy, camera, 4)
-    watcher.stop(2)
-    assert after["threads"] <= before["threads"]
-    assert after["descriptors"] <= before["descriptors"] + 1
+def test_500_outages_leave_nothing_behind(proxy, reader):
+    shown = [outages(proxy, reader, 20)]
+    for _ in range(5):
+        shown.append(outages(proxy, reader, 100))
+        print(f"\nafter {20 + 100 * (len(shown) - 1)} outages: {shown[-1]}", end="")
+    before, after = shown[0], shown[-1]
+    print(f"\nafter 20 outages: {before}")
+    assert len(reader.said) == 1 + 2 * 520
+    assert {**after, "own_mb": 0, "shared": 0} == {**before, "own_mb": 0, "shared": 0}
+    assert after["own_mb"] < before["own_mb"] + 5
 
 
 def test_the_books_are_right_at_the_end_of_many_connections(proxy, camera):
-    url = camera.url("fast", port=proxy.port)
     options = SourceOptions()
-    source = LiveSource(NetworkCamera(url, options), options, lambda _: None, QUICK)
-    watcher = Watcher(source)
+    network_camera = NetworkCamera(camera.url("fast", port=proxy.port), options)
+    watcher = Watcher(LiveSource(network_camera, options, lambda _: None, QUICK))
     for _ in range(5):
         watcher.more(5)
         proxy.drop()
         watcher.wait(lambda: watcher.source.status()["state"] == "waiting", 5)
     watcher.more(5)
     watcher.stop()
-    check_books(source, len(watcher.frames))
+    check_books(watcher.source, len(watcher.frames))
     assert [f.index for f in watcher.frames] == list(range(len(watcher.frames)))

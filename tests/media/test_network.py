@@ -71,15 +71,16 @@ def test_a_cut_network_is_back_within_5_s_of_its_return(proxy, camera, watch):
     check_books(watcher.source, len(watcher.frames))
 
 
-def test_a_frozen_connection_is_noticed_within_3_s_and_back_within_5(proxy, camera, watch):
+@pytest.mark.parametrize("silent", [False, True], ids=["reset", "silent"])
+def test_a_frozen_connection_is_noticed_in_3_s_and_back_in_5(silent, proxy, camera, watch):
     watcher = watch(camera.url("fast", port=proxy.port))
     watcher.more(10)
     proxy.freeze()
     took = watcher.wait(lambda: watcher.source.status()["reason"] == "time-out", 3)
     assert took > 1, "a moment's silence is no freeze"
-    time.sleep(4)  # every attempt meets a network that accepts and says nothing
+    time.sleep(2.5)  # every attempt meets a network that accepts and says nothing
     assert watcher.source.status()["state"] == "waiting"
-    proxy.restore()
+    proxy.restore(silent=silent)
     watcher.more(2, within_s=5 + SLACK_S)
     watcher.stop()
 
@@ -142,7 +143,7 @@ def undisturbed(watcher, seconds: float, frames: int) -> None:
 
 
 def test_a_slow_camera_runs_undisturbed(camera, watch):
-    undisturbed(watch(camera.url("leisurely")), 7, 2)
+    undisturbed(watch(camera.url("leisurely")), 4, 2)
 
 
 @pytest.mark.soak
@@ -262,7 +263,7 @@ def read(source):
         pass
 for source in sources:
     threading.Thread(target=read, args=[source], daemon=True).start()
-for _ in range(20):
+for _ in range(14):
     for source in sources:
         print(source.name, source.status(), source)
     time.sleep(0.25)
@@ -279,7 +280,7 @@ for source in sources: source.close()
             stderr=subprocess.STDOUT,
             text=True,
         ) as process:
-            time.sleep(3)
+            time.sleep(2)
             proxy.freeze()
             said, _ = process.communicate(timeout=40)
     finally:
@@ -302,7 +303,7 @@ def test_spoilt_data_is_reported_and_survived(proxy, camera, watch):
     watcher = watch(camera.url("fast", port=proxy.port))
     watcher.more(10)
     proxy.corrupt(0.5)
-    time.sleep(5)
+    time.sleep(3)
     proxy.restore()
     watcher.more(30, within_s=15)
     assert len(watcher.said) > 1 or watcher.source.arrivals.lost, "the data was not spoilt"
@@ -318,14 +319,13 @@ def test_another_codec_after_a_cut_is_named(films, tmp_path, watch):
     watcher = watch(first.url("fast"))
     watcher.more(10)
     first.kill()
-    before = len(watcher.frames)
     film = tmp_path / "mpeg4.mp4"
     hevc = write_long_film(film, seconds=60, fps=25, codec="mpeg4", size=(48, 64))
     second = RtspCamera(port=first.port, codec="mpeg4", fast=hevc)
     try:
+        watcher.wait(lambda: watcher.source.status()["codec"] == "mpeg4", 10)
         watcher.more(2, within_s=10)
-        assert watcher.frames[before].cut == "codec"
-        assert watcher.source.status()["codec"] == "mpeg4"
+        assert [f.cut for f in watcher.frames if f.cut] == ["codec"]
         assert any("64x48 now" in line for line in watcher.said)
         watcher.stop()
     finally:
@@ -397,7 +397,7 @@ def paced(content: bytes, seconds: float):
 
 @pytest.fixture(scope="module")
 def transport_streams(tmp_path_factory):
-    """Two seconds of MPEG-TS each: ``wide``, ``small`` in another size, ``later`` by an hour."""
+    """A second of MPEG-TS each: ``wide``, ``small`` in another size, ``later`` by an hour."""
     folder = tmp_path_factory.mktemp("ts")
     made = {}
     for name, size, later_s in (
@@ -406,7 +406,7 @@ def transport_streams(tmp_path_factory):
         ("later", (64, 96), 3600),
     ):
         path = folder / f"{name}.ts"
-        write_video(path, pictures(50, *size), fps=25, later_s=later_s, bf="0", g="25")
+        write_video(path, pictures(30, *size), fps=25, later_s=later_s, bf="0", g="25")
         made[name] = path.read_bytes()
     return made
 
@@ -423,14 +423,14 @@ def transport_streams(tmp_path_factory):
 def test_stamps_that_jump_and_sizes_that_change_in_flight(order, cut, transport_streams, watch):
     def chunks():
         for name in order:
-            yield from paced(transport_streams[name], 2.0)
+            yield from paced(transport_streams[name], 1.0)
         time.sleep(5)
 
     with streaming(chunks) as url:
         watcher = watch(url)
-        watcher.more(110, within_s=20)
+        watcher.more(65, within_s=20)
         watcher.stop()
-    frames = watcher.frames[:110]
+    frames = watcher.frames[:65]
     cuts = [f.cut for f in frames if f.cut]
     assert (cut in cuts) if cut else ("reconnect" not in cuts), cuts
     steps = [b.pts_s - a.pts_s for a, b in pairwise(frames)]

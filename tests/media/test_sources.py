@@ -73,7 +73,10 @@ if wrong or not {{"--inline", "--flush", "--nopreview"}} <= set(words):
 open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
 content = open({film!r}, "rb").read()
 for start in range(0, len(content), {piece}):
-    os.write(1, content[start : start + {piece}])
+    try:
+        os.write(1, content[start : start + {piece}])
+    except BrokenPipeError:  # a program that hangs, where only a signal helps
+        time.sleep(60)
     time.sleep(0.04)
 """
 

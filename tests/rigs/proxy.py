@@ -16,7 +16,7 @@ class Proxy:
     def __init__(self, target: int, *, port: int = 0) -> None:
         self._target, self.port = target, port
         self._share = 0.0
-        self._frozen = False
+        self._frozen = threading.Event()  # of the connections that are there now
         self._random = random.Random(0)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,16 +41,19 @@ class Proxy:
 
     def freeze(self) -> None:
         """Forward nothing any more, and say nothing: connections stay, new ones are accepted."""
-        self._frozen = True
+        self._frozen.set()
 
     def corrupt(self, share: float) -> None:
         """Spoil this share of the chunks that come from the target, a byte of each."""
         self._share = share
 
-    def restore(self) -> None:
-        """Be a good network again; connections frozen before are gone, as after a reboot."""
+    def restore(self, *, silent: bool = False) -> None:
+        """Be a good network again; connections frozen before are reset, as after a reboot.
+
+        With ``silent`` nobody tells those who hold them: they stay frozen, and new ones work.
+        """
         self._share = 0.0
-        self._do(self._restore())
+        self._do(self._restore(silent))
 
     def close(self) -> None:
         """End it."""
@@ -81,10 +84,12 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
-    async def _restore(self) -> None:
-        if self._frozen:
-            self._frozen = False
-            await self._reset()
+    async def _restore(self, silent: bool) -> None:
+        if self._frozen.is_set():
+            frozen, self._frozen = self._frozen, threading.Event()
+            if not silent:
+                frozen.clear()
+                await self._reset()
         if self._server is None:
             await self._listen()
 
@@ -124,9 +129,10 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, spoil: bool
     ) -> None:
+        frozen = self._frozen
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
-                while self._frozen:
+                while frozen.is_set():
                     await asyncio.sleep(0.02)
                 if spoil and self._random.random() < self._share:
                     spoilt = bytearray(data)
