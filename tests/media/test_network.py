@@ -457,3 +457,20 @@ def test_a_rate_that_changes_in_flight_is_told(tmp_path, watch):
         watcher.wait(lambda: any("frames/s now" in line for line in watcher.said), 15)
         assert watcher.source.status()["rate_fps"] == pytest.approx(20, rel=0.2)
         watcher.stop()
+
+
+def test_key_frames_alone_are_decoded_where_they_are_enough(camera, watch):
+    watcher = watch(camera.url("fast"), rate_fps=0.4)  # a key frame comes each second
+    watcher.wait(lambda: watcher.source.arrivals.skipped > 30, 15)
+    assert watcher.source.status()["state"] == "open"
+    watcher.stop()
+    frames = watcher.frames
+    assert frames[-1].pts_s - frames[-2].pts_s == pytest.approx(1, abs=0.1)
+    check_books(watcher.source, len(frames))
+
+
+def test_udp_carries_it_too(camera, watch):
+    watcher = watch(camera.url("fast"), transport="udp")
+    watcher.more(30, within_s=15)
+    watcher.stop()
+    check_books(watcher.source, len(watcher.frames))
