@@ -43,12 +43,18 @@ class NetworkCamera:
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         av = need("av", "runner")
+        self.name = without_secrets(url)
         try:
-            parts = urlsplit(url)
+            parts, shown = urlsplit(url), urlsplit(self.name)
             host, port = parts.hostname, parts.port
-            self.name = without_secrets(url)
-        except ValueError as error:
-            raise BadInput(f"{url.partition(':')[0]} URL: {error}; give host and path") from None
+            clear = (host, port) == (shown.hostname, shown.port)
+        except ValueError:  # its text may hold a part of the password
+            host, clear = None, False
+        if not clear:
+            raise BadInput(
+                f"{self.name}: not a clear address; percent-encode what is special in user, "
+                "password and path (@ is %40), or give the password beside the URL"
+            )
         if not host:
             raise BadInput(f"{self.name}: names no host; give {parts.scheme}://HOST/PATH")
         self._url, self._scheme, self._options = url, parts.scheme, options

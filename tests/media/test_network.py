@@ -299,6 +299,13 @@ def test_what_is_no_address_is_refused_at_once_and_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["ge/heim", "ge@heim/", "ge#heim", "ge:heim?", "ge]heim["])
+def test_a_password_that_breaks_the_url_is_refused_without_a_word_of_it(password):
+    with pytest.raises(BadInput, match="percent-encode") as caught:
+        open_source(f"rtsp://user:{password}@10.0.0.5/x", SourceOptions(), print)
+    assert "ge" not in str(caught.value).split(";")[0] and "heim" not in str(caught.value)
+
+
 def test_spoilt_data_is_reported_and_survived(proxy, camera, watch):
     watcher = watch(camera.url("fast", port=proxy.port))
     watcher.more(10)
