@@ -2,10 +2,10 @@
 
     python benchmarks/cameras.py demo/motion.edgevid --seconds 60
 
-Every frame is stepped (``rate = "all"``), and all cameras send their key frames at the same moments.
-The server runs on the same cores; its processor time is told apart, and so is that of everything
-else, which should be little. Three trials: eight ``equal`` cameras; one of them ``busier``, with
-150 frames/s; the same ``saturated``, by milliseconds added to each step, where the busy camera must
+Every frame is stepped (``rate = "all"``), and all cameras send their key frames at one moment. The
+server runs on the same cores; its processor time is told apart, and so is that of everything else,
+which should be little. Three trials: eight ``equal`` cameras; one of them ``busier``, with 150
+frames/s; the same ``saturated``, by milliseconds added to each step, where the busy camera must
 lose frames and the others none. Prints one JSON document.
 """
 
