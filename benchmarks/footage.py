@@ -24,7 +24,7 @@ def clip(name: str) -> Path:
 
 def film(height: int, *, seconds: float = 12.0) -> Path:
     """Big Buck Bunny in H.264 at ``height`` lines, 25 frames/s, played again until it is long."""
-    path = OUT / f"bunny-{height}p-{seconds:g}s.mp4"
+    path = OUT / f"bunny-{height}p-{seconds:g}s-25fps.mp4"
     if path.exists():
         return path
     width = height * 16 // 9
@@ -36,7 +36,8 @@ def film(height: int, *, seconds: float = 12.0) -> Path:
         stream.options = {"preset": "fast", "crf": "23"}
         for index in range(int(seconds * 25)):
             picture = pictures[index % len(pictures)]
-            picture.pts = None
+            # Its own stamp and kind of picture are those of the footage.
+            picture.pts, picture.time_base, picture.pict_type = index, Fraction(1, 25), 0
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
