@@ -248,7 +248,10 @@ def test_a_bad_engine_is_outlived_and_described(opened, monkeypatch, kind, at, s
     assert not result.ok
     assert said in result.reason
     assert "\n" not in result.reason
-    assert kind != "hang" or time.monotonic() - started < 10
+    if kind == "hang":  # another time it may not be
+        assert time.monotonic() - started < 10
+        assert not list(verdict.cache_folder().rglob("*.json"))
+        return
     with pytest.raises(GateRefused, match=r"did not pass its proof.*edgevid verify"):
         proof.require(opened, NAME, "null")  # remembered: nothing hangs again
 

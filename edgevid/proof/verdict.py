@@ -53,8 +53,9 @@ def prove_in_child(
 ) -> Verdict:
     """Load and replay in a child process, or recall what that said; never dies with it.
 
-    The verdict is kept in the user's cache, failures too; ``refresh`` proves again. Raises
-    `BadInput` for names that do not exist, `MissingExtra` for a library that is not installed.
+    The verdict is kept in the user's cache, failures too, but for a time-out, of which a busy
+    machine may be the cause. ``refresh`` proves again. Raises `BadInput` for names that do not
+    exist, `MissingExtra` for a library that is not installed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     opened.artifact(artifact)
@@ -63,9 +64,10 @@ def prove_in_child(
     known = None if refresh else _recall(kept, identity)
     if known is not None:
         return known
-    verdict = _prove(opened.path, artifact, runtime, accelerator, timeout_s)
-    with suppress(OSError):  # a read-only home costs a proof at each start, nothing else
-        write_json(kept, {"identity": identity, "verdict": verdict.to_json()})
+    verdict, lasting = _prove(opened.path, artifact, runtime, accelerator, timeout_s)
+    if lasting:
+        with suppress(OSError):  # a read-only home costs a proof at each start, nothing else
+            write_json(kept, {"identity": identity, "verdict": verdict.to_json()})
     return verdict
 
 
@@ -76,7 +78,7 @@ def record_in_child(
 
     ``out`` is an ``.npz`` that `edgevid.proof.golden.read_taken` reads. Used when a bundle is made.
     """
-    return _prove(bundle, artifact, runtime, "cpu", timeout_s, record=str(out))
+    return _prove(bundle, artifact, runtime, "cpu", timeout_s, record=str(out))[0]
 
 
 def require(bundle: Bundle, artifact: str, runtime: str, accelerator: str = "cpu") -> Verdict:
@@ -97,7 +99,8 @@ def _prove(
     accelerator: str,
     timeout_s: float,
     record: str | None = None,
-) -> Verdict:
+) -> tuple[Verdict, bool]:
+    """Give the verdict, and whether it would be the same at another time."""
     task = {
         "bundle": str(bundle),
         "artifact": artifact,
@@ -108,10 +111,11 @@ def _prove(
     }
     outcome = run_child("edgevid.proof", task, timeout_s)
     try:
-        return Verdict(**(outcome.answer() or {}))
+        return Verdict(**(outcome.answer() or {})), True
     except TypeError:
         reason = f"the engine {outcome.describe(timeout_s)}"
-        return Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
+        failed = Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
+        return failed, outcome.returncode is not None
 
 
 def cache_folder() -> Path:

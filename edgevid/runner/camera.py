@@ -68,11 +68,11 @@ class Camera(threading.Thread):
                 self.errors.append(error)
                 self._stopped.set()
             finally:
-                source.close()
                 for lane, server in lanes:
-                    server.end(lane)
                     lane.meters.elapsed_s += time.perf_counter() - began
                     lane.meters.truncated |= source.truncated
+                    server.end(lane)
+                source.close()
         self._ended()
 
     def _read(self, source: Source, lanes: Sequence[tuple[Lane, Server]]) -> None:

@@ -105,9 +105,9 @@ class Lane:
         return False
 
     @property
-    def unconfirmed(self) -> bool:
-        """Whether steps were taken that may turn out wrong."""
-        return bool(self._journal)
+    def is_pending(self) -> bool:
+        """Whether frames wait, or steps were taken that may turn out wrong."""
+        return bool(self.waiting or self._journal)
 
     def is_late(self, captured: Captured, step_s: float) -> bool:
         """Whether an answer after ``step_s`` more would come after the latency that is wished.

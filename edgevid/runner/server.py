@@ -141,21 +141,26 @@ class Server:
         """The next frame of the next lane; no frame after a while without any; None at the end."""
         with self._lock:
             self.due_s = time.monotonic() + STALL_S
+            self._let_go()
             if not self._ready and not self._is_over():
                 self._work.wait(IDLE_S)
                 self.due_s = time.monotonic() + STALL_S
-            if self._ready:
-                lane = self._ready.popleft()
-                captured = lane.waiting.popleft()
-                if lane.waiting:
-                    self._ready.append(lane)
-                if not lane.live:
-                    self._room.notify_all()
-                return lane, captured
-            for lane in [one for one in self._lanes if one.ended and not one.unconfirmed]:
-                lane.close()
-                self._lanes.remove(lane)
-            return None if self._is_over() else (None, None)
+                self._let_go()
+            if not self._ready:
+                return None if self._is_over() else (None, None)
+            lane = self._ready.popleft()
+            captured = lane.waiting.popleft()
+            if lane.waiting:
+                self._ready.append(lane)
+            if not lane.live:
+                self._room.notify_all()
+            return lane, captured
+
+    def _let_go(self) -> None:
+        """Forget the lanes that have ended and of which every step is told."""
+        for lane in [one for one in self._lanes if one.ended and not one.is_pending]:
+            lane.close()
+            self._lanes.remove(lane)
 
     def _is_over(self) -> bool:
         return self._finishing and not self._lanes

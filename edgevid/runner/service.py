@@ -83,11 +83,14 @@ class Post:
         thread = threading.Thread(target=server.run, name=f"server of {use.name}", daemon=True)
         return cls(use, bundle, seat, server, thread)
 
-    def close(self) -> None:
-        """Answer what waits, then let go of the engines; one that hangs is left alone."""
+    def finish(self) -> None:
+        """Answer what waits, and wait for that, but not for ever."""
         self.server.finish()
         if self.thread.ident is not None:
             self.thread.join(GOODBYE_S)
+
+    def close(self) -> None:
+        """Let go of the engines; one that hangs is left alone."""
         if not self.thread.is_alive():
             self.seat.close()
 
@@ -170,9 +173,9 @@ class Service:
         # Sources first: a misspelt name costs no wait.
         sources = [self._open_source(config, use) for use in config.cameras]
         live = any(source.live for source in sources)
-        if config.status is not None:
-            self._board = StatusBoard(config.status, self.status)
         try:
+            if config.status is not None:
+                self._board = StatusBoard(config.status, self.status)
             for use in config.bundles:
                 self._posts[use.name] = Post.open(use, live=live, say=self._say)
             self._cameras = self._gather(list(zip(config.cameras, sources, strict=True)))
@@ -276,8 +279,10 @@ class Service:
         notify.notify(notify.STOPPING)
         self._close_cameras(self._cameras)
         for post in self._posts.values():
-            post.close()
+            post.finish()
         self._elapsed_s = time.perf_counter() - self._began
+        for post in self._posts.values():
+            post.close()
         if self._board is not None:
             self._board.close()
         if self._output is not None:
@@ -340,7 +345,9 @@ class Service:
         self._ended += [lane.meters for camera in ending for _, lane, _ in self._lanes_of(camera)]
         self._cameras = [camera for camera in self._cameras if camera not in ending]
         for name in (*diff.bundles.removed, *diff.bundles.changed):
-            self._posts.pop(name).close()
+            post = self._posts.pop(name)
+            post.finish()
+            post.close()
         self._config = new
         self._posts |= fresh
         for post in fresh.values():
