@@ -84,7 +84,7 @@ class FileSource:
         self._stream.thread_type = "AUTO"
         self.arrivals = Arrivals()
         self._decoder = Decoder(self._stream, self.arrivals, options)
-        self._skipper = Skipper(options.rate_fps)
+        self._skipper, self._skips = Skipper(options.rate_fps), options.rate_fps is not None
         self._stopped = threading.Event()
         self._ended = False
         self.expected = int(self._stream.frames or 0)
@@ -109,7 +109,10 @@ class FileSource:
         for packet in self._packets():
             if self._stopped.is_set():
                 break
-            level = self._skipper.level(seconds(packet.pts, packet), seconds(packet.dts, packet))
+            level = "DEFAULT"
+            if self._skips:
+                times = seconds(packet.pts, packet), seconds(packet.dts, packet)
+                level = self._skipper.level(*times)
             try:
                 for picture, arrived_s, since_s in self._decoder.take(
                     packet, level, needed=level == "DEFAULT"
