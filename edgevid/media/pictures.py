@@ -116,7 +116,8 @@ class Pictures:
         cut, self._cut = self._cut, None
         if cut is not None or self._clockless:
             since_s = None
-        captured = Captured(self.shown, pts_s, arrived_s, decode_s, picture, since_s, cut)
+        index = self.shown + self._arrivals.skipped
+        captured = Captured(index, pts_s, arrived_s, decode_s, picture, since_s, cut)
         self.shown += 1
         return captured
 

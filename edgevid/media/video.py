@@ -38,6 +38,7 @@ class Captured:
     """One frame as it came: its place, its time in the stream, and when its packet arrived."""
 
     index: int
+    """Its number in the stream, from 0; frames that were left undecoded count, lost ones don't."""
     pts_s: float
     """Seconds in the stream; they never go back within one source."""
     captured_s: float
@@ -104,7 +105,7 @@ class FileSource:
     def __iter__(self) -> Iterator[Captured]:
         import av
 
-        index = 0
+        shown = 0
         mark = time.perf_counter()
         for packet in self._packets():
             if self._stopped.is_set():
@@ -117,6 +118,7 @@ class FileSource:
                 for picture, arrived_s, since_s in self._decoder.take(
                     packet, level, needed=level == "DEFAULT"
                 ):
+                    index = shown + self.arrivals.skipped
                     pts_s = seconds(picture.pts, picture)
                     if pts_s is None:
                         pts_s = index / (self.rate_fps or 25.0)
@@ -124,7 +126,7 @@ class FileSource:
                         self._skipper.shown(pts_s)
                     now = time.perf_counter()
                     yield Captured(index, pts_s, arrived_s, now - mark, picture, since_s)
-                    index += 1
+                    shown += 1
                     mark = time.perf_counter()
                     if self._stopped.is_set():
                         break
@@ -135,7 +137,7 @@ class FileSource:
         if self._stopped.is_set():
             return
         self.truncated = self.truncated or self._decoder.packets < self.expected
-        if not index:
+        if not shown:
             raise BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
 
     def _packets(self) -> Iterator[Any]:

@@ -58,7 +58,6 @@ class Camera(threading.Thread):
         """Read everything; whatever ends a source is kept, never lost with the thread."""
         for source, lanes in self.feeds:
             self._now = source
-            began = time.perf_counter()
             try:
                 if not self._stopped.is_set():
                     self._read(source, lanes)
@@ -69,7 +68,6 @@ class Camera(threading.Thread):
                 self._stopped.set()
             finally:
                 for lane, server in lanes:
-                    lane.meters.elapsed_s += time.perf_counter() - began
                     lane.meters.truncated |= source.truncated
                     server.end(lane)
                 source.close()

@@ -7,6 +7,7 @@ swscale and the interpreters let go of Python's lock, so decoding and inference 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from edgevid.runner.camera import Camera
@@ -38,10 +39,12 @@ def run(
     server = Server(Fixed(engine))
     camera = Camera([(source, [(lane, server)])], source.name, bool)
     server.finish()
+    began = time.perf_counter()
     camera.start()
     try:
         server.serve()
     finally:
+        meters.elapsed_s += time.perf_counter() - began
         camera.stop()
         camera.join()
     for error in camera.errors:
