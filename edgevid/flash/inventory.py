@@ -1,0 +1,180 @@
+"""The devices that a person has, in one TOML file: ``$XDG_CONFIG_HOME/edgevid/devices.toml``.
+
+    [[device]]
+    name = "gate-1"
+    host = "10.0.0.21"                # an address, a name, or a Host of your ~/.ssh/config
+    target = "raspberry-pi-5"
+    tags = ["gates", "north"]
+
+Whatever is left out (user, port, key, jump hosts) is OpenSSH's to know. No passwords stand in here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgevid import settings
+from edgevid.errors import BadInput
+from edgevid.files import user_folder
+from edgevid.registry import unknown
+from edgevid.settings import Document, option, shown
+
+FILE = Path("edgevid") / "devices.toml"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What ssh could take for an option, or the other side's shell for syntax, is no name of anything.
+_HOST = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[\w.-]+)?"
+)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
+_ADDRESS = re.compile(
+    r"(?:(?P<user>[^@]+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]@:]+))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+def _text(pattern: re.Pattern[str], wanted: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(wanted)
+        return value
+
+    return read
+
+
+_name = _text(_NAME, "letters, digits, dots, dashes and underscores, a letter or digit first")
+_host = _text(_HOST, "a name or an address, without user and port")
+_user = _text(_USER, "a user's name")
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 1 << 16:
+        raise ValueError("a port from 1 to 65535")
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of words")
+    return tuple(_name(one) for one in value)
+
+
+def _key(value: Any) -> Path:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError("the name of a file")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("a file's name without ~, since this user has no home") from None
+
+
+def _absolute(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise ValueError("a folder from the root on, as in /opt/edgevid")
+    return value
+
+
+@dataclass(frozen=True)
+class DeviceEntry:
+    """One device; None means: as OpenSSH, or the device itself, would have it.
+
+    ``key`` is the private key that opens the device, ``root`` the folder of edgevid there.
+    """
+
+    name: str = option(read=_name)
+    host: str = option(read=_host)
+    port: int | None = option(None, read=_port)
+    user: str | None = option(None, read=_user)
+    target: str | None = option(None, read=_name)
+    tags: tuple[str, ...] = option((), read=_names)
+    key: Path | None = field(default=None, metadata={"read": _key})
+    root: str | None = option(None, read=_absolute)
+
+
+@dataclass(frozen=True)
+class _File:
+    device: tuple[DeviceEntry, ...] = ()
+
+
+def inventory_file() -> Path:
+    """Where the inventory is; it need not exist."""
+    return user_folder("XDG_CONFIG_HOME", ".config") / FILE
+
+
+def read_inventory(path: Path | None = None) -> tuple[DeviceEntry, ...]:
+    """Read an inventory, the person's own where none is named; none at all is an empty one.
+
+    Raises `BadInput` with the file, the line, the key and the mend.
+    """
+    if path is None and not inventory_file().exists():
+        return ()
+    document = settings.read(path or inventory_file())
+    tables = settings.build(_File, document).device
+    _check(document, tables)
+    folder = document.file.parent
+    return tuple(t if t.key is None else replace(t, key=folder / t.key) for t in tables)
+
+
+def _check(document: Document, tables: Sequence[DeviceEntry]) -> None:
+    first: dict[str, int] = {}
+    for index, entry in enumerate(tables):
+        if entry.name in first:
+            line = document.line(("device", first[entry.name]))
+            raise document.fault(
+                ("device", index, "name"),
+                f"device {shown(entry.name)} is there already, in line {line}; "
+                "give each its own name",
+            )
+        first[entry.name] = index
+    for index, entry in enumerate(tables):
+        for tag in entry.tags:
+            if tag in first:
+                raise document.fault(
+                    ("device", index, "tags"),
+                    f"device {shown(entry.name)}: the tag {shown(tag)} is also the name of a "
+                    "device; rename one of them",
+                )
+
+
+def resolve(word: str, inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
+    """Give the devices that ``word`` means: a device's name, a tag, or ``user@host:port``.
+
+    A single word that is neither name nor tag is refused, as it is more likely a slip than a host;
+    ``@host`` is not needed where the host has a dot or a port.
+    """
+    found = [entry for entry in inventory if entry.name == word]
+    found = found or [entry for entry in inventory if word in entry.tags]
+    if found:
+        return found
+    if any(sign in word for sign in "@:.["):
+        return [_by_address(word)]
+    known = {entry.name for entry in inventory} | {tag for e in inventory for tag in e.tags}
+    what = unknown("device or tag", word, sorted(known)) if known else f"no device {shown(word)}"
+    raise BadInput(f"{what}; write user@host:port, or add it to {inventory_file()}")
+
+
+def resolve_all(words: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
+    """Give the devices that ``words`` mean together, each once, in the order of the words."""
+    return list(
+        {entry.name: entry for word in words for entry in resolve(word, inventory)}.values()
+    )
+
+
+def _by_address(word: str) -> DeviceEntry:
+    wrong = f"{shown(word)} is no device; write user@host:port, as in pi@10.0.0.21:22"
+    if (found := _ADDRESS.fullmatch(word)) is None:
+        raise BadInput(wrong)
+    user, port = found["user"], found["port"]
+    try:
+        host = _host(found["six"] or found["host"])
+        return DeviceEntry(
+            name=word,
+            host=host,
+            user=None if user is None else _user(user),
+            port=None if port is None else _port(int(port)),
+        )
+    except ValueError as error:
+        raise BadInput(f"{wrong} ({error})") from None
