@@ -8,6 +8,7 @@
     ├── GateRefused         (1)     accuracy, parity, health or regression said no
     ├── Inconclusive        (3)     too noisy, or too few samples to say
     └── SurroundingsFailed  (4)     device unreachable, child process crashed
+        ├── DeviceFailed            a device that cannot be reached, or could not do its part
         └── EngineFailed            an engine that crashed, hung, or could not load
 
 The number is the exit code of the command line. Anything else that escapes is a bug in edgevid.
@@ -54,6 +55,18 @@ class SurroundingsFailed(EdgevidError):
     """Something outside failed: a device, a child process, the disk."""
 
     exit_code = 4
+
+
+class DeviceFailed(SurroundingsFailed):
+    """A device that cannot be reached, or could not do its part; ``kind`` is a word for machines.
+
+    Kinds: unreachable, refused, denied, host-key-unknown, host-key-changed, configuration,
+    no-python, protocol, lost, ended, and those that the agent on the device gives.
+    """
+
+    def __init__(self, message: str, kind: str = "device") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class EngineFailed(SurroundingsFailed):

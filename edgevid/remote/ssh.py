@@ -1,0 +1,348 @@
+"""One machine, reached through the user's own OpenSSH client.
+
+The user's configuration, agent, jump hosts and known_hosts count. Nothing here ever asks for a
+password, accepts a changed host key, or forwards the user's agent to a device.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from edgevid.errors import BadInput, DeviceFailed
+
+_TAIL_BYTES = 16 << 10
+_CHUNK = 1 << 18
+_ENDING_S = 5.0
+_FAILED = 255  # ssh's own exit code; every other one is the command's
+
+_ADDRESS = re.compile(
+    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]@]+))(?::(?P<port>\d+))?"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a device is; what is None is left to the user's OpenSSH configuration."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    key: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, key: Path | None = None) -> Address:
+        """Read ``user@host:port``; user and port may be left out, IPv6 stands in brackets."""
+        found = _ADDRESS.fullmatch(text)
+        host = (found["v6"] or found["host"]) if found else ""
+        port = int(found["port"]) if found and found["port"] else None
+        starts = (host, (found["user"] or "") if found else "")
+        if not host or any(word.startswith("-") for word in starts) or not _is_port(port):
+            raise BadInput(f"{text!r} is no address; write user@host or user@host:port")
+        return cls(host, found["user"] if found else None, port, key)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = f"{self.user}@" if self.user else ""
+        return f"{user}{host}{f':{self.port}' if self.port else ''}"
+
+
+def _is_port(port: int | None) -> bool:
+    return port is None or 0 < port < 1 << 16
+
+
+@dataclass
+class Remote:
+    """One device; every `open` is one connection (or one channel of the user's own master).
+
+    ``trust_new`` lets OpenSSH note an unknown host key; a changed one always stops. ``options`` are
+    more words for ssh.
+    """
+
+    address: Address
+    trust_new: bool = False
+    timeout_s: float = 15.0
+    options: Sequence[str] = ()
+    _sessions: list[Session] = field(default_factory=list, repr=False)
+
+    def command(self, command: str) -> list[str]:
+        """Give the words that run ``command`` there."""
+        ssh = shutil.which("ssh")
+        if ssh is None:
+            raise BadInput("ssh is not installed; run: apt-get install openssh-client")
+        address = self.address
+        if address.key is not None and not address.key.is_file():
+            raise BadInput(f"{address.key}: no such key; give a private key of ssh-keygen")
+        settings = {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "accept-new" if self.trust_new else "yes",
+            "ConnectTimeout": str(max(1, round(self.timeout_s))),
+            "ServerAliveInterval": "5",
+            "ServerAliveCountMax": "3",
+            "LogLevel": "ERROR",  # faults are read from what ssh says
+            "ForwardAgent": "no",
+            "ForwardX11": "no",
+            "ClearAllForwardings": "yes",
+            "PermitLocalCommand": "no",
+            "RemoteCommand": "none",
+        }
+        words = [ssh, "-T", *self.options]
+        words += [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        words += ["-l", address.user] if address.user else []
+        words += ["-p", str(address.port)] if address.port else []
+        words += ["-i", str(address.key), "-o", "IdentitiesOnly=yes"] if address.key else []
+        return [*words, "--", address.host, command]
+
+    def open(self, command: str) -> Session:
+        """Start ``command`` there; what fails is told when something is sent or read."""
+        session = Session(self.address, self.command(command))
+        self._sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        """End all sessions."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Session:
+    """A command that runs there; its stdin and stdout are bytes, of its stderr a tail is kept.
+
+    Not for several threads. Raises `DeviceFailed` where the connection fails or the command ends.
+    """
+
+    def __init__(self, address: Address, words: list[str]) -> None:
+        self.address = address
+        self.sent_bytes = self.received_bytes = 0
+        # A group of its own: Ctrl-C is for the client, which then ends the session in order.
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._in, self._out, self._err = map(_pipe, _pipes(self._process))
+        os.set_blocking(self._in.fileno(), False)
+        os.set_blocking(self._out.fileno(), False)
+        self._arrived = bytearray()
+        self._tail = bytearray()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def write(self, data: bytes, timeout_s: float) -> None:
+        """Send all of ``data``; raises `DeviceFailed` when nothing moves for so long."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.write_some(rest, timeout_s) :]
+
+    def write_some(self, data: bytes | memoryview, timeout_s: float) -> int:
+        """Send what the connection takes at once; gives how many bytes, at least one."""
+        poll = select.poll()
+        poll.register(self._in, select.POLLOUT)
+        if not poll.poll(timeout_s * 1000):
+            raise self._silent(timeout_s)
+        try:
+            count = os.write(self._in.fileno(), data[:_CHUNK])
+        except BlockingIOError:
+            return self.write_some(data, timeout_s)
+        except BrokenPipeError:
+            raise self.fault() from None
+        self.sent_bytes += count
+        return count
+
+    def waiting(self) -> bool:
+        """Whether something has arrived that was not read."""
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        return bool(self._arrived) or bool(poll.poll(0))
+
+    def readline(self, timeout_s: float, limit: int = 16 << 20) -> bytes:
+        """Give the next line with its end."""
+        searched = 0
+        while (end := self._arrived.find(b"\n", searched)) < 0:
+            searched = len(self._arrived)
+            if searched > limit:
+                raise DeviceFailed(f"{self.address}: what answers is not edgevid", "protocol")
+            self._arrive(timeout_s)
+        line = bytes(self._arrived[: end + 1])
+        del self._arrived[: end + 1]
+        return line
+
+    def read(self, count: int, timeout_s: float) -> bytes:
+        """Give the next ``count`` bytes."""
+        while len(self._arrived) < count:
+            self._arrive(timeout_s)
+        data = bytes(self._arrived[:count])
+        del self._arrived[:count]
+        return data
+
+    def _arrive(self, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        if not poll.poll(timeout_s * 1000):
+            raise self._silent(timeout_s)
+        data = os.read(self._out.fileno(), _CHUNK)
+        if not data:
+            raise self.fault()
+        self.received_bytes += len(data)
+        self._arrived += data
+
+    def _silent(self, timeout_s: float) -> DeviceFailed:
+        self.close()
+        return DeviceFailed(
+            f"{self.address}: was silent for {timeout_s:.0f} s; look at the device and its link",
+            "lost",
+        )
+
+    def _listen(self) -> None:
+        with suppress(OSError, ValueError):
+            while data := os.read(self._err.fileno(), 4096):
+                self._tail += data
+                del self._tail[:-_TAIL_BYTES]
+
+    def fault(self) -> DeviceFailed:
+        """End the session, and say why it ended."""
+        code = self.close()
+        return explain(self.address, code, self.stderr)
+
+    @property
+    def stderr(self) -> str:
+        """The end of what was written to stderr, by ssh and by the command."""
+        return self._tail.decode(errors="replace")
+
+    def close(self) -> int:
+        """End it: no more input, then a little patience, then the end; gives the exit code."""
+        with suppress(OSError):
+            self._in.close()
+        deadline = time.monotonic() + _ENDING_S
+        with suppress(OSError, ValueError):
+            while time.monotonic() < deadline and self._drained(deadline):
+                pass
+        try:
+            code = self._process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._listener.join(1.0)  # a master connection that ssh left behind may hold stderr open
+        with suppress(OSError):
+            self._out.close()
+        return code
+
+    def _drained(self, deadline: float) -> bool:
+        """Read on, so that whoever writes can end; False at the end."""
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        left_ms = max(0.0, deadline - time.monotonic()) * 1000
+        return bool(poll.poll(left_ms)) and bool(os.read(self._out.fileno(), _CHUNK))
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes] | None, ...]:
+    return process.stdin, process.stdout, process.stderr
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+# ---------------------------------------------------------------- what went wrong, in one line
+
+# What OpenSSH says (no locale: it has none), the kind, and what it means and how to mend it.
+_FAULTS = (
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed|REVOKED HOST KEY",
+        "host-key-changed",
+        "its host key is NOT the one in known_hosts: another machine answers there, or it was set "
+        "up anew; nothing was sent. If you know why it changed, remove the old key with: {remove}",
+    ),
+    (
+        r"host key is known for|Host key verification failed",
+        "host-key-unknown",
+        "its host key is not known here; compare it with: ssh-keyscan {scan} | ssh-keygen -lf -, "
+        "then add --trust-new",
+    ),
+    (
+        r"UNPROTECTED PRIVATE KEY FILE|bad permissions",
+        "denied",
+        "ssh does not use a private key that others may read; run: chmod 600 KEY",
+    ),
+    (
+        r"Too many authentication failures",
+        "denied",
+        "it gave up after too many keys of your agent; name the right one with --ssh-key",
+    ),
+    (
+        r"Permission denied|No supported authentication methods",
+        "denied",
+        "permission denied: it knows none of your keys; run: ssh-copy-id {scan} "
+        "(a key with a passphrase must be in your agent: ssh-add)",
+    ),
+    (
+        r"Connection refused",
+        "refused",
+        "connection refused: no SSH server listens there; enable it, or give the right port",
+    ),
+    (
+        r"Could not resolve hostname",
+        "unreachable",
+        "there is no such host name; check the name, or give its address",
+    ),
+    (
+        r"timed out|No route to host|Network is unreachable|Host is down|Connection to .* timed",
+        "unreachable",
+        "unreachable; check that it is on, and on this network",
+    ),
+    (
+        r"Bad configuration option|Bad owner or permissions on|terminating, \d+ bad config",
+        "configuration",
+        "ssh does not take your configuration: {last}",
+    ),
+    (
+        r"python3 is not there|python3: (?:command )?not found|python3: No such file",
+        "no-python",
+        "it has no python3; run there: apt-get install python3",
+    ),
+    (
+        r"Connection (?:to .* )?(?:closed|reset)|Broken pipe|not responding|kex_exchange",
+        "lost",
+        "the connection was lost; look at the device and its link, then do the same again",
+    ),
+)
+
+
+def explain(address: Address, code: int, stderr: str) -> DeviceFailed:
+    """Turn the end of an ssh process into one line: what, where, how to mend it."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else f"exit code {code}"
+    removal = re.search(r"(ssh-keygen -f \S+ -R \S+)", stderr)
+    port = f"-p {address.port} " if address.port else ""
+    fills = {
+        "remove": removal[1] if removal else f"ssh-keygen -R {address.host}",
+        "scan": f"{port}{address.host}",
+        "last": last,
+    }
+    for pattern, kind, text in _FAULTS:
+        if (code == _FAILED or kind == "no-python") and re.search(pattern, stderr):
+            return DeviceFailed(f"{address}: {text.format(**fills)}", kind)
+    if code == _FAILED:
+        return DeviceFailed(f"{address}: ssh failed: {last}; try: ssh {address.host}", "lost")
+    return DeviceFailed(
+        f"{address}: what ran there ended with exit code {code}: {last}; try again", "ended"
+    )
