@@ -6,6 +6,7 @@ Shipped ones lie in the folder ``targets/`` of the project; people add their own
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,14 @@ from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.files import user_folder
 from edgevid.registry import unknown
+
+
+WHEELS: Mapping[str, tuple[str, ...]] = {
+    "null": (),
+    "openvino": ("openvino>=2025.2",),
+    "tflite": ("ai-edge-litert>=2.1",),
+}
+"""What a runtime is installed from, where a target says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,56 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """One way to execute artifacts; ``quantize`` in order of preference."""
+    """One way to execute artifacts; ``quantize`` in order of preference.
+
+    What a look at the device must find for it: one of ``nodes`` (patterns such as
+    ``/dev/accel/accel*``) or of ``usb`` (``vendor:product``), and each of ``libraries``, which
+    ``packages`` of its distribution bring. ``groups`` may open the nodes. ``requires`` are wheels;
+    None: those of the runtime. ``proven``: the golden trajectory passed on such a device.
+    """
 
     runtime: str
     accelerator: str
     quantize: tuple[str, ...]
+    requires: tuple[str, ...] | None = None
+    nodes: tuple[str, ...] = ()
+    usb: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    proven: bool = False
+
+    @property
+    def wheels(self) -> tuple[str, ...]:
+        """The requirements that bring the runtime."""
+        return WHEELS.get(self.runtime, ()) if self.requires is None else self.requires
+
+
+@dataclass(frozen=True)
+class Provided:
+    """A module that the device has from its own distribution instead of from a wheel.
+
+    Versions from ``least`` on, and below ``below``, serve; ``project`` is its name among wheels.
+    """
+
+    module: str
+    package: str
+    project: str
+    least: str = "0"
+    below: str | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """As whom the runner serves: a user without rights, in ``groups``, with ``devices`` only.
+
+    ``devices`` are systemd's ``DeviceAllow`` lines, ``groups`` those that may open the nodes; what
+    a device does not know is left out there.
+    """
+
+    user: str = "edgevid"
+    groups: tuple[str, ...] = ("video", "render")
+    devices: tuple[str, ...] = ("char-video4linux rw", "char-media rw", "char-drm rw")
 
 
 @dataclass(frozen=True)
@@ -38,7 +92,11 @@ class Target:
     """One kind of device; ``engine`` lists the ways to execute, the preferred one first.
 
     ``architecture`` is what ``uname -m`` says, or ``any``; ``glibc`` the oldest version; ``wheels``
-    the platform tags that fit, the newest first.
+    the platform tags that fit: a ``manylinux_2_N`` stands for every older one too, and no tag at
+    all for whatever the device's glibc allows. ``requires`` are wheels whatever the engine,
+    ``distribution`` what does not come as a wheel. ``models`` are patterns of how such a board, or
+    its processor, calls itself; ``cpu_flags`` what the wheels' native code takes for granted.
+    ``proven``: edgevid served on such a device, or on its like under emulation.
     """
 
     name: str
@@ -49,6 +107,14 @@ class Target:
     limits: Limits
     glibc: str | None = None
     wheels: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ("av>=10", "click>=8.1", "numpy>=1.24")
+    distribution: tuple[Provided, ...] = ()
+    models: tuple[str, ...] = ()
+    cpu_flags: tuple[str, ...] = ()
+    udev: tuple[str, ...] = ()
+    service: Service = Service()
+    proven: bool = False
+    note: str = ""
 
 
 def folders() -> list[Path]:
@@ -64,12 +130,17 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({file.stem for folder in folders() for file in folder.glob("*.toml")}))
 
 
-def load(name: str) -> Target:
-    """Read the target ``name``; raises `BadInput` that names the file and the key."""
+def find(name: str) -> Path:
+    """The file of the target ``name``; raises `BadInput` with the nearest name."""
     for folder in folders():
         if (file := folder / f"{name}.toml").is_file():
-            return read(file)
+            return file
     raise BadInput(unknown("target", name, names()))
+
+
+def load(name: str) -> Target:
+    """Read the target ``name``; raises `BadInput` that names the file and the key."""
+    return read(find(name))
 
 
 def read(file: Path) -> Target:
