@@ -21,6 +21,7 @@ from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.files import user_folder
 from edgevid.registry import unknown
+from edgevid.remote.ssh import Address
 from edgevid.settings import Document, option, shown
 
 FILE = Path("edgevid") / "devices.toml"
@@ -31,9 +32,6 @@ _HOST = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[\w.-]+)?"
 )
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
-_ADDRESS = re.compile(
-    r"(?:(?P<user>[^@]+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]@:]+))(?::(?P<port>[0-9]{1,5}))?"
-)
 
 
 def _text(pattern: re.Pattern[str], wanted: str) -> Callable[[Any], str]:
@@ -164,17 +162,13 @@ def resolve_all(words: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[
 
 
 def _by_address(word: str) -> DeviceEntry:
-    wrong = f"{shown(word)} is no device; write user@host:port, as in pi@10.0.0.21:22"
-    if (found := _ADDRESS.fullmatch(word)) is None:
-        raise BadInput(wrong)
-    user, port = found["user"], found["port"]
+    address = Address.parse(word)
     try:
-        host = _host(found["six"] or found["host"])
         return DeviceEntry(
             name=word,
-            host=host,
-            user=None if user is None else _user(user),
-            port=None if port is None else _port(int(port)),
+            host=_host(address.host),
+            user=None if address.user is None else _user(address.user),
+            port=address.port,
         )
     except ValueError as error:
-        raise BadInput(f"{wrong} ({error})") from None
+        raise BadInput(f"{shown(word)} is no address: {error}; write user@host:port") from None

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Start a folder with a Debian in it as a machine of its own, with systemd as PID 1.
+# Start a folder with a Debian in it as a machine of its own, with systemd as PID 1, or $RIG_INIT.
 #
 #   unshare --mount sh boot.sh root ROOTFS WORK NETWORK [BIND...]
 #
@@ -75,7 +75,6 @@ init)
     pivot_root . mnt
     # A machine's mounts are shared; inside of a container systemd leaves that to its manager.
     exec env -i container=edgevid-rig PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        sh -c 'umount -l /mnt && mount --make-rshared / && exec /lib/systemd/systemd \
-            --log-target=journal --show-status=no'
+        sh -c "umount -l /mnt && mount --make-rshared / && exec $RIG_INIT"
     ;;
 esac

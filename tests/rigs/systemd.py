@@ -34,6 +34,7 @@ MOUNTS = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.m
 # Where this machine itself gets packages from, in Debian's newer and older way.
 MIRRORS = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
 BOOT_S = 60.0
+SYSTEMD = "/lib/systemd/systemd --log-target=journal --show-status=no"
 
 
 class Machine:
@@ -86,12 +87,18 @@ class Machine:
 
 @contextmanager
 def machine(
-    include: Iterable[str] = (), binds: Iterable[Path] = (), network: Path | None = None
+    include: Iterable[str] = (),
+    binds: Iterable[Path] = (),
+    network: Path | None = None,
+    *,
+    bare: bool = False,
+    init: str = SYSTEMD,
 ) -> Iterator[Machine]:
     """Start a machine with the packages ``include``; ready when systemd says so, ended afterwards.
 
-    It sees ``binds`` besides the project and Python; ``network`` is the file of a namespace made
-    with ``ip netns``.
+    It sees ``binds`` besides the project and Python, and without these two where it is ``bare``;
+    ``network`` is the file of a namespace, as ``ip netns`` makes it. Another ``init`` (a line for
+    the shell) takes the place of systemd: then it is ready as soon as that runs.
     """
     need_root()
     for program, package in (("unshare", "util-linux"), ("nsenter", "util-linux")):
@@ -99,16 +106,18 @@ def machine(
     root = root_files(include)
     work = CACHE / "work"
     work.mkdir(exist_ok=True)
-    folders = _outermost([*_python(root), PROJECT, *binds])
+    own = [] if bare else [*_python(root), PROJECT]
+    folders = _outermost([*own, *binds])
     arguments = ["root", root, work, network or "none", *folders]
     process = subprocess.Popen(
         ["unshare", "--mount", "sh", BOOT, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        env={**os.environ, "RIG_INIT": init},
         preexec_fn=die_with_parent,
     )
     try:
-        started = _ready(process, folders)
+        started = _ready(process, folders, init)
         yield started
     finally:
         for pid in _children(process):  # PID 1, and with it all others
@@ -118,12 +127,17 @@ def machine(
         subprocess.run(["unshare", "--mount", "sh", BOOT, "sweep", "", work, ""], check=True)
 
 
-def _ready(process: subprocess.Popen[bytes], binds: list[Path]) -> Machine:
+def _ready(process: subprocess.Popen[bytes], binds: list[Path], init: str) -> Machine:
     deadline = time.monotonic() + BOOT_S
     said = "it has no PID 1"
     while time.monotonic() < deadline and process.poll() is None:
         if pids := _children(process):
             started = Machine(pids[0], binds)
+            if init != SYSTEMD:
+                said = "its init does not run"
+                if _runs(pids[0], init.split()[0]):
+                    return started
+                continue
             done = started.run("systemctl", "is-system-running", check=False)
             said = (done.stdout + done.stderr).strip()
             if said in ("running", "degraded"):
@@ -131,6 +145,13 @@ def _ready(process: subprocess.Popen[bytes], binds: list[Path]) -> Machine:
         time.sleep(0.1)
     process.kill()  # takes PID 1 along
     raise AssertionError(f"the machine did not start: {said} {process.communicate()[1].decode()}")
+
+
+def _runs(pid: int, program: str) -> bool:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return words[0].decode() == program
+    return False
 
 
 def _children(process: subprocess.Popen[bytes]) -> list[int]:
