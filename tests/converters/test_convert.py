@@ -54,7 +54,7 @@ def test_the_bundle_holds_evidence_and_nothing_of_this_place_or_time(real_run, r
     evidence = bundle.evidence
     record = json.loads((real_run / "run.json").read_text())
     assert evidence["source"]["model"] == record["model"]
-    assert bundle.split == record["split"]
+    assert {name: [*paths] for name, paths in bundle.split.items()} == record["split"]
     assert set(evidence["calibration"]["clips"]) <= set(record["split"]["train"])
     assert evidence["held_out"]["clips"] == len(record["split"]["test"])
     assert {"tensorflow", "openvino", "nncf", "python"} <= evidence["versions"].keys()
@@ -174,7 +174,7 @@ def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
     monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
-    said = "tflite-float32 does not do in null what the model does: scores of .* is off by"
+    said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
     refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
 
 
