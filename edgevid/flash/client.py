@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import shlex
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -75,6 +77,7 @@ class Device:
         self._source = source
         self._session: Session | None = None
         self._earlier_bytes = 0
+        self._early: deque[dict[str, Any]] = deque()  # frames that came while a payload was sent
 
     @property
     def name(self) -> str:
@@ -110,17 +113,26 @@ class Device:
         silence_s: float = _SILENCE_S,
     ) -> None:
         """Ask without waiting for the answer; every post needs its `answer`, in this order."""
-        session = self._opened(silence_s)
-        session.write(json.dumps(request).encode() + b"\n", silence_s)
+        with self._loss():
+            session = self._opened(silence_s)
+            session.write(json.dumps(request).encode() + b"\n", silence_s)
         for chunk in _chunks(payload):
-            session.write(chunk, silence_s)
+            with self._loss():
+                session.write(chunk, silence_s)
+                if session.waiting():
+                    self._early.append(self._frame(silence_s))
+            if self._early and "error" in self._early[-1]:
+                fault = self._early[-1]["error"]
+                self.close()  # the rest of the payload will not come
+                raise_fault(self.name, fault)
 
     def answer(
         self, *, notice: Notice | None = None, silence_s: float = _SILENCE_S
     ) -> dict[str, Any]:
         """Wait for the answer to the oldest post."""
         while True:
-            frame = self._frame(silence_s)
+            with self._loss():
+                frame = self._early.popleft() if self._early else self._frame(silence_s)
             if "error" in frame:
                 raise_fault(self.name, frame["error"])
             if "ok" in frame:
@@ -130,7 +142,7 @@ class Device:
 
     def answered(self) -> bool:
         """Whether something of an answer is there already."""
-        return self._session is not None and self._session.waiting()
+        return bool(self._early) or (self._session is not None and self._session.waiting())
 
     def close(self) -> None:
         """End the session; the agent ends with it and lets go of its lock."""
@@ -138,6 +150,7 @@ class Device:
             self._session.close()
             self._earlier_bytes = self.wire_bytes
             self._session = None
+            self._early.clear()
 
     def __enter__(self) -> Device:
         return self
@@ -145,8 +158,26 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
+    def _loss(self) -> Iterator[None]:
+        """Where the session ends: what the agent said last counts for more than how it ended."""
+        session = self._session
+        try:
+            yield
+        except DeviceFailed:
+            session = session or self._session
+            last = session.leftover() if session is not None else []
+            self.close()
+            for line in last:
+                with suppress(ValueError):
+                    frame = json.loads(line)
+                    if isinstance(frame, dict) and isinstance(frame.get("error"), dict):
+                        raise_fault(self.name, frame["error"])
+            raise
+
     def _opened(self, silence_s: float) -> Session:
         if self._session is None:
+            self._early.clear()
             command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
             self._session = self.remote.open(f"exec {command}")
             sent = zlib.compress(self._source or agent_source(), 9)

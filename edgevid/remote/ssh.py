@@ -23,6 +23,7 @@ from edgevid.errors import BadInput, DeviceFailed
 
 _TAIL_BYTES = 16 << 10
 _CHUNK = 1 << 18
+_LEFT_BYTES = 1 << 20
 _ENDING_S = 5.0
 _FAILED = 255  # ssh's own exit code; every other one is the command's
 
@@ -205,7 +206,7 @@ class Session:
         self._arrived += data
 
     def _silent(self, timeout_s: float) -> DeviceFailed:
-        self.close()
+        self.close(patience_s=0)
         return DeviceFailed(
             f"{self.address}: was silent for {timeout_s:.0f} s; look at the device and its link",
             "lost",
@@ -227,11 +228,11 @@ class Session:
         """The end of what was written to stderr, by ssh and by the command."""
         return self._tail.decode(errors="replace")
 
-    def close(self) -> int:
+    def close(self, patience_s: float = _ENDING_S) -> int:
         """End it: no more input, then a little patience, then the end; gives the exit code."""
         with suppress(OSError):
             self._in.close()
-        deadline = time.monotonic() + _ENDING_S
+        deadline = time.monotonic() + patience_s
         with suppress(OSError, ValueError):
             while time.monotonic() < deadline and self._drained(deadline):
                 pass
@@ -246,11 +247,20 @@ class Session:
         return code
 
     def _drained(self, deadline: float) -> bool:
-        """Read on, so that whoever writes can end; False at the end."""
+        """Read on, so that whoever writes can end, and `leftover` is whole; False at the end."""
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         left_ms = max(0.0, deadline - time.monotonic()) * 1000
-        return bool(poll.poll(left_ms)) and bool(os.read(self._out.fileno(), _CHUNK))
+        if not poll.poll(left_ms):
+            return False
+        data = os.read(self._out.fileno(), _CHUNK)
+        self._arrived += data
+        del self._arrived[:-_LEFT_BYTES]
+        return bool(data)
+
+    def leftover(self) -> list[bytes]:
+        """Give the lines that nobody read, after `close`."""
+        return bytes(self._arrived).splitlines()
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes] | None, ...]:
