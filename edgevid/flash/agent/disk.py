@@ -1,0 +1,152 @@
+"""Files that are whole or not there, also after a power cut."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+MANY = 200
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of ``path`` durable."""
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(str(path), flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make everything below ``folder`` durable, and ``folder`` itself, but not its own name."""
+    found = list(os.walk(str(folder)))
+    if sum(len(files) for _, _, files in found) > MANY:
+        os.sync()  # once for all; after it each fsync below has nothing to write, only to tell
+    for where, _, files in found:
+        for name in files:
+            path = Path(where) / name
+            if not path.is_symlink():
+                sync_file(path)
+        sync_folder(Path(where))
+
+
+def aside(path: Path) -> Path:
+    """Where to write what will be ``path``; `is_aside` knows it again."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``content``, durably: the old one or the new one, never a part."""
+    part = aside(path)
+    descriptor = os.open(str(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(str(part), str(path))
+    sync_folder(path.parent)
+
+
+def link_whole(path: Path, target: str) -> None:
+    """Let the symbolic link ``path`` point to ``target``: at every moment the old or the new."""
+    part = aside(path)
+    if part.is_symlink():
+        part.unlink()
+    part.symlink_to(target)
+    os.replace(str(part), str(path))
+    sync_folder(path.parent)
+
+
+def hard_link(source: Path, path: Path) -> None:
+    """Let ``path`` be the same file as ``source``, in the place of what was there."""
+    part = aside(path)
+    remove(part)
+    os.link(str(source), str(part))
+    os.replace(str(part), str(path))
+
+
+def read_link(path: Path) -> str | None:
+    """Where a symbolic link points to; None where there is none."""
+    try:
+        return os.readlink(str(path))
+    except OSError:
+        return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(str(path))
+    elif path.is_symlink() or path.exists():
+        path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def existing(path: Path) -> Path:
+    """The nearest of ``path`` and its parents that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+class Lock:
+    """An flock: it ends with the process, so it is never stale."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def take(self) -> bool:
+        """Whether it is ours now."""
+        if self._descriptor >= 0:
+            return True
+        descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def is_free(self) -> bool:
+        """Whether nobody holds it."""
+        if self._descriptor >= 0:
+            return False
+        try:
+            descriptor = os.open(str(self.path), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def let_go(self) -> None:
+        """Give it back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

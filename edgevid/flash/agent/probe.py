@@ -1,0 +1,217 @@
+"""What this device is, read without changing anything."""
+
+from __future__ import annotations
+
+import glob
+import grp
+import os
+import platform
+import pwd
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from . import disk
+
+MODULES = ("numpy", "av", "click", "tflite_runtime", "ai_edge_litert", "openvino", "ctypes", "ssl")
+NODES = (
+    "/dev/video*",
+    "/dev/media*",
+    "/dev/dri/renderD*",
+    "/dev/accel/*",
+    "/dev/apex_*",
+    "/dev/bus/usb/*/*",
+    "/dev/nvhost-*",
+    "/dev/nvidia*",
+    "/dev/hailo*",
+)
+LIBRARIES = ("/usr/lib/*/libedgetpu.so*", "/usr/lib/libedgetpu.so*", "/usr/lib/*/libhailort.so*")
+
+
+def architecture() -> str:
+    """What ``uname -m`` would say of the user space, which may be narrower than the kernel."""
+    machine = platform.machine()
+    if struct.calcsize("P") == 4:
+        return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
+    return machine
+
+
+def python_version() -> str:
+    """``3.11`` for 3.11.2."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def glibc() -> str:
+    """The C library's version; empty where it is another one."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        return ""
+    return version if name == "glibc" else ""
+
+
+def modules(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those modules that can be imported; empty where a version is not told."""
+    found = {}
+    for name in names:
+        try:
+            if find_spec(name) is not None:
+                found[name] = _version(name)
+        except (ImportError, ValueError):
+            continue
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        from importlib.metadata import PackageNotFoundError, version
+    except ImportError:  # Python 3.7
+        return ""
+    for package in (name, name.replace("_", "-")):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+def facts(root: Path, names: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that `edgevid.flash.probe.Facts` asks for."""
+    cpu = _cpu()
+    return {
+        "architecture": architecture(),
+        "glibc": glibc(),
+        "python": list(sys.version_info[:3]),
+        "modules": modules([*MODULES, *names]),
+        "cpu": cpu["name"],
+        "cpu_flags": cpu["flags"],
+        "cpu_count": os.cpu_count() or 0,
+        "model": _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name"),
+        "system": _system(),
+        "memory_mb": _memory_mb(),
+        "disk_free_mb": free_bytes(root) >> 20,
+        "systemd": systemd(),
+        "systemd_version": _systemd_version(),
+        "user": user_name(),
+        "groups": group_names(os.getgroups()),
+        "all_groups": sorted(group.gr_name for group in grp.getgrall()),
+        "sudo": os.geteuid() == 0 or _runs("sudo", "-n", "true"),
+        "nodes": sorted(node for pattern in NODES for node in glob.glob(pattern)),
+        "usb": _usb(),
+        "libraries": sorted(path for pattern in LIBRARIES for path in glob.glob(pattern)),
+        "ssh_keygen": shutil.which("ssh-keygen") is not None,
+        "clock_unix_s": time.time(),
+        "root": str(root),
+    }
+
+
+def free_bytes(path: Path) -> int:
+    """What an ordinary user may still write where ``path`` is or would be."""
+    stat = os.statvfs(str(disk.existing(path)))
+    return stat.f_bavail * stat.f_frsize
+
+
+def free_files(path: Path) -> int:
+    """How many files may still be made there; a file system without a limit has very many."""
+    stat = os.statvfs(str(disk.existing(path)))
+    return stat.f_favail if stat.f_files else 1 << 60
+
+
+def user_name() -> str:
+    """Who runs this."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def group_names(numbers: Iterable[int]) -> list[str]:
+    """The names of groups; a number without a name stays one."""
+    names = []
+    for number in sorted(set(numbers)):
+        try:
+            names.append(grp.getgrgid(number).gr_name)
+        except KeyError:
+            names.append(str(number))
+    return names
+
+
+def systemd() -> str:
+    """``system`` where this user may install units for all, ``user`` for itself, or ``none``."""
+    if not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
+        return "none"
+    if os.geteuid() == 0:
+        return "system"
+    return "user" if _runs("systemctl", "--user", "show", "-p", "Version") else "none"
+
+
+def _systemd_version() -> int:
+    try:
+        done = subprocess.run(
+            ["systemctl", "--version"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.match(rb"systemd (\d+)", done.stdout)
+    return int(found.group(1)) if found else 0
+
+
+def _runs(*words: str) -> bool:
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _cpu() -> dict[str, Any]:
+    name, flags = "", ""
+    for line in _text("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "Hardware") and not name:
+            name = value.strip()
+        if key.strip() in ("flags", "Features") and not flags:
+            flags = value.strip()
+    return {"name": name, "flags": sorted(flags.split())}
+
+
+def _memory_mb() -> int:
+    found = re.search(r"MemTotal:\s+(\d+)", _text("/proc/meminfo"))
+    return int(found.group(1)) >> 10 if found else 0
+
+
+def _system() -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release"), re.MULTILINE)
+    return found.group(1) if found else platform.system()
+
+
+def _usb() -> list[str]:
+    found = set()
+    for vendor in glob.glob("/sys/bus/usb/devices/*/idVendor"):
+        product = _text(str(Path(vendor).with_name("idProduct")))
+        found.add(f"{_text(vendor)}:{product}")
+    return sorted(found)

@@ -1,0 +1,308 @@
+"""The folder of edgevid on the device: blobs, runners, releases, and the books.
+
+lock, guard.lock               see `disk.Lock`
+blobs/<sha256>                 whole and verified;  <sha256>.part: what came so far
+runners/<id>/lib/              unpacked wheels; whole where runners/<id>/.complete is
+releases/<id>/                 manifest.json, manifest.sig, site.toml, agent.py, bundles/
+current -> releases/<id>       the only thing that decides what serves
+journal.json, history.jsonl    what is going on, and what was
+trusted/allowed_signers        the pinned key
+state/                         what the service and its supervisor write
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import disk, manifest
+from .manifest import Blob, Manifest
+from .wire import Refused
+
+HISTORY = 200
+LONGEST = 80
+"""Of the folder's name: the sockets below it have at most 107 bytes."""
+KNOWN = {
+    "lock", "guard.lock", "blobs", "runners", "releases", "current", "journal.json",
+    "history.jsonl", "trusted", "state",
+}  # fmt: skip
+
+
+class Store:
+    """One such folder; nothing is made before `make`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs, self.runners = root / "blobs", root / "runners"
+        self.releases, self.state = root / "releases", root / "state"
+        self.signers = root / "trusted" / "allowed_signers"
+        self.lock, self.guard = disk.Lock(root / "lock"), disk.Lock(root / "guard.lock")
+        self._verified: set[tuple[str, int, int, int]] = set()
+
+    # ---------------------------------------------------------------- the folder
+
+    def fits(self) -> None:
+        """Raises `Refused` where the folder belongs to something else, or cannot be one."""
+        if not self.root.is_absolute() or len(str(self.root)) > LONGEST:
+            raise Refused(
+                "root",
+                f"{self.root} cannot be edgevid's folder",
+                f"give an absolute path of at most {LONGEST} letters",
+            )
+        if any(sign in str(self.root) for sign in " \t\n%\"'\\$"):
+            raise Refused(
+                "root", f"{self.root} has signs that units and tables cannot hold", "rename it"
+            )
+        if self.root.exists() and not self.root.is_dir():
+            raise Refused("root", f"{self.root} is no folder", "give another --root")
+        if self.root.is_dir():
+            names = {name for name in os.listdir(str(self.root)) if not name.startswith(".")}
+            if names and not names & KNOWN:
+                raise Refused(
+                    "root",
+                    f"{self.root} holds something else ({sorted(names)[0]})",
+                    "give an empty folder as --root",
+                )
+
+    def make(self) -> None:
+        """Make the folders, if they are not there yet."""
+        self.fits()
+        if not self.root.exists():
+            above = disk.existing(self.root)
+            self.root.mkdir(parents=True, mode=0o755)
+            made = self.root
+            while made != above:
+                made = made.parent
+                disk.sync_folder(made)
+        for folder in (self.blobs, self.runners, self.releases, self.signers.parent, self.state):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o755)
+        disk.sync_folder(self.root)
+
+    def tidy(self) -> None:
+        """Remove what was being written when its writer was killed; the lock must be ours."""
+        for folder in (self.root, self.runners, self.releases, self.signers.parent, self.blobs):
+            for path in folder.glob(".*.part"):
+                disk.remove(path)
+            for path in folder.glob(".*.old"):
+                disk.remove(path)
+
+    # ---------------------------------------------------------------- the books
+
+    def journal(self) -> dict[str, Any]:
+        """What is going on; idle where nothing ever was."""
+        try:
+            journal = json.loads((self.root / "journal.json").read_text())
+        except FileNotFoundError:
+            journal = None
+        except ValueError:
+            raise Refused(
+                "damaged", "journal.json is damaged", "look at the disk, then uninstall and flash"
+            ) from None
+        return journal or {"state": "idle", "new": self.current(), "old": None, "previous": None}
+
+    def write_journal(self, state: str, **fields: Any) -> dict[str, Any]:
+        """Replace the journal; what is not given stays as it was, but the reason goes."""
+        journal = dict(self.journal(), reason=None, health=None, activation=None, **fields)
+        journal.update(state=state, since_unix_s=round(time.time(), 3))
+        disk.write_whole(self.root / "journal.json", _json(journal))
+        return journal
+
+    def history(self) -> list[dict[str, Any]]:
+        """What happened, the oldest first."""
+        try:
+            lines = (self.root / "history.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines]
+
+    def note(self, what: str, **fields: Any) -> None:
+        """Add a line to the history."""
+        entry = dict(fields, what=what, unix_s=round(time.time(), 3))
+        lines = [*self.history(), entry][-HISTORY:]
+        text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+        disk.write_whole(self.root / "history.jsonl", text.encode())
+
+    # ---------------------------------------------------------------- what serves
+
+    def current(self) -> str | None:
+        """The release that serves."""
+        target = disk.read_link(self.root / "current")
+        return Path(target).name if target else None
+
+    def point(self, release: str | None) -> None:
+        """Let ``release`` serve from the next start on; None: nothing serves."""
+        link = self.root / "current"
+        if release is not None:
+            disk.link_whole(link, f"releases/{release}")
+        elif link.is_symlink():
+            link.unlink()
+            disk.sync_folder(self.root)
+
+    def release(self, name: str) -> Path:
+        """The folder of a release."""
+        return self.releases / name
+
+    def manifest(self, name: str | None) -> Manifest | None:
+        """What a release consists of; None where it is not there."""
+        if name is None:
+            return None
+        try:
+            return manifest.read((self.release(name) / "manifest.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def is_whole(self, one: Manifest) -> bool:
+        """Whether a release could serve: every file is there, in its length."""
+        folder = self.release(one.id)
+        try:
+            same = (folder / "manifest.json").read_bytes() == one.text
+            sizes = all((folder / f.name).stat().st_size == f.size for f in one.files())
+        except OSError:
+            return False
+        return same and sizes and self.has_runner(one.runner)
+
+    # ---------------------------------------------------------------- blobs
+
+    def verified(self, sha256: str) -> bool:
+        """Whether a blob is there and is what its name says; each state is read only once."""
+        path = self.blobs / sha256
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return False
+        mark = (sha256, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if mark not in self._verified:
+            if disk.sha256_of(path) != sha256:
+                return False
+            self._verified.add(mark)
+        return True
+
+    def have(self, sha256: str, size: int) -> int:
+        """How many bytes of a blob are there: all of them, or what came so far."""
+        if self.verified(sha256):
+            return size
+        try:
+            return min((self.blobs / (sha256 + ".part")).stat().st_size, size)
+        except FileNotFoundError:
+            return 0
+
+    def receive(self, sha256: str, size: int, offset: int, chunks: Iterable[bytes]) -> int:
+        """Add ``chunks`` at ``offset``; give how many bytes are there. The last one decides.
+
+        Raises `Refused` where the whole is not what its name says; nothing of it is kept then.
+        """
+        part = self.blobs / (sha256 + ".part")
+        if self.verified(sha256):
+            return size
+        there = self.have(sha256, size)
+        if offset > there:
+            raise Refused(
+                "offset", f"only {there} bytes of {sha256} are there", "ask what is missing"
+            )
+        with part.open("r+b" if part.exists() else "w+b") as file:
+            file.truncate(offset)
+            file.seek(offset)
+            for chunk in chunks:
+                file.write(chunk)
+                offset += len(chunk)
+                if offset > size:
+                    break
+            file.flush()
+            if offset >= size:
+                os.fsync(file.fileno())
+        if offset < size:
+            return offset
+        if offset > size or disk.sha256_of(part) != sha256:
+            part.unlink()
+            raise Refused(
+                "hash", f"what arrived of {sha256[:16]} is not what was meant", "send it again"
+            )
+        os.replace(str(part), str(self.blobs / sha256))
+        disk.sync_folder(self.blobs)
+        return size
+
+    def drop_damaged(self, sha256: str) -> None:
+        """Let go of a blob that is not what its name says, so that it is sent again."""
+        if not self.verified(sha256):
+            disk.remove(self.blobs / sha256)
+
+    # ---------------------------------------------------------------- runners
+
+    def lib(self, runner: str) -> Path:
+        """The folder from which a runner's modules are imported."""
+        return self.runners / runner / "lib"
+
+    def has_runner(self, runner: str) -> bool:
+        """Whether a runner is there, with as many files and bytes as were unpacked."""
+        try:
+            noted = json.loads((self.runners / runner / ".complete").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(noted == _extent(self.lib(runner)))
+
+    # ---------------------------------------------------------------- what is not needed any more
+
+    def collect(self) -> list[str]:
+        """Remove releases, runners and blobs that nothing needs; the lock must be ours."""
+        journal = self.journal()
+        staged = [journal["new"]] if journal["state"] == "staged" else []
+        kept = {self.current(), journal.get("previous"), *staged} - {None}
+        gone = []
+        for folder in sorted(self.releases.glob("[!.]*")):
+            if folder.name not in kept:
+                self._discard(folder)
+                gone.append(folder.name)
+        manifests = [one for one in map(self.manifest, kept) if one is not None]
+        runners = {one.runner for one in manifests}
+        blobs = {sha256 for one in manifests for sha256 in one.blobs()}
+        for folder in sorted(self.runners.glob("[!.]*")):
+            if folder.name not in runners:
+                self._discard(folder)
+        for path in self.blobs.glob("[!.]*"):
+            if path.name.partition(".")[0] not in blobs:
+                disk.remove(path)
+        return gone
+
+    @staticmethod
+    def _discard(folder: Path) -> None:
+        """Remove a folder, which is not one of its kind from the first moment on."""
+        old = folder.with_name(f".{folder.name}.old")
+        disk.remove(old)
+        folder.rename(old)
+        disk.remove(old)
+
+
+def extent(lib: Path) -> dict[str, int]:
+    """How many files, and bytes, are below a folder."""
+    return _extent(lib)
+
+
+def _extent(lib: Path) -> dict[str, int]:
+    sizes = [os.lstat(os.path.join(where, name)).st_size for where, name in _files(lib)]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, str]]:
+    for where, _, files in os.walk(str(folder)):
+        for name in files:
+            yield where, name
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def sha256(content: bytes) -> str:
+    """The hash of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def blob_of(path: Path, blob: Blob) -> bool:
+    """Whether ``path`` is ``blob``."""
+    return path.is_file() and disk.sha256_of(path) == blob.sha256

@@ -1,0 +1,123 @@
+"""Who may flash this device: the key that was pinned, and what ``ssh-keygen`` says of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .wire import Refused
+
+SPACE, PIN_SPACE = "edgevid", "edgevid-pin"
+NAME = "edgevid"
+TEMPORARY = ("/run", "/dev/shm", "/tmp", "/var/tmp")
+_KEY = re.compile(r"(?P<kind>[a-z0-9@.-]+) (?P<body>[A-Za-z0-9+/]+={0,2})( [^\n\r]*)?")
+_NEW = "make the package again, on a machine that has the right key"
+
+
+def public_key(line: str) -> str:
+    """Give ``kind body`` of a public key's line, without its comment."""
+    found = _KEY.fullmatch(line.strip())
+    try:
+        if found is None or not base64.b64decode(found.group("body"), validate=True):
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise Refused(
+            "key", "what was given is no public key", "give the .pub file of ssh-keygen"
+        ) from None
+    return "{} {}".format(found.group("kind"), found.group("body"))
+
+
+def fingerprint(key: str) -> str:
+    """What ``ssh-keygen -l`` shows of a key."""
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return "SHA256:{}".format(base64.b64encode(digest).decode().rstrip("="))
+
+
+def signers(key: str) -> bytes:
+    """The file of allowed signers with this one key."""
+    return (f'{NAME} namespaces="{SPACE},{PIN_SPACE}" {key}\n').encode()
+
+
+def pinned(path: Path) -> str | None:
+    """The key that is trusted; None where none is yet."""
+    try:
+        content = path.read_text()
+    except FileNotFoundError:
+        return None
+    return public_key(" ".join(content.split()[2:4]))
+
+
+def judge(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
+    """Give the key to be pinned from now on; raises `Refused` where ``text`` is not to be trusted.
+
+    ``before`` is the key that is pinned. The request's ``key`` counts where none is, and its
+    ``pin`` where the pinned key vouches for it.
+    """
+    given = request.get("key")
+    key = public_key(str(given)) if given else None
+    pin = request.get("pin")
+    if before is None:
+        if key is None:
+            raise Refused("key", "the device trusts no key yet", "send the public key along")
+        trusted = key
+    elif pin:
+        trusted = _next(before, pin)
+    else:
+        trusted = before
+    if verify(text, signature, trusted, SPACE):
+        return trusted
+    if key is not None and key != trusted and verify(text, signature, key, SPACE):
+        raise Refused(
+            "key",
+            f"it is signed by another key ({fingerprint(key)}) than the one that this device trusts ({fingerprint(trusted)})",
+            "sign with that one; or pin the new one, which the old one must sign; or uninstall "
+            "on the device first",
+        )
+    raise Refused("signature", "the signature does not fit the manifest", _NEW)
+
+
+def _next(before: str, pin: Any) -> str:
+    if not isinstance(pin, dict) or not isinstance(pin.get("key"), str):
+        raise Refused("protocol", "pin is not understood", "use the same edgevid")
+    line = pin["key"]
+    if not verify(line.encode(), str(pin.get("signature") or ""), before, PIN_SPACE):
+        raise Refused(
+            "key",
+            f"the new key is not signed by the one that this device trusts ({fingerprint(before)})",
+            "sign it with that one",
+        )
+    return public_key(line)
+
+
+def verify(text: bytes, signature: str, key: str, space: str) -> bool:
+    """Whether ``signature`` of ``text`` is by ``key``; nothing is left on the disk."""
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise Refused("tools", "ssh-keygen is missing", "apt-get install openssh-client")
+    with tempfile.TemporaryDirectory(prefix="edgevid-", dir=_temporary()) as name:
+        folder = Path(name)
+        (folder / "signers").write_bytes(signers(key))
+        (folder / "signature").write_text(signature)
+        words = [program, "-Y", "verify", "-I", NAME, "-n", space]
+        words += ["-f", str(folder / "signers"), "-s", str(folder / "signature")]
+        done = subprocess.run(
+            words, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+        )
+    if b"unknown option" in done.stdout or b"illegal option" in done.stdout:
+        raise Refused("tools", "its ssh-keygen is too old", "it needs OpenSSH 8.1 or newer")
+    return done.returncode == 0
+
+
+def _temporary() -> str | None:
+    for name in TEMPORARY:
+        if os.path.isdir(name) and os.access(name, os.W_OK):
+            return name
+    return None

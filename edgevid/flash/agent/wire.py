@@ -1,0 +1,89 @@
+"""Lines of JSON between the client and the agent, and the one way to say no."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+CHUNK = 1 << 16
+LINE_LIMIT = 16 << 20
+
+
+class Refused(Exception):
+    """What the agent will not or cannot do: one line, and one on how to mend it."""
+
+    def __init__(self, kind: str, message: str, mend: str) -> None:
+        super().__init__(f"{message}; {mend}")
+        self.kind, self.message, self.mend = kind, message, mend
+
+    def to_json(self) -> dict[str, str]:
+        """Give it as it travels."""
+        return {"kind": self.kind, "message": self.message, "mend": self.mend}
+
+
+_NUMBERS = {
+    errno.ENOSPC: ("disk", "the disk is full", "make room, and flash again"),
+    errno.EDQUOT: ("disk", "the quota of the disk is used up", "make room, and flash again"),
+    errno.EROFS: ("readonly", "the disk is read-only", "mount it writable, or give another --root"),
+    errno.EACCES: ("permission", "no permission", "use sudo without password, or another --root"),
+    errno.EPERM: ("permission", "not permitted", "use sudo without password, or another --root"),
+    errno.EIO: ("damaged", "the disk has faults", "replace the card or disk"),
+}
+
+
+def from_os(error: OSError) -> Refused:
+    """Say in one line what the system said no to."""
+    said = error.strerror or str(error)
+    kind, message, mend = _NUMBERS.get(
+        error.errno or 0, ("device", f"the device failed: {said}", "look at the device")
+    )
+    where = f" ({error.filename})" if error.filename else ""
+    return Refused(kind, message + where, mend)
+
+
+class Gone(Exception):
+    """The client is not there any more."""
+
+
+class Wire:
+    """One session's two streams."""
+
+    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
+        self._reading, self._writing = reading, writing
+        self._left = 0
+
+    def request(self) -> dict[str, Any] | None:
+        """Give the next request; None at the end. Raises `Refused` where it is none."""
+        for _ in self.payload():  # what nobody read of the last one
+            pass
+        line = self._reading.readline(LINE_LIMIT)
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            request = json.loads(line.decode())
+        except ValueError:
+            request = None
+        if not isinstance(request, dict) or not isinstance(request.get("do"), str):
+            raise Refused("protocol", "a request is not understood", "use the same edgevid")
+        count = request.get("bytes", 0)
+        self._left = count if isinstance(count, int) and count > 0 else 0
+        return request
+
+    def payload(self) -> Iterator[bytes]:
+        """Give the bytes that follow the request; raises `Gone` where they break off."""
+        while self._left:
+            chunk = self._reading.read(min(CHUNK, self._left))
+            if not chunk:
+                raise Gone()
+            self._left -= len(chunk)
+            yield chunk
+
+    def say(self, frame: dict[str, Any]) -> None:
+        """Send one line; raises `Gone`."""
+        try:
+            self._writing.write(json.dumps(frame).encode() + b"\n")
+            self._writing.flush()
+        except (BrokenPipeError, ConnectionError):
+            raise Gone() from None
