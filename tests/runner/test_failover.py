@@ -84,7 +84,8 @@ def test_a_fault_makes_no_camera_dark_and_the_accelerator_is_taken_back(
     """One bundle serves two cameras on the accelerator, another its own camera on the CPU."""
     struck = tmp_path / "struck"
     faults = json.dumps({"faults": [{"when": str(struck), "kind": kind}]})
-    suspect = bundle(real_bundle, "suspect", runtime="null", accelerator="null")
+    engine = {"artifact": "tflite-int8", "runtime": "null", "accelerator": "null"}
+    suspect = bundle(real_bundle, "suspect", **engine)
     steady = bundle(real_bundle, "steady", runtime="tflite", accelerator="cpu")
     cameras = [
         camera("left", "synthetic:64x64@20", bundles=["suspect"]),
