@@ -15,6 +15,8 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
     check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: everything that
                 ``stage`` refuses, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
+    read        {"sha256", "offset"?} of a file of the release that serves -> "content": base64 of
+                at most 1 MiB
     session     take the lock of the device -> "root", "release"
     missing     {"blobs": {sha256: size}} -> "missing": {sha256: offset that is there} for what is
                 not there whole
@@ -26,7 +28,8 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
     watch       {"activation"?} -> {"at": ...} now and then; at last "state": "idle"|"rolled-back",
                 "release", "healthy", "reason", "health"
     rollback    {"health"?} -> as activate, of the release before
-    status      -> "installed": {...}; "service": {...}, "status": the runner's own document
+    status      -> "installed": {"current", "manifest": its text, "journal", "key", ...};
+                "service": {...}, "status": the runner's own document
     history     {"last"?: n} -> "history": [...]
     uninstall   -> "removed": [path]
 

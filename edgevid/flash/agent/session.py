@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from . import build, check, disk, probe, trust
 from .store import Store
 from .wire import Gone, Refused, Wire, from_os
+
+READ = 1 << 20
 
 
 def default_root() -> Path:
@@ -30,6 +33,7 @@ class Session:
             "check": self._check,
             "session": self._session,
             "missing": self._missing,
+            "read": self._read,
             "blob": self._blob,
             "stage": self._stage,
         }
@@ -74,8 +78,10 @@ class Session:
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         key = trust.pinned(self.place.signers)
+        now = self.place.manifest(self.place.current())
         installed = {
             "current": self.place.current(),
+            "manifest": now.text.decode() if now else None,
             "journal": self.place.journal(),
             "key": key,
             "fingerprint": trust.fingerprint(key) if key else None,
@@ -97,6 +103,15 @@ class Session:
     def _lacking(self, blobs: dict[str, int]) -> dict[str, int]:
         have = {sha256: self.place.have(sha256, size) for sha256, size in blobs.items()}
         return {s: n for s, n in have.items() if n < blobs[s] or not self.place.verified(s)}
+
+    def _read(self, request: dict[str, Any]) -> dict[str, Any]:
+        sha256, offset = request["sha256"], request.get("offset", 0)
+        now = self.place.manifest(self.place.current())
+        if now is None or sha256 not in now.blobs():
+            raise Refused("missing", f"{sha256[:16]} does not serve here", "flash it again")
+        with (self.place.blobs / sha256).open("rb") as file:
+            file.seek(offset)
+            return {"content": base64.b64encode(file.read(READ)).decode()}
 
     # ---------------------------------------------------------------- writing
 
