@@ -91,6 +91,11 @@ class DeviceEntry:
     key: Path | None = field(default=None, metadata={"read": _key})
     root: str | None = option(None, read=_absolute)
 
+    @property
+    def address(self) -> Address:
+        """Where OpenSSH finds it."""
+        return Address(self.host, self.user, self.port, self.key)
+
 
 @dataclass(frozen=True)
 class _File:
@@ -159,6 +164,13 @@ def resolve_all(words: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[
     return list(
         {entry.name: entry for word in words for entry in resolve(word, inventory)}.values()
     )
+
+
+def some(inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
+    """Give all devices of an inventory that must not be empty."""
+    if not inventory:
+        raise BadInput(f"no device is known; write some into {inventory_file()}, or give --target")
+    return list(inventory)
 
 
 def _by_address(word: str) -> DeviceEntry:

@@ -134,6 +134,7 @@ class Person:
             **os.environ,
             "HOME": str(self.folder),
             "XDG_CONFIG_HOME": str(self.folder / ".config"),
+            "XDG_STATE_HOME": str(self.folder / ".state"),
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(self.folder / ".cache")),
             "PATH": f"{tools}:{os.environ['PATH']}",
             **self.environment,

@@ -1,0 +1,360 @@
+"""Many devices: something done to them in waves, several at once, and how they all are.
+
+A wave begins once the one before has ended. When more devices failed than may, nothing further is
+begun, in this wave neither; what is under way ends by itself. Every device is its own: one that
+fails, or hangs, changes nothing on another.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from edgevid.errors import BadInput, EdgevidError, GateRefused
+from edgevid.files import user_folder, write_json
+from edgevid.flash.client import Device
+from edgevid.flash.inventory import DeviceEntry
+from edgevid.remote.ssh import Remote
+
+State = Literal["done", "unchanged", "refused", "failed", "not begun"]
+
+PARALLEL = 8
+RATE_S = 2.0
+"""Over how long the frames of a service are counted; it tells of them once a second."""
+
+
+# ---------------------------------------------------------------- waves
+
+_AMOUNT = re.compile(r"([0-9]{1,6})(%?)")
+
+
+def _amount(text: str, total: int, *, up: bool) -> int | None:
+    """How many devices ``3`` or ``25%`` of ``total`` are, a part of one rounded ``up`` or down."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None or (found[2] and int(found[1]) > 100):
+        return None
+    number = int(found[1])
+    if not found[2]:
+        return number
+    return -(-number * total // 100) if up else number * total // 100
+
+
+def read_waves(text: str, total: int) -> list[int]:
+    """Give the size of each wave: ``1,25%,100%`` says how many devices are done after each.
+
+    What the text leaves over is a last wave; one that adds nothing, because there are few devices,
+    is left out. Raises `BadInput` where it is no such list, or goes down.
+    """
+    sizes: list[int] = []
+    last = 0
+    for step in [*text.split(","), str(total)]:
+        reached = _amount(step, total, up=True)
+        if not reached:
+            raise BadInput(
+                f"--wave {text!r}: give numbers of devices or percents, as in 1,25%,100%"
+            )
+        if min(reached, total) < last:
+            raise BadInput(f"--wave {text!r} goes down at {step.strip()}; let its numbers grow")
+        if min(reached, total) > last:
+            sizes.append(min(reached, total) - last)
+            last = min(reached, total)
+    return sizes
+
+
+def read_threshold(text: str, total: int) -> int:
+    """How many of ``total`` devices may fail: ``2``, or ``10%``, which of nine is none."""
+    if (found := _amount(text, total, up=False)) is None:
+        raise BadInput(f"--max-failures {text!r}: give a number of devices or a percent, as in 10%")
+    return found
+
+
+# ---------------------------------------------------------------- doing something to many
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one device; ``result`` is what was given for it, None where that failed.
+
+    ``refused``: a gate said no, and the device is as it was; ``failed``: anything else.
+    """
+
+    device: str
+    state: State
+    wave: int
+    seconds: float = 0.0
+    reason: str = ""
+    exit_code: int = 0
+    kind: str = ""
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def bad(self) -> bool:
+        """Whether it counts against the threshold."""
+        return self.state in ("refused", "failed")
+
+
+def roll(
+    devices: Sequence[DeviceEntry],
+    act: Callable[[DeviceEntry], Mapping[str, Any]],
+    *,
+    waves: Sequence[int],
+    may_fail: int = 0,
+    parallel: int = PARALLEL,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Call ``act`` for each device, wave after wave, and give what became of each, in their order.
+
+    ``act`` runs in other threads, gives a result whose ``restarted`` says whether the device
+    serves anew, and raises `EdgevidError` where it failed. An interrupt leaves the devices that
+    are under way to themselves.
+    """
+    outcomes: list[Outcome] = []
+    rest = list(devices)
+    for number, size in enumerate(waves, 1):
+        wave, rest = rest[:size], rest[size:]
+        if len(waves) > 1:
+            say(f"wave {number} of {len(waves)}: {', '.join(device.name for device in wave)}")
+        for outcome in _wave(wave, act, number, may_fail, sum(o.bad for o in outcomes), parallel):
+            say(_line(outcome))
+            outcomes.append(outcome)
+        if sum(outcome.bad for outcome in outcomes) > may_fail:
+            break
+    done = {outcome.device: outcome for outcome in outcomes}
+    return [done.get(d.name, Outcome(d.name, "not begun", 0)) for d in devices]
+
+
+def _wave(
+    devices: Sequence[DeviceEntry],
+    act: Callable[[DeviceEntry], Mapping[str, Any]],
+    wave: int,
+    may_fail: int,
+    failed: int,
+    parallel: int,
+) -> Iterator[Outcome]:
+    """Give outcomes as they come; threads that an interrupt leaves behind do not hold the exit."""
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    waiting = list(devices)
+    running = 0
+    while waiting or running:
+        while waiting and running < parallel:
+            words = (act, waiting.pop(0), wave, ended)
+            threading.Thread(target=_attempt, args=words, daemon=True).start()
+            running += 1
+        outcome = ended.get()
+        running -= 1
+        failed += outcome.bad
+        if failed > may_fail:
+            waiting.clear()
+        yield outcome
+
+
+def _attempt(
+    act: Callable[[DeviceEntry], Mapping[str, Any]],
+    device: DeviceEntry,
+    wave: int,
+    ended: queue.SimpleQueue[Outcome],
+) -> None:
+    began = time.monotonic()
+    outcome = Outcome(device.name, "failed", wave, reason="a bug in edgevid", exit_code=4)
+    try:
+        result = act(device)
+        state: State = "done" if result.get("restarted", True) else "unchanged"
+        outcome = Outcome(device.name, state, wave, result=result)
+    except EdgevidError as error:
+        state = "refused" if isinstance(error, GateRefused) else "failed"
+        kind = getattr(error, "kind", type(error).__name__)
+        code = error.exit_code
+        outcome = Outcome(device.name, state, wave, 0.0, str(error), code, kind)
+    finally:  # whoever waits is told, whatever happened; a bug's traceback goes to stderr
+        ended.put(replace(outcome, seconds=time.monotonic() - began))
+
+
+def _line(outcome: Outcome) -> str:
+    said = f"{outcome.device}: {outcome.state} after {outcome.seconds:.1f} s"
+    return f"{said}: {outcome.reason}" if outcome.reason else said
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """One for all: a gate's no comes first, then what lies outside, then wrong use."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in (1, 4, 2, 3) if code in codes), 0)
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
+    """The table of what became of each; its head is `HEAD`."""
+    return [
+        (
+            outcome.device,
+            outcome.wave or None,
+            outcome.state,
+            (outcome.result or {}).get("release"),
+            (outcome.result or {}).get("sent_bytes"),
+            round(outcome.seconds, 1) if outcome.wave else None,
+            outcome.reason.removeprefix(f"{outcome.device}: ") or None,
+        )
+        for outcome in outcomes
+    ]
+
+
+HEAD = ("device", "wave", "", "release", "sent bytes", "seconds", "reason")
+
+
+# ---------------------------------------------------------------- what was flashed from here
+
+
+def _record(device: DeviceEntry) -> Path:
+    """Where it is kept what this person put on a device; by its address, as names change."""
+    place = f"{device.address} {device.root or ''}".strip()
+    folder = user_folder("XDG_STATE_HOME", ".local/state") / "edgevid" / "flashed"
+    return folder / f"{quote(place, safe='@:. ')}.json"
+
+
+def note(device: DeviceEntry, result: Mapping[str, Any]) -> None:
+    """Keep what a flash put on ``device``, so that `condition` can tell of drift."""
+    kept = {"release": result.get("release"), "unix_s": round(time.time())}
+    write_json(_record(device), kept)
+
+
+def forget(device: DeviceEntry) -> None:
+    """Nothing is on ``device`` any more."""
+    _record(device).unlink(missing_ok=True)
+
+
+def flashed(device: DeviceEntry) -> str | None:
+    """The release that was last put there from here; None where none was."""
+    try:
+        release = json.loads(_record(device).read_text()).get("release")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return release if isinstance(release, str) else None
+
+
+# ---------------------------------------------------------------- how they are
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How one device is; what is not known is None.
+
+    ``health``: serving, degraded, starting, activating, stopped, empty (nothing was flashed) or
+    unreachable. ``drift`` says what is not as it was flashed.
+    """
+
+    device: str
+    health: str
+    release: str | None = None
+    engine: str | None = None
+    fps: float | None = None
+    drift: str | None = None
+    reason: str = ""
+    exit_code: int = 0
+
+    def row(self) -> tuple[Any, ...]:
+        """The table of conditions; its head is `CONDITION_HEAD`."""
+        cells = (self.device, self.release, self.health, self.engine, self.fps)
+        return (*cells, self.drift or None, self.reason.removeprefix(f"{self.device}: ") or None)
+
+
+CONDITION_HEAD = ("device", "release", "health", "engine", "fps", "drift", "reason")
+
+
+def connect(device: DeviceEntry, *, trust_new: bool = False) -> Device:
+    """Give a session with a device of the inventory; it is opened when something is asked."""
+    return Device(Remote(device.address, trust_new=trust_new), device.root)
+
+
+def conditions(devices: Sequence[DeviceEntry], parallel: int = PARALLEL) -> list[Condition]:
+    """Ask all devices how they are, several at once; one that cannot be reached is told as that."""
+
+    def ask(device: DeviceEntry) -> dict[str, Any]:
+        return {"condition": condition(device)}
+
+    everything = [len(devices)]
+    outcomes = roll(
+        devices, ask, waves=everything, may_fail=len(devices), parallel=parallel, say=_silent
+    )
+    return [
+        outcome.result["condition"]
+        if outcome.result
+        else Condition(outcome.device, "unreachable", reason=outcome.reason, exit_code=4)
+        for outcome in outcomes
+    ]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def condition(device: DeviceEntry) -> Condition:
+    """Ask one device how it is; raises `SurroundingsFailed` where it does not say."""
+    with connect(device) as session:
+        first = session.call({"do": "status"})
+        rate = None
+        if (status := first.get("status") or {}).get("state") == "serving":
+            time.sleep(RATE_S)
+            rate = _fps(status, session.call({"do": "status"}).get("status") or {})
+    return read_condition(device, first, rate)
+
+
+def read_condition(device: DeviceEntry, answer: Mapping[str, Any], fps: float | None) -> Condition:
+    """Make a condition of what the agent answered to ``status``."""
+    installed, status = answer.get("installed") or {}, answer.get("status") or {}
+    release, journal = installed.get("current"), installed.get("journal") or {}
+    health = _health(release, str(journal.get("state")), status)
+    reason = journal.get("reason") or {}
+    drift = _drift(flashed(device), release)
+    return Condition(
+        device.name,
+        health,
+        release,
+        _engine(status),
+        fps,
+        drift,
+        str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason),
+        0 if health == "serving" and drift is None else 1,
+    )
+
+
+def _health(release: str | None, journal: str, status: Mapping[str, Any]) -> str:
+    if release is None:
+        return "empty"
+    if journal == "activating":
+        return journal
+    state = status.get("state")
+    if state == "serving" and status.get("degraded"):
+        return "degraded"
+    return state if isinstance(state, str) else "stopped"
+
+
+def _engine(status: Mapping[str, Any]) -> str | None:
+    """What serves, as in ``tflite/cpu int8``; several bundles may differ."""
+    found: list[str] = []
+    for bundle in status.get("bundles") or ():
+        serving = bundle["engine"]["serving"]
+        text = f"{serving['runtime']}/{serving['accelerator']} {serving['precision']}"
+        if text not in found:
+            found.append(text)
+    return ", ".join(found) or None
+
+
+def _fps(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Answers a second between two statuses of the same service."""
+    if not after or before["pid"] != after["pid"]:
+        return None
+    seconds = after["now_unix_s"] - before["now_unix_s"]
+    answered = after["frames"]["answered"] - before["frames"]["answered"]
+    return round(answered / seconds, 1) if seconds > 0 else None
+
+
+def _drift(wanted: str | None, release: str | None) -> str | None:
+    if wanted is None or wanted == release:
+        return None
+    return f"{release or 'nothing'} instead of {wanted}"
