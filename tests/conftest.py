@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,11 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevid import bundle
-from edgevid.bundle import Artifact
-from edgevid.contract import Contract, FrameInput, Output, StateTensor
-from edgevid.proof import Golden, Trajectory
-from edgevid.runtimes.null import Null
+from edgevid.contract import Contract
+from rigs.bundles import CONTRACT, write_null
 from rigs.command import call_edgevid
 from rigs.films import pictures, write_video
 
@@ -53,33 +49,7 @@ def truncated_video(video, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def contract() -> Contract:
     """A small classifier with a carried memory."""
-    return Contract(
-        task="classification",
-        frame=FrameInput(height=16, width=24, rate_fps=16.0),
-        outputs=(Output("scores", (1, 3)),),
-        labels=("dark", "middle", "bright"),
-        temporal="carry",
-        frames=4,
-        states=(StateTensor("level", (1, 2)),),
-    )
-
-
-def golden_of(engine, contract: Contract, frames: np.ndarray) -> Golden:
-    """What ``engine`` answers to ``frames``, as the golden trajectory of a source like it."""
-    states = {s.name: [np.zeros(s.shape, np.float32)] for s in contract.states}
-    answers: dict[str, list[np.ndarray]] = {o.name: [] for o in contract.outputs}
-    for frame in frames:
-        answer, after = engine.step(frame[None], {n: v[-1] for n, v in states.items()})
-        for name, value in answer.items():
-            answers[name].append(value)
-        for name, value in after.items():
-            states[name].append(value)
-    trajectory = Trajectory(
-        frames[:, None],
-        {name: np.stack(values) for name, values in answers.items()},
-        {name: np.stack(values) for name, values in states.items()},
-    )
-    return Golden((trajectory,))
+    return CONTRACT
 
 
 @pytest.fixture
@@ -87,15 +57,7 @@ def make_null_bundle(contract, tmp_path) -> Callable[..., Path]:
     """Give a function that writes a bundle of the built-in arithmetic step."""
 
     def make(name: str = "null.edgevid", **behaviour) -> Path:
-        parameters = {"decay": 0.5, "sharpness": 8.0}
-        engine = Null().load({"json": json.dumps(parameters).encode()}, contract)
-        frames = pictures(6, contract.frame.height, contract.frame.width)
-        golden = golden_of(engine, contract, frames)
-        files = {"json": json.dumps({**parameters, "behaviour": behaviour}).encode()}
-        artifact = Artifact(name="null-float32", format="null", quantize="float32")
-        path = tmp_path / name
-        bundle.write(path, contract, [(artifact, files)], golden.to_members(), {})
-        return path
+        return write_null(tmp_path / name, contract, **behaviour)
 
     return make
 
