@@ -1,47 +1,53 @@
-"""A conversation with the agent on a device: requests and answers over one SSH session.
+"""What a person asks of one device: to take a release, to go back, to forget all of it.
 
-The agent is sent with the first words of the session and needs nothing but the device's python3.
-Requests are one line of JSON, optionally followed by raw bytes; so are answers.
+The device decides alone whether a release stays; this side sends, watches and tells. A link that is
+lost while the device judges changes nothing there.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from importlib import import_module
-from typing import Any, NoReturn
+import base64
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from edgevid.errors import BadInput, DeviceFailed, EdgevidError, GateRefused
-from edgevid.remote import Remote, Session
+from edgevid.errors import DeviceFailed, GateRefused, SurroundingsFailed
+from edgevid.files import user_folder, write_bytes
+from edgevid.flash.conversation import Device, agent_source, raise_fault
+from edgevid.flash.keys import SigningKey, own_key
+from edgevid.flash.package import Package, same_release
+from edgevid.flash.probe import Facts, read_facts
+from edgevid.flash.send import send
+from edgevid.progress import Progress, silent
 
-MARK = "edgevid-agent"
-"""What stands alone on the first line of the answer; what login scripts print is before it."""
+__all__ = [
+    "Device",
+    "Health",
+    "Installed",
+    "RolledBack",
+    "agent_source",
+    "flash",
+    "look",
+    "raise_fault",
+    "read_back",
+    "rollback",
+    "uninstall",
+]
 
-BOOT = (
-    f'import sys,zlib;print("\\n{MARK}",flush=True);'
-    "n=int(sys.stdin.buffer.readline());"
-    'exec(compile(zlib.decompress(sys.stdin.buffer.read(n)),"agent","exec"))'
-)
-# The device's login shell may be any; sh is everywhere. With root's rights where they can be had
-# without a password and are needed: to own a folder that the user may not write to.
-_START = """
-command -v python3 >/dev/null || { echo python3 is not there >&2; exit 127; }
-may() { d=$1; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ]; }
-if [ "$(id -u)" != 0 ] && ! { [ -n "$2" ] && may "$2"; } && sudo -n true 2>/dev/null
-then exec sudo -n python3 -I -c "$1"
-fi
-exec python3 -I -c "$1"
-"""
-_SILENCE_S = 120.0
-_NOISE_LINES = 1000
+_ACTIVATION_S = 60.0
+"""How much longer than its health window an activation may be out of sight: its service starts."""
+_RETRY_S = 2.0
+_LINK_LOST = frozenset({"lost", "ended", "unreachable", "refused"})
 
-Payload = bytes | Iterable[bytes]
-Notice = Callable[[Mapping[str, Any]], None]
+Say = Callable[[str], None]
+
+
+def _quiet(text: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -52,185 +58,280 @@ class Health:
     p95_ms: float | None = None
     allow_degraded: bool = False
 
-    def request(self) -> dict[str, Any]:
-        """Give it as the agent reads it."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Installed:
+    """What is on the device: the release that serves, its manifest, and what goes on there."""
+
+    current: str | None = None
+    manifest: bytes | None = None
+    journal: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+    @classmethod
+    def read(cls, answer: Mapping[str, Any]) -> Installed:
+        """Read the agent's answer to ``probe`` or ``status``."""
+        held = answer.get("installed") or {}
+        text = held.get("manifest")
+        return cls(
+            held.get("current"),
+            None if text is None else text.encode(),
+            held.get("journal") or {},
+            held.get("fingerprint"),
+        )
 
 
-def agent_source() -> bytes:
-    """Give the agent's program, the same text that lies in every release."""
-    text: str | bytes = import_module("edgevid.flash.agent").source()
-    return text if isinstance(text, bytes) else text.encode()
+class RolledBack(GateRefused):
+    """The device did not find the release healthy and is as it was before; ``result`` says why."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
 
 
-class Device:
-    """A session with the agent; opened at the first call, and again after it was lost.
+def look(device: Device, modules: Sequence[str] = ()) -> tuple[Facts, Installed]:
+    """Read what the device is and what it serves; writes nothing there."""
+    answer = device.call({"do": "probe", "root": device.root, "modules": list(modules)})
+    return read_facts(answer), Installed.read(answer)
 
-    ``root`` is edgevid's folder on the device, None the usual one. ``source`` is the agent's
-    program. Not for several threads.
+
+def flash(
+    device: Device,
+    package: Package,
+    *,
+    key: SigningKey | None = None,
+    activate: bool = True,
+    health: Health | None = None,
+    allow_downgrade: bool = False,
+    pin: Mapping[str, str] | None = None,
+    installed: Installed | None = None,
+    limit_kbit: float | None = None,
+    progress: Progress = silent,
+    say: Say = _quiet,
+) -> dict[str, Any]:
+    """Bring ``package`` to the device, and let it serve if it is healthy there.
+
+    ``key`` signs (None: the one of ``edgevid keys``), ``pin`` is the change to another key that the
+    pinned one signed, ``installed`` what `look` gave. Gives what happened: ``outcome`` is
+    ``serving``, ``unchanged`` or ``staged``. Raises `RolledBack`, or what the device refuses; then
+    it serves what it served before.
     """
-
-    def __init__(
-        self, remote: Remote, root: str | None = None, *, source: bytes | None = None
-    ) -> None:
-        self.remote, self.root = remote, root
-        self._source = source
-        self._session: Session | None = None
-        self._earlier_bytes = 0
-        self._early: deque[dict[str, Any]] = deque()  # frames that came while a payload was sent
-
-    @property
-    def name(self) -> str:
-        """The device's address, for people."""
-        return str(self.remote.address)
-
-    @property
-    def wire_bytes(self) -> int:
-        """What was sent and received so far, in the SSH sessions, without SSH's own overhead."""
-        now = self._session
-        return self._earlier_bytes + (now.sent_bytes + now.received_bytes if now else 0)
-
-    def call(
-        self,
-        request: Mapping[str, Any],
-        payload: Payload | None = None,
-        *,
-        notice: Notice | None = None,
-        silence_s: float = _SILENCE_S,
-    ) -> dict[str, Any]:
-        """Ask, and give the answer; ``notice`` hears what the agent reports on the way.
-
-        Raises what `raise_fault` makes of an error, or `DeviceFailed` where the session is lost.
-        """
-        self.post(request, payload, silence_s=silence_s)
-        return self.answer(notice=notice, silence_s=silence_s)
-
-    def post(
-        self,
-        request: Mapping[str, Any],
-        payload: Payload | None = None,
-        *,
-        silence_s: float = _SILENCE_S,
-    ) -> None:
-        """Ask without waiting for the answer; every post needs its `answer`, in this order."""
-        with self._loss():
-            session = self._opened(silence_s)
-            session.write(json.dumps(request).encode() + b"\n", silence_s)
-        for chunk in _chunks(payload):
-            with self._loss():
-                session.write(chunk, silence_s)
-                if session.waiting():
-                    self._early.append(self._frame(silence_s))
-            if self._early and "error" in self._early[-1]:
-                fault = self._early[-1]["error"]
-                self.close()  # the rest of the payload will not come
-                raise_fault(self.name, fault)
-
-    def answer(
-        self, *, notice: Notice | None = None, silence_s: float = _SILENCE_S
-    ) -> dict[str, Any]:
-        """Wait for the answer to the oldest post."""
-        while True:
-            with self._loss():
-                frame = self._early.popleft() if self._early else self._frame(silence_s)
-            if "error" in frame:
-                raise_fault(self.name, frame["error"])
-            if "ok" in frame:
-                return frame
-            if notice is not None:
-                notice(frame)
-
-    def answered(self) -> bool:
-        """Whether something of an answer is there already."""
-        return bool(self._early) or (self._session is not None and self._session.waiting())
-
-    def close(self) -> None:
-        """End the session; the agent ends with it and lets go of its lock."""
-        if self._session is not None:
-            self._session.close()
-            self._earlier_bytes = self.wire_bytes
-            self._session = None
-            self._early.clear()
-
-    def __enter__(self) -> Device:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _loss(self) -> Iterator[None]:
-        """Where the session ends: what the agent said last counts for more than how it ended."""
-        session = self._session
-        try:
-            yield
-        except DeviceFailed:
-            session = session or self._session
-            last = session.leftover() if session is not None else []
-            self.close()
-            for line in last:
-                with suppress(ValueError):
-                    frame = json.loads(line)
-                    if isinstance(frame, dict) and isinstance(frame.get("error"), dict):
-                        raise_fault(self.name, frame["error"])
-            raise
-
-    def _opened(self, silence_s: float) -> Session:
-        if self._session is None:
-            self._early.clear()
-            command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
-            self._session = self.remote.open(f"exec {command}")
-            sent = zlib.compress(self._source or agent_source(), 9)
-            self._session.write(b"%d\n%s" % (len(sent), sent), silence_s)
-            self._pass_noise(self._session)
-        return self._session
-
-    def _pass_noise(self, session: Session) -> None:
-        """Pass over what the device's login scripts print."""
-        patience_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
-        for _ in range(_NOISE_LINES):
-            if session.readline(patience_s).strip() == MARK.encode():
-                return
-        raise DeviceFailed(f"{self.name}: its login scripts print without end", "protocol")
-
-    def _frame(self, silence_s: float) -> dict[str, Any]:
-        assert self._session is not None
-        line = self._session.readline(silence_s)
-        try:
-            frame = json.loads(line)
-        except ValueError:
-            frame = None
-        if not isinstance(frame, dict):
-            said = line[:80].decode(errors="replace").strip()
-            raise DeviceFailed(f"{self.name}: said {said!r}, which is no answer", "protocol")
-        return frame
-
-
-def _chunks(payload: Payload | None) -> Iterator[bytes]:
-    if payload is None:
-        return
-    if isinstance(payload, bytes):
-        yield payload
+    began, wire = time.monotonic(), device.wire_bytes
+    before = installed if installed is not None else look(device)[1]
+    result: dict[str, Any] = {"device": device.name, "replaced": before.current, "sent_bytes": 0}
+    if before.manifest is not None and same_release(before.manifest, package.manifest):
+        result |= {"release": before.current, "outcome": "unchanged", "restarted": False}
+        if activate:
+            result |= _activate(device, before.current, health or Health(), say)
     else:
-        yield from payload
+        result |= _bring(device, package, key, allow_downgrade, pin, limit_kbit, progress, say)
+        if activate:
+            result |= _activate(device, result["release"], health or Health(), say)
+    took = {"seconds": round(time.monotonic() - began, 3), "wire_bytes": device.wire_bytes - wire}
+    return _judged(result | took)
 
 
-# Kinds of fault for which the person must give something else; all others are the device's.
-_WRONG_USE = frozenset(
-    {"architecture", "python", "glibc", "signature", "key", "downgrade", "manifest", "hash", "use"}
-)
-_GATES = frozenset({"health", "rolled-back"})
+def _bring(
+    device: Device,
+    package: Package,
+    key: SigningKey | None,
+    allow_downgrade: bool,
+    pin: Mapping[str, str] | None,
+    limit_kbit: float | None,
+    progress: Progress,
+    say: Say,
+) -> dict[str, Any]:
+    """Check, send and stage; nothing of what serves is touched."""
+    papers = sign(package, key, allow_downgrade=allow_downgrade, pin=pin)
+    for note in device.call({"do": "check", "root": device.root, **papers}).get("notes", ()):
+        say(f"{device.name}: {note}")
+    device.call({"do": "session", "root": device.root})
+    sizes = package_sizes(package)
+    missing = device.call({"do": "missing", "blobs": sizes})["missing"]
+    sent = send(device, package.blobs, missing, limit_kbit=limit_kbit, progress=progress)
+    staged = device.call({"do": "stage", **papers}, notice=_teller(device, say))
+    outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent}
+    return {"release": staged["release"], **outcome}
 
 
-def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
-    """Raise the agent's error as this side's: its exit code follows from its kind."""
-    kind, message, mend = (str(fault.get(key, "")) for key in ("kind", "message", "mend"))
-    text = f"{name}: {message}{f'; {mend}' if mend else ''}"
-    error: EdgevidError
-    if kind in _GATES:
-        error = GateRefused(text)
-    elif kind in _WRONG_USE:
-        error = BadInput(text)
-    else:
-        error = DeviceFailed(text, kind or "device")
-    raise error
+def sign(
+    package: Package,
+    key: SigningKey | None,
+    *,
+    allow_downgrade: bool = False,
+    pin: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Give the words of a request that carries the package's manifest and its signature."""
+    signer = key if key is not None else own_key()[0]
+    papers: dict[str, Any] = {
+        "manifest": package.manifest.decode(),
+        "signature": signer.sign(package.manifest).decode(),
+        "key": signer.public,
+        "allow_downgrade": allow_downgrade,
+    }
+    return papers if pin is None else papers | {"pin": dict(pin)}
+
+
+def package_sizes(package: Package) -> dict[str, int]:
+    """The size of each blob by its sha256."""
+    from edgevid.flash.send import size_of
+
+    return {sha256: size_of(blob) for sha256, blob in package.blobs.items()}
+
+
+# ---------------------------------------------------------------- activation, and watching it
+
+
+def activate(
+    device: Device, release: str | None = None, health: Health | None = None, say: Say = _quiet
+) -> dict[str, Any]:
+    """Let the staged release serve; None: the one that was staged last."""
+    began = time.monotonic()
+    device.call({"do": "session", "root": device.root})
+    result = {"device": device.name} | _activate(device, release, health or Health(), say)
+    return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def rollback(device: Device, health: Health | None = None, say: Say = _quiet) -> dict[str, Any]:
+    """Let the release before serve again."""
+    began = time.monotonic()
+    device.call({"do": "session", "root": device.root})
+    request = {"do": "rollback", "health": asdict(health or Health())}
+    result = {"device": device.name} | _watched(device, request, health or Health(), say)
+    return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def uninstall(device: Device) -> dict[str, Any]:
+    """Remove everything that edgevid put on the device."""
+    answer = device.call({"do": "uninstall", "root": device.root})
+    return {"device": device.name, "removed": answer.get("removed", [])}
+
+
+def _activate(device: Device, release: str | None, health: Health, say: Say) -> dict[str, Any]:
+    request = {"do": "activate", "root": device.root, "id": release, "health": asdict(health)}
+    return _watched(device, request, health, say)
+
+
+def _watched(
+    device: Device, request: Mapping[str, Any], health: Health, say: Say
+) -> dict[str, Any]:
+    """Ask for another release to serve, and watch what the device makes of it."""
+    answer = device.call(request, notice=_teller(device, say))
+    if not answer.get("started", True):
+        return {"release": answer.get("release"), "outcome": "unchanged", "restarted": False}
+    say(f"{device.name}: {answer.get('release')} starts; judged for {health.seconds:g} s")
+    end = _watch(device, answer.get("activation"), health, say)
+    kept = end.get("state") != "rolled-back" and end.get("healthy", True)
+    return {
+        "release": end.get("release") or answer.get("release"),
+        "outcome": "serving" if kept else "rolled-back",
+        "restarted": True,
+        "health": end.get("health"),
+        "reason": end.get("reason"),
+    }
+
+
+def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[str, Any]:
+    """Watch until the device has decided, over lost links too."""
+    request = {"do": "watch", "root": device.root, "activation": activation}
+    deadline = time.monotonic() + health.seconds + _ACTIVATION_S
+    lost: DeviceFailed | None = None
+    while True:
+        try:
+            with _told(device, say):
+                return device.call(request, notice=_teller(device, say))
+        except DeviceFailed as error:
+            if error.kind not in _LINK_LOST:
+                raise
+            if lost is None:
+                say(f"{error}; the device goes on judging by itself; trying to see it again")
+                deadline = time.monotonic() + health.seconds + _ACTIVATION_S
+            lost = error
+        if time.monotonic() > deadline:
+            raise DeviceFailed(
+                f"{device.name}: not seen again, so what became of the release is not known here: "
+                "the device serves it if it was healthy, or else the one before; flash again to "
+                "see which",
+                "unknown",
+            ) from lost
+        time.sleep(_RETRY_S)
+
+
+@contextmanager
+def _told(device: Device, say: Say) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{device.name}: goes on judging by itself, and rolls back if the release is sick")
+        raise
+
+
+def _teller(device: Device, say: Say) -> Callable[[Mapping[str, Any]], None]:
+    """Tell what the agent reports, each thing once."""
+    last = ""
+
+    def tell(frame: Mapping[str, Any]) -> None:
+        nonlocal last
+        at = frame.get("at")
+        if isinstance(at, str) and at != last:
+            last = at
+            say(f"{device.name}: {at}")
+
+    return tell
+
+
+def _judged(result: dict[str, Any]) -> dict[str, Any]:
+    if result["outcome"] == "rolled-back":
+        text = reason_text(result.get("reason"))
+        raise RolledBack(
+            f"{result['device']}: {result['release']} was rolled back: {text}; "
+            "mend that, then flash again",
+            result,
+        )
+    return result
+
+
+def reason_text(reason: Any) -> str:
+    """Say in one line why a release was rolled back; the log's last lines are left out."""
+    if not isinstance(reason, Mapping):
+        return str(reason or "no reason was kept")
+    stage, message, code = (reason.get(key) for key in ("stage", "message", "exit_code"))
+    text = f"{stage}: {message}" if stage and message else str(message or stage or "unknown")
+    return text if code is None else f"{text} (exit code {code})"
+
+
+# ---------------------------------------------------------------- what is there already
+
+
+def read_back(
+    device: Device, name: str, sha256: str, size: int, progress: Progress = silent
+) -> Path:
+    """Fetch a bundle that the device serves, so that it can be served on; kept in the cache."""
+    folder = user_folder("XDG_CACHE_HOME", ".cache") / "edgevid" / "bundles" / sha256
+    path = folder / Path(name).name
+    if path.is_file() and _sha256(path.read_bytes()) == sha256:
+        return path
+    content = fetch(device, sha256, size, lambda n: progress(f"reading {name}", n, size))
+    write_bytes(path, content)
+    return path
+
+
+def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -> bytes:
+    """Give a file of the release that serves; raises `SurroundingsFailed` where it is another."""
+    content = b""
+    while len(content) < size:
+        request = {"do": "read", "root": device.root, "sha256": sha256, "offset": len(content)}
+        part = base64.b64decode(device.call(request)["content"])
+        if not part:
+            break
+        content += part
+        told(len(content))
+    if _sha256(content) != sha256:
+        raise SurroundingsFailed(
+            f"{device.name}: {sha256[:16]} is damaged there; flash with --replace"
+        )
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edgevid.errors import SurroundingsFailed
-from edgevid.flash.client import Device
+from edgevid.flash.conversation import Device
 from edgevid.progress import Progress, silent
 
 CHUNK = 1 << 18
