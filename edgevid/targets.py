@@ -16,7 +16,6 @@ from edgevid.errors import BadInput
 from edgevid.files import user_folder
 from edgevid.registry import unknown
 
-
 WHEELS: Mapping[str, tuple[str, ...]] = {
     "null": (),
     "openvino": ("openvino>=2025.2",),
@@ -78,13 +77,13 @@ class Provided:
 class Service:
     """As whom the runner serves: a user without rights, in ``groups``, with ``devices`` only.
 
-    ``devices`` are systemd's ``DeviceAllow`` lines, ``groups`` those that may open the nodes; what
-    a device does not know is left out there.
+    ``devices`` are nodes as systemd's ``DeviceAllow`` names them, ``groups`` those that may open
+    them; what a device does not know is left out there.
     """
 
     user: str = "edgevid"
     groups: tuple[str, ...] = ("video", "render")
-    devices: tuple[str, ...] = ("char-video4linux rw", "char-media rw", "char-drm rw")
+    devices: tuple[str, ...] = ("char-video4linux", "char-media", "char-drm")
 
 
 @dataclass(frozen=True)

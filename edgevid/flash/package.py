@@ -19,15 +19,38 @@ signature stands for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+import time
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from edgevid.flash.probe import Facts
+from edgevid import __version__
+from edgevid.bundle import Artifact, Bundle
+from edgevid.errors import BadInput
+from edgevid.files import canonical_json
+from edgevid.flash import device_code, wheels
+from edgevid.flash.probe import Facts, is_there, misfits
+from edgevid.flash.wheels import Wanted, Wheel
 from edgevid.progress import Progress, silent
-from edgevid.targets import Target
+from edgevid.runtimes import accelerators
+from edgevid.targets import EngineChoice, Target
 
 MANIFEST_FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,190}\.edgevid")
+STAND_INS = (
+    EngineChoice("null", "cpu", ("float32",)),
+    EngineChoice("null", "null", ("int8", "dynamic", "float16", "float32")),
+)
+"""What every device executes, since it is a part of edgevid: a bundle for trials."""
+# What a wheel may bring besides its own folders, and what then would not be found.
+_ELSEWHERE = re.compile(r"[^/]+\.data/(purelib|platlib)/.")
 
 
 @dataclass(frozen=True)
@@ -46,13 +69,215 @@ def build(
     *,
     agent: bytes | None = None,
     now: float | None = None,
+    renew: bool = False,
     progress: Progress = silent,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Make the package of ``bundles`` for the device ``facts`` of the kind ``target``.
 
     ``site`` is the runner's configuration as text, ``agent`` the agent's source (None: the one of
-    this edgevid), ``now`` the time in seconds since 1970. Raises `BadInput` where the device or a
-    bundle does not fit, `SurroundingsFailed` where a wheel cannot be had.
+    this edgevid), ``now`` the time in seconds since 1970; ``renew`` looks for newer wheels. Raises
+    `BadInput` where the device or a bundle does not fit, or no wheel exists for such a device, and
+    `SurroundingsFailed` where a wheel cannot be had.
     """
-    raise NotImplementedError
+    if unfit := misfits(facts, target):
+        raise BadInput(f"{target.name} does not fit this device: {unfit[0]}")
+    opened = [Bundle.open(path) for path in bundles]
+    _check_names(opened)
+    wanted = wanted_wheels(facts, target, opened, site)
+    got = wheels.gather(wanted, renew=renew, progress=progress, say=say)
+    _check_versions(opened, target, [wheel for wheel, _ in got])
+
+    content: dict[str, Path | bytes] = {}
+    code = device_code.archive(target)
+    runner = _runner(target, got, code, content)
+    text = agent if agent is not None else import_module("edgevid.flash.agent").source()
+    moment = int(time.time() if now is None else now)
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "edgevid": __version__,
+        "created_unix_s": moment,
+        "serial": moment,
+        "target": target.name,
+        "architecture": facts.architecture,
+        "python": facts.python_version,
+        "glibc": _oldest_glibc(target, [wheel for wheel, _ in got]),
+        "runner": runner,
+        "bundles": [
+            {"name": bundle.path.name, "key": bundle.key, **_blob(bundle.path, content)}
+            for bundle in opened
+        ],
+        "site": _blob(site, content),
+        "agent": _blob(text, content),
+        "service": _service(facts, target),
+        "limits": asdict(target.limits),
+        "udev": list(target.udev),
+    }
+    return Package(canonical_json(manifest), content)
+
+
+def same_release(one: bytes, other: bytes) -> bool:
+    """Whether two manifests stand for the same release, but for when they were made."""
+
+    def timeless(text: bytes) -> Any:
+        return {**json.loads(text), "created_unix_s": 0, "serial": 0}
+
+    return bool(timeless(one) == timeless(other))
+
+
+def wanted_wheels(
+    facts: Facts, target: Target, bundles: Sequence[Bundle], site: bytes = b""
+) -> Wanted:
+    """What the device must be given for these bundles: what serves them, and no other runtime."""
+    ways = _ways(facts, target, bundles, site)
+    requirements = dict.fromkeys([*target.requires, *(r for way in ways for r in way.wheels)])
+    return Wanted(
+        tuple(requirements),
+        facts.architecture,
+        facts.python_version,
+        wheels.platforms(target.wheels, facts.architecture, facts.glibc),
+        tuple(provided.project for provided in target.distribution),
+    )
+
+
+def _check_names(bundles: Sequence[Bundle]) -> None:
+    seen: dict[str, Path] = {}
+    for bundle in bundles:
+        name = bundle.path.name
+        if not _NAME.fullmatch(name):
+            raise BadInput(
+                f"{bundle.path}: a bundle on a device is called like motion.edgevid; rename it"
+            )
+        if name in seen:
+            raise BadInput(f"{seen[name]} and {bundle.path} have the same name; rename one")
+        seen[name] = bundle.path
+
+
+def _ways(
+    facts: Facts, target: Target, bundles: Sequence[Bundle], site: bytes
+) -> list[EngineChoice]:
+    """The ways to execute whose runtimes must be there.
+
+    For each bundle those down to the first CPU, which takes over when all others failed; and
+    those that the configuration names. An accelerator that is not there needs no runtime.
+    """
+    named = _named_runtimes(site)
+    found: list[EngineChoice] = [way for way in target.engine if way.runtime in named]
+    there = [way for way in (*target.engine, *STAND_INS) if is_there(way, facts)]
+    for bundle in bundles:
+        serving = [way for way in there if _executes(way, bundle)]
+        if not serving:
+            held = ", ".join(artifact.name for artifact in bundle.artifacts)
+            raise BadInput(
+                f"{bundle.path} has nothing that {target.name} executes, it holds {held}; "
+                f"make one with: edgevid convert -f {target.engine[0].runtime}"
+            )
+        for way in serving:
+            found.append(way)
+            if way.accelerator == accelerators.CPU:
+                break
+    return found
+
+
+def _named_runtimes(site: bytes) -> set[str]:
+    try:
+        listed = tomllib.loads(site.decode()).get("bundle", [])
+        return {str(use["runtime"]) for use in listed if "runtime" in use}
+    except (ValueError, TypeError, AttributeError):
+        return set()  # it is checked by who reads it
+
+
+def _executes(way: EngineChoice, bundle: Bundle) -> bool:
+    return next(_artifacts(way, bundle), None) is not None
+
+
+def _artifacts(way: EngineChoice, bundle: Bundle) -> Iterator[Artifact]:
+    formats = accelerators.formats(way.runtime, way.accelerator)[:1]
+    for artifact in bundle.artifacts:
+        if artifact.format in formats and artifact.quantize in way.quantize:
+            yield artifact
+
+
+def _check_versions(bundles: Sequence[Bundle], target: Target, got: Sequence[Wheel]) -> None:
+    """Refuse a bundle of which no artifact loads in the runtimes that will be there."""
+    versions = {wheel.project: wheel.version for wheel in got}
+    for bundle in bundles:
+        ways = (*target.engine, *STAND_INS)
+        faults = [_too_old(a, way, versions) for way in ways for a in _artifacts(way, bundle)]
+        if faults and all(faults):
+            raise BadInput(f"{bundle.path}: {faults[0]}; convert it with: --quantize int8")
+
+
+def _too_old(artifact: Artifact, way: EngineChoice, versions: Mapping[str, str]) -> str | None:
+    """Why an artifact does not load; LiteRT's versions left behind those that artifacts count."""
+    project = {"tflite": "tflite-runtime", "openvino": "openvino"}.get(way.runtime, "")
+    needed, version = artifact.smallest_runtime.get(way.runtime), versions.get(project)
+    if needed and version and _numbers(version) < _numbers(needed):
+        return f"{artifact.name} needs {project} {needed}, the device gets {version}"
+    return None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+def _runner(
+    target: Target,
+    got: Sequence[tuple[Wheel, Path]],
+    code: bytes,
+    content: dict[str, Path | bytes],
+) -> dict[str, Any]:
+    listed = [{"name": device_code.name(), **_blob(code, content)}]
+    listed += [{"name": wheel.name, "sha256": wheel.sha256, "size": wheel.size} for wheel, _ in got]
+    content.update({wheel.sha256: path for wheel, path in got})
+    sums = sorted(str(one["sha256"]) for one in listed)
+    return {
+        "id": hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16],
+        "wheels": listed,
+        "packages": [provided.module for provided in target.distribution],
+        "unpacked_bytes": len(code) + sum(_unpacked_bytes(path) for _, path in got),
+    }
+
+
+def _unpacked_bytes(path: Path) -> int:
+    with zipfile.ZipFile(path) as wheel:
+        for member in wheel.namelist():
+            if _ELSEWHERE.match(member):
+                raise BadInput(
+                    f"{path.name} keeps {member} where unpacking alone does not put it in place; "
+                    "require another version in the target"
+                )
+        return sum(member.file_size for member in wheel.infolist())
+
+
+def _blob(what: Path | bytes, content: dict[str, Path | bytes]) -> dict[str, Any]:
+    if isinstance(what, bytes):
+        sha256, size = hashlib.sha256(what).hexdigest(), len(what)
+    else:
+        size = what.stat().st_size
+        with what.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    content[sha256] = what
+    return {"sha256": sha256, "size": size}
+
+
+def _oldest_glibc(target: Target, got: Sequence[Wheel]) -> str:
+    """The oldest glibc on which every wheel works, as their tags say."""
+    needed = [_numbers(target.glibc or "2.17")]
+    for wheel in got:
+        minors = [int(m) for m in re.findall(r"manylinux_2_(\d+)_", wheel.name)]
+        if "manylinux2014_" in wheel.name:
+            minors.append(17)
+        if minors:
+            needed.append([2, min(minors)])
+    return ".".join(map(str, max(needed)))
+
+
+def _service(facts: Facts, target: Target) -> dict[str, Any]:
+    """Groups that the device does not have would keep systemd from starting the service."""
+    groups = [g for g in target.service.groups if not facts.all_groups or g in facts.all_groups]
+    return {
+        "user": target.service.user,
+        "groups": groups,
+        "devices": list(target.service.devices),
+    }
