@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from edgevid.errors import BadInput, EdgevidError, GateRefused
@@ -23,8 +23,6 @@ from edgevid.files import user_folder, write_json
 from edgevid.flash.client import Device
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.remote.ssh import Remote
-
-State = Literal["done", "unchanged", "refused", "failed", "not begun"]
 
 PARALLEL = 8
 RATE_S = 2.0
@@ -83,11 +81,12 @@ def read_threshold(text: str, total: int) -> int:
 class Outcome:
     """What became of one device; ``result`` is what was given for it, None where that failed.
 
-    ``refused``: a gate said no, and the device is as it was; ``failed``: anything else.
+    ``state`` is the ``outcome`` of the result, as `edgevid.flash.client.flash` has it; where there
+    is none, ``refused`` (a gate said no), ``failed``, or ``not begun``.
     """
 
     device: str
-    state: State
+    state: str
     wave: int
     seconds: float = 0.0
     reason: str = ""
@@ -98,7 +97,7 @@ class Outcome:
     @property
     def bad(self) -> bool:
         """Whether it counts against the threshold."""
-        return self.state in ("refused", "failed")
+        return self.exit_code != 0
 
 
 def roll(
@@ -112,8 +111,8 @@ def roll(
 ) -> list[Outcome]:
     """Call ``act`` for each device, wave after wave, and give what became of each, in their order.
 
-    ``act`` runs in other threads, gives a result whose ``restarted`` says whether the device
-    serves anew, and raises `EdgevidError` where it failed. An interrupt leaves the devices that
+    ``act`` runs in other threads, gives a result with its ``outcome``, and raises `EdgevidError`
+    where it failed. An interrupt leaves the devices that
     are under way to themselves.
     """
     outcomes: list[Outcome] = []
@@ -166,13 +165,20 @@ def _attempt(
     outcome = Outcome(device.name, "failed", wave, reason="a bug in edgevid", exit_code=4)
     try:
         result = act(device)
-        state: State = "done" if result.get("restarted", True) else "unchanged"
-        outcome = Outcome(device.name, state, wave, result=result)
+        outcome = Outcome(device.name, str(result["outcome"]), wave, result=result)
     except EdgevidError as error:
+        held = getattr(error, "result", None)
         state = "refused" if isinstance(error, GateRefused) else "failed"
-        kind = getattr(error, "kind", type(error).__name__)
-        code = error.exit_code
-        outcome = Outcome(device.name, state, wave, 0.0, str(error), code, kind)
+        outcome = Outcome(
+            device.name,
+            str((held or {}).get("outcome", state)),
+            wave,
+            0.0,
+            str(error),
+            error.exit_code,
+            getattr(error, "kind", type(error).__name__),
+            held,
+        )
     finally:  # whoever waits is told, whatever happened; a bug's traceback goes to stderr
         ended.put(replace(outcome, seconds=time.monotonic() - began))
 
@@ -275,7 +281,7 @@ def conditions(devices: Sequence[DeviceEntry], parallel: int = PARALLEL) -> list
     """Ask all devices how they are, several at once; one that cannot be reached is told as that."""
 
     def ask(device: DeviceEntry) -> dict[str, Any]:
-        return {"condition": condition(device)}
+        return {"outcome": "seen", "condition": condition(device)}
 
     everything = [len(devices)]
     outcomes = roll(

@@ -65,7 +65,7 @@ class Acts:
             self.ended.append(device.name)
         if device.name in self.errors:
             raise self.errors[device.name]
-        return {"release": "r", "restarted": device.name != "d2"}
+        return {"release": "r", "outcome": "unchanged" if device.name == "d2" else "serving"}
 
 
 def states(outcomes):
@@ -75,7 +75,7 @@ def states(outcomes):
 def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
     act, said = Acts(), []
     outcomes = roll(devices(7), act, waves=[1, 6], parallel=3, say=said.append)
-    assert states(outcomes) == ["done", "unchanged", *["done"] * 5]
+    assert states(outcomes) == ["serving", "unchanged", *["serving"] * 5]
     assert [outcome.wave for outcome in outcomes] == [1, 2, 2, 2, 2, 2, 2]
     assert act.begun[0] == act.ended[0] == "d1"
     assert act.most == 3
@@ -86,7 +86,7 @@ def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
 def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
     act = Acts(d2=GateRefused("no frames"), d3=DeviceFailed("gone", "unreachable"))
     outcomes = roll(devices(6), act, waves=[1, 4, 1], may_fail=1, parallel=1, say=str)
-    assert states(outcomes) == ["done", "refused", "failed", *["not begun"] * 3]
+    assert states(outcomes) == ["serving", "refused", "failed", *["not begun"] * 3]
     assert (outcomes[1].reason, outcomes[2].kind) == ("no frames", "unreachable")
     assert act.begun == ["d1", "d2", "d3"]
     assert exit_code(outcomes) == 1
@@ -95,7 +95,7 @@ def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
 def test_within_the_threshold_it_goes_on():
     act = Acts(d1=DeviceFailed("gone", "unreachable"))
     outcomes = roll(devices(3), act, waves=[1, 2], may_fail=1, say=str)
-    assert states(outcomes) == ["failed", "unchanged", "done"]
+    assert states(outcomes) == ["failed", "unchanged", "serving"]
     assert exit_code(outcomes) == 4
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from edgevid.children import die_with_parent
 from rigs.need import need_program, need_root
-from rigs.systemd import SYSTEMD, Machine, machine
+from rigs.systemd import CACHE, SYSTEMD, Machine, machine
 
 PACKAGES = ("openssh-server", "strace", "sudo")
 USER = "pi"
@@ -135,7 +135,7 @@ class Person:
             "HOME": str(self.folder),
             "XDG_CONFIG_HOME": str(self.folder / ".config"),
             "XDG_STATE_HOME": str(self.folder / ".state"),
-            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(self.folder / ".cache")),
+            "XDG_CACHE_HOME": str(CACHE / "person"),  # wheels for devices are kept
             "PATH": f"{tools}:{os.environ['PATH']}",
             **self.environment,
         }
@@ -161,6 +161,7 @@ class Person:
         text = ""
         for device in devices:
             text += f'[[device]]\nname = "{device.name}"\nhost = "{device.name}"\n'
+            text += 'target = "linux-x86-64"\n'
             text += f"tags = {(tags or {}).get(device.name, ['all'])!r}\n\n"
         file.write_text(text.replace("'", '"'))
 
