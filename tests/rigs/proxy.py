@@ -22,6 +22,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.accepted = 0
+        self.forwarded = 0
+        """Bytes that went through, both ways."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -139,5 +141,6 @@ class Proxy:
                     place = self._random.randrange(len(spoilt))
                     spoilt[place] ^= 0xFF
                     data = bytes(spoilt)
+                self.forwarded += len(data)
                 writer.write(data)
                 await writer.drain()

@@ -1,0 +1,75 @@
+"""Small packages for a device, made without any download; their runner is a stand-in."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import random
+import sys
+import zipfile
+from pathlib import Path
+
+from edgevid.files import canonical_json
+from edgevid.flash.conversation import agent_source
+from edgevid.flash.package import Package
+
+SITE = b'[[bundle]]\npath = "bundles/motion.edgevid"\n\n[[camera]]\nsource = "synthetic:96x64@5"\n'
+
+
+def wheel(code: str = "", filler: int = 0, seed: int = 0) -> bytes:
+    """A wheel whose ``python -m edgevid`` runs ``code``, made large by what cannot be packed."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        files = {
+            "edgevid/__init__.py": b"",
+            "edgevid/__main__.py": code.encode(),
+            "edgevid/filler.bin": random.Random(seed).randbytes(filler),
+            "edgevid-0.dist-info/METADATA": b"Name: edgevid\nVersion: 0\n",
+        }
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return content.getvalue()
+
+
+def package(
+    runner: bytes = b"",
+    *,
+    bundle: bytes | Path = b"a bundle",
+    name: str = "motion.edgevid",
+    site: bytes = SITE,
+    serial: int = 1,
+    **other,
+) -> Package:
+    """A package for this machine and the Python that a device here would use."""
+    blobs: dict[str, Path | bytes] = {}
+
+    def blob(content: bytes | Path) -> dict:
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        blobs[sha256] = content
+        return {"sha256": sha256, "size": len(data)}
+
+    wheels = [{"name": "edgevid-0-py3-none-any.whl", **blob(runner or wheel())}]
+    manifest = {
+        "format": 1,
+        "edgevid": "0",
+        "created_unix_s": serial,
+        "serial": serial,
+        "target": "local",
+        "architecture": platform.machine(),
+        "python": "{}.{}".format(*sys.version_info),
+        "glibc": "2.17",
+        "runner": {
+            "id": hashlib.sha256(wheels[0]["sha256"].encode()).hexdigest()[:16],
+            "wheels": wheels,
+            "packages": [],
+        },
+        "bundles": [{"name": name, "key": "", **blob(bundle)}],
+        "site": blob(site),
+        "agent": blob(agent_source()),
+        "service": {"user": "edgevid", "groups": [], "devices": []},
+        "limits": {"memory_mb": 64, "disk_mb": 64},
+        **other,
+    }
+    return Package(canonical_json(manifest), blobs)
