@@ -62,6 +62,7 @@ class Store:
             raise Refused("root", f"{self.root} is no folder", "give another --root")
         if self.root.is_dir():
             names = {name for name in os.listdir(str(self.root)) if not name.startswith(".")}
+            names.discard("lost+found")  # a disk of its own
             if names and not names & KNOWN:
                 raise Refused(
                     "root",
