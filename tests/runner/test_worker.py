@@ -159,11 +159,12 @@ def test_an_interrupted_step_never_answers_for_the_next(opened, start, monkeypat
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    frame, state = noise(opened.contract, 1)[0], zero_state(opened.contract)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(KeyboardInterrupt):
-            step(engine, opened)
+            engine.step(frame, state)
     finally:
         signal.signal(signal.SIGALRM, before)
     with pytest.raises(EngineFailed, match="serves no longer"):
