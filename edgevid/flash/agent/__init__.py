@@ -35,7 +35,8 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
 
 The manifest travels as its very text, the signature as ``ssh-keygen -Y sign -n edgevid`` wrote it,
 ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: that key from now
-on; the signature, of the pinned key, is over the line's bytes, with ``-n edgevid-pin``.
+on; the signature, of the key that is pinned, is over ``edgevid pin``, a line's end, and the line.
+The manifest is signed by the new key then.
 """
 
 from __future__ import annotations

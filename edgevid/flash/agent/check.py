@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import disk, manifest, probe, trust
+from . import disk, manifest, probe, service, trust
 from .manifest import Manifest
 from .store import Store
 from .wire import Refused
@@ -41,6 +41,7 @@ def package(place: Store, request: dict[str, Any]) -> Checked:
     _serial(place, one, bool(request.get("allow_downgrade")))
     notes = _nodes(one)
     _writable(place.root)
+    service.of(place).fits(one)
     return Checked(one, signature, key, notes)
 
 

@@ -6,9 +6,11 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 MANY = 200
+PATIENCE_S = 0.5
 
 
 def sync_folder(folder: Path) -> None:
@@ -117,17 +119,27 @@ class Lock:
         self._descriptor = -1
 
     def take(self) -> bool:
-        """Whether it is ours now."""
+        """Whether it is ours now; `is_free` of others holds it for a moment, which we sit out."""
         if self._descriptor >= 0:
             return True
         descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > until:
+                    os.close(descriptor)
+                    return False
+                time.sleep(0.02)
+            else:
+                self._descriptor = descriptor
+                return True
+
+    def write(self, text: str) -> None:
+        """Say who holds it, in the file; worth nothing once the lock is free."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
 
     def is_free(self) -> bool:
         """Whether nobody holds it."""

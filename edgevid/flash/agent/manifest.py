@@ -46,6 +46,7 @@ class Manifest(NamedTuple):
     user: str
     groups: tuple[str, ...]
     devices: tuple[str, ...]
+    udev: tuple[str, ...]
     memory_mb: int
 
     @property
@@ -110,6 +111,7 @@ def _read(text: bytes, data: dict[str, Any]) -> Manifest:
         user=_word(_WORD, service.get("user") or "edgevid"),
         groups=tuple(_word(_WORD, one) for one in service.get("groups") or ()),
         devices=tuple(_word(_NODE, one) for one in service.get("devices") or ()),
+        udev=tuple(_line(one) for one in data.get("udev") or ()),
         memory_mb=int((data.get("limits") or {}).get("memory_mb") or 0),
     )
 
@@ -117,6 +119,12 @@ def _read(text: bytes, data: dict[str, Any]) -> Manifest:
 def _word(pattern: Any, value: Any) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value) or "/.." in value:
         raise ValueError(f"{value!r} cannot be a name")
+    return value
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{value!r} is no line")
     return value
 
 
@@ -130,6 +138,11 @@ def _blob(data: dict[str, Any], name: Any) -> Blob:
 def _bundle(data: dict[str, Any]) -> Blob:
     name = data["name"]
     return _blob(data, name if str(name).endswith(".edgevid") else f"{name}.edgevid")
+
+
+def is_id(word: str) -> bool:
+    """Whether ``word`` can be the name of a release."""
+    return bool(_ID.fullmatch(word))
 
 
 def asked(request: dict[str, Any], key: str) -> str | None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import build, check, disk, probe, trust
+from . import build, check, disk, guard, health, manifest, probe, service, trust
 from .store import Store
 from .wire import Gone, Refused, Wire, from_os
 
 READ = 1 << 20
+BEAT_S = 5.0
+GUARD_S = 3.0
+"""Within this time systemd starts a guard again that was killed."""
 
 
 def default_root() -> Path:
     """Where edgevid lives on this device, for who asks."""
     if os.geteuid() == 0:
         return Path("/opt/edgevid")
-    return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
+    return service.usual_of_user()
 
 
 class Session:
@@ -27,6 +31,7 @@ class Session:
 
     def __init__(self, wire: Wire, root: Path | None = None) -> None:
         self._wire = wire
+        self._is_ours = False
         self._place: Store | None = Store(root) if root else None
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "probe": self._probe,
@@ -36,6 +41,12 @@ class Session:
             "read": self._read,
             "blob": self._blob,
             "stage": self._stage,
+            "activate": self._activate,
+            "watch": self._watch,
+            "rollback": self._rollback,
+            "status": self._status,
+            "history": self._history,
+            "uninstall": self._uninstall,
         }
 
     def run(self) -> None:
@@ -77,17 +88,21 @@ class Session:
     # ---------------------------------------------------------------- reading
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
+        found = probe.facts(self.place.root, request.get("modules") or ())
+        return dict(found, installed=self._installed())
+
+    def _installed(self) -> dict[str, Any]:
         key = trust.pinned(self.place.signers)
         now = self.place.manifest(self.place.current())
-        installed = {
+        journal = self.place.journal()
+        return {
             "current": self.place.current(),
+            "previous": journal.get("previous"),
             "manifest": now.text.decode() if now else None,
-            "journal": self.place.journal(),
+            "journal": journal,
             "key": key,
             "fingerprint": trust.fingerprint(key) if key else None,
         }
-        found = probe.facts(self.place.root, request.get("modules") or ())
-        return dict(found, installed=installed)
 
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
         checked = check.package(self.place, request)
@@ -117,14 +132,33 @@ class Session:
 
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
         self.place.make()
-        if not self.place.lock.take():
-            raise Refused("busy", "somebody else flashes this device", "wait, then try again")
-        self.place.tidy()
+        self._ours()
         return {"root": str(self.place.root), "release": self.place.current()}
 
     def _ours(self) -> None:
+        """Nobody else changes anything now; what was broken off is put in order first."""
+        if self._is_ours:
+            return
+        if not self.place.root.is_dir():
+            raise Refused("missing", f"{self.place.root} is not there", "flash a bundle first")
         if not self.place.lock.take():
             raise Refused("busy", "somebody else flashes this device", "wait, then try again")
+        self._is_ours = True
+        if not self._is_judging():
+            self.place.tidy()
+            guard.recover(self.place)
+
+    def _is_judging(self) -> bool:
+        return not self.place.guard.is_free()
+
+    def _calm(self) -> None:
+        """Raises `Refused` while a guard judges: what it may go back to must stay."""
+        self._ours()
+        if self._is_judging():
+            raise Refused(
+                "busy", "a release is being judged on this device", "wait for that, then try again"
+            )
+        guard.recover(self.place)
 
     def _missing(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"missing": self._lacking(request["blobs"])}
@@ -135,7 +169,7 @@ class Session:
         return {"have": self.place.receive(sha256, size, offset, self._wire.payload())}
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._ours()
+        self._calm()
         checked = check.package(self.place, request)
         one = checked.manifest
         lacking = self._lacking(one.blobs())
@@ -150,4 +184,105 @@ class Session:
         build.release(self.place, one, checked.signature, self.say)
         if trust.pinned(self.place.signers) != checked.key:
             disk.write_whole(self.place.signers, trust.signers(checked.key))
-        return {"release": one.id, "already": one.id == self.place.current()}
+            self.place.note("pinned", key=trust.fingerprint(checked.key))
+        now = self.place.current()
+        if one.id != now:
+            self.place.write_journal("staged", new=one.id, old=now)
+        return {"release": one.id, "already": one.id == now, "notes": checked.notes}
+
+    def _activate(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._calm()
+        journal = self.place.journal()
+        staged = journal["new"] if journal["state"] == "staged" else None
+        release = manifest.asked(request, "id") or staged
+        if release is None:
+            raise Refused("use", "nothing is staged on this device", "flash a bundle first")
+        return self._go(release, request, "activate")
+
+    def _rollback(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._calm()
+        previous = self.place.journal().get("previous")
+        if previous is None:
+            raise Refused("use", "there is no release to go back to", "flash one")
+        return self._go(previous, request, "rollback")
+
+    def _go(self, release: str, request: dict[str, Any], what: str) -> dict[str, Any]:
+        one = self.place.manifest(release) if manifest.is_id(release) else None
+        if one is None or not self.place.is_whole(one):
+            raise Refused("use", f"the release {release} is not on this device", "flash it again")
+        keeper = service.of(self.place)
+        keeper.fits(one)
+        if release == self.place.current() == keeper.serving() and keeper.is_installed(one):
+            journal = self.place.journal()
+            if journal["state"] == "staged":  # and another one is wanted no more
+                self.place.write_journal("idle", new=release, old=release)
+            return {"release": release, "started": False, "activation": None}
+        wish = health.Wish.read(request.get("health"))
+        token = guard.start(self.place, release, wish, what)
+        return {"release": release, "started": True, "activation": token}
+
+    def _watch(self, request: dict[str, Any]) -> dict[str, Any]:
+        token = manifest.asked(request, "activation") or self.place.journal().get("activation")
+        told, told_at = None, time.monotonic()
+        while True:
+            judging = self._is_judging()
+            journal = self.place.journal()
+            if journal.get("activation") != token or journal["state"] != "activating":
+                break
+            if not judging:
+                time.sleep(GUARD_S)  # it may be started again
+                if not self._is_judging() and self.place.lock.take():
+                    guard.recover(self.place)
+                continue
+            said = guard.progress(self.place, str(token))
+            if said != told or time.monotonic() - told_at > BEAT_S:
+                told, told_at = said, time.monotonic()
+                self.say(said or "judging")
+            time.sleep(0.2)
+        while self._is_judging():  # it still lets go of things
+            time.sleep(0.05)
+        if self._is_ours and not self._staged():
+            self.place.collect()
+        return self._outcome(journal, token)
+
+    def _staged(self) -> bool:
+        return bool(self.place.journal()["state"] == "staged")
+
+    def _outcome(self, journal: dict[str, Any], token: str | None) -> dict[str, Any]:
+        if token is not None and journal.get("activation") != token:
+            raise Refused("use", "this activation is over, and another came", "see the history")
+        health = journal.get("health") or {}
+        return {
+            "state": journal["state"],
+            "release": self.place.current(),
+            "healthy": journal["state"] == "idle" and journal.get("reason") is None,
+            "reason": journal.get("reason"),
+            "health": health,
+        }
+
+    # ---------------------------------------------------------------- telling, and leaving
+
+    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        keeper = service.of(self.place)
+        state = keeper.state()
+        return {
+            "installed": self._installed(),
+            "service": dict(state._asdict(), release=keeper.serving(), folder=str(keeper.folder)),
+            "status": keeper.status() if state.pid else None,
+        }
+
+    def _history(self, request: dict[str, Any]) -> dict[str, Any]:
+        last = request.get("last")
+        history = self.place.history()
+        return {"history": history[-last:] if isinstance(last, int) and last > 0 else history}
+
+    def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
+        if not self.place.root.is_dir():
+            return {"removed": service.of(self.place).remove()}
+        self.place.fits()
+        self._calm()
+        gone = service.of(self.place).remove()
+        self.place.point(None)
+        self.place.erase()
+        self._is_ours = False
+        return {"removed": [*gone, str(self.place.root)]}

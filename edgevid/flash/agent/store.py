@@ -109,8 +109,8 @@ class Store:
 
     def write_journal(self, state: str, **fields: Any) -> dict[str, Any]:
         """Replace the journal; what is not given stays as it was, but the reason goes."""
-        journal = dict(self.journal(), reason=None, health=None, activation=None, **fields)
-        journal.update(state=state, since_unix_s=round(time.time(), 3))
+        journal = dict(self.journal(), reason=None, health=None, activation=None)
+        journal.update(fields, state=state, since_unix_s=round(time.time(), 3))
         disk.write_whole(self.root / "journal.json", _json(journal))
         return journal
 
@@ -269,6 +269,20 @@ class Store:
             if path.name.partition(".")[0] not in blobs:
                 disk.remove(path)
         return gone
+
+    def erase(self) -> None:
+        """Remove everything that is ours, the lock last, and the folder if it is empty then."""
+        names = [path.name for path in self.root.glob(".*.part")]
+        last = ["trusted", "history.jsonl", "journal.json", "guard.lock", "lock"]
+        for name in [*names, *sorted(KNOWN - set(last)), *last]:
+            disk.remove(self.root / name)
+        self.lock.let_go()
+        self._verified.clear()
+        try:
+            self.root.rmdir()
+            disk.sync_folder(self.root.parent)
+        except OSError:  # somebody's own files
+            pass
 
     @staticmethod
     def _discard(folder: Path) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from .wire import Refused
 
-SPACE, PIN_SPACE = "edgevid", "edgevid-pin"
+SPACE = "edgevid"
+PIN = b"edgevid pin\n"
+"""What stands before a key that is to be pinned; no manifest begins so."""
 NAME = "edgevid"
 TEMPORARY = ("/run", "/dev/shm", "/tmp", "/var/tmp")
 _KEY = re.compile(r"(?P<kind>[a-z0-9@.-]+) (?P<body>[A-Za-z0-9+/]+={0,2})( [^\n\r]*)?")
@@ -43,7 +45,7 @@ def fingerprint(key: str) -> str:
 
 def signers(key: str) -> bytes:
     """The file of allowed signers with this one key."""
-    return (f'{NAME} namespaces="{SPACE},{PIN_SPACE}" {key}\n').encode()
+    return f'{NAME} namespaces="{SPACE}" {key}\n'.encode()
 
 
 def pinned(path: Path) -> str | None:
@@ -72,12 +74,13 @@ def judge(text: bytes, signature: str, before: str | None, request: dict[str, An
         trusted = _next(before, pin)
     else:
         trusted = before
-    if verify(text, signature, trusted, SPACE):
+    if verify(text, signature, trusted):
         return trusted
-    if key is not None and key != trusted and verify(text, signature, key, SPACE):
+    if key is not None and key != trusted and verify(text, signature, key):
         raise Refused(
             "key",
-            f"it is signed by another key ({fingerprint(key)}) than the one that this device trusts ({fingerprint(trusted)})",
+            f"it is signed by another key ({fingerprint(key)}) than the one that this device "
+            f"trusts ({fingerprint(trusted)})",
             "sign with that one; or pin the new one, which the old one must sign; or uninstall "
             "on the device first",
         )
@@ -88,7 +91,7 @@ def _next(before: str, pin: Any) -> str:
     if not isinstance(pin, dict) or not isinstance(pin.get("key"), str):
         raise Refused("protocol", "pin is not understood", "use the same edgevid")
     line = pin["key"]
-    if not verify(line.encode(), str(pin.get("signature") or ""), before, PIN_SPACE):
+    if not verify(PIN + line.encode(), str(pin.get("signature") or ""), before):
         raise Refused(
             "key",
             f"the new key is not signed by the one that this device trusts ({fingerprint(before)})",
@@ -97,7 +100,7 @@ def _next(before: str, pin: Any) -> str:
     return public_key(line)
 
 
-def verify(text: bytes, signature: str, key: str, space: str) -> bool:
+def verify(text: bytes, signature: str, key: str) -> bool:
     """Whether ``signature`` of ``text`` is by ``key``; nothing is left on the disk."""
     program = shutil.which("ssh-keygen")
     if program is None:
@@ -106,7 +109,7 @@ def verify(text: bytes, signature: str, key: str, space: str) -> bool:
         folder = Path(name)
         (folder / "signers").write_bytes(signers(key))
         (folder / "signature").write_text(signature)
-        words = [program, "-Y", "verify", "-I", NAME, "-n", space]
+        words = [program, "-Y", "verify", "-I", NAME, "-n", SPACE]
         words += ["-f", str(folder / "signers"), "-s", str(folder / "signature")]
         done = subprocess.run(
             words, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60

@@ -1,0 +1,626 @@
+"""What keeps the runner running: systemd's unit for all, a user's unit, or our own supervisor."""
+
+from __future__ import annotations
+
+import glob
+import grp
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import disk, probe
+from .manifest import Manifest
+from .store import Store
+from .wire import Refused
+
+NOTHING_TO_SERVE = 78
+STOP_S = 25.0
+TAIL = 20
+UDEV = Path("/etc/udev/rules.d")
+
+_UNIT = """\
+# Written by edgevid flash; edgevid flash --uninstall removes it.
+[Unit]
+Description=edgevid: answers from live cameras
+After=network.target
+StartLimitIntervalSec=0
+ConditionPathExists={root}/current/agent.py
+
+[Service]
+Type=notify
+# After a power cut in the middle of an activation: back to what was judged.
+ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
+ExecStart={python} -I {root}/current/agent.py serve --root {root}
+ExecReload=/bin/kill -HUP $MAINPID
+TimeoutStartSec=5min
+WatchdogSec=10
+Restart=on-failure
+RestartSec=1
+RestartPreventExitStatus={nothing}
+KillMode=mixed
+TimeoutStopSec=15
+RuntimeDirectory={name}
+RuntimeDirectoryPreserve=restart
+"""
+
+_HARDENED = """\
+DynamicUser=yes
+User={user}
+StateDirectory={name}
+WorkingDirectory=%S/{name}
+CacheDirectory={name}
+Environment=XDG_CACHE_HOME=%C/{name}
+{groups}DevicePolicy=closed
+{devices}ProtectSystem=strict
+ProtectHome={home}
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+CapabilityBoundingSet=
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+"""
+
+_CLASSES = {
+    "/dev/video": "char-video4linux",
+    "/dev/media": "char-media",
+    "/dev/dri/": "char-drm",
+    "/dev/accel/": "char-accel",
+    "/dev/apex_": "char-apex",
+    "/dev/bus/usb/": "char-usb_device",
+}
+
+
+class State(NamedTuple):
+    """How the service is; ``phase``: running, absent (not started), or ended (by itself)."""
+
+    kind: str
+    phase: str
+    pid: int | None
+    restarts: int
+    exit_code: int | None
+    boot: bool
+    """Whether it starts again with the device."""
+
+
+def of(place: Store) -> Service:
+    """The service of this folder, of the best kind that this device and user have."""
+    kinds = {"system": System, "user": User, "none": Plain}
+    return kinds[probe.systemd()](place)
+
+
+class Service:
+    """What all kinds have in common."""
+
+    kind = "none"
+
+    def __init__(self, place: Store) -> None:
+        self.place = place
+
+    @property
+    def name(self) -> str:
+        """``edgevid`` in the usual folder; others have names of their own."""
+        if self.place.root in (Path("/opt/edgevid"), usual_of_user()):
+            return "edgevid"
+        digest = hashlib.sha256(str(self.place.root).encode()).hexdigest()
+        return f"edgevid-{digest[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the runner tells its status, unless its configuration names another folder."""
+        raise NotImplementedError
+
+    def fits(self, one: Manifest) -> None:
+        """Raises `Refused` where the service could not run from this folder."""
+
+    def install(self, one: Manifest) -> list[str]:
+        """Make it start with the device; gives what people should know."""
+        raise NotImplementedError
+
+    def is_installed(self, one: Manifest) -> bool:
+        """Whether that was done already, for exactly this release."""
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        """End what runs, and start what ``current`` points to, without waiting until it serves."""
+        raise NotImplementedError
+
+    def remove(self, *, inside: bool = False) -> list[str]:
+        """End it and forget it; gives what was removed. ``inside``: asked by its own start."""
+        raise NotImplementedError
+
+    def state(self) -> State:
+        """How it is now."""
+        raise NotImplementedError
+
+    def log(self, since_unix_s: float) -> list[str]:
+        """The last lines that it wrote."""
+        raise NotImplementedError
+
+    def spawn_guard(self, words: list[str], token: str) -> None:
+        """Start the agent with ``words``, so that it outlives this session."""
+        raise NotImplementedError
+
+    def status(self) -> dict[str, Any] | None:
+        """The runner's own document; None where it does not answer."""
+        return ask(configured_status(self.place) or self.folder)
+
+    def serving(self) -> str | None:
+        """The release from which the running process was started."""
+        pid = self.state().pid
+        return environment(pid).get("EDGEVID_RELEASE") if pid else None
+
+
+def usual_of_user() -> Path:
+    """The usual folder of a user without root's rights."""
+    return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
+
+
+def agent_words(place: Store, release: str | None, *words: str) -> list[str]:
+    """The command that runs a release's agent; None: that of whichever serves."""
+    folder = place.root / "current" if release is None else place.release(release)
+    return [sys.executable, "-I", str(folder / "agent.py"), *words, "--root", str(place.root)]
+
+
+# -------------------------------------------------------------------- systemd
+
+
+class System(Service):
+    """A unit of the system's systemd, run by root."""
+
+    kind = "system"
+    scope: tuple[str, ...] = ()
+    wanted_by = "multi-user.target"
+    units = Path("/etc/systemd/system")
+
+    @property
+    def unit(self) -> str:
+        """The unit's name."""
+        return f"{self.name}.service"
+
+    @property
+    def folder(self) -> Path:
+        """Below /run."""
+        return Path("/run") / self.name
+
+    def fits(self, one: Manifest) -> None:
+        """A service without a home of its own cannot read everywhere."""
+        for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
+            if Path(hidden) in (self.place.root, *self.place.root.parents):
+                raise Refused(
+                    "root",
+                    f"the service cannot read what lies in {hidden}",
+                    "give another --root, such as /opt/edgevid",
+                )
+
+    def text(self, one: Manifest) -> str:
+        """The unit."""
+        head = _UNIT.format(
+            root=self.place.root,
+            plus="+",
+            python=sys.executable,
+            nothing=NOTHING_TO_SERVE,
+            name=self.name,
+        )
+        known = {group.gr_name for group in grp.getgrall()}
+        groups = " ".join(group for group in one.groups if group in known)
+        body = _HARDENED.format(
+            user=one.user,
+            name=self.name,
+            groups=f"SupplementaryGroups={groups}\n" if groups else "",
+            devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(one.devices)),
+            home="read-only" if str(self.place.root).startswith("/home/") else "yes",
+        )
+        return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
+
+    @property
+    def _wanted(self) -> Path:
+        return self.units / f"{self.wanted_by}.wants" / self.unit
+
+    def is_installed(self, one: Manifest) -> bool:
+        """Whether the very same unit is there, and wanted at boot."""
+        try:
+            same = (self.units / self.unit).read_text() == self.text(one)
+        except OSError:
+            return False
+        return same and self._wanted.is_symlink()
+
+    def install(self, one: Manifest) -> list[str]:
+        """Write the unit, durably, and let it start with the device."""
+        notes = self._udev(one)
+        if self.is_installed(one):
+            return notes
+        Plain(self.place).remove()
+        for folder in (self.units, self._wanted.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        disk.write_whole(self.units / self.unit, self.text(one).encode())
+        disk.link_whole(self._wanted, str(self.units / self.unit))
+        self._control("daemon-reload")
+        return notes
+
+    def _udev(self, one: Manifest) -> list[str]:
+        path = UDEV / f"70-{self.name}.rules"
+        text = "".join(f"{rule}\n" for rule in one.udev)
+        if not text or not UDEV.is_dir():
+            if path.exists():
+                disk.remove(path)
+            return []
+        if not path.exists() or path.read_text() != text:
+            disk.write_whole(path, text.encode())
+            _run("udevadm", "control", "--reload")
+            _run("udevadm", "trigger", "--subsystem-match=usb", "--action=add")
+        return []
+
+    def restart(self) -> None:
+        """Stop, then start without waiting."""
+        self._control("stop", self.unit)
+        self._control("reset-failed", self.unit)
+        self._control("start", "--no-block", self.unit)
+
+    def remove(self, *, inside: bool = False) -> list[str]:
+        """Stop it, remove the unit and what systemd kept for it."""
+        path, gone = self.units / self.unit, []
+        if path.exists() or self._wanted.is_symlink():
+            if inside:
+                self._control("stop", "--no-block", self.unit)
+            else:
+                self._control("stop", self.unit)
+                self._control("clean", "--what=all", self.unit)
+            for one in (self._wanted, path):
+                if one.is_symlink() or one.exists():
+                    one.unlink()
+                    disk.sync_folder(one.parent)
+                    gone.append(str(one))
+            self._control("daemon-reload")
+            self._control("reset-failed", self.unit)
+        rules = UDEV / f"70-{self.name}.rules"
+        if self.kind == "system" and rules.exists():
+            rules.unlink()
+            gone.append(str(rules))
+            _run("udevadm", "control", "--reload")
+        return gone + (Plain(self.place).remove() if not inside else [])
+
+    def state(self) -> State:
+        """Asked from systemd."""
+        names = "MainPID,NRestarts,ActiveState,SubState,ExecMainStatus,ExecMainCode,UnitFileState"
+        said = self._control("show", "-p", names, self.unit)
+        found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        pid = int(found.get("MainPID") or 0) or None
+        active, sub = found.get("ActiveState", "inactive"), found.get("SubState", "")
+        phase = "absent" if active == "inactive" else "running"
+        if active == "failed" or sub == "auto-restart":
+            phase = "ended"
+        code = int(found.get("ExecMainStatus") or 0) if phase == "ended" else None
+        if code and found.get("ExecMainCode") in ("2", "3"):
+            code += 128  # as a shell tells a signal
+        restarts = int(found.get("NRestarts") or 0)
+        return State(self.kind, phase, pid, restarts, code, self._wanted.is_symlink())
+
+    def log(self, since_unix_s: float) -> list[str]:
+        """From the journal."""
+        since = f"@{since_unix_s:.0f}"
+        words = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
+        return _run(*words, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
+
+    def spawn_guard(self, words: list[str], token: str) -> None:
+        """As a transient unit, which is started again if it is killed, and then rolls back."""
+        unit = f"{self.name}-guard-{token}"
+        run = ["systemd-run", *self.scope, "--quiet", "--collect", f"--unit={unit}"]
+        done = subprocess.run(
+            [*run, "-p", "Restart=on-failure", "-p", "RestartSec=1", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+            raise Refused(
+                "service", f"systemd-run says no: {' '.join(said)}", "look at: systemctl status"
+            )
+
+    def _control(self, *words: str) -> str:
+        return _run("systemctl", *self.scope, *words)
+
+
+class User(System):
+    """A unit of the user's own systemd."""
+
+    kind = "user"
+    scope = ("--user",)
+    wanted_by = "default.target"
+
+    @property
+    def units(self) -> Path:  # type: ignore[override]
+        """Where the user's own units lie."""
+        base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        return Path(base) / "systemd" / "user"
+
+    @property
+    def folder(self) -> Path:
+        """Below the user's runtime folder."""
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+        return Path(base) / self.name
+
+    def fits(self, one: Manifest) -> None:
+        """It reads what its user reads."""
+
+    def text(self, one: Manifest) -> str:
+        """The unit; what only root can deny a service is not in it."""
+        head = _UNIT.format(
+            root=self.place.root,
+            plus="",
+            python=sys.executable,
+            nothing=NOTHING_TO_SERVE,
+            name=self.name,
+        )
+        cache = f"Environment=XDG_CACHE_HOME={self.place.state}/cache\nNoNewPrivileges=yes\n"
+        return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
+
+    def install(self, one: Manifest) -> list[str]:
+        """Also let the user's services run while nobody is logged in."""
+        super().install(one)
+        _run("loginctl", "enable-linger")
+        if not Path("/var/lib/systemd/linger", probe.user_name()).exists():
+            return ["it ends with the last login: run on the device: sudo loginctl enable-linger"]
+        return []
+
+    def _udev(self, one: Manifest) -> list[str]:
+        return []
+
+
+def _allowed(devices: tuple[str, ...]) -> list[str]:
+    """Each device as ``DeviceAllow=`` takes it: patterns of nodes become their class."""
+    found: list[str] = []
+    for one in devices:
+        kinds = [kind for start, kind in _CLASSES.items() if one.startswith(start)]
+        if not any(sign in one for sign in "*?["):
+            found.append(one)
+        else:
+            found += kinds or sorted(glob.glob(one))
+    return list(dict.fromkeys(found))
+
+
+# -------------------------------------------------------------------- without systemd
+
+
+class Plain(Service):
+    """Our own supervisor, a process of its own; cron starts it with the device."""
+
+    @property
+    def folder(self) -> Path:
+        """In the state folder."""
+        return self.place.state / "run"
+
+    @property
+    def lock(self) -> disk.Lock:
+        """Held by the living supervisor."""
+        return disk.Lock(self.place.state / "supervisor.lock")
+
+    @property
+    def _line(self) -> str:
+        words = " ".join(agent_words(self.place, None, "supervise"))
+        return f"@reboot {words} >/dev/null 2>&1 {self._mark}"
+
+    @property
+    def _mark(self) -> str:
+        return f"# edgevid {self.place.root}"
+
+    def is_installed(self, one: Manifest) -> bool:
+        """Whether cron will start it, where there is cron."""
+        return shutil.which("crontab") is None or self._line in _crontab()
+
+    def install(self, one: Manifest) -> list[str]:
+        """Let cron start it with the device."""
+        notes = []
+        if os.geteuid() == 0 and not _account(one.user):
+            notes.append(f"the service runs as root: this device has no user {one.user}")
+        if shutil.which("crontab") is None:
+            return [*notes, "it does not start with the device: there is no systemd and no crontab"]
+        if not self.is_installed(one):
+            lines = [line for line in _crontab() if not line.endswith(self._mark)]
+            _set_crontab([*lines, self._line])
+        return notes
+
+    def restart(self) -> None:
+        """A new supervisor, of the agent that serves now."""
+        self.stop()
+        detach(agent_words(self.place, None, "supervise"))
+
+    def stop(self) -> None:
+        """End the supervisor, and what it left."""
+        lock, until = self.lock, time.monotonic() + STOP_S
+        while not lock.is_free():
+            number = signal.SIGTERM if time.monotonic() < until else signal.SIGKILL
+            _kill(_holder(lock), number)
+            time.sleep(0.05)
+        end_stragglers(self.place.root)
+
+    def remove(self, *, inside: bool = False) -> list[str]:
+        """Forget the line of crontab, then end it."""
+        gone = []
+        if shutil.which("crontab") is not None:
+            before = _crontab()
+            lines = [line for line in before if not line.endswith(self._mark)]
+            if lines != before:
+                _set_crontab(lines)
+                gone.append("crontab: @reboot")
+        if not inside:
+            self.stop()
+        return gone
+
+    def state(self) -> State:
+        """As the supervisor noted it."""
+        boot = shutil.which("crontab") is not None and self._line in _crontab()
+        alive = not self.lock.is_free()
+        try:
+            noted = json.loads((self.place.state / "supervisor.json").read_text())
+        except (OSError, ValueError):
+            noted = {}
+        if not alive or noted.get("supervisor") != _holder(self.lock):
+            # One that is about to begin has noted nothing yet.
+            return State(self.kind, "running" if alive else "absent", None, 0, None, boot)
+        phase = "running" if noted["pid"] else "ended"
+        restarts, code = noted["restarts"], noted["exit_code"]
+        return State(self.kind, phase, noted["pid"], restarts, code, boot)
+
+    def log(self, since_unix_s: float) -> list[str]:
+        """From the file that the supervisor writes."""
+        try:
+            with (self.place.state / "service.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - (16 << 10)))
+                return file.read().decode(errors="replace").splitlines()[-TAIL:]
+        except OSError:
+            return []
+
+    def spawn_guard(self, words: list[str], token: str) -> None:
+        """As a process of its own."""
+        detach(words)
+
+
+def detach(words: list[str]) -> None:
+    """Start a process that has nothing to do with this one any more."""
+    between = "import subprocess,sys;subprocess.Popen(sys.argv[1:],start_new_session=True)"
+    subprocess.run(
+        [sys.executable, "-I", "-c", between, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+
+
+def _holder(lock: disk.Lock) -> int:
+    try:
+        return int(lock.path.read_text().strip() or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def _kill(pid: int, number: int) -> None:
+    if pid > 1:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def end_stragglers(root: Path) -> None:
+    """End every process that serves from this folder; their supervisor was killed."""
+    until = time.monotonic() + 5.0
+    while True:
+        pids = [pid for pid in _processes() if environment(pid).get("EDGEVID_ROOT") == str(root)]
+        if not pids:
+            return
+        for pid in pids:
+            _kill(pid, signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment with which a process was started; empty where it is not ours to see."""
+    try:
+        content = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in content.split("\0") if "=" in line)
+
+
+def _account(name: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _crontab() -> list[str]:
+    return _run("crontab", "-l").splitlines()
+
+
+def _set_crontab(lines: list[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    words = ["crontab", "-"] if text else ["crontab", "-r"]
+    subprocess.run(words, input=text.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _run(*words: str) -> str:
+    """What a program writes; nothing where it fails or is not there."""
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_with_bus(),
+        )
+    except OSError:
+        return ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
+def _with_bus() -> dict[str, str]:
+    """The environment in which ``systemctl --user`` finds its way, also by ssh without a login."""
+    runtime = f"/run/user/{os.geteuid()}"
+    known = {"XDG_RUNTIME_DIR": runtime} if os.path.isdir(runtime) else {}
+    return {**known, **os.environ, "LC_ALL": "C"}
+
+
+# -------------------------------------------------------------------- the runner's own word
+
+
+def configured_status(place: Store) -> Path | None:
+    """The status folder that the configuration names, at its top; None where it names none."""
+    current = place.root / "current"
+    try:
+        lines = (current / "site.toml").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, sign, value = line.partition("=")
+        if line.lstrip().startswith("["):
+            return None
+        if sign and key.strip() == "status" and value.strip()[:1] in "\"'":
+            return current.resolve() / value.strip()[1:].partition(value.strip()[0])[0]
+    return None
+
+
+def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any] | None:
+    """The document of the runner whose status folder this is, by its socket, else by its file."""
+    import socket
+
+    parts = []
+    try:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(timeout_s)
+            channel.connect(str(folder / "status.sock"))
+            for part in iter(lambda: channel.recv(1 << 16), b""):
+                parts.append(part)
+        content = b"".join(parts)
+    except OSError:
+        try:
+            content = (folder / "status.json").read_bytes()
+        except OSError:
+            return None
+    try:
+        document = json.loads(content.decode())
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,209 @@
+"""Serving: what the unit or the supervisor starts, and the supervisor where there is no systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import guard, service
+from .store import Store
+
+BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+CALM_S = 60.0
+"""After so long the next failure is the first one again."""
+WATCHDOG_S = 10.0
+STOP_S = 15.0
+LOG_BYTES = 1 << 20
+
+
+def serve(place: Store) -> int:
+    """Become the runner of the release that serves; gives an exit code only where there is none."""
+    release = place.current()
+    one = place.manifest(release)
+    if one is None:
+        print("edgevid: nothing is flashed here", file=sys.stderr)
+        return service.NOTHING_TO_SERVE
+    folder = place.release(one.id)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(place.lib(one.runner)),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "EDGEVID_ROOT": str(place.root),
+        "EDGEVID_RELEASE": one.id,
+    }
+    os.chdir(str(folder))  # Python imports from there first, and the service cannot write there
+    words = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
+    return os.execve(sys.executable, words, environment)
+
+
+class Supervisor:
+    """Runs the service again and again, with growing pauses; ends with SIGTERM."""
+
+    def __init__(self, place: Store) -> None:
+        self.place = place
+        self._stopping = False
+        self._restarts = -1
+        self._exit_code: int | None = None
+        self._log = place.state / "service.log"
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def run(self) -> int:
+        """Until it is told to stop, or nothing is left to serve."""
+        lock = service.Plain(self.place).lock
+        if not lock.take():
+            return 0
+        lock.write(str(os.getpid()))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        service.end_stragglers(self.place.root)
+        self._notices.bind(f"\0edgevid-{os.getpid()}")
+        failures = 0
+        while not self._stopping:
+            guard.recover(self.place, inside=True)
+            if self.place.current() is None:
+                break
+            began = time.monotonic()
+            self._serve_once()
+            failures = 0 if time.monotonic() - began > CALM_S else failures + 1
+            pause_s = BACKOFF_S[min(max(failures - 1, 0), len(BACKOFF_S) - 1)]
+            until = time.monotonic() + pause_s
+            while not self._stopping and time.monotonic() < until:
+                time.sleep(0.05)
+        self._tell(None)
+        return 0
+
+    def _stop(self, *_: Any) -> None:
+        self._stopping = True
+
+    def _tell(self, pid: int | None) -> None:
+        """Note how it is; worth nothing after a power cut, so not forced to the disk."""
+        noted = {
+            "supervisor": os.getpid(),
+            "pid": pid,
+            "restarts": max(self._restarts, 0),
+            "exit_code": self._exit_code,
+        }
+        part = self.place.state / ".supervisor.json.part"
+        try:
+            part.write_text(json.dumps(noted))
+            os.replace(str(part), str(self.place.state / "supervisor.json"))
+        except OSError:  # a full disk: the cameras matter more
+            pass
+
+    def _serve_once(self) -> None:
+        self._restarts += 1
+        environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(self.place.state / "cache"),
+            "RUNTIME_DIRECTORY": str(self.place.state / "run"),
+            "NOTIFY_SOCKET": f"@edgevid-{os.getpid()}",
+            "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6)),
+            "EDGEVID_ROOT": str(self.place.root),
+        }
+        environment.pop("WATCHDOG_PID", None)
+        child = subprocess.Popen(
+            service.agent_words(self.place, None, "serve"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd="/",
+            preexec_fn=self._lowered(),
+        )
+        self._tell(child.pid)
+        self._follow(child)
+        self._exit_code = child.returncode if child.returncode >= 0 else 128 - child.returncode
+        service.end_stragglers(self.place.root)  # its workers
+        self._tell(None)
+
+    def _lowered(self) -> Callable[[], None] | None:
+        """What gives root's rights up, where the service has a user of its own."""
+        one = self.place.manifest(self.place.current())
+        try:
+            account = pwd.getpwnam(one.user) if one and os.geteuid() == 0 else None
+        except KeyError:
+            account = None
+        for name in ("run", "cache"):
+            folder = self.place.state / name
+            folder.mkdir(exist_ok=True)
+            if account:
+                _give(folder, account.pw_uid, account.pw_gid)
+        if account is None or one is None:
+            return None
+        from .check import group_numbers
+
+        groups = set(os.getgrouplist(one.user, account.pw_gid)) | group_numbers(one.groups)
+
+        def lower() -> None:
+            os.setgroups(sorted(groups))
+            os.setgid(account.pw_gid)
+            os.setuid(account.pw_uid)
+
+        return lower
+
+    def _follow(self, child: subprocess.Popen[bytes]) -> None:
+        """Keep its output, and end it when it stops telling of progress, or when we are told to."""
+        assert child.stdout is not None
+        due: float | None = None
+        kill_at: float | None = None
+        with selectors.DefaultSelector() as selector, self._log.open("ab") as log:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            selector.register(self._notices, selectors.EVENT_READ)
+            while child.poll() is None:
+                for key, _ in selector.select(0.2):
+                    if key.fileobj is self._notices:
+                        told = self._notices.recv(1 << 12)
+                        if b"READY=1" in told or b"WATCHDOG=1" in told:
+                            due = time.monotonic() + WATCHDOG_S
+                    elif not self._keep(child.stdout.fileno(), log):
+                        selector.unregister(child.stdout)
+                now = time.monotonic()
+                if self._stopping and kill_at is None:
+                    child.terminate()
+                    kill_at = now + STOP_S
+                elif due is not None and now > due and kill_at is None:
+                    child.send_signal(signal.SIGABRT)
+                    kill_at = now + 2.0
+                if kill_at is not None and now > kill_at:
+                    child.kill()
+                if guard.recover(self.place, inside=True):  # the guard was killed: it is over
+                    child.terminate()
+                    kill_at = now + STOP_S
+            os.set_blocking(child.stdout.fileno(), False)
+            while self._keep(child.stdout.fileno(), log):
+                pass
+        child.stdout.close()
+
+    def _keep(self, descriptor: int, log: Any) -> bool:
+        """Write what it said to the log, of which two parts are kept; False at the end."""
+        try:
+            said = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return False
+        try:
+            if log.tell() > LOG_BYTES:
+                self._log.with_suffix(".old.log").write_bytes(self._log.read_bytes())
+                log.truncate(0)
+            log.write(said)
+            log.flush()
+        except OSError:  # a full disk
+            pass
+        return bool(said)
+
+
+def _give(folder: Path, user: int, group: int) -> None:
+    for where, _, files in os.walk(str(folder)):
+        os.chown(where, user, group)
+        for name in files:
+            os.chown(os.path.join(where, name), user, group, follow_symlinks=False)
