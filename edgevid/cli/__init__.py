@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": ("edgevid.cli.doctor", "What this machine has, and what to do about each problem."),
     "evaluate": ("edgevid.cli.evaluate", "The task metric of a run, or of each artifact."),
     "fleet": ("edgevid.cli.fleet", "Many devices: what each one serves, and how well."),
+    "flash": ("edgevid.cli.flash", "Runner and bundles onto a device, or the device as it was."),
     "inspect": ("edgevid.cli.inspect", "A bundle's contract and evidence, for people."),
     "keys": ("edgevid.cli.keys", "The key that signs what is flashed."),
     "run": ("edgevid.cli.run", "Answer a video, step by step."),

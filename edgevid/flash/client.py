@@ -91,7 +91,7 @@ class RolledBack(GateRefused):
 
 def look(device: Device, modules: Sequence[str] = ()) -> tuple[Facts, Installed]:
     """Read what the device is and what it serves; writes nothing there."""
-    answer = device.call({"do": "probe", "root": device.root, "modules": list(modules)})
+    answer = device.call({"do": "probe", "modules": list(modules)})
     return read_facts(answer), Installed.read(answer)
 
 
@@ -143,9 +143,9 @@ def _bring(
 ) -> dict[str, Any]:
     """Check, send and stage; nothing of what serves is touched."""
     papers = sign(package, key, allow_downgrade=allow_downgrade, pin=pin)
-    for note in device.call({"do": "check", "root": device.root, **papers}).get("notes", ()):
+    for note in device.call({"do": "check", **papers}).get("notes", ()):
         say(f"{device.name}: {note}")
-    device.call({"do": "session", "root": device.root})
+    device.call({"do": "session"})
     sizes = package_sizes(package)
     missing = device.call({"do": "missing", "blobs": sizes})["missing"]
     sent = send(device, package.blobs, missing, limit_kbit=limit_kbit, progress=progress)
@@ -187,7 +187,7 @@ def activate(
 ) -> dict[str, Any]:
     """Let the staged release serve; None: the one that was staged last."""
     began = time.monotonic()
-    device.call({"do": "session", "root": device.root})
+    device.call({"do": "session"})
     result = {"device": device.name} | _activate(device, release, health or Health(), say)
     return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
 
@@ -195,7 +195,7 @@ def activate(
 def rollback(device: Device, health: Health | None = None, say: Say = _quiet) -> dict[str, Any]:
     """Let the release before serve again."""
     began = time.monotonic()
-    device.call({"do": "session", "root": device.root})
+    device.call({"do": "session"})
     request = {"do": "rollback", "health": asdict(health or Health())}
     result = {"device": device.name} | _watched(device, request, health or Health(), say)
     return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
@@ -203,12 +203,12 @@ def rollback(device: Device, health: Health | None = None, say: Say = _quiet) ->
 
 def uninstall(device: Device) -> dict[str, Any]:
     """Remove everything that edgevid put on the device."""
-    answer = device.call({"do": "uninstall", "root": device.root})
+    answer = device.call({"do": "uninstall"})
     return {"device": device.name, "removed": answer.get("removed", [])}
 
 
 def _activate(device: Device, release: str | None, health: Health, say: Say) -> dict[str, Any]:
-    request = {"do": "activate", "root": device.root, "id": release, "health": asdict(health)}
+    request = {"do": "activate", "id": release, "health": asdict(health)}
     return _watched(device, request, health, say)
 
 
@@ -221,10 +221,12 @@ def _watched(
         return {"release": answer.get("release"), "outcome": "unchanged", "restarted": False}
     say(f"{device.name}: {answer.get('release')} starts; judged for {health.seconds:g} s")
     end = _watch(device, answer.get("activation"), health, say)
-    kept = end.get("state") != "rolled-back" and end.get("healthy", True)
+    outcome = "rolled-back" if end.get("state") == "rolled-back" else "serving"
+    if outcome == "serving" and end.get("healthy") is False:
+        outcome = "sick"
     return {
-        "release": end.get("release") or answer.get("release"),
-        "outcome": "serving" if kept else "rolled-back",
+        "release": answer.get("release"),
+        "outcome": outcome,
         "restarted": True,
         "health": end.get("health"),
         "reason": end.get("reason"),
@@ -233,7 +235,7 @@ def _watched(
 
 def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[str, Any]:
     """Watch until the device has decided, over lost links too."""
-    request = {"do": "watch", "root": device.root, "activation": activation}
+    request = {"do": "watch", "activation": activation}
     deadline = time.monotonic() + health.seconds + _ACTIVATION_S
     lost: DeviceFailed | None = None
     while True:
@@ -281,13 +283,13 @@ def _teller(device: Device, say: Say) -> Callable[[Mapping[str, Any]], None]:
 
 
 def _judged(result: dict[str, Any]) -> dict[str, Any]:
+    """Give what went well; raise what did not."""
+    text = reason_text(result.get("reason"))
+    said = f"{result['device']}: {result.get('release')}"
     if result["outcome"] == "rolled-back":
-        text = reason_text(result.get("reason"))
-        raise RolledBack(
-            f"{result['device']}: {result['release']} was rolled back: {text}; "
-            "mend that, then flash again",
-            result,
-        )
+        raise RolledBack(f"{said} was rolled back: {text}; mend that, then flash again", result)
+    if result["outcome"] == "sick":
+        raise RolledBack(f"{said} served already, and is not healthy now: {text}", result)
     return result
 
 
@@ -320,7 +322,7 @@ def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -
     """Give a file of the release that serves; raises `SurroundingsFailed` where it is another."""
     content = b""
     while len(content) < size:
-        request = {"do": "read", "root": device.root, "sha256": sha256, "offset": len(content)}
+        request = {"do": "read", "sha256": sha256, "offset": len(content)}
         part = base64.b64decode(device.call(request)["content"])
         if not part:
             break

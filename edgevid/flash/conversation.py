@@ -60,15 +60,12 @@ class Device:
         self, remote: Remote, root: str | None = None, *, source: bytes | None = None
     ) -> None:
         self.remote, self.root = remote, root
+        self.name = str(remote.address)
+        """How people call it."""
         self._source = source
         self._session: Session | None = None
         self._earlier_bytes = 0
         self._early: deque[dict[str, Any]] = deque()  # frames that came while a payload was sent
-
-    @property
-    def name(self) -> str:
-        """The device's address, for people."""
-        return str(self.remote.address)
 
     @property
     def wire_bytes(self) -> int:
@@ -101,7 +98,8 @@ class Device:
         """Ask without waiting for the answer; every post needs its `answer`, in this order."""
         with self._loss():
             session = self._opened(silence_s)
-            session.write(json.dumps(request).encode() + b"\n", silence_s)
+            place = {} if self.root is None else {"root": self.root}
+            session.write(json.dumps({**place, **request}).encode() + b"\n", silence_s)
         for chunk in _chunks(payload):
             with self._loss():
                 session.write(chunk, silence_s)
@@ -202,10 +200,10 @@ def _chunks(payload: Payload | None) -> Iterator[bytes]:
 
 
 # Kinds of fault for which the person must give something else; all others are the device's.
-_WRONG_USE = frozenset(
+WRONG_USE = frozenset(
     {"architecture", "python", "glibc", "signature", "key", "downgrade", "manifest", "hash", "use"}
 )
-_GATES = frozenset({"health", "rolled-back"})
+GATES = frozenset({"health", "rolled-back"})
 
 
 def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
@@ -213,9 +211,9 @@ def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
     kind, message, mend = (str(fault.get(key, "")) for key in ("kind", "message", "mend"))
     text = f"{name}: {message}{f'; {mend}' if mend else ''}"
     error: EdgevidError
-    if kind in _GATES:
+    if kind in GATES:
         error = GateRefused(text)
-    elif kind in _WRONG_USE:
+    elif kind in WRONG_USE:
         error = BadInput(text)
     else:
         error = DeviceFailed(text, kind or "device")

@@ -20,6 +20,9 @@ from edgevid.runner.config import read_config
 
 Table = dict[str, Any]
 
+STATE = "../../state/"
+"""What the service may write to, as seen from a release's folder; wherever the root is."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -36,7 +39,7 @@ class Site:
     removed: tuple[str, ...] = ()
 
 
-def from_config(path: Path, root: str) -> Site:
+def from_config(path: Path) -> Site:
     """Take a configuration of the person's own; raises `BadInput` with the file and the line."""
     read_config(path)
     document = settings.read(path)
@@ -61,7 +64,7 @@ def from_config(path: Path, root: str) -> Site:
                     ("camera", index, key),
                     f"{key} {value!r} is a file on the device; give its whole path there",
                 )
-    return Site(_finished(data, root), tuple(files.values()), added=tuple(files))
+    return Site(_finished(data), tuple(files.values()), added=tuple(files))
 
 
 def from_words(
@@ -71,7 +74,6 @@ def from_words(
     *,
     add: bool,
     replace: bool,
-    root: str,
 ) -> Site:
     """Serve ``bundles`` and ``sources``, beside or instead of what ``before`` serves.
 
@@ -100,7 +102,7 @@ def from_words(
         raise BadInput("there is no camera; add --source rtsp://..., or --config site.toml")
     data = {**old, "bundle": tables, "camera": [_seen_by(camera, names) for camera in cameras]}
     return Site(
-        _finished(data, root),
+        _finished(data),
         tuple(bundles),
         kept=() if replace else tuple(others),
         replaced=tuple(name for name in there if name in new),
@@ -119,10 +121,12 @@ def _seen_by(camera: Mapping[str, Any], names: Sequence[str]) -> Table:
     return table
 
 
-def _finished(data: Table, root: str) -> bytes:
+def _finished(data: Table) -> bytes:
     """Where answers and status go is for the device to say, unless the person did."""
     output = data.get("output") or "answers.jsonl"
-    data["output"] = str(Path(root) / "state" / output)  # which a whole path overrides
+    if not output.startswith(("/", STATE)):
+        output = STATE + output
+    data["output"] = output
     data.pop("status", None)  # the service has a folder for it, where the guard looks
     return to_toml(data)
 

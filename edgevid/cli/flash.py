@@ -1,0 +1,231 @@
+"""``edgevid flash``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgevid.cli.console import Bar, common, emit, say, table
+from edgevid.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgevid.flash.deliver import Wish
+    from edgevid.flash.fleet import Outcome
+    from edgevid.flash.inventory import DeviceEntry
+    from edgevid.flash.plan import Order
+
+Act = Callable[["DeviceEntry"], dict[str, Any]]
+
+_VERBS = ("activate", "rollback", "uninstall", "archive")
+
+
+@click.command(name="flash")
+@click.argument("bundles", nargs=-1, metavar="[BUNDLE]...", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "words",
+    multiple=True,
+    metavar="T",
+    help="A device or a tag of the inventory, or user@host:port; may be repeated.",
+)
+@click.option("--source", "sources", multiple=True, metavar="URL", help="A camera; see: run.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Serve what this site.toml says instead."
+)
+@click.option("--add", is_flag=True, help="Serve it beside what the device serves.")
+@click.option("--replace", is_flag=True, help="Serve it instead of what the device serves.")
+@click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing there.")
+@click.option("--stage", is_flag=True, help="Bring it there, and leave it beside what serves.")
+@click.option("--activate", is_flag=True, help="Let what was staged serve.")
+@click.option("--rollback", is_flag=True, help="Let the release before serve again.")
+@click.option("--uninstall", is_flag=True, help="Remove all of edgevid from the device.")
+@click.option(
+    "--archive", type=click.Path(path_type=Path), help="Write an installer to carry by hand."
+)
+@click.option("--python", metavar="3.11", help="With --archive: the device's Python.")
+@click.option("--trust-new", is_flag=True, help="Trust a host key that is not known here yet.")
+@click.option("--allow-downgrade", is_flag=True, help="Take an older release than what serves.")
+@click.option("--allow-degraded", is_flag=True, help="A fallback engine is healthy too.")
+@click.option("--p95-ms", type=click.FloatRange(0, min_open=True), help="What latency may be.")
+@click.option(
+    "--health-s", type=click.FloatRange(0), default=20.0, help="How long it is judged. Default: 20."
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Sign with this SSH key; see: edgevid keys."
+)
+@click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
+@click.option(
+    "--limit-kbit", type=click.FloatRange(1), help="Send no more kilobits a second than this."
+)
+@click.option("--wave", default="1,25%,100%", help="Of several devices: how many after each wave.")
+@click.option("--max-failures", default="0", help="How many may fail before the next wave.")
+@common
+def command(
+    bundles: tuple[Path, ...],
+    words: tuple[str, ...],
+    as_json: bool,
+    wave: str,
+    max_failures: str,
+    archive: Path | None,
+    python: str | None,
+    **given: Any,
+) -> int:
+    """Put the runner and bundles on a device, or leave it as it was.
+
+    The device needs SSH and python3, no internet and no pip. What is sent is signed and checked
+    there; it stays only if it is healthy there, else the device is back on what it served, and says
+    why. Without --add or --replace, a bundle of the same name is replaced.
+
+    \b
+    Example:  edgevid flash motion.edgevid --target pi@10.0.0.21 --source rtsp://10.0.0.5/stream
+              edgevid flash motion.edgevid --target gate-1 --dry-run
+              edgevid flash --rollback --target gates
+              edgevid flash motion.edgevid --kind raspberry-pi-5 --archive f.sh --source picamera:
+    """
+    from edgevid.flash import deliver
+    from edgevid.flash.plan import Order
+
+    verb = _verb(given, archive)
+    order = Order(
+        bundles,
+        given["sources"],
+        given["config"],
+        given["add"],
+        given["replace"],
+        given["kind"],
+    )
+    _fits(order, verb, words, given)
+    devices = [] if verb == "archive" else _devices(words)
+    wish = _wish(given, one=len(devices) <= 1)
+    if archive is not None:
+        made = deliver.write_archive(archive, order, wish, python)
+        emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
+        return 0
+    acts: dict[str, Act] = {
+        "flash": lambda entry: deliver.flash(entry, order, wish),
+        "activate": lambda entry: deliver.activate(entry, wish),
+        "rollback": lambda entry: deliver.rollback(entry, wish),
+        "uninstall": lambda entry: deliver.uninstall(entry, wish),
+    }
+    if len(devices) > 1:
+        return _several(devices, acts[verb], wave, max_failures, as_json)
+    return _one(devices[0], acts[verb], as_json)
+
+
+def _verb(given: dict[str, Any], archive: Path | None) -> str:
+    asked = [verb for verb in _VERBS if (archive if verb == "archive" else given[verb])]
+    if len(asked) > 1:
+        raise BadInput(f"--{asked[0]} and --{asked[1]} exclude each other; give one")
+    return asked[0] if asked else "flash"
+
+
+def _fits(order: Order, verb: str, words: Sequence[str], given: dict[str, Any]) -> None:
+    """Refuse what would be silently without effect."""
+    serves = bool(order.bundles or order.sources or order.config)
+    if verb in ("activate", "rollback", "uninstall"):
+        if serves or order.add or order.replace or given["stage"] or given["dry_run"]:
+            raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
+    elif not serves:
+        raise BadInput("name a bundle, or --config; as in: edgevid flash x.edgevid --target T")
+    if order.add and order.replace:
+        raise BadInput("--add and --replace exclude each other; give one")
+    if verb == "archive" and words:
+        raise BadInput("--archive is for a device that is not asked; give --kind, not --target")
+    if verb != "archive" and not words:
+        raise BadInput("name a device with --target: one of the inventory, or user@host:port")
+    for bundle in order.bundles:
+        if not bundle.is_file():
+            raise BadInput(f"{bundle}: no such bundle; make one with: edgevid convert")
+    if given["root"] is not None and not given["root"].startswith("/"):
+        raise BadInput("--root must be a whole path on the device")
+
+
+def _wish(given: dict[str, Any], *, one: bool) -> Wish:
+    from edgevid.flash import keys
+    from edgevid.flash.client import Health
+    from edgevid.flash.deliver import Wish
+    from edgevid.progress import silent
+
+    key = None
+    if not (given["activate"] or given["rollback"] or given["uninstall"]):
+        if given["key"] is None:
+            key, made = keys.own_key()
+            if made:
+                say(f"{key.path}: made; it signs what you flash ({key.fingerprint})")
+        else:
+            key = keys.load(given["key"])
+    return Wish(
+        key=key,
+        health=Health(given["health_s"], given["p95_ms"], given["allow_degraded"]),
+        trust_new=given["trust_new"],
+        allow_downgrade=given["allow_downgrade"],
+        stage=given["stage"],
+        dry_run=given["dry_run"],
+        limit_kbit=given["limit_kbit"],
+        root=given["root"],
+        progress=Bar() if one else silent,
+        say=say,
+    )
+
+
+def _devices(words: Sequence[str]) -> list[DeviceEntry]:
+    from edgevid.flash.inventory import read_inventory, resolve_all
+
+    return resolve_all(words, read_inventory())
+
+
+def _one(device: DeviceEntry, act: Act, as_json: bool) -> int:
+    from edgevid.flash.client import RolledBack
+
+    try:
+        result = act(device)
+    except RolledBack as error:
+        emit({**error.result, "error": str(error)}, as_json, "")
+        say(f"edgevid: {error}")
+        for line in (error.result.get("reason") or {}).get("log") or ():
+            say(f"    {line}")
+        return error.exit_code
+    text = result.pop("text", None) or _text(device.name, result)
+    emit(result, as_json, text)
+    return 0 if result.get("fits", True) else 4
+
+
+def _text(name: str, result: dict[str, Any]) -> str:
+    outcome = result["outcome"]
+    if outcome == "uninstalled":
+        return f"{name}: nothing of edgevid is left ({len(result['removed'])} things removed)"
+    said = f"{name}: {outcome}, release {result['release']}"
+    if "sent_bytes" in result:
+        said += f", {result['sent_bytes'] / 1e6:.1f} MB sent"
+    p95 = (result.get("health") or {}).get("p95_ms")
+    said += f", p95 {p95:.3g} ms" if p95 is not None else ""
+    return f"{said}, {result['seconds']:.1f} s"
+
+
+def _several(
+    devices: Sequence[DeviceEntry], act: Act, wave: str, max_failures: str, as_json: bool
+) -> int:
+    from edgevid.flash import fleet
+
+    outcomes = fleet.roll(
+        devices,
+        act,
+        waves=fleet.read_waves(wave, len(devices)),
+        may_fail=fleet.read_threshold(max_failures, len(devices)),
+        say=say,
+    )
+    _emit_several(outcomes, as_json)
+    return fleet.exit_code(outcomes)
+
+
+def _emit_several(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from edgevid.flash import fleet
+
+    text = table(fleet.rows(outcomes), fleet.HEAD)
+    emit({"devices": [asdict(outcome) for outcome in outcomes]}, as_json, text)
