@@ -168,7 +168,12 @@ def _configured(path: Path, as_json: bool) -> int:
     def reread() -> RunConfig:
         config = read_config(path)
         folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-        return replace(config, status=Path(folder)) if folder and not config.status else config
+        if folder and not config.status:
+            config = replace(config, status=Path(folder))
+        state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        if state and "EDGEVID_RELEASE" in os.environ and not config.output:
+            config = replace(config, output=Path(state) / "answers.jsonl")  # as it was flashed
+        return config
 
     config = reread()
     sinks = [] if config.output is not None or as_json else [JsonLines(sys.stdout, each=True)]

@@ -20,9 +20,6 @@ from edgevid.runner.config import read_config
 
 Table = dict[str, Any]
 
-STATE = "../../state/"
-"""What the service may write to, as seen from a release's folder; wherever the root is."""
-
 
 @dataclass(frozen=True)
 class Site:
@@ -122,12 +119,10 @@ def _seen_by(camera: Mapping[str, Any], names: Sequence[str]) -> Table:
 
 
 def _finished(data: Table) -> bytes:
-    """Where answers and status go is for the device to say, unless the person did."""
-    output = data.get("output") or "answers.jsonl"
-    if not output.startswith(("/", STATE)):
-        output = STATE + output
-    data["output"] = output
-    data.pop("status", None)  # the service has a folder for it, where the guard looks
+    """Relative to a release nothing can be written; the service has folders of its own for it."""
+    if not str(data.get("output", "")).startswith("/"):
+        data.pop("output", None)
+    data.pop("status", None)  # the guard looks where the service tells it by itself
     return to_toml(data)
 
 

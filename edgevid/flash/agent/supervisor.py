@@ -42,6 +42,7 @@ def serve(place: Store) -> int:
         "EDGEVID_ROOT": str(place.root),
         "EDGEVID_RELEASE": one.id,
     }
+    environment.setdefault("STATE_DIRECTORY", str(place.state))  # where answers go
     os.chdir(str(folder))  # Python imports from there first, and the service cannot write there
     words = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
     return os.execve(sys.executable, words, environment)
