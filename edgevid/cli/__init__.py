@@ -48,7 +48,13 @@ class LazyGroup(click.Group):
         """Import the command ``cmd_name``."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        module = COMMANDS[cmd_name][0]
+        try:
+            command: click.Command = import_module(module).command
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise BadInput(f"edgevid {cmd_name} is not on a device; run it on a computer") from None
         return command
 
     def resolve_command(

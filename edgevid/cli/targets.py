@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgevid.cli.console import common, emit, table
+
+if TYPE_CHECKING:
+    from edgevid.flash.probe import Facts, Proposal
+    from edgevid.targets import EngineChoice, Target
 
 
 @click.group(name="targets", invoke_without_command=True)
@@ -15,6 +22,8 @@ from edgevid.cli.console import common, emit, table
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the kinds of device that edgevid knows.
 
+    Your own lie in ~/.config/edgevid/targets/, one TOML file each, called like the target.
+
     Example:  edgevid targets show generic-arm64
     """
     if ctx.invoked_subcommand:
@@ -22,20 +31,151 @@ def command(ctx: click.Context, as_json: bool) -> None:
     from edgevid import targets
 
     found = [targets.load(name) for name in targets.names()]
-    rows = [(t.name, t.architecture, t.engine[0].runtime, t.title) for t in found]
-    text = table(rows, ("name", "architecture", "first runtime", "title"))
-    emit({"targets": [asdict(target) for target in found]}, as_json, text)
+    rows = [(t.name, t.architecture, _way(t.engine[0]), _yes(t.proven), t.title) for t in found]
+    text = table(rows, ("name", "architecture", "first engine", "proven", "title"))
+    emit({"targets": [_document(target) for target in found]}, as_json, text)
 
 
 @command.command()
 @click.argument("name")
 @common
 def show(name: str, as_json: bool) -> None:
-    """Show one target.
+    """Show all of one target.
 
-    Example:  edgevid targets show generic-arm64
+    Example:  edgevid targets show raspberry-pi-5
     """
     from edgevid import targets
 
-    target = asdict(targets.load(name))
-    emit(target, as_json, "\n".join(f"{key:<13} {value}" for key, value in target.items()))
+    target = targets.load(name)
+    emit(_document(target), as_json, "\n".join(_lines(target)))
+
+
+@command.command()
+@click.argument("device", metavar="USER@HOST")
+@click.option("--target", "name", help="Hold it against this target. Default: find the best.")
+@click.option("--trust-new", is_flag=True, help="Accept the key of a host that is not known yet.")
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Private key to log in with. Default: ssh's own."
+)
+@common
+def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_json: bool) -> int:
+    """Read what a device is, propose a target for it, and say what it lacks.
+
+    DEVICE is user@host, user@host:port or a name of the inventory. Nothing is written there. The
+    exit code is 1 where nothing could be flashed to it as it is.
+
+    Example:  edgevid targets probe pi@raspberrypi.local
+    """
+    from dataclasses import replace
+
+    from edgevid import targets
+    from edgevid.errors import BadInput
+    from edgevid.flash import fleet
+    from edgevid.flash.client import look
+    from edgevid.flash.inventory import read_inventory, resolve
+    from edgevid.flash.probe import Proposal, lacks, propose
+
+    entries = resolve(device, read_inventory())
+    if len(entries) > 1:
+        raise BadInput(f"{device} means {len(entries)} devices; name one")
+    target = targets.load(name) if name else None
+    entry = replace(entries[0], key=key) if key else entries[0]
+    with fleet.connect(entry, trust_new=trust_new) as connected:
+        facts = look(connected)[0]
+    found = [Proposal(target, tuple(lacks(facts, target)))] if target else propose(facts)
+    document = {
+        "device": device,
+        "facts": asdict(facts),
+        "target": found[0].target.name if found else None,
+        "fits": bool(found) and found[0].fits,
+        "proposals": [
+            {"target": p.target.name, "fits": p.fits, "lacks": [asdict(one) for one in p.lacks]}
+            for p in found
+        ],
+    }
+    emit(document, as_json, "\n".join([*_facts_lines(facts), "", *_proposal_lines(facts, found)]))
+    return 0 if document["fits"] else 1
+
+
+def _document(target: Target) -> dict[str, Any]:
+    """The whole target, with the wheels that each engine comes to."""
+    ways = [{**asdict(way), "requires": list(way.wheels)} for way in target.engine]
+    return {**asdict(target), "engine": ways}
+
+
+def _way(way: EngineChoice) -> str:
+    return f"{way.runtime}/{way.accelerator}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _lines(target: Target) -> Iterator[str]:
+    plain = {
+        "name": target.name,
+        "title": target.title,
+        "proven": _yes(target.proven),
+        "note": target.note,
+        "boards": ", ".join(target.models),
+        "architecture": target.architecture,
+        "processor": ", ".join(target.cpu_flags),
+        "glibc": f"{target.glibc} or newer" if target.glibc else "",
+        "python": ", ".join(target.python),
+        "wheel tags": ", ".join(target.wheels) + " and older" if target.wheels else "",
+        "wheels": ", ".join(target.requires),
+        "memory": f"{target.limits.memory_mb} MB",
+        "disk": f"{target.limits.disk_mb} MB",
+        "user": target.service.user,
+        "groups": ", ".join(target.service.groups),
+        "devices": ", ".join(target.service.devices),
+    }
+    yield from (f"{key:<13} {value}" for key, value in plain.items() if value)
+    for wanted in target.distribution:
+        limit = f", below {wanted.below}" if wanted.below else ""
+        yield f"{'from apt':<13} {wanted.package} (from {wanted.least} on{limit})"
+    yield from (f"{'udev':<13} {rule}" for rule in target.udev)
+    yield "\nways to execute, the preferred one first:"
+    rows = [
+        (_way(w), ", ".join(w.quantize), ", ".join(w.wheels), _needs(w), _yes(w.proven))
+        for w in target.engine
+    ]
+    yield table(rows, ("engine", "quantize", "wheels", "must be there", "proven"))
+
+
+def _needs(way: EngineChoice) -> str:
+    either = " or ".join((*way.nodes, *way.usb))
+    libraries = ", ".join(way.libraries)
+    packages = f" ({', '.join(way.packages)})" if way.packages else ""
+    groups = f"group {' or '.join(way.groups)}" if way.groups else ""
+    return "; ".join(filter(None, (either, f"{libraries}{packages}", groups))) or "-"
+
+
+def _facts_lines(facts: Facts) -> Iterator[str]:
+    plain = {
+        "board": facts.model,
+        "system": facts.system,
+        "processor": f"{facts.architecture}, {facts.cpu_count} x {facts.cpu or 'unnamed'}",
+        "glibc": facts.glibc or "none",
+        "python": ".".join(map(str, facts.python)),
+        "modules": ", ".join(f"{n} {v}".strip() for n, v in sorted(facts.modules.items())),
+        "memory": f"{facts.memory_mb} MB",
+        "disk": f"{facts.disk_free_mb} MB free",
+        "systemd": f"{facts.systemd} {facts.systemd_version or ''}".strip(),
+        "user": f"{facts.user}, in {', '.join(facts.groups)}",
+        "nodes": ", ".join(facts.nodes),
+    }
+    yield from (f"{key:<13} {value}" for key, value in plain.items() if value)
+
+
+def _proposal_lines(facts: Facts, found: list[Proposal]) -> Iterator[str]:
+    if not found:
+        yield f"no target is for {facts.architecture}; describe one in ~/.config/edgevid/targets/"
+        return
+    best = found[0]
+    verdict = "fits" if best.fits else "does not fit as the device is"
+    yield f"target        {best.target.name} ({best.target.title}): {verdict}"
+    for lack in best.lacks:
+        yield f"{'  lacks' if lack.blocks else '  note':<13} {lack}"
+    if others := ", ".join(p.target.name for p in found[1:] if p.fits):
+        yield f"others        {others}"

@@ -1,0 +1,34 @@
+"""Wheels made here, for a package index that is a folder."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_wheel(
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    tag: str = "py3-none-any",
+    requires: Iterable[str] = (),
+    members: Iterable[str] = (),
+) -> Path:
+    """Write one that holds a module of its name, and says that it requires others."""
+    module = name.replace("-", "_")
+    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    metadata += [f"Requires-Dist: {text}" for text in requires]
+    info = f"{module}-{version}.dist-info"
+    files = {
+        f"{module}.py": f"version = {version!r}\n",
+        f"{info}/METADATA": "\n".join(metadata) + "\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        **dict.fromkeys(members, "x"),
+    }
+    record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    path = folder / f"{module}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for member, text in (*files.items(), (f"{info}/RECORD", record)):
+            wheel.writestr(zipfile.ZipInfo(member), text)
+    return path
