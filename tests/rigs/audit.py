@@ -1,0 +1,77 @@
+"""What must be true of edgevid's folder on a device, whatever happened to it: a whole one serves.
+
+Nothing is taken from the agent's own word: every byte is hashed again, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Release:
+    """What serves, as its manifest says."""
+
+    name: str
+    manifest: dict[str, Any]
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys of its bundles, which the runner tells too."""
+        return {bundle["key"] for bundle in self.manifest["bundles"]}
+
+
+def current(root: Path) -> str | None:
+    """The release that the link names."""
+    try:
+        return (root / "current").readlink().name
+    except FileNotFoundError:
+        return None
+
+
+def whole(root: Path) -> Release | None:
+    """Give the release that serves, after looking at each of its bytes; None where none does."""
+    name = current(root)
+    if name is None:
+        return None
+    folder = root / "releases" / name
+    text = (folder / "manifest.json").read_bytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == name
+    _signed(root, folder, text)
+    manifest = json.loads(text)
+    for bundle in manifest["bundles"]:
+        _same(folder / "bundles" / bundle["name"], bundle)
+    _same(folder / "site.toml", manifest["site"])
+    _same(folder / "agent.py", manifest["agent"])
+    lib = root / "runners" / manifest["runner"]["id"] / "lib"
+    for wheel in manifest["runner"]["wheels"]:
+        blob = root / "blobs" / wheel["sha256"]
+        _same(blob, wheel)
+        _unpacked(blob, lib)
+    return Release(name, manifest)
+
+
+def _same(path: Path, wanted: dict[str, Any]) -> None:
+    content = path.read_bytes()
+    assert len(content) == wanted["size"], path
+    assert hashlib.sha256(content).hexdigest() == wanted["sha256"], path
+
+
+def _unpacked(blob: Path, lib: Path) -> None:
+    with zipfile.ZipFile(blob) as wheel:
+        for name in wheel.namelist():
+            if not name.endswith("/") and ".data/" not in name:
+                assert (lib / name).read_bytes() == wheel.read(name), name
+
+
+def _signed(root: Path, folder: Path, text: bytes) -> None:
+    signers, signature = root / "trusted" / "allowed_signers", folder / "manifest.sig"
+    who = ("-I", "edgevid", "-n", "edgevid", "-f", signers, "-s", signature)
+    done = subprocess.run(["ssh-keygen", "-Y", "verify", *who], input=text, capture_output=True)
+    assert done.returncode == 0, done.stderr
