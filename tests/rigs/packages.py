@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import platform
 import random
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgevid.files import canonical_json
 from edgevid.flash.conversation import agent_source
 from edgevid.flash.package import Package
+from rigs.agent import RUNNER
 
-SITE = b'[[bundle]]\npath = "bundles/motion.edgevid"\n\n[[camera]]\nsource = "synthetic:96x64@5"\n'
+KEY = "a key"
 
 
-def wheel(code: str = "", filler: int = 0, seed: int = 0) -> bytes:
-    """A wheel whose ``python -m edgevid`` runs ``code``, made large by what cannot be packed."""
+def wheel(filler: int = 0, seed: int = 0) -> bytes:
+    """A wheel with a stand-in of the runner, made large by what cannot be packed."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         files = {
             "edgevid/__init__.py": b"",
-            "edgevid/__main__.py": code.encode(),
+            "edgevid/__main__.py": RUNNER.encode(),
             "edgevid/filler.bin": random.Random(seed).randbytes(filler),
             "edgevid-0.dist-info/METADATA": b"Name: edgevid\nVersion: 0\n",
         }
@@ -37,11 +40,13 @@ def package(
     *,
     bundle: bytes | Path = b"a bundle",
     name: str = "motion.edgevid",
-    site: bytes = SITE,
     serial: int = 1,
+    sick: Mapping[str, object] | None = None,
     **other,
 ) -> Package:
-    """A package for this machine and the Python that a device here would use."""
+    """A package for this machine; its service is as ``sick`` as `rigs.agent.RUNNER` can be."""
+    wish = {"keys": {Path(name).stem: KEY}, **(sick or {})}
+    site = f"# {json.dumps(wish)}\n".encode()
     blobs: dict[str, Path | bytes] = {}
 
     def blob(content: bytes | Path) -> dict:
@@ -65,7 +70,7 @@ def package(
             "wheels": wheels,
             "packages": [],
         },
-        "bundles": [{"name": name, "key": "", **blob(bundle)}],
+        "bundles": [{"name": name, "key": KEY, **blob(bundle)}],
         "site": blob(site),
         "agent": blob(agent_source()),
         "service": {"user": "edgevid", "groups": [], "devices": []},
