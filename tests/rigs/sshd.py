@@ -134,7 +134,8 @@ class Sshd:
         """Give an environment in which ``ssh`` and ``scp`` read the rig's configuration."""
         folder = self.folder / f"bin-{port or self.port}"
         folder.mkdir(exist_ok=True)
-        config = self._write_config(f"client-{port or self.port}", CLIENT, port or self.port)
+        text = CLIENT + "  IdentityFile {folder}/user_key\n"  # by whatever name it is called
+        config = self._write_config(f"client-{port or self.port}", text, port or self.port)
         for name in ("ssh", "scp"):
             script = folder / name
             script.write_text(f'#!/bin/sh\nexec {shutil.which(name)} -F {config} "$@"\n')

@@ -1,0 +1,188 @@
+"""``edgevid flash`` as a person calls it, against this machine behind a real OpenSSH."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgevid.flash.client import Device, uninstall
+from rigs.bundles import write_null
+from rigs.processes import wait_for
+from rigs.sshd import sshd
+
+# A kind of device to which no wheel need be sent, so that nothing is downloaded. Its runner has
+# only the device's own Python to serve with.
+BARE = """
+title = "A machine with nothing"
+architecture = "any"
+python = ["3.11", "3.12", "3.13"]
+requires = []
+
+[[engine]]
+runtime = "null"
+accelerator = "cpu"
+quantize = ["float32"]
+
+[limits]
+memory_mb = 16
+disk_mb = 16
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The person's own folders."""
+    config = tmp_path / "config"
+    (config / "edgevid" / "targets").mkdir(parents=True)
+    (config / "edgevid" / "targets" / "bare.toml").write_text(BARE)
+    for name in ("CONFIG", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    return config / "edgevid"
+
+
+@pytest.fixture
+def root(server, tmp_path):
+    root = tmp_path / "device"
+    yield root
+    with server.remote() as remote, Device(remote, str(root)) as device:
+        uninstall(device)
+    assert not root.exists()
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return write_null(tmp_path / "motion.edgevid")
+
+
+@pytest.fixture
+def flash(server, home, root):
+    """Give a function that calls the command line."""
+
+    def call(*words, options=("--kind", "bare", "--source", "synthetic:96x64@5")):
+        address = f"{server.user}@127.0.0.1:{server.port}"
+        place = ("--target", address, "--root", root) if "--archive" not in words else ()
+        command = [sys.executable, "-m", "edgevid", "flash", *words, *place, *options]
+        environment = {**server.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(
+            [*map(str, command)], capture_output=True, text=True, env=environment, timeout=120
+        )
+
+    return call
+
+
+def test_a_dry_run_tells_what_would_change_and_writes_nothing(flash, bundle, root):
+    done = flash(bundle, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "as bare",
+        "serves now   nothing",
+        "adds         motion.edgevid",
+        "restart      yes",
+    ):
+        assert text in done.stdout, done.stdout
+    told = json.loads(flash(bundle, "--dry-run", "--json").stdout)
+    assert told["bundles"]["added"] == ["motion.edgevid"]
+    assert told["send_bytes"] > bundle.stat().st_size
+    assert told["fits"] is True
+    assert not root.exists()
+
+
+def test_a_release_is_staged_and_what_serves_is_told(flash, bundle, root):
+    staged = json.loads(flash(bundle, "--stage", "--json").stdout)
+    assert staged["outcome"] == "staged"
+    assert (root / "releases" / staged["release"] / "bundles" / "motion.edgevid").exists()
+    site = (root / "releases" / staged["release"] / "site.toml").read_text()
+    assert 'path = "bundles/motion.edgevid"' in site
+    assert not (root / "current").exists()
+
+
+def test_a_sick_release_gives_one_document_and_exit_code_1(flash, bundle, root):
+    done = flash(bundle, "--json", "--health-s", "1", "--p95-ms", "0.0001")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert told["outcome"] == "rolled-back"
+    assert told["reason"]["log"]
+    assert f"was rolled back: {told['reason']['stage']}: " in done.stderr
+    assert told["reason"]["log"][-1] in done.stderr
+    assert not (root / "current").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "says"),
+    [
+        ((), (), "name a bundle"),
+        (("gone.edgevid",), (), "gone.edgevid: no such bundle"),
+        (("--rollback", "--uninstall"), (), "exclude each other"),
+        (("--rollback", "--source", "picamera:"), (), "nothing to serve"),
+        (("--archive", "x.sh", "--source", "picamera:"), (), "with --kind"),
+    ],
+)
+def test_wrong_words_get_one_line(flash, root, words, options, says):
+    done = flash(*words, options=options)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) <= 2  # the first may say that a key was made
+
+
+def test_a_bundle_without_a_camera_is_asked_for_one(flash, bundle, root):
+    done = flash(bundle, options=("--kind", "bare"))
+    assert done.returncode == 2
+    assert "add --source" in done.stderr
+
+
+def test_an_unknown_and_a_changed_host_key_have_their_own_words(flash, bundle, server, root):
+    known = server.known_hosts.read_bytes()
+    try:
+        server.known_hosts.unlink()
+        done = flash(bundle, "--stage")
+        assert (done.returncode, "--trust-new" in done.stderr) == (4, True), done.stderr
+        assert flash(bundle, "--stage", "--trust-new").returncode == 0
+        kind, key = (server.folder / "user_key.pub").read_text().split()[:2]
+        server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {kind} {key}\n")
+        done = flash(bundle, "--stage", "--trust-new", "--json")
+        assert done.returncode == 4
+        assert "another machine answers" in json.loads(done.stdout)["error"]
+    finally:
+        server.known_hosts.write_bytes(known)
+
+
+def test_an_interrupt_leaves_no_wreck(flash, bundle, server, root):
+    environment = {**server.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = ["--target", f"{server.user}@127.0.0.1:{server.port}", "--root", root, "--stage"]
+    words += ["--kind", "bare", "--source", "synthetic:96x64@5", "--limit-kbit", "400"]
+    command = [sys.executable, "-m", "edgevid", "flash", bundle, *words]
+    with subprocess.Popen(
+        [*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_for(lambda: any(root.glob("blobs/*.part")), 60)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=30)[1]
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert not any((root / "releases").iterdir())
+    done = flash(bundle, "--stage", "--json")
+    assert json.loads(done.stdout)["outcome"] == "staged"
+
+
+def test_an_archive_is_made_without_any_device(flash, bundle, tmp_path, home):
+    target = (home / "targets" / "bare.toml").read_text()
+    machine = os.uname().machine
+    (home / "targets" / "board.toml").write_text(target.replace('"any"', f'"{machine}"'))
+    file = tmp_path / "motion.sh"
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    words = ("--archive", file, "--python", version, "--json")
+    done = flash(bundle, *words, options=("--kind", "board", "--source", "synthetic:96x64@5"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bytes"] == file.stat().st_size
+    shown = subprocess.run(["sh", file, "--help"], capture_output=True, text=True, check=True)
+    assert told["release"] in shown.stdout
