@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -50,15 +51,20 @@ class Gone(Exception):
 class Wire:
     """One session's two streams."""
 
-    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
+    def __init__(self, reading: Any, writing: BinaryIO) -> None:
         self._reading, self._writing = reading, writing
         self._left = 0
+        self.patience_s = 0
+        """How long the client may be silent when it is its turn; then this process ends. A link may
+        be gone without a word, and the lock with it until then. 0: for ever."""
 
     def request(self) -> dict[str, Any] | None:
         """Give the next request; None at the end. Raises `Refused` where it is none."""
         for _ in self.payload():  # what nobody read of the last one
             pass
+        signal.alarm(self.patience_s)
         line = self._reading.readline(LINE_LIMIT)
+        signal.alarm(0)
         if not line.endswith(b"\n"):
             return None
         try:
@@ -74,7 +80,9 @@ class Wire:
     def payload(self) -> Iterator[bytes]:
         """Give the bytes that follow the request; raises `Gone` where they break off."""
         while self._left:
-            chunk = self._reading.read(min(CHUNK, self._left))
+            signal.alarm(self.patience_s)
+            chunk = self._reading.read1(min(CHUNK, self._left))
+            signal.alarm(0)
             if not chunk:
                 raise Gone()
             self._left -= len(chunk)
