@@ -14,7 +14,7 @@ import pytest
 
 from edgevid.errors import BadInput, DeviceFailed, SurroundingsFailed
 from edgevid.flash import keys
-from edgevid.flash.client import Device, flash, look
+from edgevid.flash.client import Device, agent_source, flash, look
 from edgevid.flash.send import Cap, send
 from rigs.packages import package, wheel
 from rigs.processes import wait_for
@@ -127,6 +127,23 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
         assert missing == {sha256: 0}
         assert send(device, {sha256: content}, missing) == len(content)
     assert (root / "blobs" / sha256).read_bytes() == content
+
+
+def test_a_client_that_vanished_without_a_word_does_not_keep_the_lock(server, root, key):
+    impatient = agent_source().replace(b"PATIENCE_S = 120", b"PATIENCE_S = 2")
+    assert impatient != agent_source()
+    proxy = Proxy(server.port)
+    try:
+        server.know(proxy.port)
+        gone = Device(server.remote(port=proxy.port), str(root), source=impatient)
+        gone.call({"do": "session"})
+        proxy.freeze()
+        with server.remote() as remote, Device(remote, str(root)) as device:
+            wait_for(lambda: _session(device, root), 30)
+            assert flash(device, package(), key=key, activate=False)["outcome"] == "staged"
+    finally:
+        proxy.close()
+        gone.remote.close()
 
 
 def test_a_file_that_shrinks_is_told(server, root, tmp_path):

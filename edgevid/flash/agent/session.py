@@ -15,6 +15,7 @@ from .wire import Gone, Refused, Wire, from_os
 
 READ = 1 << 20
 BEAT_S = 5.0
+PATIENCE_S = 120
 GUARD_S = 3.0
 """Within this time systemd starts a guard again that was killed."""
 
@@ -144,6 +145,7 @@ class Session:
         if not self.place.lock.take():
             raise Refused("busy", "somebody else flashes this device", "wait, then try again")
         self._is_ours = True
+        self._wire.patience_s = PATIENCE_S
         if not self._is_judging():
             self.place.tidy()
             guard.recover(self.place)
