@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 import zlib
@@ -31,12 +33,15 @@ print("beginning with", json.dumps(wish), flush=True)
 def tell(state, frames):
     lane = {"frames": {"captured": frames, "answered": 0 if wish.get("mute") else frames},
             "latency_ms": {"p50": 1.0, "p95": wish.get("p95", 2.0), "p99": 3.0}}
-    camera = {"name": "door", "sources": [{"name": "rtsp://door", "state": "open", "lanes": [lane]}]}
-    engine = {"serving": {"artifact": "a", "runtime": "null", "accelerator": "cpu", "precision": "float32"},
+    camera = {"name": "door",
+              "sources": [{"name": "rtsp://door", "state": "open", "lanes": [lane]}]}
+    engine = {"serving": {"runtime": "null", "accelerator": "cpu", "precision": "float32"},
               "degraded": bool(wish.get("degraded")), "reason": "the stick fell out", "places": []}
     document = {"state": state, "pid": os.getpid(), "degraded": bool(wish.get("degraded")),
-                "frames": lane["frames"], "cameras": [camera], "alarms": [], "now_unix_s": time.time(),
-                "bundles": [{"name": n, "key": k, "engine": engine} for n, k in wish.get("keys", {}).items()]}
+                "frames": lane["frames"], "cameras": [camera], "alarms": [],
+                "now_unix_s": time.time(),
+                "bundles": [{"name": n, "key": k, "engine": engine}
+                            for n, k in wish.get("keys", {}).items()]}
     with open(folder + "/.part", "w") as file:
         json.dump(document, file)
     os.replace(folder + "/.part", folder + "/status.json")
@@ -67,6 +72,16 @@ def wheel(members: dict[str, str | bytes]) -> bytes:
 
 def tiny_runner() -> bytes:
     return wheel({"edgevid/__init__.py": "", "edgevid/__main__.py": RUNNER})
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory: what dies here are processes, so nothing need wait for a disk."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="edgevid-test-", dir=shared if os.access(shared, os.W_OK) else None
+    ) as name:
+        yield Path(name)
 
 
 class Key:
@@ -177,7 +192,7 @@ class Session:
         self.process.stdout.close()
 
 
-HEALTH = {"seconds": 1.0, "start_s": 30.0}
+HEALTH = {"seconds": 0.5, "start_s": 30.0}
 
 
 class Device:

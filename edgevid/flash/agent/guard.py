@@ -17,8 +17,13 @@ from .store import Store
 from .wire import Refused, from_os
 
 
-def watch_over(place: Store, release: str, token: str, wish: health.Wish, what: str) -> int:
-    """Be the guard of one activation; gives the exit code of this process."""
+def watch_over(
+    place: Store, release: str, token: str, wish: health.Wish, what: str, seen: str
+) -> int:
+    """Be the guard of one activation; gives the exit code of this process.
+
+    ``seen`` is the time of the journal for which it was asked: after another it is asked no more.
+    """
     if not place.guard.take():
         return 0
     journal = place.journal()
@@ -28,6 +33,8 @@ def watch_over(place: Store, release: str, token: str, wish: health.Wish, what: 
         return 0
     if journal["state"] == "activating":
         roll_back(place, _reason("power", "the activation before was never judged"))
+    elif str(journal.get("since_unix_s")) != seen:
+        return 0
     over = False
     try:
         _go(place, release, token, wish, what)
@@ -100,7 +107,7 @@ def roll_back(place: Store, reason: dict[str, Any], *, inside: bool = False) -> 
         keeper.remove(inside=inside)
     else:
         keeper.install(one)
-        if not inside and keeper.serving() != old:
+        if not inside:
             keeper.restart()
     place.write_journal(
         "rolled-back", new=new, old=old, activation=journal.get("activation"), reason=reason
@@ -129,6 +136,7 @@ def start(place: Store, release: str, wish: health.Wish, what: str) -> str:
     token = os.urandom(8).hex()
     words = service.agent_words(place, release, "guard")
     words += ["--release", release, "--token", token, "--what", what]
+    words += ["--seen", str(place.journal().get("since_unix_s"))]
     words += ["--health", json.dumps(wish._asdict())]
     service.of(place).spawn_guard(words, token)
     until = time.monotonic() + 60.0

@@ -24,6 +24,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--release", default="")
     parser.add_argument("--token", default="")
     parser.add_argument("--what", default="activate")
+    parser.add_argument("--seen", default="")
     parser.add_argument("--health", default="{}")
     given = parser.parse_args(words)
     if given.verb == "session":
@@ -47,4 +48,4 @@ def _alone(given: argparse.Namespace, place: Store) -> int:
         guard.recover(place, inside=True)
         return 0
     wish = health.Wish.read(json.loads(given.health))
-    return guard.watch_over(place, given.release, given.token, wish, given.what)
+    return guard.watch_over(place, given.release, given.token, wish, given.what, given.seen)

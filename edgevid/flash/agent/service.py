@@ -489,8 +489,12 @@ class Plain(Service):
             return []
 
     def spawn_guard(self, words: list[str], token: str) -> None:
-        """As a process of its own."""
-        detach(words)
+        """As a process of its own, below one that starts it again if it is killed."""
+        detach([sys.executable, "-I", "-c", _AGAIN, *words])
+
+
+# Killed by a signal, a guard begins again, and goes back.
+_AGAIN = "import subprocess,sys\nwhile subprocess.call(sys.argv[1:])<0:pass"
 
 
 def detach(words: list[str]) -> None:

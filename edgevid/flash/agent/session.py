@@ -154,12 +154,14 @@ class Session:
         return not self.place.guard.is_free()
 
     def _calm(self) -> None:
-        """Raises `Refused` while a guard judges: what it may go back to must stay."""
+        """Wait while a guard judges: what it may go back to must stay."""
         self._ours()
-        if self._is_judging():
-            raise Refused(
-                "busy", "a release is being judged on this device", "wait for that, then try again"
-            )
+        told_at = -BEAT_S
+        while self._is_judging():
+            if time.monotonic() - told_at > BEAT_S:
+                told_at = time.monotonic()
+                self.say("waiting until the release before is judged")
+            time.sleep(0.1)
         guard.recover(self.place)
 
     def _missing(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +176,7 @@ class Session:
         self._calm()
         checked = check.package(self.place, request)
         one = checked.manifest
+        check.room(self.place, one)
         lacking = self._lacking(one.blobs())
         if lacking:
             for sha256 in lacking:
@@ -181,7 +184,6 @@ class Session:
             raise Refused(
                 "missing", f"{len(lacking)} files of the package are not there", "send them"
             )
-        check.room(self.place, one)
         build.runner(self.place, one, self.say)
         build.release(self.place, one, checked.signature, self.say)
         if trust.pinned(self.place.signers) != checked.key:

@@ -178,7 +178,7 @@ class Supervisor:
                     kill_at = now + 2.0
                 if kill_at is not None and now > kill_at:
                     child.kill()
-                if guard.recover(self.place, inside=True):  # the guard was killed: it is over
+                if not self._stopping and guard.recover(self.place, inside=True):
                     child.terminate()
                     kill_at = now + STOP_S
             os.set_blocking(child.stdout.fileno(), False)
