@@ -490,7 +490,7 @@ def _lane_status(lane: Lane) -> dict[str, Any]:
     return {
         **({"bundle": lane.bundle} if lane.bundle else {}),
         "frames": meters.frames.to_json(),
-        "latency_ms": meters.latency.percentiles_ms((50, 99)),
+        "latency_ms": meters.latency.percentiles_ms((50, 95, 99)),
         "gaps": meters.resets,
         "corrected": meters.corrected,
     }
