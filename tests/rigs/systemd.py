@@ -84,6 +84,14 @@ class Machine:
                         found[int(folder.name)] = line
         return found
 
+    def signal_all(self, number: int) -> None:
+        """Send a signal to all its processes but PID 1."""
+        own = (Path("/proc") / str(self.pid) / "ns/pid").readlink()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                if (folder / "ns/pid").readlink() == own and folder.name != str(self.pid):
+                    os.kill(int(folder.name), number)
+
 
 @contextmanager
 def machine(
