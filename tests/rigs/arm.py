@@ -13,6 +13,7 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +30,18 @@ SUITE = "bookworm"
 # Extracting brings nothing by itself, not even what every Debian has.
 BASE = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "findutils"),
-    *("grep", "gzip", "hostname", "libc-bin", "login", "ncurses-base", "passwd", "procps", "sed"),
+    *(
+        "grep",
+        "gzip",
+        "hostname",
+        "libc-bin",
+        "libstdc++6",
+        "login",
+        "ncurses-base",
+        "passwd",
+        "procps",
+        "sed",
+    ),
     *("tar", "util-linux", "openssh-client", "openssh-server", "python3"),
 )
 DISTRIBUTION = ("python3-av", "python3-click", "python3-numpy")
@@ -55,6 +67,15 @@ PasswordAuthentication no
 StrictModes no
 UseDNS no
 UsePAM no
+"""
+CLIENT = """
+Host *
+  Port {port}
+  IdentityFile {folder}/user_key
+  IdentityAgent none
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  GlobalKnownHostsFile none
 """
 START = """
 set -e
@@ -128,6 +149,16 @@ class ArmMachine:
         finally:
             self.run("pkill", "-x", "sshd", check=False)
             server.wait()
+
+
+def ssh_environment(folder: Path, port: int) -> dict[str, str]:
+    """Give an environment in which ``ssh`` has the key ``user_key`` of a folder, and no other."""
+    (folder / "config").write_text(CLIENT.format(folder=folder, port=port))
+    (folder / "bin").mkdir(exist_ok=True)
+    script = folder / "bin/ssh"
+    script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
+    script.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}"}
 
 
 @contextmanager
