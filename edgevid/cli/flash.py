@@ -57,6 +57,11 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Sign with this SSH key; see: edgevid keys."
 )
+@click.option(
+    "--old-key",
+    type=click.Path(path_type=Path),
+    help="The key that the device trusts so far; it vouches for the one that signs from now on.",
+)
 @click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
 @click.option(
     "--limit-kbit", type=click.FloatRange(1), help="Send no more kilobits a second than this."
@@ -150,7 +155,7 @@ def _wish(given: dict[str, Any], *, one: bool) -> Wish:
     from edgevid.flash.deliver import Wish
     from edgevid.progress import silent
 
-    key = None
+    key = pin = None
     if not (given["activate"] or given["rollback"] or given["uninstall"]):
         if given["key"] is None:
             key, made = keys.own_key()
@@ -158,8 +163,11 @@ def _wish(given: dict[str, Any], *, one: bool) -> Wish:
                 say(f"{key.path}: made; it signs what you flash ({key.fingerprint})")
         else:
             key = keys.load(given["key"])
+        if given["old_key"] is not None:
+            pin = keys.load(given["old_key"]).hand_over(key)
     return Wish(
         key=key,
+        pin=pin,
         health=Health(given["health_s"], given["p95_ms"], given["allow_degraded"]),
         trust_new=given["trust_new"],
         allow_downgrade=given["allow_downgrade"],

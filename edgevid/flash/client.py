@@ -148,9 +148,11 @@ def _bring(
     device.call({"do": "session"})
     sizes = package_sizes(package)
     missing = device.call({"do": "missing", "blobs": sizes})["missing"]
+    began = time.monotonic()
     sent = send(device, package.blobs, missing, limit_kbit=limit_kbit, progress=progress)
+    send_s = round(time.monotonic() - began, 3)
     staged = device.call({"do": "stage", **papers}, notice=_teller(device, say))
-    outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent}
+    outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent, "send_s": send_s}
     return {"release": staged["release"], **outcome}
 
 

@@ -201,7 +201,19 @@ def _chunks(payload: Payload | None) -> Iterator[bytes]:
 
 # Kinds of fault for which the person must give something else; all others are the device's.
 WRONG_USE = frozenset(
-    {"architecture", "python", "glibc", "signature", "key", "downgrade", "manifest", "hash", "use"}
+    {
+        "architecture",
+        "python",
+        "glibc",
+        "signature",
+        "key",
+        "downgrade",
+        "manifest",
+        "hash",
+        "use",
+        "root",
+        "package",
+    }
 )
 GATES = frozenset({"health", "rolled-back"})
 

@@ -30,6 +30,7 @@ class Wish:
     """How it is to be done, whatever it is."""
 
     key: SigningKey | None = None
+    pin: Mapping[str, str] | None = None
     health: Health = field(default_factory=Health)
     trust_new: bool = False
     allow_downgrade: bool = False
@@ -57,9 +58,14 @@ def flash(entry: DeviceEntry, order: Order, wish: Wish) -> dict[str, Any]:
     """
     order = replace(order, kind=order.kind or entry.target)
     with reached(entry, wish) as device:
-        papers = {"allow_downgrade": wish.allow_downgrade} if wish.dry_run else None
+        papers: dict[str, Any] = {"allow_downgrade": wish.allow_downgrade, "pin": wish.pin}
         planned = plan.make(
-            device, order, key=wish.key, papers=papers, progress=wish.progress, say=wish.say
+            device,
+            order,
+            key=wish.key,
+            papers=papers if wish.dry_run else None,
+            progress=wish.progress,
+            say=wish.say,
         )
         if wish.dry_run:
             return {"outcome": "planned", **planned.document(), "text": planned.text()}
@@ -73,6 +79,7 @@ def flash(entry: DeviceEntry, order: Order, wish: Wish) -> dict[str, Any]:
             activate=not wish.stage,
             health=wish.health,
             allow_downgrade=wish.allow_downgrade,
+            pin=wish.pin,
             installed=planned.installed,
             limit_kbit=wish.limit_kbit,
             progress=wish.progress,

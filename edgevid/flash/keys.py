@@ -21,6 +21,7 @@ from edgevid.files import sync_folder, user_folder
 
 NAMESPACE = "edgevid"
 """What a signature is for; one made for anything else is not taken."""
+_PIN = b"edgevid pin\n"
 
 _TIMEOUT_S = 60.0  # a key on a token waits for a touch
 
@@ -37,6 +38,11 @@ class SigningKey:
     def sign(self, content: bytes) -> bytes:
         """Give the signature of ``content``; raises `BadInput` where the key cannot be used."""
         return _keygen("-Y", "sign", "-n", NAMESPACE, "-f", self.path, stdin=content, key=self.path)
+
+    def hand_over(self, to: SigningKey) -> dict[str, str]:
+        """Give the words by which a device that trusts this key trusts another from now on."""
+        signature = self.sign(_PIN + to.public.encode())
+        return {"key": to.public, "signature": signature.decode()}
 
     @property
     def allowed_signer(self) -> str:

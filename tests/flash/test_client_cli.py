@@ -173,6 +173,18 @@ def test_an_interrupt_leaves_no_wreck(flash, bundle, server, root):
     assert json.loads(done.stdout)["outcome"] == "staged"
 
 
+def test_every_point_that_stands_in_the_way_is_told_with_its_mend(flash, bundle, root, home):
+    impossible = BARE.replace('python = ["3.11", "3.12", "3.13"]', 'python = ["3.99"]')
+    impossible = f'glibc = "9.99"\n{impossible}'
+    (home / "targets" / "impossible.toml").write_text(impossible)
+    done = flash(bundle, options=("--kind", "impossible", "--source", "picamera:"))
+    assert done.returncode == 4, done.stderr
+    assert "9.99 or newer is needed" in done.stderr
+    assert "one of 3.99 is needed" in done.stderr
+    assert "(and 1 more, above)" in done.stderr.splitlines()[-1]
+    assert not root.exists()
+
+
 def test_an_archive_is_made_without_any_device(flash, bundle, tmp_path, home):
     target = (home / "targets" / "bare.toml").read_text()
     machine = os.uname().machine

@@ -96,6 +96,18 @@ def test_the_pinned_key_and_the_newest_release_are_kept_to(server, root, key, tm
             flash(device, spoilt, key=key, activate=False)
 
 
+def test_a_pinned_key_can_vouch_for_the_next_one(server, root, key, tmp_path):
+    new = keys.load(make_key(tmp_path / "new"))
+    with server.remote() as remote, Device(remote, str(root)) as device:
+        flash(device, package(serial=1), key=key, activate=False)
+        with pytest.raises(BadInput):
+            flash(device, package(serial=2), key=new, activate=False, pin=new.hand_over(new))
+        flash(device, package(serial=2), key=new, activate=False, pin=key.hand_over(new))
+        flash(device, package(serial=3), key=new, activate=False)
+        with pytest.raises(BadInput, match="signed by another key"):
+            flash(device, package(serial=4), key=key, activate=False)
+
+
 def test_what_a_device_refuses_leaves_nothing_there(server, root, key):
     with server.remote() as remote, Device(remote, str(root)) as device, pytest.raises(BadInput):
         flash(device, package(python="2.7"), key=key, activate=False)

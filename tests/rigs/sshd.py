@@ -14,7 +14,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ START_S = 20.0
 
 SERVER = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {host}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -36,11 +36,12 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100
+Subsystem sftp internal-sftp
 """
 
 CLIENT = """\
 Host device
-  HostName 127.0.0.1
+  HostName {host}
   Port {port}
   User {user}
   IdentityFile {folder}/user_key
@@ -55,10 +56,11 @@ Host *
 class Sshd:
     """A server that is up, or was; `start` it again on the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> None:
         need_program("ssh", "openssh-client")
         self._program = sshd_program()
         self.folder, self.user, self.port = folder, getpass.getuser(), free_port()
+        self.host, self._inside = host, tuple(inside)
         self.key = make_key(folder / "user_key")
         self.host_key = make_key(folder / "host_key")
         self.known_hosts = folder / "known_hosts"
@@ -70,14 +72,15 @@ class Sshd:
 
     def _write_config(self, name: str, text: str, port: int) -> Path:
         path = self.folder / name
-        path.write_text(text.format(port=port, folder=self.folder, user=self.user))
+        words = {"port": port, "folder": self.folder, "user": self.user, "host": self.host}
+        path.write_text(text.format(**words))
         return path
 
     def know(self, port: int) -> None:
         """Put the host key into known_hosts, for a port through which the server is reached."""
         kind, key = self.host_key.with_suffix(".pub").read_text().split()[:2]
         with self.known_hosts.open("a") as file:
-            file.write(f"[127.0.0.1]:{port} {kind} {key}\n")
+            file.write(f"[{self.host}]:{port} {kind} {key}\n")
 
     def start(self) -> None:
         """Start it; ready when it greets."""
@@ -85,14 +88,14 @@ class Sshd:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "-D", "-e", "-f", str(self.folder / "server")],
+                [*self._inside, self._program, "-D", "-e", "-f", str(self.folder / "server")],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 preexec_fn=die_with_parent,
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S
-        while not greets(self.port):
+        while not greets(self.port, self.host):
             log_text = (self.folder / "log").read_text(errors="replace")
             assert self._process.poll() is None, log_text
             assert time.monotonic() < deadline, log_text
@@ -144,9 +147,12 @@ class Sshd:
 
 
 @contextmanager
-def sshd(folder: Path) -> Iterator[Sshd]:
-    """Start a server whose keys and configuration lie in ``folder``."""
-    server = Sshd(folder)
+def sshd(folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Sshd]:
+    """Start a server whose keys and configuration lie in ``folder``.
+
+    It listens on ``host``; ``inside`` is a command that brings it there, such as ``nsenter``.
+    """
+    server = Sshd(folder, host, inside)
     server.start()
     try:
         yield server
@@ -175,10 +181,10 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def greets(port: int) -> bool:
+def greets(port: int, host: str = "127.0.0.1") -> bool:
     """Whether an SSH server answers on this port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as one:
+        with socket.create_connection((host, port), timeout=2) as one:
             return one.recv(4) == b"SSH-"
     except OSError:
         return False

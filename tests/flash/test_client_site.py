@@ -1,0 +1,121 @@
+"""The configuration that a release serves with: what stays, what goes, and what is asked."""
+
+import tomllib
+
+import pytest
+
+from edgevid.errors import BadInput
+from edgevid.flash import site as sites
+from edgevid.runner.config import read_config
+
+BEFORE = b"""
+output = "/var/lib/answers.jsonl"
+
+[[bundle]]
+name = "careful"
+path = "bundles/motion.edgevid"
+threads = 2
+
+[[camera]]
+name = "door"
+source = "rtsp://10.0.0.5/stream"
+bundles = ["careful"]
+"""
+
+
+def words(*bundles, sources=(), before=None, add=False, replace=False):
+    return sites.from_words(bundles, sources, before, add=add, replace=replace)
+
+
+def served(site) -> dict[str, str]:
+    tables = tomllib.loads(site.text.decode())["bundle"]
+    return {table["name"]: table["path"] for table in tables}
+
+
+def test_a_first_bundle_with_its_camera(tmp_path):
+    bundle = tmp_path / "motion.edgevid"
+    site = words(bundle, sources=["rtsp://10.0.0.5/stream"])
+    (tmp_path / "site.toml").write_bytes(site.text)
+    config = read_config(tmp_path / "site.toml")
+    assert config.bundles[0].path == tmp_path / "bundles" / "motion.edgevid"
+    assert config.cameras[0].source == "rtsp://10.0.0.5/stream"
+    assert (site.bundles, site.added, site.kept) == ((bundle,), ("motion.edgevid",), ())
+
+
+def test_a_bundle_of_the_same_name_takes_the_place_of_the_old_one(tmp_path):
+    site = words(tmp_path / "motion.edgevid", before=BEFORE)
+    assert site.replaced == ("motion.edgevid",)
+    assert served(site) == {"careful": "bundles/motion.edgevid"}
+    assert tomllib.loads(site.text.decode())["bundle"][0]["threads"] == 2
+    assert b"rtsp://10.0.0.5/stream" in site.text
+    assert b"/var/lib/answers.jsonl" in site.text
+
+
+def test_another_bundle_is_added_or_replaces_as_asked_and_never_by_itself(tmp_path):
+    other = tmp_path / "count.edgevid"
+    with pytest.raises(BadInput, match=r"serves motion\.edgevid already; say --add .* --replace"):
+        words(other, before=BEFORE)
+    added = words(other, before=BEFORE, add=True)
+    assert served(added) == {
+        "careful": "bundles/motion.edgevid",
+        "count": "bundles/count.edgevid",
+    }
+    assert (added.kept, added.added) == (("motion.edgevid",), ("count.edgevid",))
+    replaced = words(other, before=BEFORE, replace=True)
+    assert served(replaced) == {"count": "bundles/count.edgevid"}
+    assert (replaced.kept, replaced.removed) == ((), ("motion.edgevid",))
+    assert "bundles" not in tomllib.loads(replaced.text.decode())["camera"][0]
+
+
+def test_cameras_alone_can_be_changed():
+    site = words(sources=["synthetic:96x64@5"], before=BEFORE)
+    assert site.kept == ("motion.edgevid",)
+    assert tomllib.loads(site.text.decode())["camera"] == [{"source": "synthetic:96x64@5"}]
+
+
+def test_a_configuration_of_ones_own_is_made_to_fit_the_device(tmp_path):
+    (tmp_path / "models").mkdir()
+    bundle = tmp_path / "models" / "motion.edgevid"
+    bundle.touch()
+    config = tmp_path / "site.toml"
+    text = """
+output = "answers.jsonl"
+status = "here"
+[[bundle]]
+path = "models/motion.edgevid"
+[[camera]]
+name = "Tür \\"2\\" \U0001f6aa"
+source = "rtsp://10.0.0.5/stream"
+password_file = "/etc/edgevid/door.password"
+latency_ms = 250.5
+bundles = ["motion"]
+"""
+    config.write_text(text)
+    site = sites.from_config(config)
+    data = tomllib.loads(site.text.decode())
+    assert site.bundles == (bundle,)
+    assert set(data) == {"bundle", "camera"}
+    assert data["bundle"] == [{"path": "bundles/motion.edgevid", "name": "motion"}]
+    assert data["camera"] == tomllib.loads(text)["camera"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ('password_file = "door.password"', "site.toml:6: password_file 'door.password' is a file"),
+        ("bundles = ['gone']", "there is no bundle 'gone'"),
+    ],
+)
+def test_what_cannot_be_on_the_device_is_told_with_its_line(tmp_path, bad, says):
+    (tmp_path / "motion.edgevid").touch()
+    config = tmp_path / "site.toml"
+    config.write_text(f"""
+[[bundle]]
+path = "motion.edgevid"
+[[camera]]
+source = "rtsp://10.0.0.5/stream"
+{bad}
+""")
+    with pytest.raises(BadInput) as caught:
+        sites.from_config(config)
+    assert says in str(caught.value)
