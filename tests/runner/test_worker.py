@@ -152,23 +152,51 @@ def test_only_the_parent_decides_what_ends(opened, start):
     step(engine, opened)
 
 
-def test_an_interrupted_step_never_answers_for_the_next(opened, start, monkeypatch):
-    monkeypatch.setenv("EDGEVID_NULL", json.dumps({"on": "null", "latency_ms": 60}))
-    engine = start()
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from edgevid.bundle import Bundle
+from edgevid.errors import EngineFailed
+from edgevid.runner.worker import WorkerEngine
+from edgevid.runtimes import zero_state
+from rigs.player import noise
 
-    def interrupt(*_):
-        raise KeyboardInterrupt
+bundle = Bundle.open(Path(sys.argv[1]))
+engine = WorkerEngine(bundle, "null-float32", "null", "null")
+engine.prove(30)
+frame, state = noise(bundle.contract, 1)[0], zero_state(bundle.contract)
+engine.step(frame, state)
 
-    frame, state = noise(opened.contract, 1)[0], zero_state(opened.contract)
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(KeyboardInterrupt):
-            engine.step(frame, state)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    with pytest.raises(EngineFailed, match="serves no longer"):
-        step(engine, opened)
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+try:
+    engine.step(frame, state)
+except KeyboardInterrupt:
+    print("interrupted")
+try:
+    engine.step(frame, state)
+except EngineFailed as error:
+    print(error)
+engine.close()
+"""
+
+
+def test_an_interrupted_step_never_answers_for_the_next(null_bundle):
+    """In a process of its own: an interrupt belongs to the whole process."""
+    late = json.dumps({"on": "null", "latency_ms": 200})
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, null_bundle],
+        env={**os.environ, "EDGEVID_NULL": late, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    interrupted, refused = done.stdout.splitlines()
+    assert interrupted == "interrupted", done.stderr
+    assert "serves no longer" in refused
 
 
 def test_another_shape_is_an_error_and_nothing_else(opened, start):
