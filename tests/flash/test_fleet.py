@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,6 +13,10 @@ from edgevid.errors import BadInput, DeviceFailed, GateRefused
 from edgevid.flash import fleet
 from edgevid.flash.fleet import exit_code, read_threshold, read_waves, roll
 from edgevid.flash.inventory import DeviceEntry
+from rigs.audit import current, whole
+from rigs.bundles import write_null
+from rigs.devices import Person, device, new_host_key
+from rigs.processes import wait_for
 
 
 def devices(count):
@@ -116,3 +122,120 @@ def test_what_was_flashed_is_remembered_by_address(monkeypatch, tmp_path):
     assert [len(file.relative_to(tmp_path).parts) for file in tmp_path.rglob("*.json")] == [3]
     fleet.forget(one)
     assert fleet.flashed(one) is None
+
+
+# ---------------------------------------------------------------- six devices, for real
+
+
+class Six:
+    """Devices without systemd, each on a link of its own, and the person who has them all."""
+
+    def __init__(self, person, made, folder):
+        self.person, self.devices, self.folder = person, made, folder
+        person.inventory(*made.values())
+
+    def bundle(self, name, **behaviour):
+        (self.folder / name).mkdir()
+        return write_null(self.folder / name / "motion.edgevid", mark=name, **behaviour)
+
+    def flash(self, bundle, *options):
+        words = ("--target", "all", "--source", "synthetic:64x64@15", "--health-s", 1, "--json")
+        done = self.person.edgevid("flash", bundle, *words, *options)
+        outcomes = json.loads(done.stdout)["devices"]
+        return done.returncode, {one["device"]: one for one in outcomes}, done.stderr
+
+    def status(self):
+        done = self.person.edgevid("fleet", "status", "--json")
+        found = json.loads(done.stdout)["devices"]
+        return done.returncode, {one["device"]: one for one in found}
+
+    def root(self, name):
+        return self.devices[name].root / "opt/edgevid"
+
+
+NAMES = ("one", "two", "three", "four", "five", "six")
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("six")
+    person = Person(folder / "person")
+    with ExitStack() as stack:
+        made = {n: stack.enter_context(device(person, n, systemd=False)) for n in NAMES}
+        yield Six(person, made, folder)
+
+
+@pytest.mark.soak
+def test_a_wave_stops_at_its_threshold_and_the_others_serve(six):
+    code, outcomes, said = six.flash(six.bundle("old"))
+    assert (code, {one["state"] for one in outcomes.values()}) == (0, {"serving"}), said
+    old = {name: current(six.root(name)) for name in NAMES}
+    code, seen = six.status()
+    assert (code, {one["health"] for one in seen.values()}) == (0, {"serving"})
+    assert {name: one["release"] for name, one in seen.items()} == old
+    assert all(one["fps"] > 1 and one["engine"] == "null/cpu float32" for one in seen.values())
+
+    # Two are broken, each in its own way, and a third is not the machine that it was.
+    blobs = "mount --bind /opt/edgevid/blobs /opt/edgevid/blobs"
+    ro = "mount -o remount,bind,ro /opt/edgevid/blobs"
+    six.devices["two"].machine.run("sh", "-c", f"{blobs} && {ro}")
+    six.devices["three"].machine.run("mv", "/usr/bin/python3", "/usr/bin/python3.gone")
+    new_host_key(six.devices["four"].machine)
+    waves = ("--wave", "1,4,100%", "--max-failures", 2)
+    code, outcomes, said = six.flash(six.bundle("new"), *waves)
+    assert code == 4
+    assert {name: one["state"] for name, one in outcomes.items()} == {
+        "one": "serving",
+        "two": "failed",
+        "three": "failed",
+        "four": "failed",
+        "five": "not begun",
+        "six": "not begun",
+    }
+    assert [outcomes[name]["kind"] for name in ("two", "three", "four")] == [
+        "readonly",
+        "no-python",
+        "host-key-changed",
+    ]
+    assert "wave 2 of 3: two, three, four" in said
+    new = outcomes["one"]["result"]["release"]
+    for name in NAMES:
+        release = whole(six.root(name))
+        assert release.name == (new if name == "one" else old[name])
+        assert six.devices[name].machine.processes("edgevid run")
+
+    code, seen = six.status()
+    assert code == 4
+    assert {name: one["health"] for name, one in seen.items()} == {
+        "one": "serving",
+        "two": "serving",
+        "three": "unreachable",
+        "four": "unreachable",
+        "five": "serving",
+        "six": "serving",
+    }
+
+
+@pytest.mark.soak
+def test_drift_is_seen_and_a_stale_lock_is_none(six):
+    """Another person flashes a device of ours; and one who was killed in between holds no lock."""
+    other = Person(six.folder / "other", key=six.person.key)
+    five = six.devices["five"]
+    other.knows(five)
+    other.inventory(five)
+    words = ("--target", "five", "--source", "synthetic:64x64@15", "--health-s", 1)
+    key = six.person.folder / ".config/edgevid/signing-key"
+    flashing = other.start(
+        "flash", six.bundle("slow", padding="x" * (1 << 20)), *words, "--key", key
+    )
+    ours = current(six.root("five"))
+    wait_for(lambda: list((six.root("five") / "blobs").glob("*.part")), 60)
+    flashing.kill()
+    flashing.communicate()
+    done = other.edgevid("flash", six.bundle("theirs"), *words, "--key", key)
+    assert done.returncode == 0, done.stderr
+    theirs = current(six.root("five"))
+    code, seen = six.status()
+    assert code == 1
+    assert seen["five"]["drift"] == f"{theirs} instead of {ours}"
+    assert seen["six"]["drift"] is None

@@ -26,13 +26,14 @@ from rigs.systemd import CACHE, SYSTEMD, Machine, machine
 PACKAGES = ("openssh-server", "strace", "sudo")
 USER = "pi"
 BOOT_S = 30.0
-# Starts sshd and buries what lost its parent, as any init does.
+# Keeps sshd running and buries what lost its parent, as any init does.
 PLAIN = """
 import os, subprocess
 os.makedirs("/run/sshd", exist_ok=True)
-subprocess.Popen(["/usr/sbin/sshd", "-D"])
 while True:
-    os.waitpid(-1, 0)
+    sshd = subprocess.Popen(["/usr/sbin/sshd", "-D"])
+    while os.waitpid(-1, 0)[0] != sshd.pid:
+        pass
 """
 _numbers = count()
 
@@ -113,16 +114,19 @@ class Person:
     """
 
     folder: Path
+    key: Path | None = None
+    """The key that opens devices; None: one of their own."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for program in ("ssh", "ssh-keygen", "scp"):
             need_program(program, "openssh-client")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.key = self.folder / "id"
         self.config = self.folder / "config"
         self.known = self.folder / "known_hosts"
-        _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "person", "-f", self.key)
+        if self.key is None:
+            self.key = self.folder / "id"
+            _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "person", "-f", self.key)
         self.config.write_text("")
         tools = self.folder / "bin"
         tools.mkdir()
