@@ -24,7 +24,7 @@ from rigs.need import need_program
 
 # A runner in a few lines: it answers like the real one, as ill as site.toml says.
 RUNNER = """
-import json, os, re, signal, sys, time
+import json, os, re, signal, socket, sys, time
 site = open(sys.argv[sys.argv.index("--config") + 1]).read()
 wish = json.loads(re.search(r"# (.*)", site).group(1))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -45,6 +45,11 @@ def tell(state, frames):
     with open(folder + "/.part", "w") as file:
         json.dump(document, file)
     os.replace(folder + "/.part", folder + "/status.json")
+def notify(text):
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if name:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.sendto(text.encode(), name.replace("@", "\\0", 1))
 frames = 0
 while True:
     age = time.time() - began
@@ -53,6 +58,8 @@ while True:
         sys.exit(wish.get("exit", 4))
     frames += 0 if wish.get("blind") else 1
     tell("serving" if age > wish.get("slow_s", 0) else "starting", frames)
+    if age < wish.get("hangs_s", 1e9):
+        notify("READY=1\\nWATCHDOG=1")
     time.sleep(0.05)
 """
 
@@ -154,7 +161,7 @@ class Session:
 
     def __init__(self, root: Path, before: tuple[str, ...] = (), python: str = sys.executable):
         self.root, self.heard = root, []
-        words = [*before, python, "-I", "-c", BOOT]
+        words: list[str | Path] = [*before, python, "-I", "-c", BOOT]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         sent = zlib.compress(source(), 9)
         self.write(b"%d\n%s" % (len(sent), sent))

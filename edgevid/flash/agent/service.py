@@ -27,8 +27,10 @@ STOP_S = 25.0
 TAIL = 20
 UDEV = Path("/etc/udev/rules.d")
 
-_UNIT = """\
-# Written by edgevid flash; edgevid flash --uninstall removes it.
+_OURS = "# Written by edgevid flash; edgevid flash --uninstall removes it.\n"
+_UNIT = (
+    _OURS
+    + """\
 [Unit]
 Description=edgevid: answers from live cameras
 After=network.target
@@ -51,6 +53,7 @@ TimeoutStopSec=15
 RuntimeDirectory={name}
 RuntimeDirectoryPreserve=restart
 """
+)
 
 _HARDENED = """\
 DynamicUser=yes
@@ -200,7 +203,8 @@ class System(Service):
         return Path("/run") / self.name
 
     def fits(self, one: Manifest) -> None:
-        """A service without a home of its own cannot read everywhere."""
+        """A service without a home of its own cannot read everywhere; a unit may be another's."""
+        self._is_ours()
         for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
             if Path(hidden) in (self.place.root, *self.place.root.parents):
                 raise Refused(
@@ -208,6 +212,15 @@ class System(Service):
                     f"the service cannot read what lies in {hidden}",
                     "give another --root, such as /opt/edgevid",
                 )
+
+    def _is_ours(self) -> None:
+        path = self.units / self.unit
+        if path.exists() and not path.read_text(errors="replace").startswith(_OURS):
+            raise Refused(
+                "service",
+                f"{path} was not written by edgevid flash",
+                f"take it away: systemctl disable --now {self.unit}; rm {path}",
+            )
 
     def text(self, one: Manifest) -> str:
         """The unit."""
@@ -275,13 +288,25 @@ class System(Service):
 
     def remove(self, *, inside: bool = False) -> list[str]:
         """Stop it, remove the unit and what systemd kept for it."""
-        path, gone = self.units / self.unit, []
+        path = self.units / self.unit
+        gone: list[str] = []
+        with suppress(Refused):
+            self._is_ours()
+            gone += self._forget(path, inside)
+        rules = UDEV / f"70-{self.name}.rules"
+        if self.kind == "system" and rules.exists():
+            rules.unlink()
+            gone.append(str(rules))
+            _run("udevadm", "control", "--reload")
+        return gone + (Plain(self.place).remove() if not inside else [])
+
+    def _forget(self, path: Path, inside: bool) -> list[str]:
+        gone: list[str] = []
         if path.exists() or self._wanted.is_symlink():
             if inside:
                 self._control("stop", "--no-block", self.unit)
             else:
                 self._control("stop", self.unit)
-                self._control("clean", "--what=all", self.unit)
             for one in (self._wanted, path):
                 if one.is_symlink() or one.exists():
                     one.unlink()
@@ -289,12 +314,19 @@ class System(Service):
                     gone.append(str(one))
             self._control("daemon-reload")
             self._control("reset-failed", self.unit)
-        rules = UDEV / f"70-{self.name}.rules"
-        if self.kind == "system" and rules.exists():
-            rules.unlink()
-            gone.append(str(rules))
-            _run("udevadm", "control", "--reload")
-        return gone + (Plain(self.place).remove() if not inside else [])
+            if not inside and self.kind == "system":
+                gone += self._clean()
+        return gone
+
+    def _clean(self) -> list[str]:
+        """Remove the service's own folders, as ``systemctl clean`` would, which needs a bus."""
+        gone = []
+        for base in ("/var/lib", "/var/cache", "/run"):
+            for path in (Path(base, self.name), Path(base, "private", self.name)):
+                if path.is_symlink() or path.exists():
+                    disk.remove(path)
+                    gone.append(str(path))
+        return gone
 
     def state(self) -> State:
         """Asked from systemd."""
@@ -358,7 +390,8 @@ class User(System):
         return Path(base) / self.name
 
     def fits(self, one: Manifest) -> None:
-        """It reads what its user reads."""
+        """It reads what its user reads; but a unit may be another's."""
+        self._is_ours()
 
     def text(self, one: Manifest) -> str:
         """The unit; what only root can deny a service is not in it."""
