@@ -144,12 +144,29 @@ def group_names(numbers: Iterable[int]) -> list[str]:
 
 
 def systemd() -> str:
-    """``system`` where this user may install units for all, ``user`` for itself, or ``none``."""
+    """``system`` where this user may install units for all, ``user`` for itself, ``none``."""
     if not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
         return "none"
     if os.geteuid() == 0:
         return "system"
-    return "user" if _runs("systemctl", "--user", "show", "-p", "Version") else "none"
+    return "user" if lingers() and user_manager() else "none"
+
+
+def lingers() -> bool:
+    """Whether this user's services run while nobody is logged in."""
+    return Path("/var/lib/systemd/linger", user_name()).exists()
+
+
+def user_manager() -> bool:
+    """Whether this user has a systemd of its own."""
+    return _runs("systemctl", "--user", "show", "-p", "Version")
+
+
+def with_bus() -> dict[str, str]:
+    """The environment in which ``systemctl --user`` finds its way, also by ssh without a login."""
+    runtime = f"/run/user/{os.geteuid()}"
+    known = {"XDG_RUNTIME_DIR": runtime} if os.path.isdir(runtime) else {}
+    return {**known, **os.environ, "LC_ALL": "C"}
 
 
 def _systemd_version() -> int:
@@ -175,6 +192,7 @@ def _runs(*words: str) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=10,
+            env=with_bus(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

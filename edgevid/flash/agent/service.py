@@ -25,6 +25,8 @@ from .wire import Refused
 NOTHING_TO_SERVE = 78
 STOP_S = 25.0
 TAIL = 20
+LINGERING = "lingering"
+"""In the state folder: that it was us who asked for it."""
 UDEV = Path("/etc/udev/rules.d")
 
 _OURS = "# Written by edgevid flash; edgevid flash --uninstall removes it.\n"
@@ -100,6 +102,17 @@ class State(NamedTuple):
     exit_code: int | None
     boot: bool
     """Whether it starts again with the device."""
+
+
+def linger(place: Store) -> None:
+    """Let the user's services run while nobody is logged in, where that may be had.
+
+    Otherwise its systemd ends with the last login, and the supervisor of our own is better.
+    """
+    if os.geteuid() and probe.user_manager() and not probe.lingers():
+        _run("loginctl", "enable-linger")
+        if probe.lingers():
+            (place.state / LINGERING).write_text("")
 
 
 def of(place: Store) -> Service:
@@ -314,7 +327,7 @@ class System(Service):
                     gone.append(str(one))
             self._control("daemon-reload")
             self._control("reset-failed", self.unit)
-            if not inside and self.kind == "system":
+            if not inside:
                 gone += self._clean()
         return gone
 
@@ -359,6 +372,7 @@ class System(Service):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=probe.with_bus(),
         )
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
@@ -405,15 +419,12 @@ class User(System):
         cache = f"Environment=XDG_CACHE_HOME={self.place.state}/cache\nNoNewPrivileges=yes\n"
         return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
 
-    def install(self, one: Manifest) -> list[str]:
-        """Also let the user's services run while nobody is logged in."""
-        super().install(one)
-        _run("loginctl", "enable-linger")
-        if not Path("/var/lib/systemd/linger", probe.user_name()).exists():
-            return ["it ends with the last login: run on the device: sudo loginctl enable-linger"]
+    def _udev(self, one: Manifest) -> list[str]:
         return []
 
-    def _udev(self, one: Manifest) -> list[str]:
+    def _clean(self) -> list[str]:
+        if (self.place.state / LINGERING).exists():
+            _run("loginctl", "disable-linger")
         return []
 
 
@@ -606,18 +617,11 @@ def _run(*words: str) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_with_bus(),
+            env=probe.with_bus(),
         )
     except OSError:
         return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
-
-
-def _with_bus() -> dict[str, str]:
-    """The environment in which ``systemctl --user`` finds its way, also by ssh without a login."""
-    runtime = f"/run/user/{os.geteuid()}"
-    known = {"XDG_RUNTIME_DIR": runtime} if os.path.isdir(runtime) else {}
-    return {**known, **os.environ, "LC_ALL": "C"}
 
 
 # -------------------------------------------------------------------- the runner's own word

@@ -134,6 +134,7 @@ class Session:
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
         self.place.make()
         self._ours()
+        service.linger(self.place)
         return {"root": str(self.place.root), "release": self.place.current()}
 
     def _ours(self) -> None:
