@@ -35,6 +35,8 @@ def devices(count):
         ("1", 1, [1]),
     ],
 )
+
+pytestmark = pytest.mark.soak  # whole devices: minutes each
 def test_a_wave_says_how_many_are_done_after_it(text, total, sizes):
     assert read_waves(text, total) == sizes
 
