@@ -23,6 +23,9 @@ def devices(count):
     return [DeviceEntry(f"d{n}", f"10.0.0.{n}") for n in range(1, count + 1)]
 
 
+pytestmark = pytest.mark.soak  # whole devices: minutes each
+
+
 @pytest.mark.parametrize(
     ("text", "total", "sizes"),
     [
@@ -35,8 +38,6 @@ def devices(count):
         ("1", 1, [1]),
     ],
 )
-
-pytestmark = pytest.mark.soak  # whole devices: minutes each
 def test_a_wave_says_how_many_are_done_after_it(text, total, sizes):
     assert read_waves(text, total) == sizes
 
