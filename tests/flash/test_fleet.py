@@ -23,9 +23,6 @@ def devices(count):
     return [DeviceEntry(f"d{n}", f"10.0.0.{n}") for n in range(1, count + 1)]
 
 
-pytestmark = pytest.mark.soak  # whole devices: minutes each
-
-
 @pytest.mark.parametrize(
     ("text", "total", "sizes"),
     [
