@@ -113,6 +113,12 @@ class Decoder:
             self._gone(sent)
         self._held = []
 
+    def free(self) -> None:
+        """Let its threads go at once; not while one of them may still decode (``AUTO``)."""
+        # PyAV 10 frees a decoder only when Python happens to collect circles; newer ones cannot.
+        if close := getattr(self._context, "close", None):
+            close(strict=False)
+
 
 def seconds(stamp: int | None, of: Any) -> float | None:
     """A packet's or a picture's stamp in seconds, computed alike for both."""

@@ -44,7 +44,7 @@ class Pictures:
         if self.shown:
             self._cut = "reconnect" if codec == self._codec else "codec"
         self._codec, self._decoded_by = codec, opened.decoder
-        self.declared_fps = float(stream.average_rate or 0)
+        self.declared_fps = float(stream.average_rate or stream.guessed_rate or 0)
         self._clockless = opened.clockless
         self._decoder = Decoder(stream, self._arrivals, self._options)
         self._clock.restart()
@@ -143,6 +143,7 @@ class Pictures:
     def end(self) -> None:
         """The connection is over: what has not come out of the decoder never will."""
         self._decoder.end()
+        self._decoder.free()
 
     def status(self) -> dict[str, Any]:
         """Size, rate, codec, decoder, and how often data was damaged."""

@@ -82,6 +82,9 @@ class FileSource:
             self._container.close()
             raise BadVideo(f"{self.name}: has no picture track; give a file with video in it")
         self._stream: Any = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise BadVideo(f"{self.name}: no decoder knows its codec; give a complete, usual file")
         self._stream.thread_type = "AUTO"
         self.arrivals = Arrivals()
         self._decoder = Decoder(self._stream, self.arrivals, options)
