@@ -481,4 +481,9 @@ def test_nonsense_is_answered_and_the_session_goes_on(device):
         for line in (b"no json\n", b"[1]\n", b'{"do": 1}\n'):
             session.write(line)
             assert b'"protocol"' in session.process.stdout.readline()
+        name = "../../../tmp/x"
+        for fields in ({"sha256": name, "size": 1}, {"sha256": "0" * 64, "size": -1}, {}):
+            with pytest.raises(Fault, match="protocol"):
+                session.ask("session")
+                session.ask("blob", b"x", **fields)
         assert session.ask("probe")["architecture"]

@@ -65,10 +65,28 @@ SICK = [
     ({"dies_s": 0.0, "exit": 7}, {}, "start", "ended with exit code 7"),
     ({"dies_s": 0.9, "exit": 9}, {"seconds": 3.0}, "serve", "ended with exit code 9"),
     ({"blind": True}, {}, "frames", "door: no frames arrive (open)"),
-    ({"mute": True}, {}, "frames", "door: frames arrive, and none is answered"),
-    ({"degraded": True}, {}, "engine", "it is degraded: door.edgevid: the stick fell out"),
+    pytest.param(
+        {"mute": True},
+        {},
+        "frames",
+        "door: frames arrive, and none is answered",
+        marks=pytest.mark.soak,
+    ),
+    pytest.param(
+        {"degraded": True},
+        {},
+        "engine",
+        "it is degraded: door.edgevid: the stick fell out",
+        marks=pytest.mark.soak,
+    ),
     ({"p95": 80.0}, {"p95_ms": 50.0}, "latency", "p95 is 80.0 ms, more than the 50 ms allowed"),
-    ({"slow_s": 99}, {"start_s": 2.0}, "start", "does not serve after 2 s"),
+    pytest.param(
+        {"slow_s": 99},
+        {"start_s": 2.0},
+        "start",
+        "does not serve after 2 s",
+        marks=pytest.mark.soak,
+    ),
     ({"keys": {"another": "one"}}, {"start_s": 2.0}, "start", "does not serve after 2 s"),
 ]
 
@@ -126,6 +144,59 @@ def test_the_supervisor_starts_a_runner_again_that_died(served):
     os.kill(before, signal.SIGKILL)
     after = until(lambda: (p := device.ask("status")["service"]["pid"]) and p != before and p)
     assert after and device.serving(first)["service"]["restarts"] == 1
+
+
+@pytest.mark.soak
+def test_the_supervisor_ends_a_runner_that_hangs(device):
+    done = device.flash(Release(sick={"hangs_s": 0.5}), {**HEALTH, "seconds": 30})
+    assert done["reason"]["stage"] == "serve" and done["reason"]["exit_code"] == 134, done
+
+
+CRONTAB = """#!/bin/sh
+table=$(dirname "$0")/table
+case $1 in
+-l) [ -e "$table" ] && cat "$table" || { echo "no crontab for $(id -un)" >&2; exit 1; } ;;
+-r) rm "$table" ;;
+-) cat > "$table" ;;
+esac
+"""
+
+
+def test_cron_starts_it_with_the_device_and_other_lines_stay(device, folder):
+    (folder / "bin").mkdir()
+    table, program = folder / "bin" / "table", folder / "bin" / "crontab"
+    program.write_text(CRONTAB)
+    program.chmod(0o755)
+    before = ("env", f"PATH={folder / 'bin'}:{os.environ['PATH']}")
+    mine = "0 4 * * * backup\n"
+    for start in ("", mine):
+        table.unlink(missing_ok=True)
+        if start:
+            table.write_text(start)
+        first = Release()
+        with device.session(before=before) as session:
+            device.stage(session, first)
+            session.ask("activate", id=first.id, health=HEALTH)
+            assert session.ask("watch")["healthy"]
+            line = table.read_text().removeprefix(start)
+            assert line.startswith("@reboot ") and line.count("\n") == 1
+            assert session.ask("status")["service"]["boot"]
+            os.kill(int((device.root / "state" / "supervisor.lock").read_text()), signal.SIGKILL)
+            end_stragglers(device.root)
+            # The device is on again: cron reads its table.
+            subprocess.Popen(["sh", "-c", line.removeprefix("@reboot ")])
+            device.serving(first)
+            session.ask("uninstall")
+        assert (table.read_text() if table.exists() else "") == start
+
+
+def end_stragglers(root):
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"EDGEVID_ROOT={root}\0".encode() in (folder / "environ").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
 
 
 # ------------------------------------------------------------------ power
@@ -254,7 +325,7 @@ def sweep(device, moments):
 
 
 def test_the_agent_killed_at_any_moment_leaves_the_old_or_the_new(device):
-    assert sweep(device, [0.03, 0.1, 0.16, 0.25, 0.5]) >= 3
+    assert sweep(device, [0.1, 0.2, 0.35]) >= 2
 
 
 @pytest.mark.soak
@@ -264,7 +335,7 @@ def test_the_agent_killed_at_many_moments(device):
 
 
 @pytest.mark.parametrize("with_power", [False, True])
-@pytest.mark.parametrize("after_s", [0.0, 0.15, 1.0])
+@pytest.mark.parametrize("after_s", [0.0, pytest.param(0.15, marks=pytest.mark.soak), 1.0])
 def test_the_guard_killed_at_any_moment_goes_back_or_has_decided(served, after_s, with_power):
     device, first = served
     second = Release(11, bundles={"door.edgevid": b"a better model"})

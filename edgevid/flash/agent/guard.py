@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,15 @@ def recover(place: Store, *, inside: bool = False) -> bool:
     finally:
         place.guard.let_go()
     return True
+
+
+def try_to_recover(place: Store) -> bool:
+    """As `recover`, for what is about to serve: a full disk keeps it from nothing."""
+    try:
+        return recover(place, inside=True)
+    except (Refused, OSError) as error:
+        print(f"edgevid: what was broken off is not put in order yet: {error}", file=sys.stderr)
+        return False
 
 
 def start(place: Store, release: str, wish: health.Wish, what: str) -> str:

@@ -45,7 +45,7 @@ def _alone(given: argparse.Namespace, place: Store) -> int:
     if given.verb == "supervise":
         return supervisor.Supervisor(place).run()
     if given.verb == "recover":
-        guard.recover(place, inside=True)
+        guard.try_to_recover(place)
         return 0
     wish = health.Wish.read(json.loads(given.health))
     return guard.watch_over(place, given.release, given.token, wish, given.what, given.seen)

@@ -145,6 +145,20 @@ def is_id(word: str) -> bool:
     return bool(_ID.fullmatch(word))
 
 
+def sha256(word: Any) -> str:
+    """A hash of a request; raises `Refused` where it is none."""
+    if not isinstance(word, str) or not _SHA256.fullmatch(word):
+        raise Refused("protocol", f"{word!r} is no sha256", "use the same edgevid")
+    return word
+
+
+def size(number: Any) -> int:
+    """A number of bytes of a request; raises `Refused` where it is none."""
+    if type(number) is not int or number < 0:
+        raise Refused("protocol", f"{number!r} is no number of bytes", "use the same edgevid")
+    return number
+
+
 def asked(request: dict[str, Any], key: str) -> str | None:
     """A text of a request, or None; raises `Refused` where it is something else."""
     value = request.get(key)

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -467,19 +466,23 @@ class Plain(Service):
 
     def is_installed(self, one: Manifest) -> bool:
         """Whether cron will start it, where there is cron."""
-        return shutil.which("crontab") is None or self._line in _crontab()
+        table = _crontab()
+        return table is None or self._line in table
 
     def install(self, one: Manifest) -> list[str]:
         """Let cron start it with the device."""
         notes = []
         if os.geteuid() == 0 and not _account(one.user):
             notes.append(f"the service runs as root: this device has no user {one.user}")
-        if shutil.which("crontab") is None:
+        table = _crontab()
+        if table is None:
             return [*notes, "it does not start with the device: there is no systemd and no crontab"]
-        if not self.is_installed(one):
-            lines = [line for line in _crontab() if not line.endswith(self._mark)]
-            _set_crontab([*lines, self._line])
+        if self._line not in table:
+            _set_crontab([*self._others(table), self._line])
         return notes
+
+    def _others(self, table: list[str]) -> list[str]:
+        return [line for line in table if not line.endswith(self._mark)]
 
     def restart(self) -> None:
         """A new supervisor, of the agent that serves now."""
@@ -498,19 +501,17 @@ class Plain(Service):
     def remove(self, *, inside: bool = False) -> list[str]:
         """Forget the line of crontab, then end it."""
         gone = []
-        if shutil.which("crontab") is not None:
-            before = _crontab()
-            lines = [line for line in before if not line.endswith(self._mark)]
-            if lines != before:
-                _set_crontab(lines)
-                gone.append("crontab: @reboot")
+        table = _crontab() or []
+        if self._others(table) != table:
+            _set_crontab(self._others(table))
+            gone.append("crontab: @reboot")
         if not inside:
             self.stop()
         return gone
 
     def state(self) -> State:
         """As the supervisor noted it."""
-        boot = shutil.which("crontab") is not None and self._line in _crontab()
+        boot = self._line in (_crontab() or [])
         alive = not self.lock.is_free()
         try:
             noted = json.loads((self.place.state / "supervisor.json").read_text())
@@ -599,14 +600,30 @@ def _account(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _crontab() -> list[str]:
-    return _run("crontab", "-l").splitlines()
+def _crontab() -> list[str] | None:
+    """This user's table; None where it cannot be read, and must not be written then."""
+    try:
+        done = subprocess.run(
+            ["crontab", "-l"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=probe.with_bus(),
+        )
+    except OSError:
+        return None
+    if done.returncode and b"no crontab" not in done.stderr:
+        return None
+    return done.stdout.decode(errors="surrogateescape").splitlines() if not done.returncode else []
 
 
 def _set_crontab(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    words = ["crontab", "-"] if text else ["crontab", "-r"]
-    subprocess.run(words, input=text.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ["crontab", "-"] if text else ["crontab", "-r"],
+        input=text.encode(errors="surrogateescape"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _run(*words: str) -> str:

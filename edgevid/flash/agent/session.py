@@ -121,7 +121,8 @@ class Session:
         return {s: n for s, n in have.items() if n < blobs[s] or not self.place.verified(s)}
 
     def _read(self, request: dict[str, Any]) -> dict[str, Any]:
-        sha256, offset = request["sha256"], request.get("offset", 0)
+        sha256 = manifest.sha256(request.get("sha256"))
+        offset = manifest.size(request.get("offset", 0))
         now = self.place.manifest(self.place.current())
         if now is None or sha256 not in now.blobs():
             raise Refused("missing", f"{sha256[:16]} does not serve here", "flash it again")
@@ -166,11 +167,16 @@ class Session:
         guard.recover(self.place)
 
     def _missing(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"missing": self._lacking(request["blobs"])}
+        blobs = request.get("blobs")
+        if not isinstance(blobs, dict):
+            raise Refused("protocol", "blobs is no table", "use the same edgevid")
+        sizes = {manifest.sha256(name): manifest.size(size) for name, size in blobs.items()}
+        return {"missing": self._lacking(sizes)}
 
     def _blob(self, request: dict[str, Any]) -> dict[str, Any]:
         self._ours()
-        sha256, size, offset = request["sha256"], request["size"], request.get("offset", 0)
+        sha256 = manifest.sha256(request.get("sha256"))
+        size, offset = manifest.size(request.get("size")), manifest.size(request.get("offset", 0))
         return {"have": self.place.receive(sha256, size, offset, self._wire.payload())}
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -256,13 +262,12 @@ class Session:
     def _outcome(self, journal: dict[str, Any], token: str | None) -> dict[str, Any]:
         if token is not None and journal.get("activation") != token:
             raise Refused("use", "this activation is over, and another came", "see the history")
-        health = journal.get("health") or {}
         return {
             "state": journal["state"],
             "release": self.place.current(),
             "healthy": journal["state"] == "idle" and journal.get("reason") is None,
             "reason": journal.get("reason"),
-            "health": health,
+            "health": journal.get("health") or {},
         }
 
     # ---------------------------------------------------------------- telling, and leaving

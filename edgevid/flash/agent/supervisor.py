@@ -71,7 +71,7 @@ class Supervisor:
         self._notices.bind(f"\0edgevid-{os.getpid()}")
         failures = 0
         while not self._stopping:
-            guard.recover(self.place, inside=True)
+            guard.try_to_recover(self.place)
             if self.place.current() is None:
                 break
             began = time.monotonic()
@@ -178,7 +178,7 @@ class Supervisor:
                     kill_at = now + 2.0
                 if kill_at is not None and now > kill_at:
                     child.kill()
-                if not self._stopping and guard.recover(self.place, inside=True):
+                if not self._stopping and guard.try_to_recover(self.place):
                     child.terminate()
                     kill_at = now + STOP_S
             os.set_blocking(child.stdout.fileno(), False)
