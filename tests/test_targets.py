@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from edgevid import registry, targets
@@ -22,8 +24,42 @@ def test_every_shipped_target_is_whole(name):
     assert {way.runtime for way in target.engine} <= set(registry.names("runtime"))
 
 
-def test_the_three_first_targets_are_there():
-    assert {"local", "linux-x86-64", "generic-arm64"} <= set(targets.names())
+def test_the_targets_that_people_ask_for_are_there():
+    boards = {"raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-5-coral", "jetson-orin"}
+    general = {"local", "linux-x86-64", "intel-npu", "generic-arm64", "generic-armv7"}
+    assert boards | general <= set(targets.names())
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_each_target_has_a_cpu_to_fall_back_on_and_says_what_accelerators_need(name):
+    target = targets.load(name)
+    assert "cpu" in {way.accelerator for way in target.engine}
+    for way in target.engine:
+        if way.accelerator not in ("cpu", "null"):
+            assert way.nodes or way.usb
+            assert set(way.groups) <= {*target.service.groups, "plugdev", "apex"}
+        assert way.runtime == "null" or way.wheels
+    assert not any(" " in device for device in target.service.devices)
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_a_target_is_shown_whole(edgevid, name):
+    shown = edgevid("targets", "show", name).stdout
+    target = targets.load(name)
+    for text in (target.title, *target.python, *target.wheels, *target.udev, *target.models):
+        assert text in shown
+    for provided in target.distribution:
+        assert provided.package in shown
+    for way in target.engine:
+        assert f"{way.runtime}/{way.accelerator}" in shown
+        assert all(text in shown for text in (*way.wheels, *way.nodes, *way.usb, *way.libraries))
+
+
+def test_a_target_is_shown_to_machines_with_its_wheels(edgevid):
+    shown = json.loads(edgevid("targets", "show", "raspberry-pi-5-coral", "--json").stdout)
+    assert shown["engine"][0]["requires"] == ["ai-edge-litert>=2.1"]
+    assert shown["engine"][0]["proven"] is False
+    assert shown["udev"]
 
 
 def test_a_users_own_target_is_found(tmp_path, monkeypatch):
