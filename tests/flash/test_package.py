@@ -280,6 +280,8 @@ def test_run_verify_and_doctor_work_from_it(unpacked, null_bundle, video):
 def test_bench_works_from_it(unpacked, null_bundle, video):
     done = on_device(unpacked, "bench", null_bundle, "--source", video, "--samples", 100, "--json")
     assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["latency_ms"]["p50"] > 0
 
 
 def test_what_is_not_on_the_device_says_so(unpacked):
