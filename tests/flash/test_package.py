@@ -212,6 +212,7 @@ def on_device(unpacked: Path, *words: object) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-P", "-m", "edgevid", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(unpacked)},
+        cwd=unpacked.parent,  # where no other edgevid lies
         capture_output=True,
         text=True,
         timeout=300,
