@@ -81,13 +81,32 @@ def tiny_runner() -> bytes:
     return wheel({"edgevid/__init__.py": "", "edgevid/__main__.py": RUNNER})
 
 
+# What an agent starts is meant to outlive whoever asked for it; but not the tests.
+REAPER = """
+import os, shutil, sys
+sys.stdin.read()
+for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
+    try:
+        told = open(f"/proc/{pid}/cmdline").read() + open(f"/proc/{pid}/environ").read()
+        if sys.argv[1] in told:
+            os.kill(pid, 9)
+    except (OSError, UnicodeDecodeError):
+        pass
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder in memory: what dies here are processes, so nothing need wait for a disk."""
+    """A folder in memory: what dies here are processes, so nothing need wait for a disk.
+
+    It ends with this process, however that ends, and with it all that runs from there.
+    """
     shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="edgevid-test-", dir=shared if os.access(shared, os.W_OK) else None
-    ) as name:
+    base = shared if os.access(shared, os.W_OK) else None
+    name = tempfile.mkdtemp(prefix="edgevid-test-", dir=base)
+    words = [sys.executable, "-I", "-c", REAPER, name]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True):
         yield Path(name)
 
 
