@@ -85,7 +85,7 @@ def tiny_runner() -> bytes:
 REAPER = """
 import os, shutil, sys
 sys.stdin.read()
-for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
+for pid in {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}:
     try:
         told = open(f"/proc/{pid}/cmdline").read() + open(f"/proc/{pid}/environ").read()
         if sys.argv[1] in told:
