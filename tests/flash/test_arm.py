@@ -130,3 +130,19 @@ print(same_release(again.manifest, Path(sys.argv[1]).read_bytes()))
         text=True,
     )
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_flash_serves_there_and_the_same_again_changes_nothing(board, real_bundle, tmp_path):
+    own = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_CACHE_HOME": str(CACHE / "cache")}
+    words = ("flash", real_bundle, "--target", board.address, "--trust-new", "--health-s", 5)
+
+    def flash(*more: object) -> dict:
+        done = call_edgevid(*words, *more, "--json", env={**board.environment, **own})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    first, again = flash("--source", "synthetic:96x64@5"), flash()
+    assert first["health"]["engines"]["real"]["artifact"] == "tflite-int8"
+    assert first["health"]["frames"]["answered"] > 0
+    assert again["release"] == first["release"]
+    assert not again["restarted"]
