@@ -25,7 +25,7 @@ def _markers() -> Any:
     except ImportError:
         sys.exit("ERROR: this pip is too old; run: pip install --upgrade pip")
     if not hasattr(markers, "default_environment"):
-        sys.exit("ERROR: this pip is not known; it was tried from 23.2 to 26.3")
+        sys.exit("ERROR: this pip is not known; it was tried with 23.2")
     return markers
 
 
