@@ -1,0 +1,40 @@
+"""A job: one artifact in one runtime on one accelerator, measured in one scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgevid import settings
+from edgevid.runner.engines import Choice
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured; two results can be compared where their jobs are alike."""
+
+    artifact: str
+    runtime: str
+    accelerator: str
+    scenario: str
+    threads: int = 1
+    decoder: str = "software"
+    skip_loop_filter: bool = False
+
+    @property
+    def choice(self) -> Choice:
+        """The engine."""
+        return Choice(self.artifact, self.runtime, self.accelerator)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
+        return settings.build_json(cls, data, "job")
+
+    def __str__(self) -> str:
+        return f"{self.choice}, {self.scenario}"
