@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from edgevid.files import user_folder, write_bytes
 from edgevid.flash.conversation import Device, agent_source, raise_fault
 from edgevid.flash.keys import SigningKey, own_key
 from edgevid.flash.package import Package, same_release
-from edgevid.flash.probe import Facts, read_facts
+from edgevid.flash.probe import Facts, asked, read_facts
 from edgevid.flash.send import send
 from edgevid.progress import Progress, silent
 
@@ -89,9 +89,9 @@ class RolledBack(GateRefused):
         self.result = result
 
 
-def look(device: Device, modules: Sequence[str] = ()) -> tuple[Facts, Installed]:
+def look(device: Device) -> tuple[Facts, Installed]:
     """Read what the device is and what it serves; writes nothing there."""
-    answer = device.call({"do": "probe", "modules": list(modules)})
+    answer = device.call({"do": "probe", **asked()})
     return read_facts(answer), Installed.read(answer)
 
 

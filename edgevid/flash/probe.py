@@ -61,6 +61,17 @@ class Facts:
         return ".".join(map(str, self.python[:2]))
 
 
+def asked() -> dict[str, list[str]]:
+    """What the agent is to look for: modules and libraries that any target wants."""
+    known = [targets.load(name) for name in targets.names()]
+    return {
+        "modules": sorted({wanted.module for one in known for wanted in one.distribution}),
+        "libraries": sorted(
+            {name for one in known for way in one.engine for name in way.libraries}
+        ),
+    }
+
+
 def read_facts(answer: Mapping[str, Any]) -> Facts:
     """Read the agent's answer to ``probe``; what this version does not know is passed over.
 

@@ -68,8 +68,12 @@ def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
     device = Inside(made, "/opt/edgevid", key)
     first = release(made, 1)
     first.data["service"]["groups"] = ["video", "no-such-group"]
+    first.data["udev"] = ['SUBSYSTEM=="usb", ATTR{idVendor}=="18d1", GROUP="plugdev"']
+    (made.root / "etc/udev/rules.d").mkdir(parents=True, exist_ok=True)
     done = device.flash(first, HEALTH)
     assert done["healthy"], done
+    rules = made.root / "etc/udev/rules.d/70-edgevid.rules"
+    assert rules.read_text() == first.data["udev"][0] + "\n"
     told = device.serving(first)["service"]
     assert (told["kind"], told["boot"]) == ("system", True)
     status = (made.root / f"proc/{told['pid']}/status").read_text()

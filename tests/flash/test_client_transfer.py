@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, SurroundingsFailed
 from edgevid.flash import keys
 from edgevid.flash.client import Device, agent_source, flash, look
@@ -59,6 +60,20 @@ def test_looking_at_a_device_writes_nothing_there(server, root):
     assert facts.python == sys.version_info[:3]
     assert installed.current is None and installed.manifest is None
     assert not root.exists()
+
+
+def test_a_target_of_the_users_own_says_which_libraries_are_looked_for(
+    server, root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgevid/targets").mkdir(parents=True)
+    wanted = '[[engine]]\nlibraries = ["libc.so.6", "libmissing.so.1"]'
+    text = targets.find("generic-arm64").read_text().replace("[[engine]]", wanted, 1)
+    (tmp_path / "edgevid/targets/mine.toml").write_text(text)
+    with server.remote() as remote, Device(remote, str(root)) as device:
+        found = {path.rpartition("/")[2] for path in look(device)[0].libraries}
+    assert "libc.so.6" in found
+    assert "libmissing.so.1" not in found
 
 
 def test_login_scripts_that_talk_do_not_matter(server, root):

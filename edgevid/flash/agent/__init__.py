@@ -10,8 +10,8 @@ its bytes; every request may say ``root``, the first that does decides. Each is 
 by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
 ``{"error": {"kind", "message", "mend"}}``.
 
-    probe       {"modules"?: [name]} -> facts (edgevid.flash.probe.Facts), "installed": see status.
-                Writes nothing.
+    probe       {"modules"?: [name], "libraries"?: [name]} -> facts (edgevid.flash.probe.Facts),
+                "installed": see status. Writes nothing.
     check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: everything that
                 ``stage`` refuses, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]

@@ -32,7 +32,13 @@ NODES = (
     "/dev/nvidia*",
     "/dev/hailo*",
 )
-LIBRARIES = ("/usr/lib/*/libedgetpu.so*", "/usr/lib/libedgetpu.so*", "/usr/lib/*/libhailort.so*")
+LIBRARIES = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/lib/*-linux-*",
+    "/usr/local/lib",
+    "/usr/local/lib/*-linux-*",
+)
 
 
 def architecture() -> str:
@@ -82,7 +88,16 @@ def _version(name: str) -> str:
     return ""
 
 
-def facts(root: Path, names: Iterable[str] = ()) -> dict[str, Any]:
+def libraries(names: Iterable[str]) -> list[str]:
+    """The paths of those shared libraries that are where the linker looks."""
+    folders = [Path(folder) for pattern in LIBRARIES for folder in glob.glob(pattern)]
+    found = (folder / name for name in names for folder in folders)
+    return sorted(str(path) for path in found if path.exists())
+
+
+def facts(
+    root: Path, names: Iterable[str] = (), shared_objects: Iterable[str] = ()
+) -> dict[str, Any]:
     """Everything that `edgevid.flash.probe.Facts` asks for."""
     cpu = _cpu()
     return {
@@ -105,7 +120,7 @@ def facts(root: Path, names: Iterable[str] = ()) -> dict[str, Any]:
         "sudo": os.geteuid() == 0 or _runs("sudo", "-n", "true"),
         "nodes": sorted(node for pattern in NODES for node in glob.glob(pattern)),
         "usb": _usb(),
-        "libraries": sorted(path for pattern in LIBRARIES for path in glob.glob(pattern)),
+        "libraries": libraries(shared_objects),
         "ssh_keygen": shutil.which("ssh-keygen") is not None,
         "clock_unix_s": time.time(),
         "root": str(root),

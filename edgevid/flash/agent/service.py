@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -289,7 +290,9 @@ class System(Service):
         if not path.exists() or path.read_text() != text:
             disk.write_whole(path, text.encode())
             _run("udevadm", "control", "--reload")
-            _run("udevadm", "trigger", "--subsystem-match=usb", "--action=add")
+            found = set(re.findall(r'SUBSYSTEM=="(\w+)"', text))
+            matches = [f"--subsystem-match={one}" for one in sorted(found)]
+            _run("udevadm", "trigger", "--action=add", *matches)
         return []
 
     def restart(self) -> None:

@@ -89,7 +89,8 @@ class Session:
     # ---------------------------------------------------------------- reading
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
-        found = probe.facts(self.place.root, request.get("modules") or ())
+        asked = (request.get(name) or () for name in ("modules", "libraries"))
+        found = probe.facts(self.place.root, *asked)
         return dict(found, installed=self._installed())
 
     def _installed(self) -> dict[str, Any]:
