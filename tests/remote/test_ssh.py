@@ -12,7 +12,7 @@ import pytest
 from edgevid.errors import BadInput, DeviceFailed
 from edgevid.remote import Address, Remote
 from rigs.proxy import Proxy
-from rigs.sshd import free_port, make_key
+from rigs.sshd import free_port, make_key, sshd
 
 PATIENCE_S = 30
 
@@ -142,6 +142,26 @@ def test_the_users_own_configuration_counts_but_not_where_it_would_harm(device):
         assert remote.open("echo hello").readline(PATIENCE_S) == b"hello\n"
     device.new_host_key()
     assert fault_of(device.remote()).kind == "host-key-changed"
+
+
+def test_a_jump_host_of_the_users_configuration_is_gone_through(device, tmp_path):
+    with sshd(tmp_path) as hop:
+        (hop.folder / "authorized_keys").write_text(device.key.with_suffix(".pub").read_text())
+        way = f"""
+Host device
+  ProxyJump hop
+Host hop
+  HostName 127.0.0.1
+  Port {hop.port}
+  IdentityFile {device.key}
+  UserKnownHostsFile {hop.known_hosts}
+"""
+        config = device.folder / "client"
+        config.write_text(way + config.read_text())
+        with device.remote() as remote:
+            assert remote.open("echo hello").readline(PATIENCE_S) == b"hello\n"
+        hop.stop()
+        assert isinstance(fault_of(device.remote()), DeviceFailed)
 
 
 def test_a_configuration_that_ssh_does_not_take_is_shown(device):
