@@ -1,0 +1,111 @@
+"""What was seen of the machine while something was measured on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What the CPU quota of one cgroup did; several cores are counted one by one."""
+
+    limit_cores: float | None = None
+    periods: int = 0
+    stopped: int = 0
+    """Periods in which it was used up."""
+    stopped_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """From one mark to the next: what was counted in it. None: this machine does not tell.
+
+    "Measured" are the processes that were given to the monitor, "own" is the one that watches.
+    """
+
+    label: str
+    started_s: float
+    elapsed_s: float
+    looks: int = 0
+    cores: int = 1
+    busy_s: float | None = None
+    """All cores' work, of everybody."""
+    steal_s: float | None = None
+    """Time that a virtual machine's host gave to others."""
+    measured_s: float = 0.0
+    own_s: float = 0.0
+    waited_s: float | None = None
+    """How long threads that are measured could have run, and had no core."""
+    involuntary: int = 0
+    major_faults: int = 0
+    swapped_in: int | None = None
+    """Pages."""
+    pressure_s: dict[str, float] = field(default_factory=dict)
+    """Of ``cpu``, ``memory``, ``io``: how long some process waited for it (PSI)."""
+    quotas: dict[str, Quota] = field(default_factory=dict)
+    """By cgroup: those above a measured process that have a quota."""
+    throttled: dict[str, int] = field(default_factory=dict)
+    """What slowed the processor down: how often it was seen or counted."""
+    slept_s: float = 0.0
+    """How long the machine was suspended."""
+    gap_s: float = 0.0
+    """The longest time in which the monitor did not come to look."""
+    energy_j: float | None = None
+    looking_s: float = 0.0
+    """CPU that the looks themselves took; it is part of ``own_s``."""
+
+    @property
+    def capacity_s(self) -> float:
+        """What all cores could have worked."""
+        return self.cores * self.elapsed_s
+
+    @property
+    def others_s(self) -> float | None:
+        """What all others worked: neither measured processes nor this one."""
+        if self.busy_s is None:
+            return None
+        return max(0.0, self.busy_s - self.measured_s - self.own_s)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Spans, and a look at heat, clock rate and power every fifth of a second.
+
+    Keys of the timeline: ``t_s`` since the start, ``label`` of the span, ``frequency_mhz`` (of the
+    fastest core), ``limit_mhz`` (the fastest that is allowed), ``temperature_c`` (of the zone that
+    is nearest to where it slows down), ``slows_at_c``, ``power_w``. None: not told.
+    """
+
+    spans: list[Span]
+    timeline: list[dict[str, Any]]
+    zone: str | None = None
+    """Whose temperature it is."""
+    trip_told: bool = False
+    """Whether the kernel told ``slows_at_c``; else it is what is usual for such machines."""
+    power: str | None = None
+    """What ``power_w`` is: a source of ``machine()["power"]``."""
+
+    def part(self, wanted: Callable[[str], bool]) -> Record:
+        """Only the spans whose label is wanted, and their part of the timeline."""
+        return Record(
+            [span for span in self.spans if wanted(span.label)],
+            [look for look in self.timeline if wanted(look["label"])],
+            self.zone,
+            self.trip_told,
+            self.power,
+        )
+
+    def total(self) -> Span:
+        """All spans as one; ``label`` is empty."""
+        return total(self.spans)
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+def total(spans: Iterable[Span]) -> Span:
+    """Add spans up."""
+    raise NotImplementedError
