@@ -1,9 +1,8 @@
-"""One line of what the doctor says, and how files of ``/proc`` and ``/sys`` are read for it."""
+"""One line of what the doctor says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
@@ -17,32 +16,6 @@ class Check:
     found: str
     state: State = "ok"
     do: str = ""
-
-
-def text(path: Path) -> str | None:
-    """What a small file holds, without the blanks around it; None where it cannot be read."""
-    try:
-        return path.read_bytes().decode(errors="replace").strip("\0 \t\r\n")
-    except OSError:
-        return None
-
-
-def number(path: Path) -> int | None:
-    """The whole number that a file holds; None where there is none."""
-    try:
-        return int(text(path) or "")
-    except ValueError:
-        return None
-
-
-def table(path: Path) -> dict[str, str]:
-    """Lines of ``key: value``; of a key that comes again, the first."""
-    found: dict[str, str] = {}
-    for line in (text(path) or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            found.setdefault(key.strip(), value.strip())
-    return found
 
 
 def names(items: list[str], most: int = 4) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgevid.doctor.check import Check, names, text
+from edgevid.doctor.check import Check, names
+from edgevid.kernel import text
 from edgevid.proof.verdict import cache_folder
 
 DISK_NEEDED_MB = 20
