@@ -1,4 +1,4 @@
-"""Did a change make it worse? Judged on rounds, never on frames: those resemble their neighbours."""
+"""Did a change make it worse? Judged on rounds, as frames are like their neighbours."""
 
 from __future__ import annotations
 
