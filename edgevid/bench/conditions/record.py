@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
+MOST_LOOKS = 1000
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,62 @@ class Record:
         """All spans as one; ``label`` is empty."""
         return total(self.spans)
 
-    def document(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return asdict(self)
+    def document(self, most_looks: int = MOST_LOOKS) -> dict[str, Any]:
+        """As plain values, for JSON; of a long timeline only every so manieth look."""
+        step = max(1, -(-len(self.timeline) // most_looks))
+        return {**asdict(self), "timeline": self.timeline[::step]}
 
 
 def total(spans: Iterable[Span]) -> Span:
     """Add spans up."""
-    raise NotImplementedError
+    them = list(spans)
+    return Span(
+        label="",
+        started_s=min((span.started_s for span in them), default=0.0),
+        elapsed_s=sum(span.elapsed_s for span in them),
+        looks=sum(span.looks for span in them),
+        cores=max((span.cores for span in them), default=1),
+        busy_s=_sum(span.busy_s for span in them),
+        steal_s=_sum(span.steal_s for span in them),
+        measured_s=sum(span.measured_s for span in them),
+        own_s=sum(span.own_s for span in them),
+        waited_s=_sum(span.waited_s for span in them),
+        involuntary=sum(span.involuntary for span in them),
+        major_faults=sum(span.major_faults for span in them),
+        swapped_in=_sum(span.swapped_in for span in them),
+        pressure_s=_sums(span.pressure_s for span in them),
+        quotas=_quotas(span.quotas for span in them),
+        throttled=_sums(span.throttled for span in them),
+        slept_s=sum(span.slept_s for span in them),
+        gap_s=max((span.gap_s for span in them), default=0.0),
+        energy_j=_sum(span.energy_j for span in them),
+        looking_s=sum(span.looking_s for span in them),
+    )
+
+
+def _sum(values: Iterable[Number | None]) -> Number | None:
+    """The sum of what is told; None where nothing is."""
+    told = [value for value in values if value is not None]
+    return sum(told[1:], told[0]) if told else None
+
+
+def _sums(all_values: Iterable[dict[str, Number]]) -> dict[str, Number]:
+    found: dict[str, Number] = {}
+    for values in all_values:
+        for name, value in values.items():
+            found[name] = found[name] + value if name in found else value
+    return found
+
+
+def _quotas(all_quotas: Iterable[dict[str, Quota]]) -> dict[str, Quota]:
+    found: dict[str, Quota] = {}
+    for quotas in all_quotas:
+        for name, more in quotas.items():
+            so_far = found.get(name, Quota())
+            found[name] = Quota(
+                so_far.limit_cores if more.limit_cores is None else more.limit_cores,
+                so_far.periods + more.periods,
+                so_far.stopped + more.stopped,
+                so_far.stopped_s + more.stopped_s,
+            )
+    return found

@@ -1,0 +1,125 @@
+"""CPU quotas: of every cgroup above a process, in version 1, version 2, or both at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from edgevid.bench.conditions.files import Files, Tally
+from edgevid.kernel import text, whole
+
+PERIODS, STOPPED, STOPPED_S = "periods", "stopped", "stopped_s"
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Where cgroups that can limit the CPU are mounted, and which of them stands at the top."""
+
+    version: int
+    folder: Path
+    top: str
+
+
+def hierarchies(root: Path) -> list[Hierarchy]:
+    """All hierarchies that this process sees; at most one of each version."""
+    found: dict[int, Hierarchy] = {}
+    for line in (text(root / "proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        mount, system = left.split(), right.split()
+        if len(mount) < 5 or len(system) < 3:
+            continue
+        version = {"cgroup": 1, "cgroup2": 2}.get(system[0])
+        if version is None or (version == 1 and "cpu" not in system[2].split(",")):
+            continue
+        folder = root / _unescaped(mount[4]).lstrip("/")
+        found.setdefault(version, Hierarchy(version, folder, _unescaped(mount[3])))
+    return list(found.values())
+
+
+def _unescaped(path: str) -> str:
+    """Blanks and the like stand as octal numbers in mountinfo."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+
+
+def above(hierarchy: Hierarchy, membership: str) -> list[tuple[str, Path]]:
+    """The cgroup of a process and all above it, by name and folder; from ``/proc/PID/cgroup``."""
+    for line in membership.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if hierarchy.version == 2 and number == "0" and not controllers:
+            return _up(hierarchy, name)
+        if hierarchy.version == 1 and "cpu" in controllers.split(","):
+            return _up(hierarchy, name)
+    return []
+
+
+def _up(hierarchy: Hierarchy, name: str) -> list[tuple[str, Path]]:
+    path, top = PurePosixPath(name), PurePosixPath(hierarchy.top)
+    try:
+        below = path.relative_to(top)
+    except ValueError:  # beside what is mounted here: only the top can be looked at
+        below = PurePosixPath()
+    if ".." in below.parts:
+        below = PurePosixPath()
+    chain = [below, *below.parents] if below.parts else [below]
+    return [(str(top / one), hierarchy.folder / one) for one in chain]
+
+
+def limit(folder: Path) -> float | None:
+    """How many cores a cgroup may use; None where nothing limits it."""
+    said = text(folder / "cpu.max")
+    if said is not None:
+        quota, _, period = said.partition(" ")
+    else:
+        quota = text(folder / "cpu.cfs_quota_us") or ""
+        period = text(folder / "cpu.cfs_period_us") or ""
+    used, of = whole(quota), whole(period)
+    return used / of if used and of and used > 0 else None
+
+
+def lowest_limit(root: Path, pid: str = "self") -> float | None:
+    """What the tightest cgroup above a process leaves it, in cores."""
+    membership = text(root / f"proc/{pid}/cgroup") or ""
+    told = [
+        limit(folder)
+        for hierarchy in hierarchies(root)
+        for _, folder in above(hierarchy, membership)
+    ]
+    return min((one for one in told if one is not None), default=None)
+
+
+class Cgroups:
+    """Follows the quotas above the measured processes, which may be moved at any time."""
+
+    def __init__(self, files: Files, root: Path) -> None:
+        self._files, self._root = files, root
+        self._hierarchies = hierarchies(root)
+        self._groups: dict[Path, str] = {}
+        self.limits: dict[str, float] = {}
+        """The last quota of each cgroup that had one, in cores."""
+
+    def look(self, tally: Tally, pids: Iterable[int]) -> None:
+        """Count the periods in which processes were stopped."""
+        for pid in pids:
+            membership = self._files.text(str(self._root / f"proc/{pid}/cgroup")) or ""
+            for hierarchy in self._hierarchies:
+                self._groups.update((f, name) for name, f in above(hierarchy, membership))
+        for folder, name in self._groups.items():
+            self._count(folder, name, tally)
+
+    def _count(self, folder: Path, name: str, tally: Tally) -> None:
+        said = self._files.text(str(folder / "cpu.stat")) or ""
+        told = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
+        periods, stopped = whole(told.get("nr_periods")), whole(told.get("nr_throttled"))
+        if periods is None or stopped is None:
+            return
+        seconds = (whole(told.get("throttled_usec")) or 0) / 1e6
+        seconds += (whole(told.get("throttled_time")) or 0) / 1e9  # so version 1 calls it
+        tally.count(("quota", name, PERIODS), periods, folder)
+        tally.count(("quota", name, STOPPED), stopped, folder)
+        tally.count(("quota", name, STOPPED_S), seconds, folder)
+        cores = limit(folder)
+        if cores is not None:
+            self.limits[name] = cores

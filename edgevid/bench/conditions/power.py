@@ -1,0 +1,248 @@
+"""Power, from whatever sensor or model a machine has.
+
+"measured" is a sensor's; "informative" is a model's, such as an x86 processor's own account (RAPL),
+which knows nothing of the board around it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgevid import kernel
+from edgevid.bench.conditions.files import Files
+
+Kind = Literal["measured", "informative"]
+Rail = tuple[str, tuple[str, ...]]
+"""Its label, and the files whose product is its power."""
+SENSORS = ("ina", "ltc", "adm", "max", "isl", "tps", "xdp", "power_meter", "pmbus")
+"""How drivers of real power sensors begin; others (amdgpu, amd_energy, fam15h) are models."""
+INPUT = re.compile(r"(^|_)IN$", re.IGNORECASE)
+"""The rail that feeds the others: VDD_IN, POM_5V_IN."""
+
+
+@dataclass
+class Source:
+    """One way to know the power; ``why`` it cannot be read, where it cannot."""
+
+    name: str
+    kind: Kind
+    covers: str
+    why: str | None = None
+
+    def watts(self, files: Files, now_s: float) -> float | None:
+        """Power now, or since the last look; None where it cannot be told."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {"name": self.name, "kind": self.kind, "covers": self.covers, "unreadable": self.why}
+
+
+@dataclass
+class Counter(Source):
+    """A counter of microjoules, which begins anew at ``largest``."""
+
+    path: str = ""
+    largest: int = 0
+    last: tuple[float, int] | None = None
+
+    def watts(self, files: Files, now_s: float) -> float | None:
+        """Mean power since the last look."""
+        value = kernel.whole(files.text(self.path))
+        before, self.last = self.last, None if value is None else (now_s, value)
+        if value is None or before is None or now_s <= before[0]:
+            return None
+        used = value - before[1]
+        return (used + self.largest if used < 0 else used) / 1e6 / (now_s - before[0])
+
+
+@dataclass
+class Rails(Source):
+    """Sensors that are added up: files of power, or of volts and amperes to multiply."""
+
+    factors: tuple[tuple[str, ...], ...] = ()
+    unit: float = 1.0
+
+    def watts(self, files: Files, now_s: float) -> float | None:
+        """Power now."""
+        total = 0.0
+        for paths in self.factors:
+            product = self.unit
+            for path in paths:
+                value = kernel.whole(files.text(path))
+                if value is None:
+                    return None
+                product *= value
+            total += product
+        return total
+
+
+@dataclass
+class Pmic(Source):
+    """The power chip of a Raspberry Pi 5, which its firmware asks; once a second is enough."""
+
+    device: str = ""
+    asked_s: float = float("-inf")
+    said: float | None = None
+
+    def watts(self, files: Files, now_s: float) -> float | None:
+        """Power of all rails together, at most a second old."""
+        if now_s - self.asked_s >= 1:
+            self.asked_s = now_s
+            try:
+                self.said = rails_w(firmware(self.device, "pmic_read_adc"))
+            except OSError:
+                self.said = None
+        return self.said
+
+
+def firmware(device: str, command: str) -> str:
+    """Ask the Raspberry Pi's firmware, as ``vcgencmd`` does; raises OSError."""
+    size, answer_at = 1024, 24
+    message = bytearray(struct.pack("<6I", answer_at + size + 4, 0, 0x00030080, size, 0, 0))
+    message += command.encode().ljust(size, b"\0") + bytes(4)
+    pointer = struct.calcsize("P")
+    mailbox = 3 << 30 | pointer << 16 | 100 << 8  # _IOWR(100, 0, char *)
+    descriptor = os.open(device, os.O_RDWR)
+    try:
+        fcntl.ioctl(descriptor, mailbox, message)
+    finally:
+        os.close(descriptor)
+    return kernel.clean(bytes(message[answer_at : answer_at + size]).partition(b"\0")[0])
+
+
+def rails_w(said: str) -> float | None:
+    """Add up what ``pmic_read_adc`` tells: amperes and volts of each rail; None where none."""
+    volts: dict[str, float] = {}
+    amperes: dict[str, float] = {}
+    for name, unit, value in re.findall(r"(\w+)_([AV]) \w+\(\d+\)=([\d.]+)[AV]", said):
+        (amperes if unit == "A" else volts)[name] = float(value)
+    pairs = [amperes[name] * volts[name] for name in amperes if name in volts]
+    return sum(pairs) if pairs else None
+
+
+def sources(root: Path) -> list[Source]:
+    """All that this machine has, the one that tells most first."""
+    found = [*_ina(root), *_pmic(root), *_hwmon(root), *_rapl(root)]
+    order = {"board": 0, "supply": 1, "processor": 2}
+    return sorted(found, key=lambda one: (one.kind != "measured", order.get(one.covers, 3)))
+
+
+def _why_not(path: str) -> str | None:
+    try:
+        with Path(path).open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return f"no permission for {path}; run as root"
+        return f"{path}: {os.strerror(error.errno or errno.EIO)}"
+    return None
+
+
+def _rapl(root: Path) -> Iterator[Source]:
+    packages: dict[str, Path] = {}
+    for zone in sorted(root.glob("sys/class/powercap/intel-rapl:*")):
+        if zone.name.count(":") == 1:  # others are parts of these
+            packages.setdefault(kernel.text(zone / "name") or zone.name, zone)
+    for name, zone in packages.items():
+        path = str(zone / "energy_uj")
+        largest = kernel.number(zone / "max_energy_range_uj") or 0
+        covers = "board" if name == "psys" else "processor"
+        yield Counter(f"RAPL {name}", "informative", covers, _why_not(path), path, largest)
+
+
+def _hwmon(root: Path) -> Iterator[Source]:
+    for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        name = kernel.text(chip / "name") or chip.name
+        kind: Kind = "measured" if name.startswith(SENSORS) else "informative"
+        files = sorted(chip.glob("power*_input")) or sorted(chip.glob("power*_average"))
+        labels = {file: _label(file) for file in files}
+        paths = _input_or_all([(labels[file] or "", (str(file),)) for file in files])
+        if paths:
+            covers = "supply" if kind == "measured" else name
+            why = _why_not(paths[0][0])
+            yield Rails(f"hwmon {name}", kind, covers, why, tuple(paths), 1e-6)
+
+
+def _label(file: Path) -> str | None:
+    return kernel.text(file.with_name(file.name.partition("_")[0] + "_label"))
+
+
+def _ina(root: Path) -> Iterator[Source]:
+    """The rails of Jetson boards, by the kernel's driver and by the older one of the vendor."""
+    for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        if (kernel.text(chip / "name") or "").startswith("ina3221"):
+            rails: list[Rail] = [
+                (label, (str(volts), str(chip / f"curr{number}_input")))
+                for number in (1, 2, 3)
+                if (volts := chip / f"in{number}_input").exists()
+                and (chip / f"curr{number}_input").exists()
+                and (label := kernel.text(chip / f"in{number}_label") or f"rail {number}")
+            ]
+            yield from _rails("ina3221", rails, 1e-6)  # mV times mA
+    for chip in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*")):
+        rails = [
+            (kernel.text(chip / f"rail_name_{number}") or f"rail {number}", (str(file),))
+            for number in (0, 1, 2)
+            if (file := chip / f"in_power{number}_input").exists()
+        ]
+        yield from _rails("ina3221x", rails, 1e-3)
+
+
+def _rails(chip: str, rails: list[Rail], unit: float) -> Iterator[Source]:
+    if rails:
+        chosen = _input_or_all(rails)
+        names = [label for label, paths in rails if paths in chosen]
+        covers = "board" if len(names) == 1 and INPUT.search(names[0]) else "supply"
+        name = f"{chip} {' + '.join(names)}"
+        yield Rails(name, "measured", covers, _why_not(chosen[0][0]), tuple(chosen), unit)
+
+
+def _input_or_all(rails: list[Rail]) -> list[tuple[str, ...]]:
+    """The rail that feeds the others, or all of them."""
+    whole = [paths for label, paths in rails if INPUT.search(label)]
+    return whole[:1] or [paths for _, paths in rails]
+
+
+def _pmic(root: Path) -> Iterator[Source]:
+    board, device = kernel.board(root), root / "dev/vcio"
+    if re.search(r"Raspberry Pi (5|Compute Module 5|500)\b", board) and device.exists():
+        allowed = os.access(device, os.R_OK | os.W_OK)
+        why = None if allowed else "no permission for /dev/vcio; add the user to the group video"
+        yield Pmic("PMIC rails", "measured", "supply", why, str(device))
+
+
+class Power:
+    """Follows the one source that tells most; all packages of a processor are one."""
+
+    def __init__(self, files: Files, root: Path) -> None:
+        self._files = files
+        readable = [source for source in sources(root) if source.why is None]
+        self._used = [
+            source for source in readable if source is readable[0] or _like(source, readable[0])
+        ]
+        self.name = " + ".join(source.name for source in self._used) or None
+
+    def look(self, now_s: float) -> float | None:
+        """Watts; None where this machine does not tell."""
+        told = [source.watts(self._files, now_s) for source in self._used]
+        known = [watts for watts in told if watts is not None]
+        return sum(known) if told and len(known) == len(told) else None
+
+
+def _like(source: Source, first: Source) -> bool:
+    """Another package, or another chip of rails; never one that holds the first one's power."""
+    return (
+        isinstance(source, (Counter, Rails))
+        and type(source) is type(first)
+        and source.covers == first.covers != "board"
+        and source.kind == first.kind
+    )
