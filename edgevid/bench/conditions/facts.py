@@ -19,7 +19,7 @@ HOSTS = {
     "QEMU": "QEMU",
     "KVM": "KVM",
     "VMware": "VMware",
-    "innotek": "VirtualBox",
+    "VirtualBox": "VirtualBox",
     "Xen": "Xen",
     "Microsoft Corporation Virtual": "Hyper-V",
     "Amazon EC2": "Amazon EC2",

@@ -189,7 +189,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _throttled(rose: dict[Key, float]) -> dict[str, int]:
-    found = {key[1]: int(n) for key, n in rose.items() if key[0] == "throttled" and n >= 1}
+    found = {key[1]: int(n) for key, n in sorted(rose.items()) if key[0] == "throttled" and n >= 1}
     # All cores of one package count the same events.
     counted = int(max((value for key, value in rose.items() if key[0] == TOO_HOT), default=0))
     return {**found, TOO_HOT: counted} if counted else found

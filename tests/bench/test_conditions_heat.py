@@ -1,0 +1,418 @@
+"""Heat, weak supplies and power: machines' files, which change while somebody looks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from edgevid.bench.conditions import Limits, Monitor, Record, judge, machine
+from edgevid.bench.conditions import monitor as monitors
+from edgevid.bench.conditions.files import Files
+from edgevid.bench.conditions.power import Pmic, Power, rails_w, sources
+from rigs.machines import MEMINFO, PC, PI5
+from rigs.machines import machine as written
+
+ZONE = "sys/class/thermal/thermal_zone0"
+POLICY = "sys/devices/system/cpu/cpufreq/policy0"
+THROTTLED = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
+BOARD = {
+    "proc/device-tree/model": "Radxa ROCK 5B\0",
+    "proc/meminfo": MEMINFO,
+    f"{ZONE}/type": "soc-thermal\n",
+    f"{ZONE}/temp": "61000\n",
+    f"{ZONE}/trip_point_0_type": "passive\n",
+    f"{ZONE}/trip_point_0_temp": "85000\n",
+    f"{POLICY}/scaling_cur_freq": "2400000\n",
+    f"{POLICY}/scaling_max_freq": "2400000\n",
+}
+RATE, TEMP = f"{POLICY}/scaling_cur_freq", f"{ZONE}/temp"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(monitors, "LOOK_S", 0.02)
+
+
+def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> Record:
+    """A record of a machine whose files change one after another, some looks apart."""
+    written(root, files)
+    with Monitor(list, root) as monitor:
+        time.sleep(0.1)
+        for change in changes:
+            written(root, change)
+            time.sleep(0.15)
+        return monitor.stop()
+
+
+# --- heat -----------------------------------------------------------------------------------------
+
+
+def test_an_overheated_board_is_told_with_its_temperature_and_its_clock_rate(tmp_path):
+    record = run(
+        tmp_path,
+        BOARD,
+        {TEMP: "84000\n"},
+        {TEMP: "86100\n", RATE: "1800000\n"},
+        {TEMP: "85500\n", RATE: "1500000\n"},
+    )
+    assert judge(record) == [
+        "the processor reached 86 °C (soc-thermal) and slows down at 85 (its clock rate fell from "
+        "2400 to 1500 MHz)"
+    ]
+    rates = [look["frequency_mhz"] for look in record.timeline]
+    assert rates == sorted(rates, reverse=True)
+    assert {2400, 1800, 1500} == set(rates)
+    assert record.timeline[0]["temperature_c"] == 61
+    assert record.timeline[0]["slows_at_c"] == 85
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {TEMP: "84900\n", RATE: "1500000\n"},  # an idle clock is no throttled one
+        {TEMP: "86000\n"},  # a trip point is where the kernel begins to think, no more
+        {TEMP: "86000\n", RATE: "2300000\n"},
+    ],
+)
+def test_neither_heat_nor_a_lower_clock_rate_is_a_reason_alone(tmp_path, change):
+    assert judge(run(tmp_path, BOARD, change)) == []
+
+
+def test_a_board_that_tells_no_clock_rate_is_judged_by_its_heat(tmp_path):
+    files = {path: content for path, content in BOARD.items() if "cpufreq" not in path}
+    (reason,) = judge(run(tmp_path, files, {TEMP: "86000\n"}))
+    assert reason.endswith("slows down at 85 (it does not tell its clock rate)")
+
+
+def test_where_no_trip_point_is_told_the_usual_one_counts(tmp_path):
+    fell = {"sys/class/thermal/thermal_zone0/temp": "82300\n", RATE: "1500000\n"}
+    files = {**PI5, RATE: "2400000\n"}
+    (reason,) = judge(run(tmp_path, files, fell))
+    assert reason.startswith("the processor reached 82 °C (cpu-thermal) and slows down at about 80")
+
+
+def test_the_heat_of_other_parts_is_not_the_processors(tmp_path):
+    files = {**BOARD, f"{ZONE}/type": "iwlwifi_1\n"}
+    assert judge(run(tmp_path, files, {TEMP: "99000\n", RATE: "1000000\n"})) == []
+
+
+def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
+    other = "sys/class/thermal/thermal_zone1"
+    files = {**BOARD, f"{other}/type": "gpu-thermal\n", f"{other}/temp": "70000\n"}
+    record = run(tmp_path, files, {f"{other}/temp": "79000\n"})  # of 80, the usual
+    assert record.zone == "gpu-thermal"
+    assert record.timeline[-1]["temperature_c"] == 79
+    assert not record.trip_told
+
+
+def test_a_cap_on_the_clock_rate_is_told(tmp_path):
+    record = run(tmp_path, BOARD, {f"{POLICY}/scaling_max_freq": "1800000\n"})
+    assert judge(record) == ["the highest clock rate allowed went down to 1800 of 2400 MHz"]
+
+
+def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
+    device = "sys/class/thermal/cooling_device{}"
+    files = {
+        **BOARD,
+        f"{device.format(0)}/type": "pwm-fan\n",
+        f"{device.format(0)}/cur_state": "3\n",
+        f"{device.format(1)}/type": "cpufreq-cpu0\n",
+        f"{device.format(1)}/cur_state": "0\n",
+        f"{device.format(2)}/type": "intel_powerclamp\n",
+        f"{device.format(2)}/cur_state": "-1\n",
+    }
+    assert judge(run(tmp_path, files)) == []
+    (reason,) = judge(run(tmp_path, files, {f"{device.format(1)}/cur_state": "2\n"}))
+    assert reason.startswith(
+        "the kernel slowed the processor down for its heat (cooling by cpufreq"
+    )
+
+
+def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
+    files = {**BOARD, f"{POLICY}/cpuinfo_cur_freq": "600062\n"}
+    assert run(tmp_path, files).timeline[0]["frequency_mhz"] == 600
+
+
+# --- what firmware and processors tell ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [
+        ("1", ["under-voltage"]),
+        ("0x50005", ["throttled", "under-voltage"]),
+        ("80008", ["soft temperature limit"]),
+        ("20002", ["frequency capped"]),
+        ("40000", ["throttled"]),  # came and went between two looks
+        ("0", []),
+        ("no number", []),
+    ],
+)
+def test_the_firmware_of_a_pi_tells_of_power_and_heat(tmp_path, bits, told):
+    reasons = judge(run(tmp_path, PI5, {THROTTLED: f"{bits}\n"}))
+    assert [reason.partition(" (in ")[0] for reason in reasons] == [
+        f"the firmware told of: {name}" for name in told
+    ]
+
+
+def test_what_was_before_the_start_is_no_reason(tmp_path):
+    assert judge(run(tmp_path, {**PI5, THROTTLED: "50000\n"})) == []
+    (reason,) = judge(run(tmp_path, {**PI5, THROTTLED: "50000\n"}, {THROTTLED: "70000\n"}))
+    assert reason.startswith("the firmware told of: frequency capped (in 1 of ")
+
+
+def test_under_voltage_is_told_by_the_sensor_too(tmp_path):
+    alarm = {"sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
+    (reason,) = judge(run(tmp_path, {**PI5, THROTTLED: "no number\n"}, alarm))
+    assert reason.startswith("the firmware told of: under-voltage")
+
+
+def test_an_x86_processor_that_grew_too_hot_is_told_once(tmp_path):
+    folder = "sys/devices/system/cpu/cpu{}/thermal_throttle/package_throttle_count"
+    files = {**PC, folder.format(0): "17\n", folder.format(1): "17\n"}
+    assert judge(run(tmp_path, files)) == []
+    hot = {folder.format(0): "21\n", folder.format(1): "21\n"}
+    assert judge(run(tmp_path, files, hot)) == [
+        "the processor grew too hot and slowed down 4 times"
+    ]
+
+
+# --- power ----------------------------------------------------------------------------------------
+
+RAPL = "sys/class/powercap/intel-rapl:{}"
+PACKAGE = {
+    f"{RAPL.format('0')}/name": "package-0\n",
+    f"{RAPL.format('0')}/energy_uj": "1000000\n",
+    f"{RAPL.format('0')}/max_energy_range_uj": "262143328850\n",
+    f"{RAPL.format('0:0')}/name": "core\n",
+    f"{RAPL.format('0:0')}/energy_uj": "5\n",
+}
+
+
+def watts(root: Path, files: dict[str, str], *then: dict[str, str]) -> list[float | None]:
+    """What is told at the first look, and at each that follows a change, a second apart."""
+    written(root, files)
+    power = Power(Files(), root)
+    told = [power.look(0.0)]
+    for second, change in enumerate(then, 1):
+        written(root, change)
+        told.append(power.look(float(second)))
+    return told
+
+
+def test_an_x86_processors_account_of_its_energy(tmp_path):
+    energy = f"{RAPL.format('0')}/energy_uj"
+    # The second time, the counter begins anew.
+    then = {energy: "9000000\n"}, {energy: "262143328849\n"}, {energy: "4999999\n"}
+    found = watts(tmp_path, PACKAGE, *then)
+    assert found[:2] == [None, 8.0]
+    assert found[3] == pytest.approx(5.0)
+    (source,) = sources(tmp_path)
+    assert source.document() == {
+        "name": "RAPL package-0",
+        "kind": "informative",
+        "covers": "processor",
+        "unreadable": None,
+    }
+
+
+def test_two_packages_are_one_machine_and_the_whole_board_counts_more(tmp_path):
+    second = {
+        f"{RAPL.format('1')}/name": "package-1\n",
+        f"{RAPL.format('1')}/energy_uj": "0\n",
+    }
+    then = {f"{RAPL.format(n)}/energy_uj": "3000000\n" for n in (0, 1)}
+    assert watts(tmp_path, {**PACKAGE, **second}, then) == [None, 5.0]
+    board = {f"{RAPL.format('2')}/name": "psys\n", f"{RAPL.format('2')}/energy_uj": "0\n"}
+    written(tmp_path, board)
+    assert Power(Files(), tmp_path).name == "RAPL psys"
+
+
+def test_a_counter_that_this_user_may_not_read_is_said(tmp_path, monkeypatch):
+    written(tmp_path, PACKAGE)
+    path = tmp_path / RAPL.format("0") / "energy_uj"
+    real = Path.open
+
+    def refuse(self, *words, **more):
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *words, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    (found,) = machine(tmp_path)["power"]
+    assert found["unreadable"] == f"no permission for {path}; run as root"
+    power = Power(Files(), tmp_path)
+    assert (power.name, power.look(1.0)) == (None, None)
+
+
+JETSON = {
+    "sys/class/hwmon/hwmon3/name": "ina3221\n",
+    "sys/class/hwmon/hwmon3/in1_label": "VDD_IN\n",
+    "sys/class/hwmon/hwmon3/in1_input": "4968\n",
+    "sys/class/hwmon/hwmon3/curr1_input": "1128\n",
+    "sys/class/hwmon/hwmon3/in2_label": "VDD_CPU_GPU_CV\n",
+    "sys/class/hwmon/hwmon3/in2_input": "4960\n",
+    "sys/class/hwmon/hwmon3/curr2_input": "500\n",
+}
+OLD_JETSON = "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
+
+
+def test_the_rails_of_a_jetson(tmp_path):
+    assert watts(tmp_path, JETSON) == [pytest.approx(4.968 * 1.128)]
+    (source,) = sources(tmp_path)
+    assert (source.name, source.kind, source.covers) == ("ina3221 VDD_IN", "measured", "board")
+
+
+def test_rails_of_which_none_feeds_the_others_are_added_up(tmp_path):
+    files = {**JETSON, "sys/class/hwmon/hwmon3/in1_label": "VDD_GPU_SOC\n"}
+    assert watts(tmp_path, files) == [pytest.approx(4.968 * 1.128 + 4.96 * 0.5)]
+    (source,) = sources(tmp_path)
+    assert source.name == "ina3221 VDD_GPU_SOC + VDD_CPU_GPU_CV"
+    assert source.covers == "supply"
+    (tmp_path / "sys/class/hwmon/hwmon3/curr2_input").write_text("off\n")
+    assert Power(Files(), tmp_path).look(0.0) is None  # not: less than it is
+
+
+def test_the_rails_of_an_older_jetson(tmp_path):
+    files = {
+        f"{OLD_JETSON}/rail_name_0": "POM_5V_IN\n",
+        f"{OLD_JETSON}/in_power0_input": "3120\n",
+        f"{OLD_JETSON}/rail_name_1": "POM_5V_CPU\n",
+        f"{OLD_JETSON}/in_power1_input": "800\n",
+    }
+    assert watts(tmp_path, files) == [pytest.approx(3.12)]
+
+
+def test_sensors_are_told_from_models(tmp_path):
+    chips = {"ina260": "12500000", "amdgpu": "30000000", "power_meter": "90000000"}
+    files = {}
+    for number, (name, value) in enumerate(chips.items()):
+        files[f"sys/class/hwmon/hwmon{number}/name"] = f"{name}\n"
+        end = "average" if name == "amdgpu" else "input"
+        files[f"sys/class/hwmon/hwmon{number}/power1_{end}"] = f"{value}\n"
+    written(tmp_path, {**files, **PACKAGE})
+    kinds = {source.name: source.kind for source in sources(tmp_path)}
+    assert kinds == {
+        "hwmon ina260": "measured",
+        "hwmon power_meter": "measured",
+        "RAPL package-0": "informative",
+        "hwmon amdgpu": "informative",
+    }
+    assert list(kinds)[-2:] == ["RAPL package-0", "hwmon amdgpu"]
+
+
+PMIC = """     3V7_WL_SW_A current(0)=0.10000000A
+   3V3_SYS_A current(1)=0.20000000A
+   3V7_WL_SW_V volt(8)=3.70000000V
+   3V3_SYS_V volt(9)=3.30000000V
+   EXT5V_V volt(24)=5.14180000V
+"""
+
+
+def test_the_power_chip_of_a_pi_5_is_asked_as_vcgencmd_does(tmp_path, monkeypatch):
+    written(tmp_path, {**PI5, "dev/vcio": ""})
+    asked = []
+
+    def firmware(descriptor: int, request: int, message: bytearray) -> int:
+        size, _, tag, room, *_ = struct.unpack_from("<6I", message)
+        asked.append((request, size == len(message), tag, room, bytes(message[24:37])))
+        message[24 : 24 + len(PMIC)] = PMIC.encode()
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", firmware)
+    power = Power(Files(), tmp_path)
+    assert power.look(0.0) == pytest.approx(0.37 + 0.66)
+    assert power.look(0.2) == pytest.approx(0.37 + 0.66)
+    assert len(asked) == 1  # once a second
+    request = 0xC0046400 if struct.calcsize("P") == 4 else 0xC0086400
+    assert asked[0] == (request, True, 0x30080, 1024, b"pmic_read_adc")
+    assert power.name == "PMIC rails"
+
+
+def test_a_firmware_that_does_not_answer_is_no_power(tmp_path):
+    (tmp_path / "vcio").write_text("")
+    assert Pmic("x", "measured", "supply", None, str(tmp_path / "vcio")).watts(Files(), 0.0) is None
+    assert rails_w("error=1 error_msg='Command not registered'") is None
+
+
+def test_power_becomes_energy_and_stands_in_the_timeline(tmp_path):
+    record = run(tmp_path, JETSON)
+    whole = record.total()
+    assert record.power == "ina3221 VDD_IN"
+    assert record.timeline[1]["power_w"] == 5.604
+    assert whole.energy_j == pytest.approx(5.604 * whole.elapsed_s, rel=0.05)
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def test_a_raspberry_pi_as_a_machine(tmp_path):
+    found = machine(written(tmp_path, PI5))
+    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
+    assert (found["architecture"], found["kernel"]) == ("aarch64", "6.12.25+rpt-rpi-2712")
+    assert found["cpu"]["model"] == "Cortex-A76"
+    assert found["cpu"]["cores"] == 4
+    assert found["cpu"]["features"] == ["neon", "asimddp", "fp16"]
+    assert found["clock"] == [
+        {
+            "cores": None,
+            "governor": "ondemand",
+            "driver": "cpufreq-dt",
+            "least_mhz": 1500,
+            "limit_mhz": 2400,
+            "most_mhz": 2400,
+        }
+    ]
+    assert found["heat"] == [{"zone": "cpu-thermal", "slows_at_c": 80.0, "told": False}]
+    assert (found["memory_mb"], found["swap_mb"]) == (8051, 511)
+    assert found["virtual_machine"] is found["container"] is found["cgroup_cpu_limit"] is None
+    assert set(found["versions"]) >= {"python", "edgevid", "numpy", "av", "openvino"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"sys/class/dmi/id/sys_vendor": "QEMU\n"}, "QEMU"),
+        ({"sys/class/dmi/id/product_name": "VirtualBox\n"}, "VirtualBox"),
+        ({"sys/hypervisor/type": "xen\n"}, "xen"),
+        ({"proc/device-tree/hypervisor/compatible": "linux,kvm\0"}, "linux,kvm"),
+        ({"proc/cpuinfo": "processor\t: 0\nflags\t: fpu hypervisor\n"}, "unknown"),
+        ({"proc/cpuinfo": "processor\t: 0\nflags\t: fpu\n"}, None),
+    ],
+)
+def test_virtual_machines_are_known(tmp_path, files, told):
+    assert machine(written(tmp_path, files))["virtual_machine"] == told
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"run/systemd/container": "systemd-nspawn\n"}, "systemd-nspawn"),
+        ({"run/.containerenv": ""}, "podman"),
+        ({".dockerenv": ""}, "docker"),
+        ({"proc/1/cgroup": "0::/kubepods/x\n"}, "kubepods"),
+        ({"proc/1/cgroup": "0::/init.scope\n"}, None),
+    ],
+)
+def test_containers_are_known(tmp_path, files, told):
+    assert machine(written(tmp_path, files))["container"] == told
+
+
+def test_a_limit_can_be_chosen(tmp_path):
+    record = run(tmp_path, BOARD, {TEMP: "86000\n", RATE: "2000000\n"})
+    assert judge(record)
+    assert judge(record, Limits(slower_share=0.2)) == []
+
+
+def test_a_sensor_that_vanishes_is_none(tmp_path):
+    written(tmp_path, BOARD)
+    with Monitor(list, tmp_path) as monitor:
+        (tmp_path / TEMP).write_text("")
+        record = monitor.stop()
+    assert record.timeline[-1]["temperature_c"] is None
+    assert judge(record) == []
