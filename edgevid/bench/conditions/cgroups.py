@@ -96,7 +96,9 @@ class Cgroups:
     def __init__(self, files: Files, root: Path) -> None:
         self._files, self._root = files, root
         self._hierarchies = hierarchies(root)
+        self._memberships: set[str] = set()
         self._groups: dict[Path, str] = {}
+        self._periods: dict[Path, int] = {}
         self.limits: dict[str, float] = {}
         """The last quota of each cgroup that had one, in cores."""
 
@@ -104,8 +106,10 @@ class Cgroups:
         """Count the periods in which processes were stopped."""
         for pid in pids:
             membership = self._files.text(str(self._root / f"proc/{pid}/cgroup")) or ""
-            for hierarchy in self._hierarchies:
-                self._groups.update((f, name) for name, f in above(hierarchy, membership))
+            if membership not in self._memberships:
+                self._memberships.add(membership)
+                for hierarchy in self._hierarchies:
+                    self._groups.update((f, name) for name, f in above(hierarchy, membership))
         for folder, name in self._groups.items():
             self._count(folder, name, tally)
 
@@ -120,6 +124,8 @@ class Cgroups:
         tally.count(("quota", name, PERIODS), periods, folder)
         tally.count(("quota", name, STOPPED), stopped, folder)
         tally.count(("quota", name, STOPPED_S), seconds, folder)
-        cores = limit(folder)
-        if cores is not None:
-            self.limits[name] = cores
+        if self._periods.get(folder) != periods:  # they are only counted while there is a quota
+            self._periods[folder] = periods
+            cores = limit(folder)
+            if cores is not None:
+                self.limits[name] = cores

@@ -19,8 +19,8 @@ from edgevid.bench.conditions.record import Quota, Record, Span
 from edgevid.bench.conditions.system import System, core_count
 
 LOOK_S = 0.2
-FULL = 5
-"""Every fifth look also reads what is slow to read."""
+MOVES = 5
+"""Every fifth look also asks whether processes were moved to other cgroups."""
 LONGEST = 20_000
 """So many looks are kept, more than an hour's; then every second one goes."""
 ENERGY, LOOKS, LOOKING = ("energy",), ("looks",), ("looking",)
@@ -96,9 +96,10 @@ class Monitor:
             with self._lock:
                 if self._record is None:
                     self._count += 1
-                    self._look(full=self._count % FULL == 0)
+                    self._look(moves=self._count % MOVES == 0)
 
-    def _look(self, full: bool) -> None:
+    def _look(self, *, full: bool = False, moves: bool = False) -> None:
+        """Read what changes or ends unseen; all counts, which wait for a mark, with ``full``."""
         began_s = time.thread_time()
         now, tally = time.monotonic(), self._tally
         before, self._looked = self._looked, now
@@ -109,8 +110,9 @@ class Monitor:
         watts = self._power.look(now)
         if watts is not None:
             tally.add(ENERGY, watts * (now - before))
-        if full:
+        if full or moves:
             self._cgroups.look(tally, pids)
+        if full:
             self._system.look(tally)
         self._note({"t_s": round(now - self._started, 3), "label": self._label, **heat}, watts)
         tally.add(LOOKS, 1)

@@ -64,7 +64,7 @@ class Processes:
         self._looked_ticks: float | None = None
 
     def look(self, tally: Tally, pids: Iterable[int], full: bool) -> None:
-        """Count; with ``full`` also what is slow to read."""
+        """Count; without ``full`` only what is lost when a process or a thread ends."""
         for pid in set(pids) - self._known.keys():
             self._meet(pid)
         measured_s = sum(self._follow(pid, tally, full) for pid in list(self._known))
@@ -111,7 +111,8 @@ class Processes:
             return 0.0
         new = self._new(before)
         tally.count(FAULTS, found.faults, (pid, found.started), new=new)
-        self._look_at_threads(pid, tally, new, full)
+        if full or new or found.cpu_s != before.cpu_s:  # those that idle cost nothing
+            self._look_at_threads(pid, tally, new, full)
         if found.parent != before.parent:
             self._below[pid] = self._is_below(found)
         self._known[pid] = found
