@@ -46,6 +46,37 @@ def rounds(rng, machines, samples, length, spread=0.015):
     return np.exp(spread * levels.repeat(length, axis=1)[:, :samples])
 
 
+def machines(rng, how_many, samples, length):
+    """What machines do to latencies, by the name of what ails them; rounds have ``length``."""
+
+    def usual():
+        return (
+            ar(rng, how_many, samples)
+            * spikes(rng, how_many, samples)
+            * rounds(rng, how_many, samples, length)
+        )
+
+    short, long = length / 3, length * 30
+    return {
+        "like the one before": ar(rng, how_many, samples, 0.9, 0.05),
+        "spikes": ar(rng, how_many, samples) * spikes(rng, how_many, samples, 0.05, 5.0),
+        "rounds of their own": usual() * rounds(rng, how_many, samples, length),
+        "drift": usual() * drift(rng, how_many, samples),
+        "two speeds, short": usual() * modes(rng, how_many, samples, short, 1.1),
+        "two speeds, long": usual() * modes(rng, how_many, samples, long, 1.2),
+        "drift and two speeds": usual()
+        * drift(rng, how_many, samples)
+        * modes(rng, how_many, samples, long, 1.1),
+    }
+
+
+def interleaved(factors, length, percentile=50):
+    """Rounds of A and of B in turn, ``(machines, rounds)`` each: a percentile of every round."""
+    rounds_ = factors[:, : factors.shape[1] // length * length].reshape(len(factors), -1, length)
+    figures = np.quantile(rounds_, percentile / 100, axis=2, method="inverted_cdf")
+    return figures[:, ::2], figures[:, 1::2]
+
+
 def warm_up(kind, samples, knee, height, tolerance):
     """``height`` more at the start, and within ``tolerance`` from sample ``knee`` on.
 
