@@ -45,6 +45,13 @@ TABLE: dict[str, dict[str, Row]] = {
             "edgevid.runtimes.tflite:TFLite", "runner", ("ai_edge_litert", "tflite_runtime")
         ),
     },
+    "scenario": {  # ways to load what is measured
+        "multi": Row("edgevid.bench.scenarios.multi:Multi"),
+        "offline": Row("edgevid.bench.scenarios.offline:Offline"),
+        "paced": Row("edgevid.bench.scenarios.paced:Paced"),
+        "single": Row("edgevid.bench.scenarios.single:Single"),
+        "step": Row("edgevid.bench.scenarios.step:Step"),
+    },
     "sink": {
         "jsonl": Row("edgevid.runner.jsonl:JsonLines"),
     },

@@ -1,89 +1,318 @@
-"""How fast a bundle's artifacts are, end to end, on this machine.
+"""How fast a bundle's artifacts are on this machine, and whether the figures are worth anything.
 
-Every artifact is measured in a fresh process of its own, which runs the very pipeline that serves:
-what is reported is what a user will feel.
+Every engine has one process, which lives through all rounds of its jobs. The rounds of all jobs are
+interleaved, so that whatever drifts in a machine hits all of them alike; the machine is watched all
+the while. What comes of it is one document: see `edgevid.bench.results`.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid import proof
-from edgevid.errors import SurroundingsFailed
+from edgevid import __version__, proof, registry
+from edgevid.bench import conditions
+from edgevid.bench import operators as profiler
+from edgevid.bench.figures import figures
+from edgevid.bench.job import Job
+from edgevid.bench.results import FORMAT, unpack
+from edgevid.errors import BadInput
 from edgevid.progress import Progress, silent
-from edgevid.runner.meters import STAGES, percentiles_ms
+from edgevid.proof.child import Talk
+from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
+    from edgevid.bench.conditions import Record
     from edgevid.bundle import Bundle
     from edgevid.runner.engines import Choice
 
-TIMEOUT_S = 600.0
-SAMPLES = 700  # a p99 says nothing below 662 samples (MLPerf's early-stopping rule)
-WARM_UP = 50
+SCENARIOS = ("step", "single", "paced")
+"""Those that are measured unasked."""
+MODULE = "edgevid.bench.child"
+OPEN_S, SLOW_S, TIMES_SLOWER = 180.0, 600.0, 20.0
+SUSTAINED_ROUND_S = 10.0
+TELLS = 0.1
+"""The first and the last so much of a sustained run are held against each other."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: ``samples`` of each job in all rounds, each of at least ``seconds``.
+
+    ``sustained_s`` measures one job after the other for so long without a break. ``starts`` are the
+    fresh processes in which the first answer is timed.
+    """
+
+    rounds: int = 10
+    samples: int = 800  # a p99 needs 662 that are steady
+    seconds: float = 1.0
+    starts: int = 3
+    sustained_s: float | None = None
+
+    def wish(self) -> dict[str, Any]:
+        """What is asked of one round."""
+        if self.sustained_s is not None:
+            return {"seconds": min(SUSTAINED_ROUND_S, self.sustained_s), "samples": 1}
+        return {"seconds": self.seconds, "samples": math.ceil(self.samples / self.rounds)}
+
+    def turns(self, jobs: int) -> Iterator[tuple[int, int]]:
+        """Job and round, in the order in which they are measured."""
+        if self.sustained_s is None:
+            yield from ((job, turn) for turn in range(self.rounds) for job in range(jobs))
+            return
+        count = math.ceil(self.sustained_s / SUSTAINED_ROUND_S)
+        yield from ((job, turn) for job in range(jobs) for turn in range(count))
+
+    def count(self, jobs: int) -> int:
+        """How many rounds there are in all."""
+        return sum(1 for _ in self.turns(jobs))
+
+
+def jobs_of(
+    bundle: Bundle,
+    choices: Sequence[Choice],
+    scenarios: Sequence[str] = SCENARIOS,
+    *,
+    threads: int = 1,
+    decoder: str = "software",
+    skip_loop_filter: bool = False,
+    rate_fps: float | None = None,
+    latency_ms: float | None = None,
+) -> list[Job]:
+    """Every engine in every scenario.
+
+    ``rate_fps`` is the model's own unless it is given, ``latency_ms`` the time between two frames.
+    Raises `BadInput` for a scenario that there is none of.
+    """
+    rate = rate_fps or bundle.contract.frame.rate_fps
+    bound = latency_ms or round(1000 / rate, 3)
+    jobs = []
+    for choice in choices:
+        for name in dict.fromkeys(scenarios):
+            kind = registry.load("scenario", name)
+            video = {"decoder": decoder, "skip_loop_filter": skip_loop_filter}
+            pace = {"rate_fps": rate, "latency_ms": bound}
+            where = (choice.artifact, choice.runtime, choice.accelerator, name, threads)
+            more = (video if kind.on_video else {}) | (pace if kind.paced else {})
+            jobs.append(Job(*where, **more))  # type: ignore[arg-type]
+    return jobs
+
+
+@dataclass
+class _Engine:
+    """One engine's process, and what is known of it."""
+
+    talk: Talk
+    opened: Mapping[str, Any]
+    starts: list[Mapping[str, Any]] = field(default_factory=list)
+    operators: Mapping[str, Any] | None = None
+    peak_rss_mb: float = 0.0
+
+
+class _Bench:
+    """One run of it all; everything that it starts ends with ``stack``."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        jobs: Sequence[Job],
+        video: Path,
+        plan: Plan,
+        progress: Progress,
+        stack: ExitStack,
+    ) -> None:
+        self._bundle, self._video, self._plan = bundle, video, plan
+        self._jobs, self._progress, self._stack = jobs, progress, stack
+        self.rounds: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        self.engines: dict[tuple[object, ...], _Engine] = {}
+
+    def engine(self, job: Job) -> _Engine:
+        """The engine of a job."""
+        return self.engines[job.engine]
+
+    def overhead(self) -> Mapping[str, Any]:
+        """Measure the harness."""
+        with Talk(MODULE, "measuring the harness") as talk:
+            return talk.ask({"do": "overhead", "bundle": self._name}, SLOW_S)
+
+    @property
+    def _name(self) -> str:
+        return str(self._bundle.path.resolve())
+
+    def open(self) -> None:
+        """Time fresh starts, profile, and start the process of every engine."""
+        first = list({job.engine: job for job in self._jobs}.values())
+        for done, job in enumerate(first):
+            self._progress("prepare", done, len(first), str(job.choice))
+            if job.accelerator == accelerators.CPU:
+                # As it is from a device's second start on; an accelerator's is part of each start.
+                proof.require(self._bundle, job.artifact, job.runtime, job.accelerator)
+            starts = [self._fresh(job) for _ in range(self._plan.starts)]
+            found = profiler.profile(self._bundle, job)
+            talk, opened = self._started(job)
+            self._stack.enter_context(talk)
+            self.engines[job.engine] = _Engine(talk, opened, starts, found)
+        self._progress("prepare", len(first), len(first))
+
+    def _fresh(self, job: Job) -> Mapping[str, Any]:
+        talk, opened = self._started(job)
+        with talk:
+            answered = talk.ask({"do": "first", "job": job.to_json()}, OPEN_S)
+        return {"ready_s": opened["ready_s"], **answered}
+
+    def _started(self, job: Job) -> tuple[Talk, Mapping[str, Any]]:
+        talk = Talk(MODULE, f"measuring {job.choice}")
+        with closed_on_error(talk):
+            request = {"do": "open", "bundle": self._name, "video": str(self._video.resolve())}
+            return talk, talk.ask({**request, "job": job.to_json()}, OPEN_S)
+
+    def pids(self) -> list[int]:
+        """All processes that are measured."""
+        return [pid for engine in self.engines.values() for pid in engine.opened["pids"]]
+
+    def measure(self) -> Record:
+        """All rounds of all jobs, while the machine is watched."""
+        plan, total = self._plan, self._plan.count(len(self._jobs))
+        with conditions.Monitor(self.pids) as monitor:
+            for done, (number, turn) in enumerate(plan.turns(len(self._jobs))):
+                job = self._jobs[number]
+                self._progress("bench", done, total, str(job))
+                monitor.mark(f"{number}:{turn}")
+                self._round(number, job)
+                monitor.mark("")
+            record = monitor.stop()
+        for engine in self.engines.values():
+            engine.peak_rss_mb = engine.talk.ask({"do": "end"}, OPEN_S)["peak_rss_mb"]
+        self._progress("bench", total, total)
+        return record
+
+    def _round(self, number: int, job: Job) -> None:
+        rounds, wish = self.rounds[number], self._plan.wish()
+        slow_s = SLOW_S if not rounds else 60.0 + TIMES_SLOWER * rounds[0]["elapsed_s"]
+        request = {"do": "round", "job": job.to_json(), **wish}
+        rounds.append(self.engine(job).talk.ask(request, slow_s + wish["seconds"]))
+
+
+@contextmanager
+def closed_on_error(talk: Talk) -> Iterator[None]:
+    """End a child that did not come to do its work."""
+    try:
+        yield
+    except BaseException:
+        talk.close()
+        raise
 
 
 def bench(
     bundle: Bundle,
-    wanted: list[Choice],
-    source: Path,
+    jobs: Sequence[Job],
+    video: Path,
     *,
-    samples: int = SAMPLES,
+    plan: Plan | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Measure each of ``wanted`` on the video ``source``, every frame of it.
+    """Measure ``jobs`` on the video file ``video``, and judge; gives the result document.
 
-    Raises `GateRefused` for an engine that does not pass its proof, and `SurroundingsFailed` where
-    a measuring process fails, with its last line.
+    Raises `GateRefused` for an engine that does not pass its proof, `BadVideo`, and
+    `SurroundingsFailed` where a measuring process fails, with its last words.
     """
-    results = []
-    for done, choice in enumerate(wanted):
-        progress("bench", done, len(wanted), str(choice))
-        # Proven beforehand, as it is from a device's second start on: the first answer is timed.
-        proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
-        results.append(_measure(bundle.path, choice, source, samples))
-    progress("bench", len(wanted), len(wanted))
-    return {"bundle": str(bundle.path), "source": str(source), "results": results}
-
-
-def _measure(bundle: Path, choice: Choice, source: Path, samples: int) -> dict[str, Any]:
-    job = {**asdict(choice), "bundle": str(bundle), "source": str(source), "samples": samples}
-    command = [sys.executable, "-m", "edgevid.bench.child"]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(job), capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise SurroundingsFailed(
-            f"measuring {choice} took over {TIMEOUT_S:.0f} s; give a shorter --source"
-        ) from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise SurroundingsFailed(f"measuring {choice} failed: {last}")
-    return {**asdict(choice), **_statistics(json.loads(done.stdout))}
-
-
-def _statistics(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a child's raw seconds into what is reported; the warm-up is left out of it."""
-    latencies = raw["latency_s"][WARM_UP:]
-    stages = {name: raw["stages_s"][name][WARM_UP:] for name in STAGES}
+    if not jobs:
+        raise BadInput("there is nothing to measure; give a scenario")
+    plan = plan or Plan()
+    source = _source(video)
+    with ExitStack() as stack:
+        run = _Bench(bundle, jobs, video, plan, progress, stack)
+        harness = run.overhead()
+        run.open()
+        created = time.time()
+        record = run.measure()
+    results = [
+        _result(job, run.engine(job), run.rounds[number], plan, _part(record, number))
+        for number, job in enumerate(jobs)
+    ]
+    reasons = [f"{jobs[n]}: {why}" for n, one in enumerate(results) for why in one["reasons"]]
     return {
-        "precision": raw["precision"],
-        "fps": round(raw["frames"] / raw["elapsed_s"], 2),
-        "latency_ms": percentiles_ms(latencies),
-        "step_ms": percentiles_ms(stages["step"]),
-        "stages_ms": {name: _mean_ms(seconds) for name, seconds in stages.items()},
-        "peak_rss_mb": raw["peak_rss_mb"],
-        "first_answer_s": raw["first_answer_s"],
-        "samples": len(latencies),
-        "warm_up": WARM_UP,
+        "format": FORMAT,
+        "edgevid": __version__,
+        "created_unix_s": round(created, 3),
+        "machine": conditions.machine(),
+        "release": None,
+        "harness": dict(harness),
+        "valid": not reasons,
+        "reasons": reasons,
+        "bundle": {"path": str(bundle.path), "name": bundle.path.stem, "key": bundle.key},
+        "source": source,
+        "results": results,
     }
 
 
-def _mean_ms(seconds: list[float]) -> float:
-    return round(1000 * sum(seconds) / max(len(seconds), 1), 4)
+def _part(record: Record, number: int) -> Record:
+    return record.part(lambda label: label.partition(":")[0] == str(number))
+
+
+def _source(video: Path) -> dict[str, Any]:
+    from edgevid.media.video import open_file
+
+    with open_file(str(video)) as source:
+        status = source.status()
+    with video.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    told = {name: status[name] for name in ("size", "rate_fps", "codec")}
+    return {"name": video.name, **told, "sha256": sha256}
+
+
+def _result(
+    job: Job, engine: _Engine, rounds: list[dict[str, Any]], plan: Plan, record: Record
+) -> dict[str, Any]:
+    found = figures(job.scenario, rounds, job.latency_ms)
+    reasons = [*_reasons(job, engine, found), *conditions.judge(record)]
+    return {
+        "job": job.to_json(),
+        "precision": engine.opened["precision"],
+        **found,
+        "sustained": _sustained(rounds) if plan.sustained_s is not None else None,
+        "first_answer_s": [one["first_answer_s"] for one in engine.starts],
+        "ready_s": [one["ready_s"] for one in engine.starts],
+        "peak_rss_mb": engine.peak_rss_mb,
+        "operators": engine.operators,
+        "valid": not reasons,
+        "reasons": reasons,
+        "rounds": rounds,
+        "timeline": record.timeline,
+    }
+
+
+def _reasons(job: Job, engine: _Engine, found: Mapping[str, Any]) -> Iterator[str]:
+    """Why the engine's own figures are worth nothing."""
+    served = engine.opened["serving"]
+    asked = {name: getattr(job, name) for name in served}
+    if served != asked:
+        words = [" ".join(one.values()) for one in (asked, served)]
+        yield f"{words[0]} was to be measured, and {words[1]} served"
+    fallen = profiler.fallen_back(engine.operators, job.accelerator)
+    if fallen is not None:
+        yield fallen
+    if not found.get("warm_up", {"found": True})["found"]:
+        yield "it never became steady; measure longer, with more --samples"
+
+
+def _sustained(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the last tenth of a long run compares with the first one, by medians of rounds."""
+    from statistics import median
+
+    name = "latency" if "latency" in rounds[0]["samples"] else "step"
+    medians = [median(unpack(one["samples"][name])) for one in rounds]
+    tenth = max(1, round(TELLS * len(medians)))
+    first, last = median(medians[:tenth]), median(medians[-tenth:])
+    return {
+        "first_ms": round(1000 * first, 5),
+        "last_ms": round(1000 * last, 5),
+        "ratio": round(last / first, 4),
+        "rounds_ms": [round(1000 * one, 5) for one in medians],
+    }

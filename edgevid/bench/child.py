@@ -1,52 +1,120 @@
-"""The process that measures one artifact: ``python -m edgevid.bench.child``, JSON in, JSON out.
+"""The process that measures one engine: ``python -m edgevid.bench.child``, see `Talk`.
 
 It imports what a serving process imports and nothing more, so that its memory and its first answer
-are those of a serving process.
+are those of a serving process. It is asked for, one after another:
+
+    open       load the engine; it is proven
+    first      answer one frame of the video; says how old the process is then
+    round      measure one round of a job
+    overhead   measure the harness itself
+    end        say how much memory was needed
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgevid import registry
+from edgevid.bench import overhead
+from edgevid.bench.job import Job
+from edgevid.bench.scenarios import Clip, Setup, Wish
 from edgevid.bundle import Bundle
-from edgevid.errors import EdgevidError
-from edgevid.media.video import open_file
-from edgevid.runner.engines import Choice, open_engine
+from edgevid.media.sources import SourceOptions
+from edgevid.proof.child import child_talk
+from edgevid.runner.engines import open_engine
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
-from edgevid.runner.process import first_answer_age_s, peak_rss_mb
+from edgevid.runner.process import age_s, first_answer_age_s, peak_rss_mb
+from edgevid.runner.worker import WorkerEngine
+
+if TYPE_CHECKING:
+    from edgevid.bench.scenarios import Scenario
+    from edgevid.runtimes import Engine
 
 
-def main() -> None:
-    """Read the job from stdin, measure, and print the raw samples."""
-    try:
-        print(json.dumps(measure(json.load(sys.stdin))))
-    except EdgevidError as error:
-        sys.exit(str(error))
+class Child:
+    """What the process holds: one engine, and the scenarios that it was measured in."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._scenarios: dict[str, Scenario] = {}
+
+    def give(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do what is asked."""
+        answer: Mapping[str, Any] = getattr(self, f"_{request['do']}")(request)
+        return answer
+
+    def _open(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._bundle = Bundle.open(Path(request["bundle"]))
+        self._video = Path(request["video"])
+        job = Job.from_json(request["job"])
+        engine, choice = open_engine(
+            self._bundle, [job.choice], threads=job.threads, say=lambda line: None
+        )
+        self._engine = engine
+        pids = [os.getpid()]
+        if isinstance(engine, WorkerEngine):
+            pids.append(engine.pid)
+        self._pids = pids
+        return {
+            "precision": engine.precision,
+            "serving": {
+                "artifact": choice.artifact,
+                "runtime": engine.runtime,
+                "accelerator": engine.accelerator,
+            },
+            "pids": pids,
+            "ready_s": round(age_s(), 3),
+        }
+
+    def _first(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._engine is not None
+        options = _options(Job.from_json(request["job"]))
+        meters, clip = Meters(), Clip(self._video, options, until_s=0.0, least=1)
+        run(clip, self._bundle.contract, self._engine, [], rate_fps=None, meters=meters)
+        return {"first_answer_s": first_answer_age_s([meters.first_answer_s])}
+
+    def _round(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        job = Job.from_json(request["job"])
+        key = json.dumps(job.to_json(), sort_keys=True)
+        if key not in self._scenarios:
+            self._scenarios[key] = self._prepared(job)
+        wish = Wish(float(request["seconds"]), int(request["samples"]))
+        started = time.time()
+        found = self._scenarios[key].round(wish).to_json()
+        return {"started_unix_s": round(started, 3), **found}
+
+    def _prepared(self, job: Job) -> Scenario:
+        assert self._engine is not None
+        setup = Setup(
+            self._bundle,
+            job.artifact,
+            self._engine,
+            self._video,
+            rate_fps=job.rate_fps or self._bundle.contract.frame.rate_fps,
+            latency_s=(job.latency_ms or 0.0) / 1000,
+            options=_options(job),
+        )
+        made: Scenario = registry.load("scenario", job.scenario)(setup)
+        return made
+
+    def _overhead(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return overhead.measure(Bundle.open(Path(request["bundle"])))
+
+    def _end(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"peak_rss_mb": round(sum(map(peak_rss_mb, self._pids)), 1)}
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Answer every frame of the source, again and again, until there are enough samples."""
-    bundle = Bundle.open(Path(job["bundle"]))
-    choice = Choice(job["artifact"], job["runtime"], job["accelerator"])
-    engine, _ = open_engine(bundle, [choice], say=lambda line: None)
-    meters = Meters(capacity=4 * job["samples"])
-    while meters.latency.count < job["samples"]:
-        with open_file(job["source"]) as source:
-            run(source, bundle.contract, engine, [], rate_fps=None, meters=meters)
-    return {
-        "precision": engine.precision,
-        "frames": meters.frames.captured,
-        "elapsed_s": meters.elapsed_s,
-        "latency_s": list(meters.latency.seconds()),
-        "stages_s": {name: list(stage.seconds()) for name, stage in meters.stages.items()},
-        "first_answer_s": first_answer_age_s([meters.first_answer_s]),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-    }
+def _options(job: Job) -> SourceOptions:
+    return SourceOptions(
+        decoder=job.decoder, skip_loop_filter=job.skip_loop_filter, frame_threads=False
+    )
 
 
 if __name__ == "__main__":
-    main()
+    child_talk(Child().give)

@@ -21,6 +21,14 @@ class Job:
     threads: int = 1
     decoder: str = "software"
     skip_loop_filter: bool = False
+    rate_fps: float | None = None
+    """Of the scenarios that are paced like a camera, as is the bound of latency; else None."""
+    latency_ms: float | None = None
+
+    @property
+    def engine(self) -> tuple[object, ...]:
+        """Jobs that are alike in this are measured in one process."""
+        return self.choice, self.threads, self.decoder, self.skip_loop_filter
 
     @property
     def choice(self) -> Choice:

@@ -37,6 +37,14 @@ class Series:
         self.count = 0
         self._capacity = capacity
 
+    @classmethod
+    def of(cls, seconds: Iterable[float]) -> Series:
+        """Give a series of all these."""
+        series = cls()
+        for one in seconds:
+            series.add(one)
+        return series
+
     def add(self, seconds: float) -> None:
         """Keep one more, or not."""
         if self.count % self.every == 0:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, table
+from edgevid.cli.console import Bar, common, emit, say, table
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+INVALID = 3
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds of ``90s``, ``30m`` or ``2h``; a number alone is seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
+    if found is None or not float(found[1]):
+        raise click.BadParameter(f"{value!r} is no time; give one such as 90s, 30m or 2h")
+    return float(found[1]) * UNITS_S[found[2] or "s"]
 
 
 @click.command(name="bench")
@@ -17,59 +32,197 @@ from edgevid.cli.console import Bar, common, emit, table
 )
 @click.option("--artifact", help="Only this one. Default: all.")
 @click.option("--runtime", help="Only in this runtime.")
-@click.option("--samples", type=click.IntRange(100), default=700, show_default=True)
+@click.option("--accelerator", help="On this, and nothing else; see: edgevid doctor.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a step.")
+@click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
+@click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser pictures.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    help="step, single, offline, paced or multi; may be given again. "
+    "Default: step, single and paced.",
+)
+@click.option(
+    "--rate-fps",
+    type=click.FloatRange(0, min_open=True),
+    help="Frames a second of paced and multi. Default: the model's own.",
+)
+@click.option(
+    "--latency-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="Within which paced and multi must answer. Default: the time between two frames.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Of each job, all jobs in turn.",
+)
+@click.option(
+    "--samples", type=click.IntRange(100), default=800, show_default=True, help="Least of each job."
+)
+@click.option(
+    "--sustained",
+    callback=_seconds,
+    metavar="TIME",
+    help="Measure each job for so long, such as 30m, in one go.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the whole result here, JSON.")
 @click.option("--target", default="local", show_default=True, help="Kind of device; local for now.")
 @common
 def command(
-    bundle: Path,
-    source: Path | None,
-    artifact: str | None,
-    runtime: str | None,
-    samples: int,
-    target: str,
-    as_json: bool,
-) -> None:
-    """Measure every artifact of a bundle on this machine, from encoded video to answer.
+    bundle: Path, source: Path | None, out: Path | None, as_json: bool, **wishes: Any
+) -> int:
+    """Measure every artifact of a bundle on this machine, and say whether it is worth anything.
 
-    Every frame is answered, as fast as it goes; percentiles are of the time from a packet's
-    arrival to its answer. Each artifact runs in a process of its own.
+    \b
+    step     the engine alone
+    single   one stream, closed loop: stages whose sum is the wall time
+    offline  throughput of the pipeline that serves
+    paced    one camera, open loop: latency from the scheduled time, deadlines missed, frames lost
+    multi    how many cameras hold their rate within --latency-ms
 
+    Rounds of all jobs are interleaved, the machine is watched, and where the operators ran is read
+    from the runtime's own profiler. A figure with too few samples is told as such. Where something
+    disturbed the machine, or an accelerator left work to the CPU, the result is INVALID, and the
+    exit code 3.
+
+    \b
     Example:  edgevid bench motion.edgevid --source video.mp4
+              edgevid bench motion.edgevid --scenario paced --sustained 30m --out result.json
     """
-    from edgevid import bench, targets
+    from edgevid import bench
     from edgevid.bench.scene import scene
+    from edgevid.files import write_json
+
+    plan = bench.Plan(
+        rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
+    )
+    opened, jobs = _jobs(bundle, wishes)
+    result = bench.bench(opened, jobs, source or scene(Bar()), plan=plan, progress=Bar())
+    if out is not None:
+        write_json(out, result)
+        say(f"written: {out}")
+    emit(result, as_json, text(result))
+    return 0 if result["valid"] else INVALID
+
+
+def _jobs(path: Path, wishes: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+    """The bundle, and what is wanted of it."""
+    from edgevid import bench, targets
     from edgevid.bundle import Bundle
     from edgevid.errors import BadInput
     from edgevid.runner import engines
 
-    device = targets.load(target)
+    device = targets.load(wishes["target"])
     if device.name != "local":
         raise BadInput(f"--target {device.name}: only local can be measured; run bench there")
-    opened = Bundle.open(bundle)
-    wanted = engines.choices(opened, device, artifact=artifact, runtime=runtime)
-    result = bench.bench(opened, wanted, source or scene(Bar()), samples=samples, progress=Bar())
-    emit(result, as_json, text(result))
+    bundle = Bundle.open(path)
+    which = {name: wishes[name] for name in ("artifact", "runtime", "accelerator")}
+    choices = engines.choices(bundle, device, **which)
+    names = ("threads", "decoder", "skip_loop_filter", "rate_fps", "latency_ms")
+    how = {name: wishes[name] for name in names}
+    return bundle, bench.jobs_of(bundle, choices, wishes["scenarios"] or bench.SCENARIOS, **how)
 
 
-def text(result: dict[str, Any]) -> str:
-    """Set the results as tables: the whole way, then its stages."""
-    rows = [
-        (
-            r["artifact"],
-            f"{r['runtime']}/{r['accelerator']}",
-            r["precision"],
-            r["fps"],
-            *r["latency_ms"].values(),
-            r["step_ms"]["p50"],
-            r["peak_rss_mb"],
-            r["first_answer_s"],
-        )
-        for r in result["results"]
+def text(document: Mapping[str, Any]) -> str:
+    """Set a result document as tables, and its verdict."""
+    results = document["results"]
+    parts = [
+        _speeds(results),
+        _stages([one for one in results if one.get("stages_ms")]),
+        _deadlines([one for one in results if one.get("deadlines")]),
+        _streams([one for one in results if one.get("streams")]),
+        _sustained([one for one in results if one.get("sustained")]),
+        _starts(results),
+        _verdict(document),
     ]
-    head = ("artifact", "engine", "precision", "frames/s", "p50 ms", "p90 ms", "p99 ms")
-    whole = table(rows, (*head, "step p50 ms", "peak MB", "first answer s"))
-    stages = table(
-        [(r["artifact"], *r["stages_ms"].values()) for r in result["results"]],
-        ("mean ms a frame", *result["results"][0]["stages_ms"]),
-    )
-    return f"{whole}\n\n{stages}"
+    return "\n\n".join(filter(None, parts))
+
+
+def _name(result: Mapping[str, Any]) -> tuple[str, str]:
+    job = result["job"]
+    return job["artifact"], f"{job['runtime']}/{job['accelerator']}"
+
+
+def _figure(estimate: Mapping[str, Any] | None, short: bool = False) -> str | float | None:
+    """A figure; with too few samples, how many it needs."""
+    if estimate is None:
+        return None
+    if "insufficient" in estimate:
+        return f"needs {estimate['insufficient']}"
+    value = float(estimate["value"])
+    return value if short else f"{value:.4g} ({estimate['low']:.4g}-{estimate['high']:.4g})"
+
+
+def _speeds(results: Iterable[Mapping[str, Any]]) -> str:
+    rows = []
+    for one in results:
+        times = one.get("latency_ms") or one["step_ms"]
+        rest = (_figure(times[p], short=True) for p in ("p90", "p95", "p99", "p99.9"))
+        fps = _figure(one.get("fps"), short=True)
+        row = (one["job"]["scenario"], *_name(one), one["precision"], fps, _figure(times["p50"]))
+        rows.append((*row, *rest))
+    head = ("scenario", "artifact", "engine", "precision", "a second", "p50 ms (95 %)")
+    return table(rows, (*head, "p90 ms", "p95 ms", "p99 ms", "p99.9 ms"))
+
+
+def _stages(results: list[Mapping[str, Any]]) -> str:
+    from edgevid.bench.figures import STAGES
+
+    rows = [
+        (one["job"]["scenario"], *_name(one), *(one["stages_ms"].get(s) for s in STAGES))
+        for one in results
+    ]
+    return table(rows, ("mean ms a frame", "artifact", "engine", *STAGES)) if rows else ""
+
+
+def _deadlines(results: list[Mapping[str, Any]]) -> str:
+    names = ("bound_ms", "of", "missed", "late", "unanswered")
+    rows = [
+        (*_name(one), one["job"]["rate_fps"], *(one["deadlines"][name] for name in names))
+        for one in results
+    ]
+    head = ("paced", "engine", "frames/s", "within ms", "frames", "missed", "late", "unanswered")
+    return table(rows, head) if rows else ""
+
+
+def _streams(results: list[Mapping[str, Any]]) -> str:
+    rows = [
+        (*_name(one), *(one["streams"][name] for name in ("bound_ms", "value", "low", "high")))
+        for one in results
+    ]
+    return table(rows, ("multi", "engine", "within ms", "streams", "low", "high")) if rows else ""
+
+
+def _sustained(results: list[Mapping[str, Any]]) -> str:
+    rows = [
+        (one["job"]["scenario"], *_name(one), *list(one["sustained"].values())[:3])
+        for one in results
+    ]
+    head = ("sustained", "artifact", "engine", "first p50 ms", "last p50 ms", "ratio")
+    return table(rows, head) if rows else ""
+
+
+def _starts(results: Iterable[Mapping[str, Any]]) -> str:
+    engines = {_name(one): one for one in results}
+    rows = []
+    for name, one in engines.items():
+        seen = one["operators"] or {}
+        where = [seen.get("accelerated"), seen.get("on_cpu")]
+        if one["job"]["accelerator"] == "cpu":
+            where[0] = None
+        firsts = [sorted(one[key])[len(one[key]) // 2] for key in ("ready_s", "first_answer_s")]
+        rows.append((*name, *firsts, one["peak_rss_mb"], *where))
+    head = ("artifact", "engine", "ready s", "first answer s", "peak MB")
+    return table(rows, (*head, "operators accelerated", "on the CPU"))
+
+
+def _verdict(document: Mapping[str, Any]) -> str:
+    harness = document["harness"]["overhead_us"]["p50"]
+    told = f"The harness itself takes {harness:.3g} us a step."
+    if document["valid"]:
+        return f"{told}\nVALID"
+    return "\n".join([told, "INVALID:", *(f"  {reason}" for reason in document["reasons"])])

@@ -62,6 +62,8 @@ class SourceOptions:
     """``software``, ``auto`` for any hardware that works here, or a device such as ``vaapi``."""
     skip_loop_filter: bool = False
     """Leave H.264's and HEVC's smoothing out: less work, slightly other pixels."""
+    frame_threads: bool = True
+    """Whether a file's pictures may be decoded side by side, which brings each of them later."""
     user: str | None = None
     password: str | None = None
 

@@ -85,7 +85,7 @@ class FileSource:
         if self._stream.codec_context is None:
             self._container.close()
             raise BadVideo(f"{self.name}: no decoder knows its codec; give a complete, usual file")
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type = "AUTO" if options.frame_threads else "SLICE"
         self.arrivals = Arrivals()
         self._decoder = Decoder(self._stream, self.arrivals, options)
         self._skipper, self._skips = Skipper(options.rate_fps), options.rate_fps is not None

@@ -22,12 +22,12 @@ def first_answer_age_s(moments: Iterable[float | None]) -> float | None:
     return round(age_s() - (time.perf_counter() - min(known)), 3) if known else None
 
 
-def peak_rss_mb() -> float:
-    """The most memory that was resident at once, in mebibytes.
+def peak_rss_mb(pid: int | str = "self") -> float:
+    """The most memory of a process that was resident at once, in mebibytes.
 
     Not `resource.getrusage`: its maximum survives ``exec`` and would count the parent's memory.
     """
-    return _status_mb("VmHWM:")
+    return _status_mb("VmHWM:", pid)
 
 
 def rss_mb() -> float:
@@ -35,8 +35,8 @@ def rss_mb() -> float:
     return _status_mb("VmRSS:")
 
 
-def _status_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def _status_mb(field: str, pid: int | str = "self") -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     return 0.0

@@ -7,7 +7,8 @@ failed can be taken again, with the same state, by another engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract, Tensors
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator as it was executed; ``place`` is ``cpu`` or the accelerator that took it.
+
+    ``mean_ms`` is its time a step, None where that is not told.
+    """
+
+    name: str
+    kind: str
+    place: str
+    mean_ms: float | None = None
 
 
 class Engine(Protocol):
@@ -83,6 +97,24 @@ class Runtime(Protocol):
 
         Raises `EngineFailed` where the library refuses it, `BadInput` for an accelerator that this
         machine lacks.
+        """
+
+
+class Profiles(Protocol):
+    """What a runtime, or an accelerator, may offer besides: it says which operator ran where."""
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """Step through ``frames`` on an engine of its own that is profiled, slowly.
+
+        It is called in a process that may die of it. Raises `EngineFailed` where the library cannot
+        tell.
         """
 
 

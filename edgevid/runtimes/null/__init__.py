@@ -7,6 +7,7 @@ artifact's ``behaviour`` or by the environment variable ``EDGEVID_NULL``, both J
 
     {"latency_ms": 5, "on": "null", "faults": [{"at": 10, "kind": "error"}]}
 
+As an accelerator it says of the operators that ``stay_on_cpu`` names that it did not take them.
 ``on`` confines it to engines on that accelerator: ``cpu``, or ``null``, which like every
 accelerator serves from a process of its own. A fault begins ``at`` a step, counted from 0 in its
 process and with the proof's steps (``-1`` is the moment of loading), or at the first step
@@ -22,12 +23,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
 from edgevid.errors import EngineFailed
-from edgevid.runtimes import accelerators
+from edgevid.runtimes import Operator, accelerators
 from edgevid.runtimes.null.faults import Faults, falsified, falsified_state
 
 if TYPE_CHECKING:
@@ -67,6 +68,24 @@ class Null:
             return accelerators.load(self.name, accelerator, files, contract, threads)
         return NullEngine.load(files, contract, accelerator, threads)
 
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`."""
+        return operators(files, accelerators.CPU)
+
+
+def operators(files: Mapping[str, bytes], accelerator: str) -> list[Operator]:
+    """What a profile says: one operator that it took, and what ``stay_on_cpu`` names."""
+    left = _behaviour(files)[0].get("stay_on_cpu", []) if accelerator != accelerators.CPU else []
+    taken = Operator("step", "ARITHMETIC", accelerator)
+    return [taken, *(Operator(f"{kind}:{n}", kind, "cpu") for n, kind in enumerate(left))]
+
 
 def _parameters(content: bytes) -> dict[str, Any]:
     try:
@@ -76,6 +95,15 @@ def _parameters(content: bytes) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise EngineFailed("null cannot load the artifact: it is not a table")
     return parameters
+
+
+def _behaviour(files: Mapping[str, bytes]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """How to behave, and the parameters of the built-in step where it is the artifact."""
+    asked = json.loads(os.environ.get("EDGEVID_NULL") or "{}")
+    if "json" not in files:
+        return asked, None
+    parameters = _parameters(files["json"])
+    return {**parameters.pop("behaviour", {}), **asked}, parameters
 
 
 class NullEngine:
@@ -104,10 +132,8 @@ class NullEngine:
         threads: int | None,
     ) -> NullEngine:
         """Load what is in ``files``, around it the behaviour that the environment asks for."""
-        behaviour = json.loads(os.environ.get("EDGEVID_NULL") or "{}")
-        if "json" in files:
-            parameters = _parameters(files["json"])
-            behaviour = {**parameters.pop("behaviour", {}), **behaviour}
+        behaviour, parameters = _behaviour(files)
+        if parameters is not None:
             return cls(Arithmetic(parameters, contract), behaviour, accelerator)
         name = "tflite" if "tflite" in files else "openvino"
         inner: Engine = registry.load("runtime", name)().load(files, contract, threads=threads)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from edgevid.runtimes import null
+from edgevid.runtimes import Operator, null
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.contract import Contract
 
 
@@ -27,3 +30,14 @@ class NullAccelerator:
     ) -> null.NullEngine:
         """See `edgevid.runtimes.Accelerator.load`."""
         return null.NullEngine.load(files, contract, self.name, threads)
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`."""
+        return null.operators(files, self.name)

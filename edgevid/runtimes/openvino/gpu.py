@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevid.registry import install_line
-from edgevid.runtimes import machine, openvino
+from edgevid.runtimes import Operator, machine, openvino
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.contract import Contract
 
 INTEL = "0x8086"
@@ -41,6 +44,17 @@ class GPU:
     ) -> openvino.OpenVINOEngine:
         """See `edgevid.runtimes.Accelerator.load`."""
         return openvino.OpenVINOEngine(files, contract, device="GPU")
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`."""
+        return openvino.profiled(files, contract, frames, threads, "GPU")
 
 
 def _vendor(node: Path) -> str:

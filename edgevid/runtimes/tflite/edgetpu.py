@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line
-from edgevid.runtimes import machine, tflite
+from edgevid.runtimes import Operator, machine, tflite
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.contract import Contract
 
 LIBRARY = "libedgetpu.so.1"
@@ -52,3 +55,20 @@ class EdgeTPU:
                 "the artifact holds nothing for the Edge TPU; compile it: edgetpu_compiler"
             )
         return engine
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`; the delegate tells no times."""
+        engine = self.load(files, contract, threads=threads)
+        kinds = engine.operators()
+        engine.close()
+        return [
+            Operator(f"{kind}:{place}", kind, self.name if kind == OPERATOR else "cpu")
+            for place, kind in enumerate(kinds)
+        ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract, Tensors
+    from edgevid.runtimes import Operator
 
 PACKAGE = "ai_edge_litert"
 DRIVERS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json")
@@ -64,6 +65,19 @@ class GPU:
     ) -> GpuEngine:
         """See `edgevid.runtimes.Accelerator.load`."""
         return GpuEngine(files["tflite"], contract, threads or 1)
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`; it runs on zeros."""
+        from edgevid.runtimes.tflite.profile import profile
+
+        return profile(files["tflite"], self.name, sum(1 for _ in frames))
 
 
 class GpuEngine:

@@ -1,0 +1,125 @@
+"""Where it ran: which operators the accelerator took, and which it left to the CPU.
+
+Found out by the runtime's own profiler in a short pass of its own, in a process of its own
+(``python -m edgevid.bench.operators``), so that it disturbs no figure and may crash.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid import registry
+from edgevid.bundle import Bundle
+from edgevid.errors import EdgevidError, EngineFailed
+from edgevid.proof import Golden
+from edgevid.proof.child import child_task, run_child
+from edgevid.runtimes import Operator, accelerators
+
+if TYPE_CHECKING:
+    from edgevid.bench.job import Job
+
+RUNS = 50
+TIMEOUT_S = 60.0
+BORDER = ("CAST", "DEQUANTIZE", "QUANTIZE")
+"""What only brings tensors to the type that an accelerator takes is not left to the CPU."""
+
+
+def profile(bundle: Bundle, job: Job) -> dict[str, Any]:
+    """Profile a job's engine; ``unknown`` says why where it can't be.
+
+    ``accelerated`` and ``on_cpu`` count operators, ``kinds`` has one entry for each kind and place
+    with its count and its milliseconds a step, the longest first.
+    """
+    task = {
+        "bundle": str(bundle.path.resolve()),
+        "artifact": job.artifact,
+        "runtime": job.runtime,
+        "accelerator": job.accelerator,
+        "threads": job.threads,
+        "timeout_s": TIMEOUT_S,
+    }
+    outcome = run_child("edgevid.bench.operators", task, TIMEOUT_S)
+    try:
+        answer = outcome.answer()
+    except EdgevidError as error:
+        return {"unknown": str(error)}
+    if answer is None:
+        return {"unknown": f"the profiler {outcome.describe(TIMEOUT_S)}"}
+    return summary([Operator(**one) for one in answer["operators"]])
+
+
+def summary(operators: Sequence[Operator]) -> dict[str, Any]:
+    """Add up a profile."""
+    counts = Counter((one.kind, one.place) for one in operators)
+    spent: dict[tuple[str, str], float | None] = {}
+    for one in operators:
+        if one.mean_ms is not None:
+            key = one.kind, one.place
+            spent[key] = (spent.get(key) or 0.0) + one.mean_ms
+    ordered = sorted(counts, key=lambda key: -(spent.get(key) or 0.0))
+    kinds = [
+        {"kind": key[0], "place": key[1], "count": counts[key], "ms": _rounded(spent.get(key))}
+        for key in ordered
+    ]
+    on_cpu = sum(one.place == accelerators.CPU for one in operators)
+    return {"accelerated": len(operators) - on_cpu, "on_cpu": on_cpu, "kinds": kinds}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def fallen_back(found: Mapping[str, Any] | None, accelerator: str) -> str | None:
+    """Why a result is INVALID: what an accelerator left to the CPU; None where it took it all."""
+    if accelerator == accelerators.CPU or found is None or "unknown" in found:
+        return None
+    left = [
+        one
+        for one in found["kinds"]
+        if one["place"] == accelerators.CPU and one["kind"] not in BORDER
+    ]
+    count = sum(one["count"] for one in left)
+    if not count:
+        return None
+    names = ", ".join(f"{one['kind']} ({one['count']})" for one in left[:5])
+    more = f" and {len(left) - 5} other kinds" if len(left) > 5 else ""
+    total = found["accelerated"] + found["on_cpu"]
+    return f"{count} of {total} operators ran on the CPU and not on {accelerator}: {names}{more}"
+
+
+def _profile_here(task: Mapping[str, Any]) -> list[Operator]:
+    """What the child does."""
+    bundle = Bundle.open(Path(task["bundle"]))
+    runtime, accelerator = task["runtime"], task["accelerator"]
+    owner: Any = (
+        registry.load("runtime", runtime)()
+        if accelerator == accelerators.CPU
+        else accelerators.get(runtime, accelerator)
+    )
+    if not hasattr(owner, "profile"):
+        raise EngineFailed(f"{runtime} on {accelerator} has no profiler")
+    golden = Golden.read(bundle)
+    frames = (frame for one in golden.trajectories for frame in one.frames)
+    found: list[Operator] = owner.profile(
+        bundle.files(task["artifact"]),
+        bundle.contract,
+        islice(cycle(frames), RUNS),
+        threads=task["threads"],
+    )
+    return found
+
+
+def _main() -> int:
+    with child_task() as (task, answer):
+        answer({"operators": [asdict(one) for one in _profile_here(task)]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,100 @@
+"""``multi``: how many cameras one engine serves at their rate, within a bound of latency."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+from edgevid.bench.results import Series
+from edgevid.bench.scenarios import Round, Setup, Wish
+from edgevid.bench.scenarios import paced as one
+from edgevid.runner.camera import Camera
+from edgevid.runner.jsonl import JsonLines
+from edgevid.runner.lane import Lane
+from edgevid.runner.lane import Wish as Plain
+from edgevid.runner.meters import Meters, total
+from edgevid.runner.server import Fixed, Server
+
+MOST = 256
+HELD = 0.99
+"""So many of the frames that were sent must be answered within the bound."""
+
+
+class Multi:
+    """The scenario ``multi``: doubling, then bisection; a later round starts where one ended."""
+
+    paced = on_video = True
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._found = 0
+        self._sink = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - ends with the process
+
+    def round(self, wish: Wish) -> Round:
+        """Find the largest number of streams that is held; 0 where not even one is."""
+        self._tried: dict[int, Trial] = {}
+        self._wish = wish
+        began = perf_counter()
+        self._found = search(self._holds, max(1, self._found), MOST)
+        last = self._tried.get(self._found) or self._tried[min(self._tried)]
+        samples = {"latency": Series.of(last.latencies)}
+        tried = {str(count): round(trial.share, 4) for count, trial in sorted(self._tried.items())}
+        figures = {"streams": self._found, "tried": tried}
+        return Round(perf_counter() - began, last.frames, samples, figures)
+
+    def _holds(self, count: int) -> bool:
+        if count not in self._tried:
+            self._tried[count] = Trial(self._setup, self._wish, count, self._sink)
+        return self._tried[count].share >= HELD
+
+
+def search(holds: Callable[[int], bool], start: int, most: int) -> int:
+    """The largest count up to ``most`` that holds; 0 where 1 does not.
+
+    From ``start`` it goes up or down in steps that double, then halves what is left between.
+    """
+    low, high, at, stride = 0, most + 1, start, 1
+    while low < at < high and not (low and high <= most):
+        if holds(at):
+            low, at = at, min(most, at + stride)
+        else:
+            high, at = at, max(1, at - stride)
+        stride *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+class Trial:
+    """So many cameras at once, each with a thread that decodes; one engine."""
+
+    def __init__(self, setup: Setup, wish: Wish, count: int, sink: JsonLines) -> None:
+        frames = max(-(-wish.samples // count), round(wish.seconds * setup.rate_fps), 1)
+        server = Server(Fixed(setup.engine))
+        meters, cameras = [Meters(frames) for _ in range(count)], []
+        for place, meter in enumerate(meters):
+            offset_s = place / count / setup.rate_fps
+            source = one.Camera(setup.video, setup.options, setup.rate_fps, frames, offset_s)
+            name = f"camera {place}"
+            lane = Lane(name, setup.bundle.contract, [sink], Plain(), live=True, meters=meter)
+            cameras.append(Camera([(source, [(lane, server)])], name, bool))
+        server.finish()
+        for camera in cameras:
+            camera.start()
+        try:
+            server.serve()
+        finally:
+            for camera in cameras:
+                camera.stop()
+            for camera in cameras:
+                camera.join()
+        for camera in cameras:
+            for error in camera.errors:
+                raise error
+        self.latencies = [one_s for meter in meters for one_s in meter.latency.seconds()]
+        self.frames = total(meter.frames for meter in meters)
+        in_time = sum(latency <= setup.latency_s for latency in self.latencies)
+        self.share = in_time / (count * frames)

@@ -1,0 +1,36 @@
+"""``offline``: throughput of the pipeline that serves, a thread decoding while another steps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from edgevid.bench.scenarios import KEPT, Clip, Round, Setup, Wish, series_of
+from edgevid.runner.jsonl import JsonLines
+from edgevid.runner.meters import Meters
+from edgevid.runner.pipeline import run
+
+
+class Offline:
+    """The scenario ``offline``."""
+
+    paced = False
+    on_video = True
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._options = replace(setup.options, frame_threads=True)
+        self._sink = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - ends with the process
+
+    def round(self, wish: Wish) -> Round:
+        """Answer every frame of the file, again and again; a frame's latency has queues in it."""
+        setup, meters = self._setup, Meters(KEPT)
+        until_s = perf_counter() + wish.seconds
+        while (count := meters.latency.count) < wish.samples or perf_counter() < until_s:
+            clip = Clip(setup.video, self._options, until_s, wish.samples - count)
+            contract, engine = setup.bundle.contract, setup.engine
+            run(clip, contract, engine, [self._sink], rate_fps=None, meters=meters)
+        fps = round(meters.frames.answered / meters.elapsed_s, 3)
+        return Round(meters.elapsed_s, meters.frames.to_json(), series_of(meters), {"fps": fps})

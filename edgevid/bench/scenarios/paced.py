@@ -1,0 +1,140 @@
+"""``paced``: one camera, open loop: packets come at their times, whether one keeps up or not.
+
+Latency counts from the time at which a packet was to come, not from when somebody had time for it:
+a stall is felt by every frame that it holds up. The lane is a live one, and drops the oldest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from edgevid.bench.results import Series
+from edgevid.bench.scenarios import KEPT, Round, Setup, Wish, series_of
+from edgevid.media.decode import Arrivals, Decoder
+from edgevid.media.sources import SourceOptions
+from edgevid.media.video import Captured
+from edgevid.registry import need
+from edgevid.runner.jsonl import JsonLines
+from edgevid.runner.meters import Meters
+from edgevid.runner.pipeline import run
+
+HELD_BYTES = 64 << 20
+"""So much of a file is held in memory, and sent again from its start."""
+LEAD_S = 0.02
+LATE_S = 1.0
+"""What comes so long after the last packet's time is not waited for."""
+
+
+class Paced:
+    """The scenario ``paced``."""
+
+    paced = on_video = True
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._sink = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - ends with the process
+
+    def round(self, wish: Wish) -> Round:
+        """Send packets for the time that is wished, and answer what can be answered."""
+        setup, meters = self._setup, Meters(KEPT)
+        frames = max(wish.samples, round(wish.seconds * setup.rate_fps))
+        camera = Camera(setup.video, setup.options, setup.rate_fps, frames)
+        contract, engine = setup.bundle.contract, setup.engine
+        run(camera, contract, engine, [self._sink], rate_fps=None, meters=meters)
+        samples = series_of(meters) | {"release": camera.lags}
+        return Round(meters.elapsed_s, meters.frames.to_json(), samples, {"sent": frames})
+
+
+class Camera:
+    """A file's packets at a camera's pace; a live source, as it is to whoever reads it.
+
+    The first of ``frames`` packets comes ``LEAD_S`` + ``offset_s`` after the iteration began. A
+    frame was captured when the packet with which it comes out of the decoder was to come.
+    """
+
+    live = True
+    truncated = False
+
+    def __init__(
+        self,
+        video: Path,
+        options: SourceOptions,
+        rate_fps: float,
+        frames: int,
+        offset_s: float = 0.0,
+    ) -> None:
+        self.name = str(video)
+        self.arrivals = Arrivals()
+        self.due_s = time.monotonic() + LATE_S
+        self.lags = Series()
+        """How late each packet was sent."""
+        self._options, self._rate_fps, self._frames = options, rate_fps, frames
+        self._offset_s = LEAD_S + offset_s
+        self._stopped = threading.Event()
+        av = need("av", "runner")
+        self._container: Any = av.open(str(video), metadata_errors="replace")
+        self._stream: Any = self._container.streams.video[0]
+        self._stream.thread_type = "SLICE"
+        self._packets = self._read()
+
+    def _read(self) -> list[Any]:
+        packets, held = [], 0
+        for packet in self._container.demux(self._stream):
+            packets.append(packet)
+            held += packet.size
+            if not packet.size or held > HELD_BYTES or len(packets) >= self._frames:
+                break
+        return [packet for packet in packets if packet.size]
+
+    def __iter__(self) -> Iterator[Captured]:
+        import av
+
+        first = perf_counter() + self._offset_s
+        last = first + (self._frames - 1) / self._rate_fps
+        for number in range(self._frames):
+            place = number % len(self._packets)
+            if place == 0:
+                self._rewind()
+            due = first + number / self._rate_fps
+            if not self._wait(due) or perf_counter() > last + LATE_S:
+                return
+            mark = perf_counter()
+            self.lags.add(max(0.0, mark - due))
+            try:
+                for picture, _, _ in self._decoder.take(self._packets[place], arrived_s=due):
+                    decoded_s = perf_counter() - mark
+                    yield Captured(number, number / self._rate_fps, due, decoded_s, picture)
+                    mark = perf_counter()
+            except av.FFmpegError:
+                self.truncated = True
+
+    def _rewind(self) -> None:
+        self._stream.codec_context.flush_buffers()
+        self._decoder = Decoder(self._stream, self.arrivals, self._options)
+
+    def _wait(self, due: float) -> bool:
+        """Wait until a time of `perf_counter`; False once stopped."""
+        self.due_s = time.monotonic() + LATE_S + due - perf_counter()
+        while (left_s := due - perf_counter()) > 0:
+            # The event's own clock may end a moment early.
+            if self._stopped.wait(left_s):
+                return False
+        return not self._stopped.is_set()
+
+    def stop(self) -> None:
+        """End the iteration; from any thread."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+
+    def status(self) -> dict[str, Any]:
+        """Say how it is, as plain data."""
+        return {"state": "open", "reason": None, "detail": "", "reconnects": 0}

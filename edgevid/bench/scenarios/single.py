@@ -1,0 +1,67 @@
+"""``single``: one stream, closed loop: the next packet is read when the answer is written.
+
+All stages run one after another in one thread, so their sum, with ``rest``, is the wall time.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+
+from edgevid.bench.results import Series
+from edgevid.bench.scenarios import Clip, Round, Setup, Wish
+from edgevid.runner.jsonl import JsonLines
+from edgevid.runner.lane import Lane
+from edgevid.runner.lane import Wish as Plain
+from edgevid.runner.meters import STAGES, Meters, total
+
+REST = "rest"
+
+
+class Single:
+    """The scenario ``single``."""
+
+    paced = False
+    on_video = True
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._sink = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - ends with the process
+
+    def round(self, wish: Wish) -> Round:
+        """Answer every frame of the file, again and again."""
+        samples = {name: Series() for name in ("latency", *STAGES, REST)}
+        books, elapsed_s = [], 0.0
+        until_s = perf_counter() + wish.seconds
+        while (count := samples["latency"].count) < wish.samples or perf_counter() < until_s:
+            meters = Meters(capacity=1)  # the last frame's
+            clip = Clip(self._setup.video, self._setup.options, until_s, wish.samples - count)
+            with closing(clip) as source:
+                meters.frames.arrivals.append(source.arrivals)
+                elapsed_s += self._play(source, meters, samples)
+            books.append(meters.frames)
+        return Round(elapsed_s, total(books), samples)
+
+    def _play(self, source: Clip, meters: Meters, samples: dict[str, Series]) -> float:
+        """Answer one file to its end; gives the seconds that it took."""
+        contract, engine = self._setup.bundle.contract, self._setup.engine
+        lane = Lane(source.name, contract, [self._sink], Plain(), live=False, meters=meters)
+        stages = [(samples[stage].add, meters.stages[stage].seconds()) for stage in STAGES]
+        latency, rest = samples["latency"].add, samples[REST].add
+        frames = iter(source)
+        began = asked = perf_counter()
+        for captured in frames:
+            if lane.wants(captured) and (todo := lane.prepare(captured)) is not None:
+                lane.step(todo, engine, guarded=False, degraded=False)
+            took = perf_counter() - asked
+            left = took
+            for add, last in stages:
+                add(last[0])
+                left -= last[0]
+            latency(took)
+            rest(left)
+            asked = perf_counter()
+        lane.close()
+        return asked - began

@@ -1,0 +1,41 @@
+"""``step``: the engine alone, on the frames of the golden trajectory, its memory carried on."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from edgevid.bench.results import Series
+from edgevid.bench.scenarios import Round, Setup, Wish
+from edgevid.proof import Golden
+from edgevid.runtimes import zero_state
+
+if TYPE_CHECKING:
+    from edgevid.contract import Tensors
+
+
+class Step:
+    """The scenario ``step``."""
+
+    paced = on_video = False
+
+    def __init__(self, setup: Setup) -> None:
+        golden = Golden.read(setup.bundle)
+        self._frames = [frame for one in golden.trajectories for frame in one.frames]
+        self._engine = setup.engine
+        self._state: Tensors = zero_state(setup.bundle.contract)
+
+    def round(self, wish: Wish) -> Round:
+        """Step as fast as it goes; each sample is one step, its tensors in and out."""
+        series, step, state = Series(), self._engine.step, self._state
+        began = now = perf_counter()
+        until = began + wish.seconds
+        for frame in cycle(self._frames):
+            if now >= until and series.count >= wish.samples:
+                break
+            before = perf_counter()
+            _, state = step(frame, state)
+            now = perf_counter()
+            series.add(now - before)
+        return Round(now - began, {"answered": series.count}, {"step": series})
