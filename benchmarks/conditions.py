@@ -3,8 +3,8 @@
     python benchmarks/conditions.py [--runs 20] [--seconds 10]
 
 Each run watches a process that computes without a pause. Whether a run was quiet is decided by an
-account of its own: what every other process of the machine used, summed up from /proc. Runs that
-were not quiet are made again, up to five times as many. The last line is JSON.
+account of its own: what every other process of the machine used, summed up from /proc. A run waits
+until the machine is quiet; those that did not stay so are made again. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--give-up-min", type=float, default=60.0)
     arguments = parser.parse_args()
     quiet: list[dict] = []
     loud: list[dict] = []
-    while len(quiet) < arguments.runs and len(quiet) + len(loud) < 5 * arguments.runs:
+    end = time.monotonic() + 60 * arguments.give_up_min
+    while len(quiet) < arguments.runs and time.monotonic() < end:
+        if not now_quiet():
+            continue
         run = one_run(arguments.seconds)
         (quiet if run["others_share"] < QUIET_SHARE else loud).append(run)
         print(json.dumps(run), flush=True)
-    costs = sorted(run["look_ms"] for run in quiet + loud)
+    costs = sorted(run["look_ms"] for run in quiet + loud) or [0.0]
     print(
         json.dumps(
             {
@@ -51,6 +55,14 @@ def main() -> None:
             }
         )
     )
+
+
+def now_quiet() -> bool:
+    """Whether others leave the machine alone, for two seconds."""
+    before, began = others_s(0), time.monotonic()
+    time.sleep(2)
+    used = others_s(0) - before
+    return used < QUIET_SHARE * (time.monotonic() - began) * (os.cpu_count() or 1)
 
 
 def one_run(seconds: float) -> dict:

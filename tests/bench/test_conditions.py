@@ -130,6 +130,7 @@ def quota_files(version: int) -> dict[str, str]:
         ("/", "/system.slice/x.service", "system.slice"),  # on the machine itself
         ("/", "/", ""),  # in a container with a namespace of its own
         ("/docker/12ab", "/docker/12ab", ""),  # in one without: it only sees its own
+        ("/docker/12ab", "/docker/12ab/inner", "inner"),
         ("/", "/../../other", ""),  # looked at from beside it
     ],
 )
@@ -146,7 +147,7 @@ def test_both_versions_of_cgroups_are_read(tmp_path, version, top, name, where):
     with Monitor(lambda: [77], root) as monitor:
         machines.machine(root, {f"{folder}/cpu.stat": counted(version, 120, 17, 2.5)})
         record = monitor.stop()
-    told = f"{top}{where}" if where else top
+    told = str(Path(top) / where)
     assert record.total().quotas == {told: Quota(1.5, 20, 10, pytest.approx(2.0))}
     (reason,) = judge(record)
     assert reason.startswith(f"the CPU quota of 1.5 cores of cgroup {told} stopped it for 2.0 s of")
@@ -158,6 +159,11 @@ def test_what_is_no_quota_is_none(tmp_path):
     assert limit(tmp_path / "v2") is limit(tmp_path / "v1") is limit(tmp_path) is None
     assert hierarchies(tmp_path) == []
     assert above(Hierarchy(2, tmp_path, "/"), "1:name=systemd:/x\n") == []
+
+
+def test_what_is_not_mounted_here_is_left_alone(tmp_path):
+    """``..`` would lead out of the mount, to files of something else."""
+    assert above(Hierarchy(2, tmp_path, "/"), "0::/../../other\n") == [("/", tmp_path)]
 
 
 # --- what processes got, by real processes --------------------------------------------------------
@@ -308,6 +314,25 @@ def test_a_suspended_machine_is_told(monkeypatch):
     assert reasons(record.part(lambda label: label == "A 2"), "suspended") == []
 
 
+def test_the_work_of_a_process_of_somebody_else_is_kept_when_it_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitors, "LOOK_S", 0.02)
+    files = {
+        "proc/77/stat": stat_line(parent=1, ticks=100),
+        f"proc/{os.getpid()}/stat": stat_line(parent=1, ticks=0),
+    }
+    root = machines.machine(tmp_path, files)
+    with Monitor(lambda: [77], root) as monitor:
+        machines.machine(root, {"proc/77/stat": stat_line(parent=1, ticks=150)})
+        time.sleep(0.2)
+        machines.machine(root, {"proc/77/stat": ""})  # so it reads once it is gone
+        record = monitor.stop()
+    assert record.total().measured_s == pytest.approx(0.5)
+
+
+def stat_line(parent: int, ticks: int) -> str:
+    return f"77 (x) S {parent} {'0 ' * 9}{ticks} {'0 ' * 40}"
+
+
 def test_names_of_processes_may_hold_anything():
     fields = " ".join(str(n) for n in range(4, 53))
     found = stat(f"77 (a ) R b) S {fields}", 0.01)
@@ -344,7 +369,7 @@ def test_time_that_the_host_took_is_told(tmp_path):
 
 
 def test_work_of_others_on_a_fake_machine(tmp_path):
-    record = seen(tmp_path, proc__stat=STAT.format(busy=150, idle=9000, steal=0))
+    record = seen(tmp_path, proc__stat=STAT.format(busy=150, idle=9800, steal=0))
     assert record.total().others_s == pytest.approx(0.5)
     assert judge(record)[0].startswith("other processes used ")
 
