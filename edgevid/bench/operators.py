@@ -77,8 +77,10 @@ def _rounded(value: float | None) -> float | None:
 
 def fallen_back(found: Mapping[str, Any] | None, accelerator: str) -> str | None:
     """Why a result is INVALID: what an accelerator left to the CPU; None where it took it all."""
-    if accelerator == accelerators.CPU or found is None or "unknown" in found:
+    if accelerator == accelerators.CPU or found is None:
         return None
+    if "unknown" in found:
+        return f"which operators ran on {accelerator} is not known: {found['unknown']}"
     left = [
         one
         for one in found["kinds"]

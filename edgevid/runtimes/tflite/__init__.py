@@ -62,7 +62,7 @@ class TFLite:
         """See `edgevid.runtimes.Profiles`; it runs on zeros, one thread."""
         from edgevid.runtimes.tflite.profile import profile
 
-        return profile(files["tflite"], accelerators.CPU, sum(1 for _ in frames))
+        return profile(files["tflite"], sum(1 for _ in frames))
 
 
 class TFLiteEngine:

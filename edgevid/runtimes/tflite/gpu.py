@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line, need
-from edgevid.runtimes import machine, tflite
+from edgevid.runtimes import Operator, machine, tflite
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract, Tensors
-    from edgevid.runtimes import Operator
 
 PACKAGE = "ai_edge_litert"
 DRIVERS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json")
@@ -74,10 +77,14 @@ class GPU:
         *,
         threads: int | None = None,
     ) -> list[Operator]:
-        """See `edgevid.runtimes.Profiles`; it runs on zeros."""
-        from edgevid.runtimes.tflite.profile import profile
-
-        return profile(files["tflite"], self.name, sum(1 for _ in frames))
+        """See `edgevid.runtimes.Profiles`; what it took is told when it is compiled, no times."""
+        content = files["tflite"]
+        kinds = tflite.TFLiteEngine(content, contract, threads or 1).operators()
+        with tempfile.TemporaryFile() as log, _errors_to(log.fileno()):
+            whole = _compiled(content, threads or 1).is_fully_accelerated()
+            log.seek(0)
+            said = log.read().decode(errors="replace")
+        return shared_out(kinds, "" if whole else said)
 
 
 class GpuEngine:
@@ -140,6 +147,38 @@ def _compiled(content: bytes, threads: int) -> Any:
     )
     compiled_model = need(f"{PACKAGE}.compiled_model", "runner").CompiledModel
     return compiled_model.from_buffer(content, options=chosen)
+
+
+def shared_out(kinds: list[str], said: str) -> list[Operator]:
+    """Who took which of an artifact's operators, by what the delegate ``said`` of those it refused.
+
+    It names the kinds that it refused and counts; it does not name those that are on the CPU only
+    because they lie between refused ones. Without a word it took all.
+    """
+    refused = Counter(kind for kind in kinds if re.search(rf"^{kind}: ", said, re.MULTILINE))
+    counted = re.search(r"remaining (\d+) operations will run on the CPU", said)
+    on_cpu = int(counted[1]) if counted else refused.total()
+    if said and not on_cpu:
+        return [Operator("all", "unknown kinds", "cpu")]
+    between = on_cpu - refused.total()
+    left = [*refused.elements(), *["operators between them"] * between]
+    taken = ["taken"] * (len(kinds) - on_cpu)
+    return [
+        *(Operator(f"{kind}:{n}", kind, "gpu") for n, kind in enumerate(taken)),
+        *(Operator(f"{kind}:{n}", kind, "cpu") for n, kind in enumerate(left)),
+    ]
+
+
+@contextmanager
+def _errors_to(descriptor: int) -> Iterator[None]:
+    """Let native code write its standard error there; nothing else may use it meanwhile."""
+    kept = os.dup(2)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _gist(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""LiteRT's own profiler, through the C interface of the wheel's library: which operator ran where.
+"""LiteRT's own profiler on the CPU, through the C interface of the wheel's library.
 
 Python has no way to it, and the interface has no version, so this is called in a process that may
 die of it, and refuses libraries older than the one that it was written for. Times are whole
@@ -20,10 +20,7 @@ from edgevid.runtimes import Operator, machine
 
 PACKAGE, LIBRARY = "ai_edge_litert", "libLiteRt.so"
 OLDEST = (2, 3)
-CPU, GPU = 1, 2
-PLUGINS = "libLiteRt*Accelerator.so"
-KERNEL = re.compile(r"LITERT_\w+")
-"""What stands for all that an accelerator took: one operator, ``LITERT_WEBGPU`` for instance."""
+CPU = 1
 ROW = re.compile(
     r"^\s+(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%"
     r"\s+[\d.]+\s+(?P<times>\d+)\s+(?P<name>\S.*)$"
@@ -31,29 +28,20 @@ ROW = re.compile(
 _WRITE = 1
 
 
-def profile(content: bytes, accelerator: str, runs: int) -> list[Operator]:
-    """Execute an artifact ``runs`` times on zeros; raises `EngineFailed` where that can't be had.
-
-    What ``accelerator`` did not take is on the ``cpu``.
-    """
-    folder = _folder()
-    if accelerator == "gpu":
-        # Found by its name alone once it is loaded: the environment need not be told the folder.
-        for plugin in sorted(folder.glob(PLUGINS)):
-            ctypes.CDLL(str(plugin))
-    model = _Model(ctypes.CDLL(str(folder / LIBRARY)), content, accelerator)
-    return read(model.run(runs), accelerator, runs)
+def profile(content: bytes, runs: int) -> list[Operator]:
+    """Execute an artifact so often, on zeros; raises `EngineFailed` where that can't be had."""
+    model = _Model(ctypes.CDLL(str(_folder() / LIBRARY)), content)
+    return read(model.run(runs), runs)
 
 
-def read(summary: str, accelerator: str, runs: int) -> list[Operator]:
+def read(summary: str, runs: int) -> list[Operator]:
     """The operators of a profile's summary, in the order in which they ran."""
     found = []
     table = summary.partition("Top by Computation Time")[0]
     for row in filter(None, map(ROW.match, table.splitlines())):
         kind = row["kind"].removeprefix("Delegate/")
-        place = accelerator if KERNEL.fullmatch(kind) else "cpu"
         mean_ms = float(row["ms"]) * int(row["times"]) / runs
-        found.append(Operator(row["name"], kind, place, mean_ms))
+        found.append(Operator(row["name"], kind, "cpu", mean_ms))
     return found
 
 
@@ -72,7 +60,7 @@ def _folder() -> Path:
 class _Model:
     """A compiled model that is profiled; it lives as long as its process."""
 
-    def __init__(self, library: ctypes.CDLL, content: bytes, accelerator: str) -> None:
+    def __init__(self, library: ctypes.CDLL, content: bytes) -> None:
         self._library = library
         self._held: list[Any] = [content]
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
@@ -82,8 +70,7 @@ class _Model:
         buffer = (self._environment, content, size(len(content)), ctypes.byref(model))
         self._call("CreateModelFromBuffer", *buffer)
         self._call("CreateOptions", ctypes.byref(options))
-        places = CPU | (GPU if accelerator == "gpu" else 0)
-        self._call("SetOptionsHardwareAccelerators", options, places)
+        self._call("SetOptionsHardwareAccelerators", options, CPU)
         self._call(
             "CreateOpaqueOptions",
             b"runtime_options_string",
