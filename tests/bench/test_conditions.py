@@ -21,6 +21,7 @@ from edgevid.bench.conditions import monitor as monitors
 from edgevid.bench.conditions.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
 from edgevid.bench.conditions.files import MOST_OPEN, Files, Tally
 from edgevid.bench.conditions.processes import stat
+from edgevid.children import python_module
 from rigs import machines
 from rigs.cgroups import cgroup
 from rigs.processes import descriptors
@@ -28,11 +29,15 @@ from rigs.processes import descriptors
 BURN = "while True: sum(range(1000))"
 
 
+def alone(code: str, *words: str) -> list[str]:
+    """The command of a Python process that does ``code``, and dies with this one."""
+    return python_module("edgevid.children", sys.executable, "-c", code, *words)
+
+
 @contextmanager
 def python(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process that does ``code``, killed at the end."""
-    command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(alone(code, *words), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -236,7 +241,7 @@ def test_the_work_of_a_grandchild_is_kept_when_it_has_ended_and_counted_once(par
 def test_a_busy_neighbour_is_noise():
     count = max(1, (os.cpu_count() or 1) // 2)
     with python(work(1e9)) as process:
-        neighbours = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(count)]
+        neighbours = [subprocess.Popen(alone(BURN)) for _ in range(count)]
         try:
             with Monitor(lambda: [process.pid]) as monitor:
                 time.sleep(1.5)
