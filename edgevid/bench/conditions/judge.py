@@ -94,6 +94,43 @@ def _hot(record: Record, limits: Limits) -> Iterator[str]:
     hot = [look for look in told if look["temperature_c"] >= look["slows_at_c"]]
     if not hot:
         return
+    worst = max(hot, key=lambda look: look["temperature_c"] - look["slows_at_c"])
+    about = "" if record.trip_told else "about "
+    said = (
+        f"the processor reached {worst['temperature_c']:.0f} °C ({record.zone}) and slows down "
+        f"at {about}{worst['slows_at_c']:.0f}"
+    )
+    rates = [look["frequency_mhz"] for look in record.timeline if look["frequency_mhz"]]
+    while_hot = sorted(look["frequency_mhz"] for look in hot if look["frequency_mhz"])
+    if not rates or not while_hot:
+        yield f"{said} (it does not tell its clock rate)"
+        return
+    # Trip points only say when the kernel begins to think of it: what counts is that it slowed.
+    most, least = max(rates), while_hot[len(while_hot) // 10]
+    if least < (1 - limits.slower_share) * most:
+        yield f"{said} (its clock rate fell from {most} to {least} MHz)"
+
+
+def _capped(record: Record) -> Iterator[str]:
+    caps = [look["limit_mhz"] for look in record.timeline if look["limit_mhz"]]
+    if caps and min(caps) < max(caps):
+        yield f"the highest clock rate allowed went down to {min(caps)} of {max(caps)} MHz"
+
+
+def _steal(whole: Span, limits: Limits) -> Iterator[str]:
+    stolen = whole.steal_s or 0.0
+    if stolen > max(limits.steal_share * whole.capacity_s, limits.least_s):
+        yield (
+            f"the host of this virtual machine took {stolen:.1f} s of {whole.capacity_s:.1f} s "
+            f"of core time for others ({_percent(stolen, whole.capacity_s)})"
+        )
+
+
+def _disturbed(record: Record, whole: Span, limits: Limits) -> list[str]:
+    return [*_others(record, whole, limits)] or [*_waited(whole, limits)]
+
+
+def _others(record: Record, whole: Span, limits: Limits) -> Iterator[str]:
     lasting = [span for span in record.spans if span.elapsed_s >= 1]
     worst = max(lasting, key=_others_share, default=whole)
     where = f" in one of {len(lasting)} rounds"
