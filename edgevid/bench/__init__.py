@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import __version__, proof, registry
 from edgevid.bench import conditions
 from edgevid.bench import operators as profiler
-from edgevid.bench.figures import figures
+from edgevid.bench.figures import figures_of
 from edgevid.bench.job import Job
 from edgevid.bench.results import FORMAT, unpack
 from edgevid.errors import BadInput
@@ -270,7 +270,7 @@ def _source(video: Path) -> dict[str, Any]:
 def _result(
     job: Job, engine: _Engine, rounds: list[dict[str, Any]], plan: Plan, record: Record
 ) -> dict[str, Any]:
-    found = figures(job.scenario, rounds, job.latency_ms)
+    found = figures_of(job.scenario, rounds, job.latency_ms)
     reasons = [*_reasons(job, engine, found), *conditions.judge(record)]
     return {
         "job": job.to_json(),

@@ -15,7 +15,7 @@ Round = Mapping[str, Any]
 STAGES = ("decode", "geometry", "step", "task", "sink", "rest")
 
 
-def figures(scenario: str, rounds: Sequence[Round], bound_ms: float | None) -> dict[str, Any]:
+def figures_of(scenario: str, rounds: Sequence[Round], bound_ms: float | None) -> dict[str, Any]:
     """All figures of one job; ``bound_ms`` is the bound of latency where it is paced."""
     series = {name: _joined(rounds, name) for name in rounds[0]["samples"]}
     if scenario == "multi":

@@ -1,34 +1,289 @@
+"""The whole of it, with real processes; no test asserts that anything is fast."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from edgevid import bench
+from edgevid.bench import Plan, jobs_of
 from edgevid.bench import scene as scenes
+from edgevid.bench.results import unpack
+from edgevid.bench.steady import WarmUp
 from edgevid.bundle import Bundle
-from edgevid.errors import GateRefused, SurroundingsFailed
+from edgevid.cli.bench import command, text
+from edgevid.errors import BadInput, GateRefused, SurroundingsFailed
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
+from rigs.bundles import write_null
+from rigs.processes import alive, children, wait_for
 
 NULL = Choice("null-float32", "null", "cpu")
+SHORT = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
 
 
-def test_a_slow_engine_is_measured_as_slow(make_null_bundle, video):
-    bundle = Bundle.open(make_null_bundle(latency_ms=20))
-    (found,) = bench.bench(bundle, [NULL], video, samples=120)["results"]
-    assert found["stages_ms"]["step"] >= 20
-    assert found["latency_ms"]["p50"] >= 20
-    assert found["fps"] <= 50
-    assert found["samples"] == 120 - bench.WARM_UP
+@pytest.fixture
+def quiet(monkeypatch):
+    """A machine on which nothing disturbs, and nothing has to warm up."""
+    monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: [])
+    monkeypatch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
 
 
-def test_a_measuring_process_that_dies_is_said(make_null_bundle, video):
-    bundle = Bundle.open(make_null_bundle(faults=[{"at": 30, "kind": "error"}]))
+def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
+    bundle = Bundle.open(path)
+    jobs = jobs_of(bundle, [choice], scenarios, **wishes)
+    return bench.bench(bundle, jobs, video, plan=plan)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory, video):
+    """What an engine of 20 ms a step gives in all closed scenarios."""
+    path = write_null(tmp_path_factory.mktemp("slow") / "slow.edgevid", latency_ms=20)
+    document = measured(path, video, "step", "single", "offline")
+    return {one["job"]["scenario"]: one for one in document["results"]}, document
+
+
+def test_a_slow_engine_is_measured_as_slow(slow):
+    results, _ = slow
+    assert results["step"]["step_ms"]["p50"]["value"] >= 20
+    assert results["single"]["latency_ms"]["p50"]["value"] >= 20
+    for name in ("single", "offline"):
+        assert results[name]["stages_ms"]["step"] >= 20
+        assert results[name]["fps"]["value"] <= 50
+    assert results["single"]["stages_ms"]["task"] < 20
+
+
+def test_the_document_says_what_was_measured_where(slow, video):
+    _, document = slow
+    assert document["format"] == 1
+    assert document["machine"]["cpu"]
+    assert document["source"]["name"] == video.name
+    assert document["source"]["size"] == [64, 96]
+    assert document["source"]["rate_fps"] == 16
+    assert len(document["source"]["sha256"]) == len(document["bundle"]["key"]) == 64
+    assert document["harness"]["overhead_us"]["p50"] > 0
+    for one in document["results"]:
+        assert one["precision"] == "float32"
+        assert one["peak_rss_mb"] > 10
+        assert len(one["first_answer_s"]) == 1
+        assert one["first_answer_s"][0] >= one["ready_s"][0] > 0
+        assert one["timeline"]
+        assert one["operators"]["on_cpu"] == 1
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_its_figures_can_be_had_again_from_its_samples(slow):
+    results, _ = slow
+    one = results["single"]
+    assert len(one["rounds"]) == 2
+    latencies = [s for r in one["rounds"] for s in unpack(r["samples"]["latency"])]
+    assert len(latencies) >= 100
+    steady = sorted(latencies[one["warm_up"]["samples"] :])
+    median = steady[(len(steady) + 1) // 2 - 1]
+    assert one["latency_ms"]["p50"]["value"] == pytest.approx(1000 * median, rel=1e-3)
+    assert one["latency_ms"]["p99"] == {"insufficient": 662}
+
+
+def test_the_stages_sum_is_the_wall_time(slow):
+    results, _ = slow
+    one = results["single"]
+    assert sum(one["stages_ms"].values()) == pytest.approx(one["latency_ms"]["mean"]["value"], 0.01)
+    for played in one["rounds"]:
+        wall_s = sum(unpack(played["samples"]["latency"]))
+        assert 0.9 * played["elapsed_s"] <= wall_s <= 1.001 * played["elapsed_s"]
+
+
+def test_rounds_are_interleaved(slow):
+    results, _ = slow
+    began = {
+        (name, turn): one["started_unix_s"]
+        for name in results
+        for turn, one in enumerate(results[name]["rounds"])
+    }
+    order = [("step", 0), ("single", 0), ("offline", 0), ("step", 1), ("single", 1), ("offline", 1)]
+    assert sorted(began, key=began.__getitem__) == order
+
+
+def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
+    monkeypatch.setattr(bench, "SUSTAINED_ROUND_S", 0.3)
+    plan = Plan(starts=1, sustained_s=0.9)
+    found = measured(null_bundle, video, "step", "single", plan=plan)["results"]
+    began = [[one["started_unix_s"] for one in result["rounds"]] for result in found]
+    assert [len(one) for one in began] == [3, 3]
+    assert max(began[0]) < min(began[1])
+    for one in found:
+        assert sum(r["elapsed_s"] for r in one["rounds"]) >= 0.5  # files are opened in between
+        assert one["sustained"]["ratio"] > 0
+        assert len(one["sustained"]["rounds_ms"]) == 3
+
+
+def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
+    late = make_null_bundle("late.edgevid", latency_ms=30)
+    plan = Plan(rounds=2, samples=60, seconds=0.0, starts=1)
+    (found,) = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)["results"]
+    told = found["deadlines"]
+    assert told["bound_ms"] == 25
+    assert told["missed"] == told["of"] > 0  # a step alone takes longer
+    assert found["job"]["rate_fps"] == 25
+    assert found["fps"]["value"] <= 26
+    assert "paced" in text({**_document(found)})
+
+
+def test_how_many_streams_are_held(make_null_bundle, video):
+    path = make_null_bundle(latency_ms=25)
+    plan = Plan(rounds=2, samples=30, seconds=0.5, starts=1)
+    (found,) = measured(path, video, "multi", plan=plan, rate_fps=10, latency_ms=200)["results"]
+    assert len(found["streams"]["rounds"]) == 2
+    assert 0 <= found["streams"]["high"] <= 4  # 40 steps a second are four cameras of 10
+    assert "streams" in text(_document(found))
+
+
+def _document(*results):
+    harness = {"overhead_us": {"p50": 1.0}}
+    return {"results": results, "harness": harness, "valid": True, "reasons": []}
+
+
+def test_a_measuring_process_that_fails_is_said(make_null_bundle, video):
+    path = make_null_bundle(faults=[{"at": 30, "kind": "error"}])
     with pytest.raises(SurroundingsFailed, match="failed on schedule"):
-        bench.bench(bundle, [NULL], video, samples=120)
+        measured(path, video, "single")
+    assert not children()
+
+
+def test_a_measuring_process_that_crashes_is_said(make_null_bundle, video):
+    path = make_null_bundle(faults=[{"at": 30, "kind": "abort"}])
+    with pytest.raises(SurroundingsFailed, match=r"measuring null-float32 .* SIGABRT"):
+        measured(path, video, "step")
+    assert not children()
+
+
+def test_a_measuring_process_that_hangs_is_said(monkeypatch, make_null_bundle, video):
+    monkeypatch.setattr(bench, "SLOW_S", 3.0)
+    path = make_null_bundle(faults=[{"at": 30, "kind": "hang"}])
+    with pytest.raises(SurroundingsFailed, match="gave no answer in 3 s"):
+        measured(path, video, "step")
+    assert not children()
 
 
 def test_a_lying_engine_is_not_measured(make_null_bundle, video):
-    bundle = Bundle.open(make_null_bundle(faults=[{"at": 1, "kind": "wrong"}]))
+    path = make_null_bundle(faults=[{"at": 1, "kind": "wrong"}])
     with pytest.raises(GateRefused, match="did not pass its proof"):
-        bench.bench(bundle, [NULL], video, samples=120)
+        measured(path, video, "step")
+
+
+def test_nothing_is_valid_on_a_disturbed_machine(monkeypatch, quiet, null_bundle, video):
+    document = measured(null_bundle, video, "step")
+    assert document["valid"]
+    assert document["reasons"] == []
+
+    def judge(record):
+        assert {span.label for span in record.spans} == {"0:0", "0:1"}
+        return ["it was hot"]
+
+    monkeypatch.setattr("edgevid.bench.conditions.judge", judge)
+    document = measured(null_bundle, video, "step")
+    assert not document["valid"]
+    assert document["reasons"] == ["null-float32 in null on cpu, step: it was hot"]
+    assert text(document).endswith("INVALID:\n  null-float32 in null on cpu, step: it was hot")
+
+
+def test_what_never_became_steady_is_invalid(monkeypatch, quiet, null_bundle, video):
+    monkeypatch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(9, False))
+    document = measured(null_bundle, video, "step")
+    assert "never became steady" in document["reasons"][0]
+    assert document["results"][0]["warm_up"]["found"] is False
+
+
+def test_another_engine_than_the_one_asked_for_is_invalid(monkeypatch, quiet, null_bundle, video):
+    asked = bench.Talk.ask
+
+    def ask(self, request, timeout_s):
+        answer = asked(self, request, timeout_s)
+        if request["do"] == "open":
+            answer["serving"]["accelerator"] = "other"
+        return answer
+
+    monkeypatch.setattr(bench.Talk, "ask", ask)
+    (reason,) = measured(null_bundle, video, "step")["reasons"]
+    assert reason.endswith(
+        "null-float32 null cpu was to be measured, and null-float32 null other served"
+    )
+
+
+def run_command(capsys, *words):
+    code = command.main([*map(str, words)], standalone_mode=False)
+    return code, capsys.readouterr()
+
+
+def test_the_exit_code_is_that_of_the_verdict(monkeypatch, quiet, capsys, null_bundle, video):
+    words = (null_bundle, "--source", video, "--scenario", "step", "--samples", 100, "--rounds", 2)
+    code, said = run_command(capsys, *words)
+    assert code == 0
+    assert said.out.endswith("VALID\n")
+    assert "null-float32" in said.out
+    monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: ["it was hot"])
+    code, said = run_command(capsys, *words, "--json")
+    assert code == 3
+    assert json.loads(said.out)["valid"] is False
+
+
+def test_the_whole_result_is_kept(quiet, capsys, tmp_path, null_bundle, video):
+    out = tmp_path / "result.json"
+    words = ("--scenario", "step", "--samples", 100, "--rounds", 2, "--out", out)
+    code, said = run_command(capsys, null_bundle, "--source", video, *words)
+    assert code == 0
+    (found,) = json.loads(out.read_bytes())["results"]
+    assert sum(one["samples"]["step"]["count"] for one in found["rounds"]) >= 100
+    assert f"written: {out}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--scenario", "singel"), "did you mean single"),
+        (("--sustained", "fast"), "is no time"),
+        (("--accelerator", "tpu"), "unknown accelerator"),
+        (("--target", "pi"), "unknown target|only local"),
+    ],
+)
+def test_wrong_use_is_said(edgevid, null_bundle, video, words, error):
+    done = edgevid("bench", null_bundle, "--source", video, *words)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert re.search(error, done.stderr)
+
+
+def test_nothing_to_measure_is_wrong_use(null_bundle, video):
+    with pytest.raises(BadInput, match="nothing to measure"):
+        bench.bench(Bundle.open(null_bundle), [], video)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_bench_leaves_no_process(make_null_bundle, video, number):
+    path = make_null_bundle(latency_ms=20)
+    words = ("bench", path, "--source", video, "--scenario", "single", "--samples", "100000")
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "edgevid", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    found: set[int] = set()
+    while parent.stderr is not None and "single" not in parent.stderr.readline():
+        pass  # until it measures
+    listed = wait_for(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text)
+    found |= {int(word) for word in listed.split()}
+    assert found
+    os.kill(parent.pid, number)
+    parent.communicate(timeout=20)
+    assert parent.returncode == (-9 if number == signal.SIGKILL else 130)
+    wait_for(lambda: not any(map(alive, found)))
 
 
 def test_the_made_scene_is_a_video_and_is_made_once(monkeypatch):
