@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -80,40 +81,73 @@ def _done(*words: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def real_data(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Give a function that gives a file or folder, made by the first process of the tests to ask."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def give(name: str, make: Callable[[Path], None]) -> Path:
+        path = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                part = shared / "making" / name
+                part.parent.mkdir(exist_ok=True)
+                make(part)
+                part.rename(path)
+        return path
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def real_data(made_once) -> Path:
     """Clips of three classes that are learned at once, so that tests of what follows are steady."""
-    data = tmp_path_factory.mktemp("real") / "data"
-    rng = np.random.default_rng(0)
-    for place, label in enumerate(("red", "green", "blue")):
-        for number in range(12):
-            noisy = rng.integers(0, 90, (8, 32, 32, 3))
-            noisy[..., place] += 150
-            write_video(data / label / f"{number:02d}.mp4", noisy.astype(np.uint8))
-    return data
+
+    def make(data: Path) -> None:
+        rng = np.random.default_rng(0)
+        for place, label in enumerate(("red", "green", "blue")):
+            for number in range(12):
+                noisy = rng.integers(0, 90, (8, 32, 32, 3))
+                noisy[..., place] += 150
+                write_video(data / label / f"{number:02d}.mp4", noisy.astype(np.uint8))
+
+    return made_once("data", make)
+
+
+SHAPE = ("--frames", 4, "--image-size", 32, "--epochs", 6, "--batch", 8)
 
 
 @pytest.fixture(scope="session")
-def real_run(real_data) -> Path:
+def real_run(real_data, made_once) -> Path:
     """A CNN with two LSTM layers, trained on them."""
-    run = real_data.parent / "run"
-    shape = ("--frames", 4, "--image-size", 32, "--epochs", 6, "--batch", 8)
-    _done("train", real_data, "--out", run, *shape)
-    return run
+    return made_once("run", lambda run: _done("train", real_data, "--out", run, *SHAPE))
 
 
 @pytest.fixture(scope="session")
-def real_bundle(real_run) -> Path:
+def real_bundle(real_run, made_once) -> Path:
     """Its bundle, both formats, float32 and int8."""
-    bundle = real_run.parent / "real.edgevid"
-    _done("convert", real_run, "-o", bundle)
-    return bundle
+    return made_once("real.edgevid", lambda bundle: _done("convert", real_run, "-o", bundle))
 
 
 @pytest.fixture(scope="session")
-def carry_bundle(real_data) -> Path:
-    """A bundle of the same kind whose memory is carried: the LSTM's own."""
-    run, bundle = real_data.parent / "carry", real_data.parent / "carry.edgevid"
-    shape = ("--frames", 4, "--image-size", 32, "--epochs", 6, "--batch", 8)
-    _done("train", real_data, "--out", run, "--temporal", "carry", *shape)
-    _done("convert", run, "-o", bundle, "-f", "tflite")
-    return bundle
+def carry_run(real_data, made_once) -> Path:
+    """A model of the same kind whose memory is carried: the LSTM's own."""
+    words = (*SHAPE, "--temporal", "carry")
+    return made_once("carry", lambda run: _done("train", real_data, "--out", run, *words))
+
+
+@pytest.fixture(scope="session")
+def carry_bundle(carry_run, made_once) -> Path:
+    """Its bundle, in TFLite only."""
+    words = (carry_run, "-f", "tflite")
+    return made_once("carry.edgevid", lambda bundle: _done("convert", *words, "-o", bundle))
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Tests of one folder, or of one rig, run one after another where several processes run them."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            room = item.path.relative_to(tests).parts[0]
+            item.add_marker(pytest.mark.xdist_group("files" if room.endswith(".py") else room))

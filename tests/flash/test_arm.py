@@ -20,7 +20,7 @@ from rigs.arm import CACHE, DISTRIBUTION, ArmMachine, arm_machine, ssh_environme
 from rigs.command import call_edgevid
 from rigs.sshd import make_key
 
-pytestmark = pytest.mark.soak  # whole devices: minutes each
+pytestmark = pytest.mark.xdist_group("devices")
 
 LIB = "/opt/lib"
 
@@ -93,6 +93,7 @@ def test_a_look_over_ssh_proposes_its_target(found):
     assert (facts.python[:2], facts.glibc, facts.systemd) == ((3, 11), "2.36", "none")
 
 
+@pytest.mark.soak
 def test_the_golden_trajectory_passes_there(flashed):
     answer = flashed.edgevid(
         "verify", "/opt/real.edgevid", "--artifact", "tflite-int8", "--runtime", "tflite"
@@ -102,6 +103,7 @@ def test_the_golden_trajectory_passes_there(flashed):
     assert check["precision"] == "int8"
 
 
+@pytest.mark.soak
 def test_a_film_is_answered_there(flashed, video):
     shutil.copy(video, flashed.machine.root / "opt/film.mp4")
     wishes = ("--artifact", "tflite-int8", "--rate", "all", "--output", "/tmp/answers.jsonl")
@@ -111,6 +113,7 @@ def test_a_film_is_answered_there(flashed, video):
     assert len(lines) == 40
 
 
+@pytest.mark.soak
 def test_without_a_network_the_same_package_is_made_again(found, package, real_bundle, tmp_path):
     code = f"""
 import json, sys

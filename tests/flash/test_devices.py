@@ -17,7 +17,7 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.systemd import PROJECT
 
-pytestmark = pytest.mark.soak  # whole devices: minutes each
+pytestmark = pytest.mark.xdist_group("devices")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.traps import Disk, Traps
 
-pytestmark = pytest.mark.soak  # whole devices: minutes each
+pytestmark = pytest.mark.xdist_group("devices")
 
 ROOT = "/opt/edgevid"
 SETTLE_S = 60.0

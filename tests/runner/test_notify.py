@@ -64,6 +64,7 @@ def test_without_systemd_nothing_happens(name, monkeypatch):
         ("soon", None, None),
         (None, None, None),
     ],
+    ids=["any", "us", "another", "never", "no number", "unset"],
 )
 def test_the_watchdog_is_fed_at_half_its_time(microseconds, pid, seconds, monkeypatch):
     for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", pid)):
