@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgevid.bench.compare import Comparison, Verdict, compare, judge, overall
+from edgevid.bench.documents import pairs
 from edgevid.bench.results import pack
 from edgevid.bench.statistics import Estimate
 from edgevid.errors import BadInput
@@ -212,6 +213,26 @@ def test_jobs_find_each_other_in_any_order():
     assert {one.metric for one in found if "step" in one.job} == {"step p50", "step p95"}
 
 
+def test_many_jobs_make_a_chance_find_unsure_and_a_real_one_not():
+    """Of twenty figures one may differ by chance; a paired test has to stay able to tell."""
+    levels = [1, 1.1, 1.02, 1.12, 1.04, 1.14, 1.06, 1.16, 1.08, 1.18]
+    later = [one + 0.085 for one in levels]
+
+    def made(of, **job):
+        one = result(**job)
+        for level, done in zip(of, one["rounds"], strict=True):
+            done["samples"]["latency"] = pack([0.004 * level] * 100)
+        return one
+
+    others = [made(levels, artifact=f"other-{at}") for at in range(9)]
+    old, new = document(made(levels)), document(made(later))
+    assert 0.001 < compare(old, new)[0].verdict.p_value < 0.01
+    assert ("latency p50", "worse") in told(old, new)
+    many_old, many_new = document(made(levels), *others), document(made(later), *others)
+    assert ("latency p50", "worse") not in told(many_old, many_new)
+    assert ("latency p50", "worse") in told(many_old, many_new, paired=True)
+
+
 def test_throughput_and_dropped_frames_count():
     offline, paced = result(scenario="offline"), result(scenario="paced")
     slow, dropping = copy.deepcopy(offline), copy.deepcopy(paced)
@@ -238,10 +259,12 @@ def test_the_warm_up_is_left_out_frame_by_frame():
     for paired in (False, True):
         found = compare(document(old), document(new), paired=paired)[0].verdict
         assert found.ratio.high < 1.01
-    # Of a round so long that only every other sample was kept.
-    new["rounds"][0]["samples"]["latency"] = {**pack(np.full(80, 0.04)), "every": 2}
+    # Of a round so long that only every other sample was kept: half as many are left out.
+    new["rounds"][0]["samples"]["latency"] = {**pack(slow), "every": 2}
     new["rounds"][1]["samples"]["latency"] = pack(np.full(100, 0.004))
-    assert overall(compare(document(old), document(new))) == "no worse"
+    new["warm_up"]["samples"] = 60
+    ((_, after),) = pairs(document(old), document(new))
+    assert len(after.figures["latency p50"]) == ROUNDS
     new["warm_up"]["samples"] = 10**6
     with pytest.raises(BadInput, match="no steady round"):
         compare(document(old), document(new))

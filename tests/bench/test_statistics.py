@@ -84,7 +84,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(p):
 
 
 def test_the_interval_knows_that_frames_are_like_their_neighbours():
-    assert truth_is_inside(0.9, 50) >= 0.9  # taken for independent: 0.4
+    # Taken for independent 0.4, and 0.92 without caution about so few pieces.
+    assert truth_is_inside(0.9, 50, count=4000) >= 0.945
 
 
 def test_samples_that_depend_on_each_other_count_for_fewer():

@@ -68,6 +68,14 @@ def test_periodic_spikes_are_no_warm_up(every, samples):
     assert warm_up(trace).found
 
 
+def test_frequent_high_spikes_are_no_warm_up_either():
+    for seed in range(60):
+        high = traces.spikes(np.random.default_rng(seed), 1, 900, 0.05, 5.0)[0]
+        found = warm_up(high * noisy(seed, 900, spiked=False))
+        assert found.found
+        assert found.samples <= 9
+
+
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(seed=seeds, rise=st.floats(0.1, 2), falls=st.booleans())
 def test_a_drift_that_does_not_end_is_never_steady(seed, rise, falls):
@@ -77,6 +85,8 @@ def test_a_drift_that_does_not_end_is_never_steady(seed, rise, falls):
 
 def test_a_small_drift_is_let_pass():
     assert warm_up(np.linspace(1, 1.02, 2000) * noisy(3, 2000)) == WarmUp(0, True)
+    quiet = noisy(3, 2000, spread=0.005, spiked=False)
+    assert warm_up(np.linspace(1, 1.045, 2000) * quiet) == WarmUp(0, True)
 
 
 def test_a_change_near_the_end_is_not_called_steady():
