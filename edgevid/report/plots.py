@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 def latency(results: Sequence[Mapping[str, Any]]) -> bytes:
     """For each artifact, its latency p50, p90 and p99 in milliseconds as a line with three marks.
 
-    ``results`` are those of `edgevid.bench.bench`.
+    ``results`` have ``artifact`` and ``latency_ms``; a percentile that is not there has no mark.
     """
     figure, axis = _figure(6.4, 0.9 + 0.5 * len(results))
     names = [result["artifact"] for result in results]
     for row, result in enumerate(results):
-        values = [result["latency_ms"][name] for name in ("p50", "p90", "p99")]
-        axis.plot(values, [row] * 3, color="#9bb8e8", lw=3, zorder=1)
-        for value, mark in zip(values, ("o", "D", "|"), strict=True):
+        found = result["latency_ms"]
+        marks = {"p50": "o", "p90": "D", "p99": "|"}
+        values = {found[name]: mark for name, mark in marks.items() if name in found}
+        axis.plot([*values], [row] * len(values), color="#9bb8e8", lw=3, zorder=1)
+        for value, mark in values.items():
             axis.scatter(value, row, marker=mark, s=60, color="#1769e0", zorder=2)
-    axis.set(xlabel="ms from packet to answer: ● p50  ◆ p90  | p99", xlim=(0, None))
+    axis.set(xlabel="ms a frame: ● p50  ◆ p90  | p99", xlim=(0, None))
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
@@ -39,7 +41,7 @@ def stages(results: Sequence[Mapping[str, Any]]) -> bytes:
         axis.barh(names, widths, left=left, label=stage, height=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axis.invert_yaxis()
-    axis.set(xlabel="mean ms a frame; decoding runs beside the rest")
+    axis.set(xlabel="mean ms a frame, one stage after another")
     axis.legend(ncols=5, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     axis.grid(axis="x", alpha=0.3)
     return _png(figure)

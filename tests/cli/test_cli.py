@@ -138,13 +138,17 @@ def test_a_lying_engine_is_refused_by_verify_and_run(edgevid, null_bundle, video
 
 
 def test_bench_reports_every_figure(edgevid, null_bundle, video):
-    done = edgevid("bench", null_bundle, "--source", video, "--samples", "120", "--json")
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads(done.stdout)["results"]
+    short = ("--source", video, "--samples", "100", "--rounds", "2")
+    done = edgevid("bench", null_bundle, *short, "--scenario", "single", "--json")
+    assert done.returncode in (0, 3), done.stderr  # as quiet as the machine is
+    document = json.loads(done.stdout)
+    assert document["valid"] == (done.returncode == 0)
+    (result,) = document["results"]
     assert set(result) >= {
-        *("artifact", "runtime", "accelerator", "precision", "fps", "latency_ms", "stages_ms"),
-        *("peak_rss_mb", "first_answer_s", "samples"),
+        *("job", "precision", "fps", "latency_ms", "step_ms", "stages_ms", "rounds", "warm_up"),
+        *("peak_rss_mb", "first_answer_s", "operators", "timeline", "valid", "reasons"),
     }
-    assert result["samples"] >= 70
-    assert set(result["stages_ms"]) == {"decode", "geometry", "step", "task", "sink"}
-    assert "null-float32" in edgevid("bench", null_bundle, "--source", video).stdout
+    stages = {"decode", "geometry", "step", "task", "sink", "rest"}
+    assert set(result["stages_ms"]) == stages
+    said = edgevid("bench", null_bundle, *short, "--scenario", "step").stdout
+    assert "null-float32" in said

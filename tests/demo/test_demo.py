@@ -6,6 +6,7 @@ import pytest
 import edgevid.demo as journey
 from edgevid.cli import COMMANDS
 from edgevid.demo import Stage, demo, stages
+from edgevid.demo.story import by_engine
 from edgevid.errors import BadInput, EdgevidError, GateRefused, SurroundingsFailed
 
 
@@ -87,3 +88,38 @@ def test_a_stages_error_keeps_its_exit_code_and_words(monkeypatch, tmp_path, cod
     with pytest.raises(EdgevidError, match="because") as caught:
         journey.take(stages(tmp_path)[0], tmp_path)
     assert caught.value.exit_code == code == kind.exit_code
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_only_the_bench_may_doubt_its_result(monkeypatch, tmp_path, place):
+    document = json.dumps({"valid": False, "reasons": ["it was hot"], "results": []})
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **more: subprocess.CompletedProcess(words, 3, document)
+    )
+    stage = stages(tmp_path)[place]
+    if place == 0:
+        with pytest.raises(EdgevidError):
+            journey.take(stage, tmp_path)
+    else:
+        journey.take(stage, tmp_path)
+        assert json.loads(stage.kept(tmp_path).read_bytes())["reasons"] == ["it was hot"]
+
+
+def test_a_bench_becomes_a_row_for_each_engine():
+    few, enough = {"insufficient": 662}, {"value": 2.0, "low": 1.0, "high": 3.0}
+    job = {"artifact": "tflite-int8", "runtime": "tflite"}
+    (row,) = by_engine(
+        [
+            {"job": {**job, "scenario": "step"}, "step_ms": {"p50": enough}},
+            {
+                "job": {**job, "scenario": "single"},
+                "latency_ms": {"p50": enough, "p99": few},
+                "stages_ms": {"decode": 1.0},
+                "peak_rss_mb": 70.0,
+                "first_answer_s": [0.9, 0.3, 0.5],
+            },
+            {"job": {**job, "scenario": "offline"}, "fps": enough},
+        ]
+    )
+    assert row["latency_ms"] == {"p50": 2.0}
+    assert (row["fps"], row["step_ms"]["p50"], row["first_answer_s"]) == (2.0, 2.0, 0.5)

@@ -279,10 +279,11 @@ def test_run_verify_and_doctor_work_from_it(unpacked, null_bundle, video):
 
 
 def test_bench_works_from_it(unpacked, null_bundle, video):
-    done = on_device(unpacked, "bench", null_bundle, "--source", video, "--samples", 100, "--json")
-    assert done.returncode == 0, done.stderr
+    short = ("--samples", 100, "--rounds", 2, "--scenario", "single", "--json")
+    done = on_device(unpacked, "bench", null_bundle, "--source", video, *short)
+    assert done.returncode in (0, 3), done.stderr  # as quiet as the machine is
     (result,) = json.loads(done.stdout)["results"]
-    assert result["latency_ms"]["p50"] > 0
+    assert result["latency_ms"]["p50"]["value"] > 0
 
 
 def test_what_is_not_on_the_device_says_so(unpacked):
