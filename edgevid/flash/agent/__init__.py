@@ -17,9 +17,9 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
     read        {"sha256", "offset"?} of a file of the release that serves -> "content": base64 of
                 at most 1 MiB
-    session     take the lock of the device -> "root", "release"
-    missing     {"blobs": {sha256: size}} -> "missing": {sha256: offset that is there} for what is
-                not there whole
+    session     {"trial"?} take the lock of the device -> "root", "release"
+    missing     {"blobs": {sha256: size}, "beside"?: another root, to borrow from}
+                -> "missing": {sha256: offset that is there} for what is not there whole
     blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes there so far
     stage       as check -> "release", "already": whether it serves now; leaves it beside the others
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
@@ -32,6 +32,14 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
                 "service": {...}, "status": the runner's own document
     history     {"last"?: n} -> "history": [...]
     uninstall   -> "removed": [path]
+    job         {"id", "release", "words", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
+                "throw_away"?}: ``python3 -m edgevid WORDS`` in the release's runner, going on by
+                itself; see `jobs`. -> "already": whether the same one is there
+    job-state   {"id", "said"?: offset} -> "state": "absent"|"running"|"ended"|"lost",
+                "stderr", "said"; at the end "exit_code", "why", "document": {"sha256", "size"}
+    job-read    {"id", "file": "document"|"stdout"|"stderr", "offset"} -> "content", as ``read``
+    job-end     {"id"?} -> "ended": ends it, and forgets it; without an id whichever there is
+    tuned       {"name", "content"|None} -> "kept": a choice where the service looks for it
 
 The manifest travels as its very text, the signature as ``ssh-keygen -Y sign -n edgevid`` wrote it,
 ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: that key from now

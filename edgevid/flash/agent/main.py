@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import guard, health, supervisor
+from . import guard, health, jobs, supervisor
 from .session import Session, default_root
 from .store import Store
 from .wire import Refused, Wire
@@ -18,7 +18,7 @@ def main(words: list[str]) -> int:
     """Serve a session (no words), or do what the first word says; gives the exit code."""
     os.umask(0o022)  # what is unpacked is read by the service's own user
     parser = argparse.ArgumentParser(prog="agent")
-    verbs = ("session", "serve", "supervise", "recover", "guard")
+    verbs = ("session", "serve", "supervise", "recover", "guard", "job")
     parser.add_argument("verb", nargs="?", default="session", choices=verbs)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--release", default="")
@@ -47,5 +47,7 @@ def _alone(given: argparse.Namespace, place: Store) -> int:
     if given.verb == "recover":
         guard.try_to_recover(place)
         return 0
+    if given.verb == "job":
+        return jobs.Keeper(place, given.release, given.token).run()
     wish = health.Wish.read(json.loads(given.health))
     return guard.watch_over(place, given.release, given.token, wish, given.what, given.seen)

@@ -214,6 +214,11 @@ def _runs(*words: str) -> bool:
     return done.returncode == 0
 
 
+def program(name: str) -> str:
+    """The whole path of a program that is there."""
+    return shutil.which(name) or f"/usr/bin/{name}"
+
+
 def _text(path: str) -> str:
     try:
         return Path(path).read_bytes().decode(errors="replace").strip("\0\n ")

@@ -128,6 +128,7 @@ class Service:
 
     def __init__(self, place: Store) -> None:
         self.place = place
+        self._pause = paused(place)
 
     @property
     def name(self) -> str:
@@ -173,6 +174,32 @@ class Service:
         """Start the agent with ``words``, so that it outlives this session."""
         raise NotImplementedError
 
+    @property
+    def cache(self) -> Path:
+        """Where the runner keeps what it found out about this machine."""
+        return self.place.state / "cache"
+
+    def pause(self) -> bool:
+        """Stop serving until `resume`, or until this process ends; gives whether it did."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Serve again."""
+        raise NotImplementedError
+
+    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """Start the agent with ``words``; if it pauses the service, that serves again after it."""
+        raise NotImplementedError
+
+    def _is_down(self) -> bool:
+        """Whether the service ends, soon."""
+        until = time.monotonic() + STOP_S
+        while self.state().pid is not None:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
     def status(self) -> dict[str, Any] | None:
         """The runner's own document; None where it does not answer."""
         return ask(configured_status(self.place) or self.folder)
@@ -186,6 +213,11 @@ class Service:
 def usual_of_user() -> Path:
     """The usual folder of a user without root's rights."""
     return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
+
+
+def paused(place: Store) -> disk.Lock:
+    """Held by who has paused the service."""
+    return disk.Lock(place.state / "pause.lock")
 
 
 def agent_words(place: Store, release: str | None, *words: str) -> list[str]:
@@ -365,12 +397,43 @@ class System(Service):
         words = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
         return _run(*words, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
 
+    @property
+    def cache(self) -> Path:
+        """Below /var; private, since the service's user is made up at each start."""
+        private = Path("/var/cache/private", self.name)
+        return private if private.is_dir() else Path("/var/cache", self.name)
+
+    def pause(self) -> bool:
+        """Stop the unit."""
+        if not self._pause.take():
+            return False
+        self._control("stop", self.unit)
+        return self._is_down()
+
+    def resume(self) -> None:
+        """Start the unit, without waiting."""
+        self._pause.let_go()
+        self._control("start", "--no-block", self.unit)
+
     def spawn_guard(self, words: list[str], token: str) -> None:
         """As a transient unit, which is started again if it is killed, and then rolls back."""
-        unit = f"{self.name}-guard-{token}"
+        self._spawn(f"guard-{token}", ["Restart=on-failure", "RestartSec=1"], words)
+
+    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """As a transient unit, after which systemd itself starts what it paused."""
+        settings = [f"RuntimeMaxSec={deadline_s + STOP_S:.0f}"]
+        if pauses:
+            start = [probe.program("systemctl"), *self.scope, "start", "--no-block", self.unit]
+            settings.append(f"ExecStopPost={' '.join(start)}")
+        self._spawn(f"job-{name}", settings, words)
+
+    def _spawn(self, name: str, settings: list[str], words: list[str]) -> None:
+        unit = f"{self.name}-{name}"
         run = ["systemd-run", *self.scope, "--quiet", "--collect", f"--unit={unit}"]
+        for setting in settings:
+            run += ["-p", setting]
         done = subprocess.run(
-            [*run, "-p", "Restart=on-failure", "-p", "RestartSec=1", *words],
+            [*run, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -398,6 +461,11 @@ class User(System):
         """Where the user's own units lie."""
         base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
         return Path(base) / "systemd" / "user"
+
+    @property
+    def cache(self) -> Path:
+        """In the state folder."""
+        return self.place.state / "cache"
 
     @property
     def folder(self) -> Path:
@@ -536,9 +604,21 @@ class Plain(Service):
         except OSError:
             return []
 
+    def pause(self) -> bool:
+        """The supervisor sees the lock, and serves again as soon as nobody holds it."""
+        return self._pause.take() and self._is_down()
+
+    def resume(self) -> None:
+        """Let go of the lock."""
+        self._pause.let_go()
+
     def spawn_guard(self, words: list[str], token: str) -> None:
         """As a process of its own, below one that starts it again if it is killed."""
         detach([sys.executable, "-I", "-c", _AGAIN, *words])
+
+    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """As a process of its own."""
+        detach(words)
 
 
 # Killed by a signal, a guard begins again, and goes back.
@@ -573,9 +653,14 @@ def _kill(pid: int, number: int) -> None:
 
 def end_stragglers(root: Path) -> None:
     """End every process that serves from this folder; their supervisor was killed."""
-    until = time.monotonic() + 5.0
+    end_marked("EDGEVID_ROOT", str(root))
+
+
+def end_marked(mark: str, value: str, *, now: bool = False) -> None:
+    """End every process with ``mark`` in its environment; ``now``: without asking first."""
+    until = time.monotonic() + (0.0 if now else 5.0)
     while True:
-        pids = [pid for pid in _processes() if environment(pid).get("EDGEVID_ROOT") == str(root)]
+        pids = [pid for pid in _processes() if environment(pid).get(mark) == value]
         if not pids:
             return
         for pid in pids:

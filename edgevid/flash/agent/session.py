@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import build, check, disk, guard, health, manifest, probe, service, trust
+from . import build, check, disk, guard, health, jobs, manifest, probe, service, trust
 from .store import Store
 from .wire import Gone, Refused, Wire, from_os
 
@@ -48,6 +48,11 @@ class Session:
             "status": self._status,
             "history": self._history,
             "uninstall": self._uninstall,
+            "job": self._job,
+            "job-state": lambda request: jobs.state(self.place, request),
+            "job-read": lambda request: jobs.read(self.place, request),
+            "job-end": lambda request: jobs.end(self.place, request),
+            "tuned": lambda request: jobs.keep_tuned(self.place, request),
         }
 
     def run(self) -> None:
@@ -136,7 +141,8 @@ class Session:
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
         self.place.make()
         self._ours()
-        service.linger(self.place)
+        if not request.get("trial"):
+            service.linger(self.place)
         return {"root": str(self.place.root), "release": self.place.current()}
 
     def _ours(self) -> None:
@@ -172,6 +178,9 @@ class Session:
         if not isinstance(blobs, dict):
             raise Refused("protocol", "blobs is no table", "use the same edgevid")
         sizes = {manifest.sha256(name): manifest.size(size) for name, size in blobs.items()}
+        beside = manifest.asked(request, "beside")
+        if beside and self._is_ours:
+            self.place.borrow(Store(Path(beside)), sizes)
         return {"missing": self._lacking(sizes)}
 
     def _blob(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -222,6 +231,10 @@ class Session:
         one = self.place.manifest(release) if manifest.is_id(release) else None
         if one is None or not self.place.is_whole(one):
             raise Refused("use", f"the release {release} is not on this device", "flash it again")
+        if not service.paused(self.place).is_free():
+            raise Refused(
+                "busy", "a bench has paused the service", "wait until it has ended, then try again"
+            )
         keeper = service.of(self.place)
         keeper.fits(one)
         if release == self.place.current() == keeper.serving() and keeper.is_installed(one):
@@ -271,6 +284,12 @@ class Session:
             "health": journal.get("health") or {},
         }
 
+    # ---------------------------------------------------------------- jobs
+
+    def _job(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._calm()
+        return jobs.start(self.place, request, self.say)
+
     # ---------------------------------------------------------------- telling, and leaving
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -292,6 +311,7 @@ class Session:
             return {"removed": service.of(self.place).remove()}
         self.place.fits()
         self._calm()
+        jobs.end_all(self.place)
         gone = service.of(self.place).remove()
         self.place.point(None)
         self.place.erase()

@@ -8,6 +8,7 @@ current -> releases/<id>       the only thing that decides what serves
 journal.json, history.jsonl    what is going on, and what was
 trusted/allowed_signers        the pinned key
 state/                         what the service and its supervisor write
+jobs/                          see `jobs`
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ LONGEST = 80
 """Of the folder's name: the sockets below it have at most 107 bytes."""
 KNOWN = {
     "lock", "guard.lock", "blobs", "runners", "releases", "current", "journal.json",
-    "history.jsonl", "trusted", "state",
+    "history.jsonl", "trusted", "state", "jobs",
 }  # fmt: skip
 
 
@@ -40,6 +42,7 @@ class Store:
         self.root = root
         self.blobs, self.runners = root / "blobs", root / "runners"
         self.releases, self.state = root / "releases", root / "state"
+        self.jobs = root / "jobs"
         self.signers = root / "trusted" / "allowed_signers"
         self.lock, self.guard = disk.Lock(root / "lock"), disk.Lock(root / "guard.lock")
         self._verified: set[tuple[str, int, int, int]] = set()
@@ -192,6 +195,13 @@ class Store:
             return min((self.blobs / (sha256 + ".part")).stat().st_size, size)
         except FileNotFoundError:
             return 0
+
+    def borrow(self, other: Store, sizes: dict[str, int]) -> None:
+        """Have those blobs that are in another such folder, if it is on the same disk."""
+        for sha256 in sizes:
+            if not self.verified(sha256) and other.verified(sha256):
+                with suppress(OSError):
+                    disk.hard_link(other.blobs / sha256, self.blobs / sha256)
 
     def receive(self, sha256: str, size: int, offset: int, chunks: Iterable[bytes]) -> int:
         """Add ``chunks`` at ``offset``; give how many bytes are there. The last one decides.

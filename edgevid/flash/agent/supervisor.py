@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,15 @@ class Supervisor:
             guard.try_to_recover(self.place)
             if self.place.current() is None:
                 break
+            if self._is_paused():
+                self._tell(None)
+                time.sleep(0.1)
+                continue
             began = time.monotonic()
             self._serve_once()
+            if self._is_paused():  # so it did not end by itself
+                failures, self._restarts = 0, self._restarts - 1
+                continue
             failures = 0 if time.monotonic() - began > CALM_S else failures + 1
             pause_s = BACKOFF_S[min(max(failures - 1, 0), len(BACKOFF_S) - 1)]
             until = time.monotonic() + pause_s
@@ -86,6 +94,9 @@ class Supervisor:
 
     def _stop(self, *_: Any) -> None:
         self._stopping = True
+
+    def _is_paused(self) -> bool:
+        return not service.paused(self.place).is_free()
 
     def _tell(self, pid: int | None) -> None:
         """Note how it is; worth nothing after a power cut, so not forced to the disk."""
@@ -139,19 +150,12 @@ class Supervisor:
             folder = self.place.state / name
             folder.mkdir(exist_ok=True)
             if account:
-                _give(folder, account.pw_uid, account.pw_gid)
+                give(folder, account.pw_uid, account.pw_gid)
         if account is None or one is None:
             return None
         from .check import group_numbers
 
-        groups = set(os.getgrouplist(one.user, account.pw_gid)) | group_numbers(one.groups)
-
-        def lower() -> None:
-            os.setgroups(sorted(groups))
-            os.setgid(account.pw_gid)
-            os.setuid(account.pw_uid)
-
-        return lower
+        return lowering((account.pw_uid, account.pw_gid), group_numbers(one.groups))
 
     def _follow(self, child: subprocess.Popen[bytes]) -> None:
         """Keep its output, and end it when it stops telling of progress, or when we are told to."""
@@ -170,7 +174,7 @@ class Supervisor:
                     elif not self._keep(child.stdout.fileno(), log):
                         selector.unregister(child.stdout)
                 now = time.monotonic()
-                if self._stopping and kill_at is None:
+                if (self._stopping or self._is_paused()) and kill_at is None:
                     child.terminate()
                     kill_at = now + STOP_S
                 elif due is not None and now > due and kill_at is None:
@@ -203,7 +207,23 @@ class Supervisor:
         return bool(said)
 
 
-def _give(folder: Path, user: int, group: int) -> None:
+def lowering(account: tuple[int, int], more: set[int]) -> Callable[[], None]:
+    """What a child does to become a user, in its own group, those it is in, and ``more``."""
+    user, group = account
+    groups = {group} | more
+    with suppress(KeyError):
+        groups |= set(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
+
+    def lower() -> None:
+        os.setgroups(sorted(groups))
+        os.setgid(group)
+        os.setuid(user)
+
+    return lower
+
+
+def give(folder: Path, user: int, group: int) -> None:
+    """Let everything in a folder belong to a user."""
     for where, _, files in os.walk(str(folder)):
         os.chown(where, user, group)
         for name in files:
