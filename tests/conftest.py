@@ -82,7 +82,7 @@ def _done(*words: object) -> None:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Give a function that gives a file or folder, made by the first process of the tests to ask."""
+    """Give a function that gives a file or folder, made by the first process to ask."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -145,7 +145,7 @@ def carry_bundle(carry_run, made_once) -> Path:
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Tests of one folder, or of one rig, run one after another where several processes run them."""
+    """Tests of one folder, or of one rig, are run by one process, one after another."""
     tests = Path(__file__).parent
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
