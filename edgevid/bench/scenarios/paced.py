@@ -77,6 +77,7 @@ class Camera:
         self._options, self._rate_fps, self._frames = options, rate_fps, frames
         self._offset_s = LEAD_S + offset_s
         self._stopped = threading.Event()
+        self._shown = 0
         av = need("av", "runner")
         self._container: Any = av.open(str(video), metadata_errors="replace")
         self._stream: Any = self._container.streams.video[0]
@@ -93,28 +94,48 @@ class Camera:
         return [packet for packet in packets if packet.size]
 
     def __iter__(self) -> Iterator[Captured]:
-        import av
-
         first = perf_counter() + self._offset_s
         last = first + (self._frames - 1) / self._rate_fps
         for number in range(self._frames):
             place = number % len(self._packets)
-            if place == 0:
-                self._rewind()
             due = first + number / self._rate_fps
             if not self._wait(due) or perf_counter() > last + LATE_S:
                 return
-            mark = perf_counter()
-            self.lags.add(max(0.0, mark - due))
-            try:
-                for picture, _, _ in self._decoder.take(self._packets[place], arrived_s=due):
-                    decoded_s = perf_counter() - mark
-                    yield Captured(number, number / self._rate_fps, due, decoded_s, picture)
-                    mark = perf_counter()
-            except av.FFmpegError:
-                self.truncated = True
+            self.lags.add(max(0.0, perf_counter() - due))
+            if place == 0:
+                yield from self._rewind(due)
+            yield from self._decode(self._packets[place], due)
+        end = last + 1 / self._rate_fps
+        if self._wait(end):
+            yield from self._drain(end)
 
-    def _rewind(self) -> None:
+    def _decode(self, packet: Any, due: float) -> Iterator[Captured]:
+        """The pictures that come out with a packet that was due then."""
+        import av
+
+        mark = perf_counter()
+        try:
+            for picture, _, _ in self._decoder.take(packet, arrived_s=due):
+                decoded_s = perf_counter() - mark
+                pts_s = self._shown / self._rate_fps
+                yield Captured(self._shown, pts_s, due, decoded_s, picture)
+                self._shown += 1
+                mark = perf_counter()
+        except av.FFmpegError:
+            self.truncated = True
+
+    def _drain(self, due: float) -> Iterator[Captured]:
+        """What waits in the decoder comes out with the first packet of what follows."""
+        import av
+
+        end = av.Packet()
+        end.stream = self._stream
+        yield from self._decode(end, due)
+        self._decoder.end()
+
+    def _rewind(self, due: float) -> Iterator[Captured]:
+        if self._shown:
+            yield from self._drain(due)
         self._stream.codec_context.flush_buffers()
         self._decoder = Decoder(self._stream, self.arrivals, self._options)
 

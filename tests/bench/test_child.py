@@ -1,0 +1,188 @@
+"""Processes that measure: what they answer, and what becomes of those that do not."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgevid.bench.job import Job
+from edgevid.bench.results import unpack
+from edgevid.errors import BadInput, BadVideo, EngineFailed, SurroundingsFailed
+from edgevid.proof.child import Talk
+from rigs.processes import alive, children, descriptors, wait_for
+
+MODULE = "edgevid.bench.child"
+STEP = Job("null-float32", "null", "cpu", "step")
+
+TALKER = """
+import os, subprocess, sys, time
+from edgevid import errors
+from edgevid.proof.child import child_talk
+
+def give(request):
+    what = request["do"]
+    if what == "print":
+        print("noise"); os.write(1, b"more noise")
+    if what == "hang":
+        time.sleep(100)
+    if what == "die":
+        print("last words", file=sys.stderr, flush=True); os._exit(7)
+    if what == "raise":
+        raise errors.BadVideo("not this one")
+    if what == "start":
+        return {"pid": subprocess.Popen(["sleep", "100"]).pid}
+    if what == "babble":
+        return ["no", "table"]
+    return {"got": what, "size": len(request.get("much", ""))}
+
+child_talk(give)
+"""
+
+
+@pytest.fixture
+def talk(tmp_path, monkeypatch):
+    (tmp_path / "talker.py").write_text(TALKER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Talk("talker", "the talker") as opened:
+        yield opened
+
+
+def test_it_is_asked_again_and_again(talk):
+    assert [talk.ask({"do": name}, 20)["got"] for name in ("a", "print", "b")] == [
+        *("a", "print", "b")
+    ]
+    assert talk.ask({"do": "long", "much": "x" * 1_000_000}, 20)["size"] == 1_000_000
+
+
+def test_what_it_raises_on_purpose_is_raised_and_it_lives_on(talk):
+    with pytest.raises(BadVideo, match="not this one"):
+        talk.ask({"do": "raise"}, 20)
+    assert talk.ask({"do": "a"}, 20)["got"] == "a"
+
+
+def test_its_death_is_told_with_its_last_words(talk):
+    with pytest.raises(SurroundingsFailed, match=r"talker failed with exit code 7 \(last words\)"):
+        talk.ask({"do": "die"}, 20)
+    with pytest.raises(SurroundingsFailed):
+        talk.ask({"do": "a"}, 20)
+
+
+def test_a_hanging_one_is_killed_in_time_with_all_that_it_started(talk):
+    started = talk.ask({"do": "start"}, 20)["pid"]
+    with pytest.raises(SurroundingsFailed, match=r"gave no answer in 0\.3 s"):
+        talk.ask({"do": "hang"}, 0.3)
+    wait_for(lambda: not alive(started))
+    wait_for(lambda: not alive(talk.pid))
+
+
+def test_no_table_is_no_answer(talk):
+    with pytest.raises(SurroundingsFailed, match="without a readable answer"):
+        talk.ask({"do": "babble"}, 20)
+
+
+def test_a_killed_one_is_told(talk):
+    talk.ask({"do": "a"}, 20)
+    os.kill(talk.pid, signal.SIGKILL)
+    with pytest.raises(SurroundingsFailed, match="SIGKILL"):
+        talk.ask({"do": "a"}, 20)
+
+
+def test_interrupts_are_the_parents(talk):
+    talk.ask({"do": "a"}, 20)
+    os.kill(talk.pid, signal.SIGINT)
+    assert talk.ask({"do": "b"}, 20)["got"] == "b"
+
+
+def test_nothing_is_left_of_it(tmp_path, monkeypatch):
+    (tmp_path / "talker.py").write_text(TALKER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = descriptors(), set(children())
+    with Talk("talker", "the talker") as opened:
+        started = opened.ask({"do": "start"}, 20)["pid"]
+    assert (descriptors(), set(children())) == before
+    wait_for(lambda: not alive(started))
+
+
+# --- the one that measures ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measuring(null_bundle, video):
+    with Talk(MODULE, "measuring") as opened:
+        request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
+        opened.told = opened.ask({**request, "job": STEP.to_json()}, 60)
+        yield opened
+
+
+def test_it_says_what_serves(measuring):
+    assert measuring.told["serving"] == {
+        "artifact": "null-float32",
+        "runtime": "null",
+        "accelerator": "cpu",
+    }
+    assert measuring.told["precision"] == "float32"
+    assert measuring.told["pids"] == [measuring.pid]
+    first = measuring.ask({"do": "first", "job": STEP.to_json()}, 60)["first_answer_s"]
+    assert 0 < measuring.told["ready_s"] < first < 60
+
+
+def test_its_rounds_are_its_scenarios(measuring):
+    wish = {"do": "round", "job": STEP.to_json(), "seconds": 0.0, "samples": 30}
+    found = measuring.ask(wish, 60)
+    assert len(unpack(found["samples"]["step"])) == 30
+    assert found["frames"]["answered"] == 30
+    again = {**wish, "job": {**STEP.to_json(), "scenario": "single"}}
+    assert set(measuring.ask(again, 60)["samples"]) >= {"latency", "decode", "rest"}
+    assert 10 < measuring.ask({"do": "end"}, 60)["peak_rss_mb"] < 1000
+
+
+def test_an_accelerators_worker_is_measured_too(null_bundle, video):
+    with Talk(MODULE, "measuring") as opened:
+        job = Job("null-float32", "null", "null", "step")
+        request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
+        told = opened.ask({**request, "job": job.to_json()}, 60)
+        assert told["serving"]["accelerator"] == "null"
+        mine, worker = told["pids"]
+        assert alive(worker)
+        assert mine == opened.pid != worker
+    wait_for(lambda: not alive(worker))
+
+
+def test_wrong_jobs_are_said(measuring):
+    wish = {"do": "round", "seconds": 0.0, "samples": 30}
+    with pytest.raises(BadInput, match="did you mean step"):
+        measuring.ask({**wish, "job": {**STEP.to_json(), "scenario": "stepp"}}, 60)
+    with pytest.raises(BadInput, match="thread"):
+        measuring.ask({**wish, "job": {**STEP.to_json(), "thread": 1}}, 60)
+
+
+def test_an_engine_that_fails_is_said(make_null_bundle, video):
+    path = make_null_bundle(faults=[{"at": 15, "kind": "error"}])
+    with Talk(MODULE, "measuring") as opened:
+        request = {"do": "open", "bundle": str(path), "video": str(video)}
+        opened.ask({**request, "job": STEP.to_json()}, 60)
+        with pytest.raises(EngineFailed, match="failed on schedule"):
+            wish = {"do": "round", "job": STEP.to_json(), "seconds": 0.0, "samples": 30}
+            opened.ask(wish, 60)
+
+
+def test_the_harness_measures_itself(null_bundle):
+    with Talk(MODULE, "measuring") as opened:
+        found = opened.ask({"do": "overhead", "bundle": str(null_bundle)}, 60)["overhead_us"]
+    assert 0 < found["p50"] <= found["p99"]
+
+
+def test_it_imports_no_more_than_a_server(null_bundle, video):
+    code = f"""
+import sys
+from edgevid.bench.child import Child
+child = Child()
+job = {STEP.to_json()!r}
+child.give({{"do": "open", "bundle": {str(null_bundle)!r}, "video": {str(video)!r}, "job": job}})
+child.give({{"do": "round", "job": {{**job, "scenario": "single"}}, "seconds": 0, "samples": 5}})
+heavy = {{"cv2", "openvino", "tensorflow", "matplotlib", "scipy", "ai_edge_litert"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
