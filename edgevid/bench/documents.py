@@ -139,17 +139,22 @@ def _figures(result: Raw) -> dict[str, list[float]]:
         return {
             "time a frame": [one["elapsed_s"] / max(one["frames"]["answered"], 1) for one in rounds]
         }
+    if scenario == "multi":
+        return {"engines a stream": [1 / max(one["streams"], 0.5) for one in rounds]}
     name = "latency" if "latency" in rounds[0]["samples"] else "step"
     steady = _steady([one["samples"][name] for one in rounds], _warm_up(result))
     figures = {f"{name} p50": [_rank(samples, 50) for samples in steady]}
     if min(len(samples) for samples in steady) >= TAIL_NEEDS:
         figures[f"{name} p95"] = [_rank(samples, 95) for samples in steady]
     if scenario == "paced":
-        counts = [one["frames"] for one in rounds]
-        figures["frames an answer"] = [
-            max(one["captured"], 1) / max(one["answered"], 1) for one in counts
-        ]
+        figures["frames an answer"] = [_frames_an_answer(one["frames"]) for one in rounds]
     return figures
+
+
+def _frames_an_answer(counts: Mapping[str, int]) -> float:
+    """1 where nothing is lost; what was on its way when a round ended is not lost."""
+    answered = max(counts["answered"], 1)
+    return (answered + counts["dropped"] + counts["failed"]) / answered
 
 
 def _rank(samples: Sequence[float], p: int) -> float:

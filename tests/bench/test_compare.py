@@ -117,7 +117,8 @@ def result(seconds=0.004, seed=0, **job):
         {
             "started_s": float(at),
             "elapsed_s": 1.0,
-            "frames": {"captured": 100, "answered": 100},
+            "frames": {"captured": 100, "answered": 100, "dropped": 0, "failed": 0, "in_flight": 0},
+            "streams": 4,
             "samples": {name: pack(seconds * rng.lognormal(0, 0.02, 100))},
         }
         for at in range(ROUNDS)
@@ -239,14 +240,28 @@ def test_throughput_and_dropped_frames_count():
     for at, one in enumerate(slow["rounds"]):
         one["elapsed_s"] = 1.2 + 0.001 * at
     for at, one in enumerate(dropping["rounds"]):
-        one["frames"]["answered"] = 80 - at % 3
+        one["frames"] |= {"answered": 80 - at % 3, "dropped": 15, "failed": 5 + at % 3}
     found = told(document(offline, paced), document(slow, dropping))
     assert ("time a frame", "worse") in found
     assert ("frames an answer", "worse") in found
     assert ("latency p50", "no worse") in found
     assert ("frames an answer", "no worse") in told(document(paced), document(paced))
+    for one in dropping["rounds"]:
+        one["frames"] |= {"captured": 104, "answered": 100, "dropped": 0, "failed": 0}
+        one["frames"] |= {"in_flight": 4}  # on its way when the round ended
+    assert ("frames an answer", "no worse") in told(document(paced), document(dropping))
     offline["rounds"][0]["frames"]["answered"] = 0
     assert compare(document(offline), document(offline))
+
+
+def test_fewer_streams_are_worse():
+    old, new = result(scenario="multi"), result(scenario="multi")
+    for one in new["rounds"]:
+        one["streams"] = 3
+    assert told(document(old), document(new)) == {("engines a stream", "worse")}
+    assert told(document(old), document(old)) == {("engines a stream", "no worse")}
+    new["rounds"][0]["streams"] = 0
+    assert told(document(old), document(new)) == {("engines a stream", "worse")}
 
 
 def test_the_warm_up_is_left_out_frame_by_frame():
