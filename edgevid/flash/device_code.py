@@ -16,6 +16,8 @@ from edgevid import __version__, targets
 from edgevid.targets import Target
 
 HOST_ONLY = (
+    "bench/remote.py",
+    "cli/bench_devices.py",
     "cli/convert.py",
     "cli/dataset.py",
     "cli/demo.py",

@@ -56,7 +56,13 @@ Host *
 class Sshd:
     """A server that is up, or was; `start` it again on the same port."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        inside: Sequence[str] = (),
+        path: str | None = None,
+    ) -> None:
         need_program("ssh", "openssh-client")
         self._program = sshd_program()
         self.folder, self.user, self.port = folder, getpass.getuser(), free_port()
@@ -67,7 +73,9 @@ class Sshd:
         shutil.copy(self.key.with_suffix(".pub"), folder / "authorized_keys")
         self.know(self.port)
         self._write_config("client", CLIENT, self.port)
-        self._write_config("server", SERVER, self.port)
+        # Not by SetEnv, which the user's own .bashrc may undo.
+        more = f'ForceCommand PATH={path}; exec sh -c "$SSH_ORIGINAL_COMMAND"\n' if path else ""
+        self._write_config("server", SERVER + more, self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def _write_config(self, name: str, text: str, port: int) -> Path:
@@ -147,12 +155,15 @@ class Sshd:
 
 
 @contextmanager
-def sshd(folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Sshd]:
+def sshd(
+    folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = (), path: str | None = None
+) -> Iterator[Sshd]:
     """Start a server whose keys and configuration lie in ``folder``.
 
-    It listens on ``host``; ``inside`` is a command that brings it there, such as ``nsenter``.
+    It listens on ``host``; ``inside`` is a command that brings it there, such as ``nsenter``, and
+    ``path`` the PATH of those who log in.
     """
-    server = Sshd(folder, host, inside)
+    server = Sshd(folder, host, inside, path)
     server.start()
     try:
         yield server

@@ -68,6 +68,7 @@ def start(place: Store, request: dict[str, Any], say: Callable[[str], None]) -> 
         disk.remove(old)
     pauses = _paused_by(place, request)
     _write(place, name, one, request, pauses)
+    place.collect()  # what it reads is linked, and needed nowhere else
     say("starting")
     words = [sys.executable, "-I", str(place.jobs / name / "agent.py"), "job"]
     words += ["--root", str(place.root), "--release", one.id, "--token", name]

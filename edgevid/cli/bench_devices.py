@@ -1,0 +1,135 @@
+"""``edgevid bench --target``: the host's side; what is not on a device is imported only here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgevid.cli.console import Bar, emit, say, table
+from edgevid.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgevid.bench.remote import Order
+    from edgevid.flash.fleet import Outcome
+    from edgevid.flash.inventory import DeviceEntry
+    from edgevid.flash.keys import SigningKey
+
+HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
+HERE |= {"keep_runner", "end_other", "trust_new", "baseline"}
+"""Parameters of the command that mean something to this side only."""
+HOUR_S = 3600.0
+
+Text = Callable[[Mapping[str, Any]], str]
+
+
+def words_of(context: click.Context) -> list[str]:
+    """Give the words of this call that mean something on a device, as they would be typed."""
+    found: list[str] = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if name in HERE or name not in context.params or not typed:
+            continue
+        value = context.params[name]
+        option = parameter.opts[0]
+        for one in value if isinstance(value, tuple) else (value,):
+            found += [option] if one is True else [option, str(one)]
+    return found
+
+
+def measure(context: click.Context, video: Path, as_json: bool, text: Text) -> int:
+    """Measure on the devices that the call names, and tell; gives the exit code."""
+    from edgevid.flash.inventory import read_inventory, resolve_all
+
+    given = context.params
+    devices = resolve_all(given["words"], read_inventory())
+    order = _order(context, video)
+    out: Path | None = given["out"]
+    if len(devices) == 1:
+        return _one(devices[0], order, out, as_json, text)
+    return _several(devices, order, out, as_json)
+
+
+def _order(context: click.Context, video: Path) -> Order:
+    from edgevid.bench.remote import DEADLINE_S, Order
+
+    given = context.params
+    root = given["root"]
+    if root is not None and not root.startswith("/"):
+        raise BadInput("--root must be a whole path on the device")
+    runtime = given.get("runtime")
+    deadline_s = DEADLINE_S + 20 * (given.get("sustained") or 0.0)
+    return Order(
+        given["bundle"],
+        video,
+        tuple(words_of(context)),
+        runtimes=(runtime,) if runtime else (),
+        kind=given["kind"],
+        root=root,
+        pause_service=given["pause_service"],
+        keep_runner=given["keep_runner"],
+        end_other=given["end_other"],
+        trust_new=given["trust_new"],
+        deadline_s=deadline_s,
+    )
+
+
+def signing_key() -> SigningKey:
+    """The person's own key; one that is made now is told."""
+    from edgevid.flash import keys
+
+    key, made = keys.own_key()
+    if made:
+        say(f"{key.path}: made; it signs what goes to devices ({key.fingerprint})")
+    return key
+
+
+def _one(device: DeviceEntry, order: Order, out: Path | None, as_json: bool, text: Text) -> int:
+    from edgevid.bench.remote import bench
+
+    document = bench(device, order, key=signing_key, progress=Bar(), say=say)
+    if out is not None:
+        _write(out, document)
+    emit(document, as_json, text(document))
+    return 0 if document["valid"] else 3
+
+
+def _several(devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool) -> int:
+    """Each device's document goes into the folder ``out``; one table for all."""
+    from edgevid.bench.across import HEAD, rows
+    from edgevid.bench.remote import bench_all
+
+    if out is not None and out.is_file():
+        raise BadInput(f"{out} is a file; of several devices the results go into a folder")
+    outcomes = bench_all(devices, order, key=signing_key, say=say)
+    documents = [one.result["document"] for one in outcomes if one.result]
+    for document in documents if out is not None else ():
+        _write(out / f"{document['device']['name']}.json", document)  # type: ignore[operator]
+    parts = [table(rows(documents), HEAD)] if documents else []
+    parts += [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
+    parts += [
+        f"{document['device']['name']}: INVALID: {reason}"
+        for document in documents
+        for reason in document["reasons"]
+    ]
+    emit({"devices": [asdict(one) for one in outcomes]}, as_json, "\n".join(parts))
+    return _exit_code(outcomes)
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    from edgevid.flash import fleet
+
+    invalid = any(one.state == "INVALID" for one in outcomes)
+    return fleet.exit_code(outcomes) or (3 if invalid else 0)
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    from edgevid.files import write_json
+
+    write_json(path, json.loads(json.dumps(document)))
+    say(f"written: {path}")
