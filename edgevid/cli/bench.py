@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgevid.cli import bench_compare
 from edgevid.cli.console import Bar, common, emit, say, table
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -25,7 +26,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return float(found[1]) * UNITS_S[found[2] or "s"]
 
 
-@click.command(name="bench")
+@click.command(name="bench", cls=bench_compare.WithCompare)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--source", type=click.Path(path_type=Path), help="Video to measure on. Default: a made one."
@@ -70,6 +71,11 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     help="Measure each job for so long, such as 30m, in one go.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the whole result here, JSON.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="Compare with this result; worse is exit code 1.",
+)
 @click.option("--target", default="local", show_default=True, help="Kind of device; local for now.")
 @common
 def command(
@@ -92,11 +98,13 @@ def command(
     \b
     Example:  edgevid bench motion.edgevid --source video.mp4
               edgevid bench motion.edgevid --scenario paced --sustained 30m --out result.json
+              edgevid bench compare before.json after.json
     """
     from edgevid import bench
     from edgevid.bench.scene import scene
     from edgevid.files import write_json
 
+    before = bench_compare.read(wishes["baseline"]) if wishes["baseline"] else None
     plan = bench.Plan(
         rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
     )
@@ -105,8 +113,10 @@ def command(
     if out is not None:
         write_json(out, result)
         say(f"written: {out}")
-    emit(result, as_json, text(result))
-    return 0 if result["valid"] else INVALID
+    code = 0 if result["valid"] else INVALID
+    result, said, code = bench_compare.judged(before, result, text(result), code)
+    emit(result, as_json, said)
+    return code
 
 
 def _jobs(path: Path, wishes: Mapping[str, Any]) -> tuple[Any, list[Any]]:

@@ -242,6 +242,41 @@ def test_the_whole_result_is_kept(quiet, capsys, tmp_path, null_bundle, video):
     assert f"written: {out}" in said.err
 
 
+def test_a_slower_artifact_is_worse_than_its_baseline(quiet, capsys, tmp_path, video):
+    short = ("--scenario", "step", "--samples", 200, "--rounds", 8)
+
+    def measure(latency_ms, out, *more):
+        path = write_null(tmp_path / "one.edgevid", latency_ms=latency_ms)
+        words = (path, "--source", video, *short, "--out", tmp_path / out, *more)
+        return run_command(capsys, *words)
+
+    measure(4, "old.json")
+    code, said = measure(8, "new.json", "--baseline", tmp_path / "old.json", "--json")
+    assert code == 1
+    assert json.loads(said.out)["comparison"]["outcome"] == "worse"
+    code, said = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "new.json")
+    assert code == 1
+    assert said.out.endswith("WORSE\n")
+    code, said = run_command(capsys, "compare", tmp_path / "new.json", tmp_path / "old.json")
+    assert code == 0
+    assert said.out.endswith("BETTER\n")
+    # What was not valid decides nothing.
+    document = json.loads((tmp_path / "new.json").read_bytes())
+    document["results"][0] |= {"valid": False, "reasons": ["it was hot"]}
+    (tmp_path / "hot.json").write_text(json.dumps(document))
+    code, said = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "hot.json")
+    assert code == 3
+    assert "it was hot" in said.out
+
+
+def test_only_results_are_compared(edgevid, null_bundle, tmp_path):
+    (tmp_path / "list.json").write_text("[]")
+    for file in (null_bundle, tmp_path / "list.json", tmp_path / "none.json"):
+        done = edgevid("bench", "compare", file, file)
+        assert done.returncode == 2
+        assert "give what --out wrote" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
