@@ -29,10 +29,19 @@ def figures_of(scenario: str, rounds: Sequence[Round], bound_ms: float | None) -
         found["stages_ms"] = {
             name: round(1000 * plain.fmean(steady[name]), 5) for name in STAGES if steady.get(name)
         }
+    if "rest" in steady:
+        found["runner_ms"] = summary(_runner(steady))
     found["fps"] = as_json(mean([_fps(one) for one in rounds]))
     if bound_ms is not None:
         found["deadlines"] = _deadlines(steady["latency"], rounds, bound_ms)
     return found
+
+
+def _runner(steady: Mapping[str, Sequence[float]]) -> list[float]:
+    """What the runner adds to each frame: all but decoding, geometry and step."""
+    return [
+        sum(parts) for parts in zip(*(steady[n] for n in ("task", "sink", "rest")), strict=True)
+    ]
 
 
 def _joined(rounds: Sequence[Round], name: str) -> list[float]:

@@ -93,6 +93,8 @@ def test_the_stages_sum_is_the_wall_time(slow):
     results, _ = slow
     one = results["single"]
     assert sum(one["stages_ms"].values()) == pytest.approx(one["latency_ms"]["mean"]["value"], 0.01)
+    added = sum(one["stages_ms"][name] for name in ("task", "sink", "rest"))
+    assert one["runner_ms"]["mean"]["value"] == pytest.approx(added, rel=0.01)
     for played in one["rounds"]:
         wall_s = sum(unpack(played["samples"]["latency"]))
         assert 0.9 * played["elapsed_s"] <= wall_s <= 1.001 * played["elapsed_s"]

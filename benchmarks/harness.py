@@ -1,0 +1,40 @@
+"""What measuring costs, and what the runner adds to a frame.
+
+    python benchmarks/harness.py demo/motion.edgevid demo/video.mp4 --rounds 10
+
+The harness measures the stand-in around a step of no length: from step to step, in microseconds.
+The runner's part is all of a frame but decoding, geometry and step, of every artifact in the
+scenario ``single``, in milliseconds. Prints one JSON document, with what spoilt it, if anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from edgevid import targets
+from edgevid.bench import Plan, bench, jobs_of
+from edgevid.bundle import Bundle
+from edgevid.runner import engines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--rounds", type=int, default=10)
+    asked = parser.parse_args()
+    bundle = Bundle.open(asked.bundle)
+    jobs = jobs_of(bundle, engines.choices(bundle, targets.load("local")), ["single"])
+    document = bench(bundle, jobs, asked.video, plan=Plan(rounds=asked.rounds, starts=1))
+    found = {
+        "harness_us": document["harness"]["overhead_us"],
+        "runner_ms": {one["job"]["artifact"]: one["runner_ms"] for one in document["results"]},
+        "reasons": document["reasons"],
+    }
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
