@@ -172,6 +172,13 @@ def test_a_measuring_process_that_hangs_is_said(monkeypatch, make_null_bundle, v
     assert not children()
 
 
+def test_an_engine_that_does_not_open_leaves_no_process(make_null_bundle, video):
+    path = make_null_bundle(on="null", faults=[{"at": -1, "kind": "abort"}])
+    with pytest.raises(SurroundingsFailed, match="SIGABRT"):
+        measured(path, video, "step", choice=Choice("null-float32", "null", "null"))
+    assert not children()
+
+
 def test_a_lying_engine_is_not_measured(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 1, "kind": "wrong"}])
     with pytest.raises(GateRefused, match="did not pass its proof"):

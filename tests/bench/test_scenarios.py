@@ -133,6 +133,19 @@ def test_a_camera_sends_its_film_again_from_the_start(video):
     assert len(camera.lags.seconds) == 100
 
 
+def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
+    film = write_video(tmp_path / "p.mp4", pictures(20, 64, 96), bf="0", tune="zerolatency")
+    camera = Camera(film, PLAIN, 50.0, 20)
+    arrived = []
+    for captured in camera:
+        arrived.append(captured.captured_s)
+        time.sleep(0.2 if captured.index == 5 else 0)  # ten packets come meanwhile
+    camera.close()
+    gaps = [after - before for before, after in zip(arrived, arrived[1:], strict=False)]
+    assert gaps == pytest.approx([1 / 50] * 19)
+    assert max(camera.lags.seconds) > 0.15
+
+
 def test_a_camera_whose_frames_wait_for_later_ones(tmp_path):
     """B-frames: a picture was captured when the packet came with which it could come out."""
     film = write_video(tmp_path / "b.mp4", pictures(30, 64, 96), bf="3", refs="4")
