@@ -211,11 +211,17 @@ class _Visit:
     def _begin(self, place: _Place, name: str, facts: Facts, target: Target) -> None:
         """Bring all that is needed, and start the job; the device is free for others then."""
         order = self.order
-        state = place.ask("job-state", id=name)["state"]
-        if state in ("running", "ended"):
+        told = place.ask("job-state", id=name)
+        if told["state"] in ("running", "ended"):
             if not self._asked:
-                self.say(f"the same bench is there already, {state}; it is taken over")
+                self.say(f"the same bench is there already, {told['state']}; it is taken over")
             return
+        if told["busy"] and not order.end_other:
+            raise DeviceFailed(
+                f"{self.entry.name}: another bench runs there; wait for its end, or end it with "
+                "--end-other",
+                "occupied",
+            )
         self.say("measures " + ("with a throw-away runner" if place.throw_away else "there"))
         if order.end_other:
             place.ask("job-end")
@@ -394,7 +400,7 @@ class _Visit:
         until = time.monotonic() + BUSY_S
         while place.throw_away and not self.order.keep_runner:
             try:
-                place.ask("uninstall")
+                place.ask("uninstall", trial=True)
                 break
             except DeviceFailed as error:  # a session of ours that was broken off goes on a little
                 if error.kind != "busy" or time.monotonic() > until:

@@ -76,12 +76,32 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     type=click.Path(path_type=Path),
     help="Compare with this result; worse is exit code 1.",
 )
-@click.option("--target", default="local", show_default=True, help="Kind of device; local for now.")
+@click.option(
+    "--target",
+    "words",
+    multiple=True,
+    metavar="T",
+    help="Measure there instead: a device or a tag of the inventory, or user@host:port; may be "
+    "repeated.",
+)
+@click.option(
+    "--pause-service", is_flag=True, help="With --target: nothing serves there meanwhile."
+)
+@click.option("--keep-runner", is_flag=True, help="With --target: leave a throw-away runner there.")
+@click.option("--end-other", is_flag=True, help="With --target: end another bench that runs there.")
+@click.option("--trust-new", is_flag=True, help="Trust a host key that is not known here yet.")
+@click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
+@click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
 @common
 def command(
-    bundle: Path, source: Path | None, out: Path | None, as_json: bool, **wishes: Any
+    bundle: Path,
+    source: Path | None,
+    out: Path | None,
+    words: tuple[str, ...],
+    as_json: bool,
+    **wishes: Any,
 ) -> int:
-    """Measure every artifact of a bundle on this machine, and say whether it is worth anything.
+    """Measure every artifact of a bundle, here or there, and say whether it is worth anything.
 
     \b
     step     the engine alone
@@ -95,15 +115,24 @@ def command(
     disturbed the machine, or an accelerator left work to the CPU, the result is INVALID, and the
     exit code 3.
 
+    With --target the same happens on the device, with the runner that flash put there or a
+    throw-away one. It goes on there when the link is lost; the same command finds it again. Of
+    several devices each has a file of its own in the folder --out.
+
     \b
     Example:  edgevid bench motion.edgevid --source video.mp4
+              edgevid bench motion.edgevid --target gates --pause-service --out results
               edgevid bench motion.edgevid --scenario paced --sustained 30m --out result.json
               edgevid bench compare before.json after.json
     """
     from edgevid import bench
     from edgevid.bench.scene import scene
+    from edgevid.bundle import Bundle
     from edgevid.files import write_json
 
+    if words:
+        Bundle.open(bundle)
+        return _there(source or scene(Bar()), as_json)
     before = bench_compare.read(wishes["baseline"]) if wishes["baseline"] else None
     plan = bench.Plan(
         rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
@@ -119,19 +148,25 @@ def command(
     return code
 
 
+def _there(video: Path, as_json: bool) -> int:
+    from edgevid.errors import BadInput
+
+    try:
+        from edgevid.cli import bench_devices
+    except ImportError:
+        raise BadInput("--target is not for a device; run it on a computer") from None
+    return bench_devices.measure(click.get_current_context(), video, as_json, text)
+
+
 def _jobs(path: Path, wishes: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     """The bundle, and what is wanted of it."""
     from edgevid import bench, targets
     from edgevid.bundle import Bundle
-    from edgevid.errors import BadInput
     from edgevid.runner import engines
 
-    device = targets.load(wishes["target"])
-    if device.name != "local":
-        raise BadInput(f"--target {device.name}: only local can be measured; run bench there")
     bundle = Bundle.open(path)
     which = {name: wishes[name] for name in ("artifact", "runtime", "accelerator")}
-    choices = engines.choices(bundle, device, **which)
+    choices = engines.choices(bundle, targets.load("local"), **which)
     names = ("threads", "decoder", "skip_loop_filter", "rate_fps", "latency_ms")
     how = {name: wishes[name] for name in names}
     return bundle, bench.jobs_of(bundle, choices, wishes["scenarios"] or bench.SCENARIOS, **how)

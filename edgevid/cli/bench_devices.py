@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,10 +47,12 @@ def measure(context: click.Context, video: Path, as_json: bool, text: Text) -> i
 
     given = context.params
     devices = resolve_all(given["words"], read_inventory())
+    if len(devices) > 1 and given.get("baseline"):
+        raise BadInput("--baseline is the result of one device; give one --target")
     order = _order(context, video)
     out: Path | None = given["out"]
     if len(devices) == 1:
-        return _one(devices[0], order, out, as_json, text)
+        return _one(devices[0], order, given.get("baseline"), out, as_json, text)
     return _several(devices, order, out, as_json)
 
 
@@ -89,14 +90,25 @@ def signing_key() -> SigningKey:
     return key
 
 
-def _one(device: DeviceEntry, order: Order, out: Path | None, as_json: bool, text: Text) -> int:
+def _one(
+    device: DeviceEntry,
+    order: Order,
+    baseline: Path | None,
+    out: Path | None,
+    as_json: bool,
+    text: Text,
+) -> int:
     from edgevid.bench.remote import bench
+    from edgevid.cli import bench_compare
 
+    before = bench_compare.read(baseline) if baseline else None
     document = bench(device, order, key=signing_key, progress=Bar(), say=say)
     if out is not None:
         _write(out, document)
-    emit(document, as_json, text(document))
-    return 0 if document["valid"] else 3
+    code = 0 if document["valid"] else 3
+    document, said, code = bench_compare.judged(before, document, text(document), code)
+    emit(document, as_json, said)
+    return code
 
 
 def _several(devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool) -> int:
@@ -131,5 +143,5 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     from edgevid.files import write_json
 
-    write_json(path, json.loads(json.dumps(document)))
+    write_json(path, document)
     say(f"written: {path}")

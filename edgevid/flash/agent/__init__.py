@@ -31,12 +31,12 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
     status      -> "installed": {"current", "manifest": its text, "journal", "key", ...};
                 "service": {...}, "status": the runner's own document
     history     {"last"?: n} -> "history": [...]
-    uninstall   -> "removed": [path]
+    uninstall   {"trial"?: unless a job runs there} -> "removed": [path]
     job         {"id", "release", "words", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
                 "throw_away"?}: ``python3 -m edgevid WORDS`` in the release's runner, going on by
                 itself; see `jobs`. -> "already": whether the same one is there
     job-state   {"id", "said"?: offset} -> "state": "absent"|"running"|"ended"|"lost",
-                "stderr", "said"; at the end "exit_code", "why", "document": {"sha256", "size"}
+                "stderr", "said", "busy"; at the end "exit_code", "why", "document": {"sha256", "size"}
     job-read    {"id", "file": "document"|"stdout"|"stderr", "offset"} -> "content", as ``read``
     job-end     {"id"?} -> "ended": ends it, and forgets it; without an id whichever there is
     tuned       {"name", "content"|None} -> "kept": a choice where the service looks for it

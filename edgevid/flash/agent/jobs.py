@@ -39,6 +39,7 @@ START_S = 30.0
 STOP_S = 10.0
 PART = 1 << 20
 OUT = "document.json"
+BUSY = ("another bench runs on this device", "wait for its end, or end it with --end-other")
 MARK = "EDGEVID_JOB"
 """In the environment of everything that a job starts."""
 TRIAL = "-bench"
@@ -57,13 +58,8 @@ def start(place: Store, request: dict[str, Any], say: Callable[[str], None]) -> 
     if _state(place, name)["state"] in ("running", "ended"):
         return {"already": True}
     one = _release(place, request)
-    for other in _locks(place):
-        if not other.is_free():
-            raise Refused(
-                "busy",
-                "another bench runs on this device",
-                "wait until it has ended, or end it with --end-other",
-            )
+    if is_busy(place):
+        raise Refused("occupied", *BUSY)
     for old in place.jobs.glob("*/"):
         disk.remove(old)
     pauses = _paused_by(place, request)
@@ -148,13 +144,25 @@ def _locks(place: Store) -> list[disk.Lock]:
     return [disk.Lock(folder / "lock") for folder in folders if folder.is_dir()]
 
 
+def is_busy(place: Store) -> bool:
+    """Whether a job runs on this device."""
+    return not all(lock.is_free() for lock in _locks(place))
+
+
+def runs(place: Store) -> bool:
+    """Whether a job runs in this very folder."""
+    return bool(_holder(place)[1])
+
+
 def state(place: Store, request: dict[str, Any]) -> dict[str, Any]:
     """How a job is, and what it said on stderr from ``said`` on.
 
     ``state``: absent, running, ended, or lost where its keeper was killed or the power was cut.
+    ``busy``: whether it is another one that runs on this device.
     """
     name, said = _id(request), manifest.size(request.get("said", 0))
     found = _state(place, name)
+    found["busy"] = found["state"] != "running" and is_busy(place)
     if found["state"] != "absent":
         content = _part(place.jobs / name / "stderr", said)
         found.update(stderr=content.decode(errors="replace"), said=said + len(content))

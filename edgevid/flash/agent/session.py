@@ -311,6 +311,8 @@ class Session:
             return {"removed": service.of(self.place).remove()}
         self.place.fits()
         self._calm()
+        if request.get("trial") and jobs.runs(self.place):
+            raise Refused("occupied", *jobs.BUSY)
         jobs.end_all(self.place)
         gone = service.of(self.place).remove()
         self.place.point(None)
