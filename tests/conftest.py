@@ -145,9 +145,20 @@ def carry_bundle(carry_run, made_once) -> Path:
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Tests of one folder, or of one rig, are run by one process, one after another."""
-    tests = Path(__file__).parent
+    """Where several processes run the tests, those of one file, or of one rig, are for one of them.
+
+    Whole devices come first: they take longest, and something must run beside their last ones.
+    """
+    agents = ("test_agent", "test_client")  # they share the user's crontab
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            room = item.path.relative_to(tests).parts[0]
-            item.add_marker(pytest.mark.xdist_group("files" if room.endswith(".py") else room))
+            name = "agents" if item.path.name.startswith(agents) else item.path.name
+            item.add_marker(pytest.mark.xdist_group(name))
+    groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
+    first = {"devices": 0, "agents": 1}
+    items[:] = [
+        item
+        for _, item in sorted(
+            zip(groups, items, strict=True), key=lambda pair: first.get(pair[0], 2)
+        )
+    ]
