@@ -8,6 +8,6 @@ A converter is one file here and one row of `edgevid.registry`; a kind of source
 """
 
 from edgevid_converters.pipeline import convert
-from edgevid_converters.protocol import Converter, Operator
+from edgevid_converters.protocol import Converter, LayerError, Operator
 
-__all__ = ["Converter", "Operator", "convert"]
+__all__ = ["Converter", "LayerError", "Operator", "convert"]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import registry
-from edgevid.contract import Contract
 from edgevid.errors import SurroundingsFailed
 from edgevid.files import write_bytes
 from edgevid.proof.child import child_task, run_child
@@ -48,10 +47,11 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> dic
 
 
 def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the source, lower it, and record its streams into the folder ``out``."""
-    out, contract = Path(task["out"]), Contract.from_json(task["contract"])
-    model = sources.load(task["kind"], Path(task["model"]))
-    model.lower(out / "saved_model")
+    """Load the source, lower it to ``forms``, and record its streams into the folder ``out``."""
+    out = Path(task["out"])
+    source = sources.from_task(task)
+    contract, model = source.contract, sources.load(source)
+    lowered = {form: str(model.lower(form, out)) for form in task["forms"]}
     clips = list(trajectories.read_clips(Path(task["clips"])))
     recorded = trajectories.calibration(model, contract, clips)
     paths = trajectories.write_arrays(out / "calibration", recorded)
@@ -64,17 +64,21 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         held_out = list(trajectories.read_clips(Path(task["held_out"])))
         answers = trajectories.last_answers(model, contract, held_out)
         trajectories.write_arrays(out / "held_out", answers)
-    return {"trajectories": paths}
+    return {"trajectories": paths, "lowered": lowered}
 
 
 def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the artifacts of one format; their files go to ``out``."""
+    """Make the artifacts of one format; their files go to ``out``.
+
+    ``keep`` has, by quantisation, the layers that stay in a higher precision.
+    """
     converter = registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
     answer = {}
     for quantize in task["quantize"]:
         name = f"{task['format']}-{quantize}"
-        files = converter.convert(Path(task["saved_model"]), paths, quantize)
+        keep = task["keep"].get(quantize, ())
+        files = converter.convert(Path(task["lowered"]), task["form"], paths, quantize, keep)
         for ending, content in files.items():
             (Path(task["out"]) / f"{name}.{ending}").write_bytes(content)
         answer[name] = {
@@ -85,7 +89,15 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-TASKS = {"convert": _convert, "lower": _lower}
+def _layer_errors(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure what int8 costs each layer in one format."""
+    converter = registry.load("converter", task["format"])()
+    paths = {name: Path(path) for name, path in task["trajectories"].items()}
+    found = converter.layer_errors(Path(task["lowered"]), task["form"], paths)
+    return {"layers": [asdict(one) for one in found]}
+
+
+TASKS = {"convert": _convert, "layer_errors": _layer_errors, "lower": _lower}
 
 
 def _main() -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgevid_converters.protocol import Operator
+from edgevid_converters.protocol import LayerError, Operator
 
 Node: TypeAlias = Any
 """A node, port or model of OpenVINO's graph, which has no types that can be named here."""
@@ -58,19 +58,33 @@ class OpenVINO:
     name = "openvino"
     endings = ("bin", "xml")
     quantisations = ("float32", "int8")
+    forms = ("saved_model", "onnx", "ir", "tflite")
 
     def convert(
-        self, saved_model: Path, trajectories: Mapping[str, Path], quantize: str
+        self,
+        lowered: Path,
+        form: str,
+        trajectories: Mapping[str, Path],
+        quantize: str,
+        keep: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
+        if keep:
+            raise NotImplementedError("layers cannot be kept yet")
         import openvino
 
-        model = openvino.convert_model(str(saved_model))
+        model = openvino.convert_model(str(lowered))
         if quantize == "int8":
             model = _quantised(model, trajectories)
         merge_equal_nodes(model)
         _name_by_order(model)
         return _saved(model)
+
+    def layer_errors(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[LayerError]:
+        """Not yet; see `Converter.layer_errors`."""
+        raise NotImplementedError
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the graph: what computes, and is not a product of integers or a weight's scale."""

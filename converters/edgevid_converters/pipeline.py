@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ from edgevid.proof.verify import runtimes_for
 from edgevid_converters import sources, trajectories
 from edgevid_converters.child import ask
 from edgevid_converters.clip import golden_clip
-from edgevid_converters.protocol import Operator, summary
+from edgevid_converters.protocol import LayerError, Operator, summary
 from edgevid_converters.sources import Source
 
 if TYPE_CHECKING:
@@ -57,8 +57,12 @@ def convert(
     calibrate: Path | None = None,
     out: Path = Path("model.edgevid"),
     progress: Progress = silent,
+    contract: Path | None = None,
 ) -> dict[str, Any]:
     """Convert a model to every format in every quantisation and write the bundle ``out``.
+
+    ``contract`` is a TOML file with what the model's own file does not say; without it
+    ``MODEL.contract.toml`` beside the model is read.
 
     ``calibrate`` is a folder of clips; without it the model's own recorded training split is used.
     Gives ``bundle``, ``sha256`` and ``artifacts``. Raises `BadInput` for wrong use, `GateRefused`
@@ -66,7 +70,8 @@ def convert(
     crashes; then nothing is written.
     """
     plan = _plan(formats, quantize)
-    source = sources.describe(model)
+    source = sources.describe(model, contract)
+    forms = _forms(source, plan)
     artifacts = sum(map(len, plan.values()))
     report = _Report(progress, 3 + len(plan) + artifacts)
     with tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
@@ -75,11 +80,11 @@ def convert(
         paths, clips = _calibration_clips(source, calibrate)
         held_out, why_not = _held_out(source, calibrate, progress)
         report("lowering the model")
-        lowered = _lower(source, clips, held_out, folder)
+        lowered = _lower(source, forms, clips, held_out, folder)
         made: list[Made] = []
         for format_name, quantisations in plan.items():
             report(f"converting to {format_name} {', '.join(quantisations)}")
-            made += _convert(format_name, quantisations, lowered, folder)
+            made += _convert(format_name, quantisations, forms, lowered, folder)
         golden = _golden(source.contract, folder)
         draft = _write(folder / "draft.edgevid", source, made, golden, {})
         for index, one in enumerate(made):
@@ -127,6 +132,20 @@ def _plan(formats: Sequence[str], quantize: Sequence[str]) -> dict[str, list[str
                 what = f"quantisation of {format_name}"
                 raise BadInput(registry.unknown(what, quantisation, known))
     return {format_name: list(dict.fromkeys(quantize)) for format_name in formats}
+
+
+def _forms(source: Source, formats: Iterable[str]) -> dict[str, str]:
+    """Format -> the form of the model that its converter likes best among those there are."""
+    chosen = {}
+    for format_name in formats:
+        taken = registry.load("converter", format_name).forms
+        form = next((form for form in taken if form in source.forms), None)
+        if form is None:
+            raise BadInput(
+                f"{source.path} cannot become {format_name}: {sources.why_not(source, taken)}"
+            )
+        chosen[format_name] = form
+    return chosen
 
 
 def _need_packages(format_name: str) -> None:
@@ -204,17 +223,23 @@ def _held_out_record(clips: Clips | None, why_not: str) -> dict[str, Any]:
 
 
 def _lower(
-    source: Source, clips: list[Any], held_out: Clips | None, folder: Path
+    source: Source,
+    forms: Mapping[str, str],
+    clips: list[Any],
+    held_out: Clips | None,
+    folder: Path,
 ) -> dict[str, Any]:
-    """Lower the source and record its streams; gives the paths of the calibration."""
+    """Lower the source to what each format takes (format -> form), and record its streams.
+
+    Gives ``lowered``, the path of each form, and ``trajectories``, the paths of the calibration.
+    """
     trajectories.write_clips(folder / "clips.npz", clips)
     if held_out is not None:
         trajectories.write_clips(folder / "held_out.npz", held_out.pictures)
     task = {
         "do": "lower",
-        "kind": source.kind,
-        "model": str(source.path.resolve()),
-        "contract": source.contract.to_json(),
+        **source.to_task(),
+        "forms": sorted(set(forms.values())),
         "clips": str(folder / "clips.npz"),
         "held_out": str(folder / "held_out.npz") if held_out is not None else None,
         "out": str(folder),
@@ -222,16 +247,36 @@ def _lower(
     return ask("lowering the model", task)
 
 
-def _convert(
-    format_name: str, quantisations: Sequence[str], lowered: Mapping[str, Any], folder: Path
-) -> list[Made]:
-    """Make the artifacts of one format, in one child."""
-    task = {
-        "do": "convert",
+def _task(
+    do: str, format_name: str, forms: Mapping[str, str], lowered: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every task of a converter has: its format, and the model in the form that it takes."""
+    form = forms[format_name]
+    return {
+        "do": do,
         "format": format_name,
-        "quantize": list(quantisations),
-        "saved_model": str(folder / "saved_model"),
+        "form": form,
+        "lowered": lowered["lowered"][form],
         "trajectories": lowered["trajectories"],
+    }
+
+
+def _convert(
+    format_name: str,
+    quantisations: Sequence[str],
+    forms: Mapping[str, str],
+    lowered: Mapping[str, Any],
+    folder: Path,
+    keep: Mapping[str, Sequence[str]] | None = None,
+) -> list[Made]:
+    """Make the artifacts of one format, in one child.
+
+    ``keep`` has, by quantisation, the layers that stay in a higher precision.
+    """
+    task = {
+        **_task("convert", format_name, forms, lowered),
+        "quantize": list(quantisations),
+        "keep": {name: list(layers) for name, layers in (keep or {}).items()},
         "out": str(folder),
     }
     answer = ask(f"conversion to {format_name}", task)
@@ -239,6 +284,15 @@ def _convert(
         _made(format_name, quantisation, answer[f"{format_name}-{quantisation}"], folder)
         for quantisation in quantisations
     ]
+
+
+def _layer_errors(
+    format_name: str, forms: Mapping[str, str], lowered: Mapping[str, Any]
+) -> list[LayerError]:
+    """Measure what int8 costs each layer in one format, in a child; the worst comes first."""
+    task = _task("layer_errors", format_name, forms, lowered)
+    answer = ask(f"measuring the layers of {format_name}", task)
+    return [LayerError(**one) for one in answer["layers"]]
 
 
 def _made(format_name: str, quantisation: str, told: Mapping[str, Any], folder: Path) -> Made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,21 +22,49 @@ class Operator:
     product: bool = False
 
 
+@dataclass(frozen=True)
+class LayerError:
+    """What quantising one layer costs: ``error`` as a share of the layer's own range of values.
+
+    ``name`` is what `Converter.convert` takes in ``keep``; ``kind`` is the format's own word.
+    """
+
+    name: str
+    kind: str
+    error: float
+
+
 class Converter(Protocol):
-    """One format of artifact. Its methods run in a child process."""
+    """One format of artifact. Its methods run in a child process.
+
+    ``lowered`` is a model's step in one of the forms of `edgevid_converters.sources.Model`;
+    ``forms`` are those that the converter takes, the preferred one first.
+    """
 
     name: str
     endings: tuple[str, ...]
     quantisations: tuple[str, ...]
+    forms: tuple[str, ...]
 
     def convert(
-        self, saved_model: Path, trajectories: Mapping[str, Path], quantize: str
+        self,
+        lowered: Path,
+        form: str,
+        trajectories: Mapping[str, Path],
+        quantize: str,
+        keep: Collection[str] = (),
     ) -> dict[str, bytes]:
-        """Lower a SavedModel: ending -> content, the same bytes for the same inputs.
+        """Make an artifact: ending -> content, the same bytes for the same inputs.
 
         ``trajectories`` maps each input of the step to an ``.npy`` file of recorded values,
-        (N, *shape), the same N for all; it is used where ``quantize`` needs calibration.
+        (N, *shape), the same N for all; it is used where ``quantize`` needs calibration. ``keep``
+        names layers that stay in a higher precision, as `layer_errors` names them.
         """
+
+    def layer_errors(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[LayerError]:
+        """Measure what int8 costs each layer on the recorded steps; the worst comes first."""
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Read from an artifact which of its operators compute in float."""

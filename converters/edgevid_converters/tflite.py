@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgevid.errors import BadInput
 from edgevid_converters.flatbuffer import Table, kinds, pack, parse, slice_half_used_splits
-from edgevid_converters.protocol import Operator
+from edgevid_converters.protocol import LayerError, Operator
 
 SIGNATURE = "serving_default"
 PRODUCTS = frozenset(
@@ -49,18 +50,29 @@ class TFLite:
     name = "tflite"
     endings = ("tflite",)
     quantisations = ("float32", "int8")
+    forms = ("saved_model", "tflite")
 
     def convert(
-        self, saved_model: Path, trajectories: Mapping[str, Path], quantize: str
+        self,
+        lowered: Path,
+        form: str,
+        trajectories: Mapping[str, Path],
+        quantize: str,
+        keep: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Lower with TensorFlow's converter; see `Converter.convert`.
 
-        The frame is uint8 and the states float32 at the boundary in both quantisations.
+        The frame is uint8 and the states float32 at the boundary in every quantisation. What is
+        TFLite already stays as it is in float32.
         """
+        if keep:
+            raise NotImplementedError("layers cannot be kept yet")
+        if form == "tflite":
+            return {"tflite": _requantised(lowered.read_bytes(), quantize)}
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            str(saved_model), signature_keys=[SIGNATURE]
+            str(lowered), signature_keys=[SIGNATURE]
         )
         if quantize == "float32":
             return {"tflite": converter.convert()}
@@ -69,6 +81,12 @@ class TFLite:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter._experimental_calibrate_only = True  # to mend the graph before it is quantised
         return {"tflite": _quantised(converter.convert())}
+
+    def layer_errors(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[LayerError]:
+        """Not yet; see `Converter.layer_errors`."""
+        raise NotImplementedError
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the flatbuffer: what gives a float tensor and is more than a move."""
@@ -101,6 +119,13 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
     for step in range(len(next(iter(arrays.values())))):
         yield {name: np.array(values[step]) for name, values in arrays.items()}
+
+
+def _requantised(content: bytes, quantize: str) -> bytes:
+    """What is made of a float ``.tflite`` itself, without the model that it came from."""
+    if quantize != "float32":
+        raise BadInput(f"a .tflite cannot be made {quantize}; use --quantize float32")
+    return content
 
 
 def _quantised(calibrated: bytes) -> bytes:

@@ -34,14 +34,13 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     source = sources.describe(real_run)
     _, clips = pipeline._calibration_clips(source, None)
     held_out, _ = pipeline._held_out(source, None, pipeline.silent)
-    answers = {"lower": pipeline._lower(source, clips, held_out, folder)}
+    forms = pipeline._forms(source, registry.names("converter"))
+    answers = {"lower": pipeline._lower(source, forms, clips, held_out, folder)}
     for format_name in registry.names("converter"):
         task = {
-            "do": "convert",
-            "format": format_name,
+            **pipeline._task("convert", format_name, forms, answers["lower"]),
             "quantize": registry.load("converter", format_name).quantisations,
-            "saved_model": str(folder / "saved_model"),
-            "trajectories": answers["lower"]["trajectories"],
+            "keep": {},
             "out": str(folder),
         }
         answers |= ask(f"conversion to {format_name}", task)

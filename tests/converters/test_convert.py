@@ -215,7 +215,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
     clip = tmp_path / "elsewhere" / "clip.mp4"
     write_video(clip, pictures(6, 32, 32))
     moved = replace(record, data=tmp_path / "gone")
-    monkeypatch.setattr(pipeline.sources, "describe", lambda path: moved)
+    monkeypatch.setattr(pipeline.sources, "describe", lambda *a: moved)
     told = quick(calibrate=clip.parent)
     assert told["artifacts"][0]["metric"] == {
         "name": None,

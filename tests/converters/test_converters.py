@@ -119,7 +119,7 @@ from edgevid import registry
 trajectories = {name: Path(path) for name, path in json.loads(sys.argv[2]).items()}
 for quantize in ("int8", "float32"):
     files = registry.load("converter", sys.argv[3])().convert(
-        Path(sys.argv[1]), trajectories, quantize
+        Path(sys.argv[1]), "saved_model", trajectories, quantize
     )
     print(quantize, *[hashlib.sha256(files[ending]).hexdigest() for ending in sorted(files)])
 """

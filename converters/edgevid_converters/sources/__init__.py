@@ -1,12 +1,13 @@
 """Kinds of models that can be converted, one file each.
 
-A kind says what a model is without loading it (`describe`, in the parent process), and loads it to
-answer steps and to be lowered to a SavedModel (`load`, in a child process).
+A kind says what a model is (`describe`), and loads it, in a child process, to answer steps in its
+own reference runtime and to be lowered. What a model's file does not say comes from a contract
+TOML; see `edgevid_converters.sources.written`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid_converters.sources.feed import Feed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,20 +27,51 @@ KINDS = ("run",)
 class Source:
     """What is known of a model before it is loaded.
 
-    ``record`` is what the bundle keeps about it, without times and places. ``data`` is the folder
-    that it was trained on, ``split`` the recorded paths below it.
+    ``forms`` are those that it can be lowered to. ``record`` is what the bundle keeps about it,
+    without times and places. ``data`` is the folder that it was trained on, ``split`` the recorded
+    paths below it. ``feed`` says what an imported model takes and gives itself; it is None for a
+    run, whose step has the contract's own tensors.
     """
 
     kind: str
     path: Path
     contract: Contract
+    forms: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     data: Path | None = None
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    feed: Feed | None = None
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else's contract tells how to feed it, which may be wrong."""
+        return self.feed is not None
+
+    def to_task(self) -> dict[str, Any]:
+        """What a child needs to load it, as plain data."""
+        return {
+            "kind": self.kind,
+            "model": str(self.path.resolve()),
+            "contract": self.contract.to_json(),
+            "feed": self.feed.to_json() if self.feed else None,
+        }
+
+
+def from_task(task: Mapping[str, Any]) -> Source:
+    """Read what `Source.to_task` gave."""
+    return Source(
+        kind=task["kind"],
+        path=Path(task["model"]),
+        contract=Contract.from_json(task["contract"]),
+        feed=Feed.from_json(task["feed"]) if task["feed"] else None,
+    )
 
 
 class Model(Protocol):
     """A loaded model of any kind."""
+
+    forms: tuple[str, ...]
+    """Of ``saved_model``, ``onnx``, ``ir`` and ``tflite`` those that it can be lowered to."""
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take one step with the contract's full tensor names (``state_x``, ``next_x``)."""
@@ -49,11 +82,15 @@ class Model(Protocol):
         None where the model can only take step after step.
         """
 
-    def lower(self, folder: Path) -> None:
-        """Write a SavedModel whose ``serving_default`` is the step."""
+    def lower(self, form: str, folder: Path) -> Path:
+        """Write the step in ``form`` into ``folder``, and give the path of it.
+
+        Its tensors have the contract's names, and whatever the model wants of its input is part of
+        it. A SavedModel's ``serving_default`` is the step.
+        """
 
 
-def describe(path: Path) -> Source:
+def describe(path: Path, contract_file: Path | None = None) -> Source:
     """Recognise the model at ``path``; raises `BadInput` that says what would be one."""
     path = Path(path)
     if not path.exists():
@@ -61,12 +98,17 @@ def describe(path: Path) -> Source:
     for kind in KINDS:
         module = import_module(f"{__name__}.{kind}")
         if module.matches(path):
-            source: Source = module.describe(path)
+            source: Source = module.describe(path, contract_file)
             return source
     raise BadInput(f"{path} is not a run: it has no run.json; make one with edgevid train")
 
 
-def load(kind: str, path: Path) -> Model:
-    """Load the model at ``path``; raises `BadInput` where its files are damaged."""
-    model: Model = import_module(f"{__name__}.{kind}").load(path)
+def why_not(source: Source, forms: Collection[str]) -> str:
+    """Say why a source can take none of ``forms``."""
+    return f"it can be lowered to {', '.join(source.forms)} only, not to {', '.join(forms)}"
+
+
+def load(source: Source) -> Model:
+    """Load the model; raises `BadInput` where its files are damaged."""
+    model: Model = import_module(f"{__name__}.{source.kind}").load(source)
     return model

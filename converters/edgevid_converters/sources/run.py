@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 CONTRACT_FILE = "contract.json"
+FORMS = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
 
 
@@ -27,14 +28,17 @@ def matches(path: Path) -> bool:
     return (path / RUN_FILE).is_file()
 
 
-def describe(path: Path) -> Source:
+def describe(path: Path, contract_file: Path | None = None) -> Source:
     """Read the run's record and contract."""
+    if contract_file is not None:
+        raise BadInput(f"{path} is a run and has a contract of its own; leave out --contract")
     record = _json(path / RUN_FILE)
     data = record.get("data")
     return Source(
         kind="run",
         path=path,
         contract=Contract.from_json(_json(path / CONTRACT_FILE)),
+        forms=FORMS,
         record={key: value for key, value in record.items() if key not in _NOT_KEPT},
         data=Path(data) if data else None,
         split=record.get("split", {}),
@@ -51,15 +55,17 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-def load(path: Path) -> RunModel:
+def load(source: Source) -> RunModel:
     """Load the trained weights."""
     from edgevid.train.models import load_run
 
-    return RunModel(load_run(path)[0])
+    return RunModel(load_run(source.path)[0])
 
 
 class RunModel:
     """The step of a trained Keras model: batch 1, static, unrolled."""
+
+    forms = FORMS
 
     def __init__(self, model: VideoModel) -> None:
         import tensorflow as tf
@@ -90,11 +96,13 @@ class RunModel:
             return None  # a stream answers before it is warm, the training form does not
         return {SCORES: last_scores(self._model, clips)[:, None]}
 
-    def lower(self, folder: Path) -> None:
+    def lower(self, form: str, folder: Path) -> Path:
         """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""
         import keras
 
         archive = keras.export.ExportArchive()
         archive.track(self._step)
         archive.add_endpoint("serving_default", self._answer, [self._signature])
-        archive.write_out(str(folder), verbose=False)
+        path = folder / form
+        archive.write_out(str(path), verbose=False)
+        return path
