@@ -8,10 +8,10 @@ from html import escape
 
 STYLE = """
 :root { --ink: #1c2330; --dim: #667085; --line: #e4e7ec; --paper: #fff; --wash: #f6f8fb;
-        --mark: #1769e0; }
+        --mark: #1769e0; --good: #12825c; --bad: #c4320a; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ef; --dim: #98a2b3; --line: #2c3442; --paper: #12161d; --wash: #1a202a;
-          --mark: #6ea8ff; }
+          --mark: #6ea8ff; --good: #4cc38a; --bad: #ff8b6a; }
   img.plot { background: #fff; border-radius: 6px; }
 }
 * { box-sizing: border-box; }
@@ -33,17 +33,41 @@ p.lead { color: var(--dim); font-size: 1.05rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .45rem .7rem; border-bottom: 1px solid var(--line); }
 th { color: var(--dim); font-weight: 600; white-space: nowrap; }
+.tight td { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.n { text-align: right; }
 img { max-width: 100%; height: auto; display: block; }
 figure { margin: 1rem 0; }
 figcaption { color: var(--dim); font-size: .88rem; margin-top: .35rem; }
-.pair { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
+.pair { display: grid; gap: 1.2rem;
+        grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
 .strip { display: grid; gap: .8rem;
          grid-template-columns: repeat(auto-fill, minmax(var(--least), 1fr)); }
 .strip figure { margin: 0; }
 .strip img { width: 100%; border-radius: 6px; image-rendering: pixelated; }
-.good { color: #12825c; } .bad { color: #c4320a; }
+.good { color: var(--good); } .bad { color: var(--bad); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+.verdict { border: 1px solid var(--good); border-left-width: 6px; border-radius: 8px;
+           padding: .7rem 1rem; margin: 1rem 0; }
+.verdict.no { border-color: var(--bad); }
+.verdict b { color: var(--good); font-size: 1.15rem; } .verdict.no b { color: var(--bad); }
+.verdict ul { margin: .4rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
+.drawing { display: block; width: 100%; height: auto; max-width: 34rem; }
+.drawing text { font-size: 11.5px; fill: var(--ink); }
+.drawing .small { font-size: 10.5px; } .drawing .axis { font-size: 9.5px; fill: var(--dim); }
+.drawing .dim { fill: var(--dim); }
+.drawing .grid { stroke: var(--line); stroke-width: 1; }
+.drawing .fill { fill: var(--mark); opacity: .55; }
+.drawing .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 2 3; opacity: .5; }
+.drawing .whisker { stroke: var(--mark); stroke-width: 3; opacity: .6; }
+.drawing .point { fill: var(--ink); }
+.drawing .strong { fill: none; stroke: var(--mark); stroke-width: 1.6; stroke-linejoin: round; }
+.drawing .thin { fill: none; stroke: var(--dim); stroke-width: .8; opacity: .7; }
+.drawing .warm { fill: var(--dim); opacity: .16; }
+.drawing .alarm { fill: var(--bad); opacity: .22; }
+.drawing .c0 { fill: #4c78a8; } .drawing .c1 { fill: #f0a04b; } .drawing .c2 { fill: #1769e0; }
+.drawing .c3 { fill: #54a24b; } .drawing .c4 { fill: #b279a2; } .drawing .c5 { fill: #98a2b3; }
+.facts td { overflow-wrap: anywhere; } .facts td:first-child { color: var(--dim); min-width: 7rem; }
 code, pre { font: .88rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre { background: var(--wash); border: 1px solid var(--line); border-radius: 8px;
       padding: .8rem 1rem; overflow-x: auto; }
@@ -62,6 +86,22 @@ class Page:
         """Begin a section."""
         self._parts.append(f"<h2>{escape(text)}</h2>")
 
+    def subheading(self, text: str) -> None:
+        """Begin a part of a section."""
+        self._parts.append(f"<h3>{escape(text)}</h3>")
+
+    def verdict(self, good: bool, word: str, reasons: Iterable[str] = ()) -> None:
+        """Say what it comes to, and why, where nobody overlooks it."""
+        lines = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+        kind = "verdict" if good else "verdict no"
+        inside = f"<b>{escape(word)}</b>" + (f"<ul>{lines}</ul>" if lines else "")
+        self._parts.append(f'<div class="{kind}">{inside}</div>')
+
+    def facts(self, rows: Iterable[tuple[str, object]]) -> None:
+        """Add a table of names and what they are; long words may break."""
+        cells = "".join(f"<tr><td>{escape(n)}</td><td>{_cell(v)}</td></tr>" for n, v in rows)
+        self._parts.append(f'<table class="facts"><tbody>{cells}</tbody></table>')
+
     def words(self, text: str) -> None:
         """Add a paragraph."""
         self._parts.append(f"<p>{escape(text)}</p>")
@@ -78,25 +118,36 @@ class Page:
         )
         self._parts.append(f'<div class="tiles">{inside}</div>')
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Add a table; numbers are set to the right."""
+    def table(
+        self, head: Sequence[str], rows: Iterable[Sequence[object]], *, tight: bool = False
+    ) -> None:
+        """Add a table; numbers are set to the right. ``tight``: no cell is broken into lines."""
         lines = [list(row) for row in rows]
-        right = [all(isinstance(r[i], int | float) for r in lines) for i in range(len(head))]
+        right = [_numeric([row[i] for row in lines]) for i in range(len(head))]
         cells = [[f'<td class="n">{_cell(v)}</td>' if right[i] else f"<td>{_cell(v)}</td>"
                   for i, v in enumerate(row)] for row in lines]  # fmt: skip
         top = "".join(
             f'<th class="n">{escape(name)}</th>' if right[i] else f"<th>{escape(name)}</th>"
             for i, name in enumerate(head)
         )
+        kind = ' class="tight"' if tight else ""
         body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
         self._parts.append(
-            f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
+            f'<div class="scroll"><table{kind}><thead><tr>{top}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
 
     def pictures(self, pictures: Iterable[tuple[bytes, str]]) -> None:
         """Add plots side by side: the image's bytes, and what it shows."""
         inside = "".join(_figure(image, caption, "plot") for image, caption in pictures)
+        self._parts.append(f'<div class="pair">{inside}</div>')
+
+    def drawings(self, drawings: Iterable[tuple[str, str, Sequence[str]]]) -> None:
+        """Add drawings (`edgevid.report.svg`) side by side: each with its caption and alarms."""
+        inside = "".join(
+            f"<figure>{svg}<figcaption>{escape(caption)}</figcaption>{_alarms(alarms)}</figure>"
+            for svg, caption, alarms in drawings
+        )
         self._parts.append(f'<div class="pair">{inside}</div>')
 
     def strip(
@@ -125,10 +176,20 @@ class Page:
         )
 
 
+def _numeric(column: Sequence[object]) -> bool:
+    """Numbers, of which some may be missing."""
+    told = [value for value in column if value is not None]
+    return bool(told) and all(isinstance(value, int | float) for value in told)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "–"
     return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def _alarms(alarms: Sequence[str]) -> str:
+    return "".join(f'<figcaption class="bad">{escape(one)}</figcaption>' for one in alarms)
 
 
 def _figure(image: bytes, caption: str, kind: str) -> str:
