@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def measure(bundle: Bundle) -> dict[str, Any]:
     options = SourceOptions()
     setup = Setup(bundle, "null", engine, Path(), rate_fps=1.0, latency_s=1.0, options=options)
     Step(setup).round(Wish(0.0, STEPS))
-    gaps = [after - before for before, after in zip(idle.moments, idle.moments[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(idle.moments)]
     found = percentiles_ms(gaps[STEPS // 10 :], (50, 99))
     return {"overhead_us": {name: round(1000 * value, 2) for name, value in found.items()}}
 

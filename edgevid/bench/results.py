@@ -1,8 +1,25 @@
-"""Raw samples as they travel: packed into a result document, and read from it again.
+"""The result document, JSON of format 1, and raw samples as they travel in it.
+
+    format, edgevid, created_unix_s, release, valid, reasons
+    machine         see `edgevid.bench.conditions.machine`
+    harness         {"overhead_us": {"p50", "p99"}}
+    bundle, source  names and hashes
+    results         of each job:
+        job         artifact, runtime, accelerator, scenario, threads, decoder, rate_fps, ...
+        precision, valid, reasons, peak_rss_mb, timeline
+        warm_up     {"samples", "seconds", "found"}: left out of what follows
+        latency_ms, step_ms, runner_ms    {"p50": estimate, ..., "mean": estimate}
+        fps         estimate: {"value", "low", "high"} or {"insufficient": samples needed}
+        stages_ms   the mean of each; in ``single`` their sum is the wall time
+        deadlines   of ``paced``; streams: of ``multi``; sustained: of ``--sustained``
+        ready_s, first_answer_s           of fresh processes
+        operators   see `edgevid.bench.operators.profile`
+        rounds      started_unix_s, elapsed_s, frames, and samples by name, packed:
 
     {"unit": "ns", "count": 700, "every": 1, "data": "<base64 of zlib of little-endian uint32>"}
 
-Whole nanoseconds, or microseconds where one would not fit into 32 bits.
+Whole nanoseconds, or microseconds where one would not fit into 32 bits; of a long round only
+``every`` second, fourth, ... sample is kept.
 """
 
 from __future__ import annotations

@@ -259,7 +259,8 @@ def _starts(results: Iterable[Mapping[str, Any]]) -> str:
         where = [seen.get("accelerated"), seen.get("on_cpu")]
         if one["job"]["accelerator"] == "cpu":
             where[0] = None
-        firsts = [sorted(one[key])[len(one[key]) // 2] for key in ("ready_s", "first_answer_s")]
+        timed = [sorted(one[key]) for key in ("ready_s", "first_answer_s")]
+        firsts = [ages[len(ages) // 2] if ages else None for ages in timed]
         rows.append((*name, *firsts, one["peak_rss_mb"], *where))
     head = ("artifact", "engine", "ready s", "first answer s", "peak MB")
     return table(rows, (*head, "operators accelerated", "on the CPU"))

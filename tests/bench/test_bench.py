@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from rigs.bundles import write_null
 from rigs.processes import alive, children, wait_for
 
 NULL = Choice("null-float32", "null", "cpu")
-SHORT = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
+SHORT = Plan(rounds=2, samples=100, seconds=0.0, starts=0)
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def quiet(monkeypatch):
     """A machine on which nothing disturbs, and nothing has to warm up."""
     monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: [])
     monkeypatch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
+    monkeypatch.setattr(bench, "Plan", partial(Plan, starts=1))
 
 
 def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
@@ -44,7 +46,8 @@ def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
 def slow(tmp_path_factory, video):
     """What an engine of 20 ms a step gives in all closed scenarios."""
     path = write_null(tmp_path_factory.mktemp("slow") / "slow.edgevid", latency_ms=20)
-    document = measured(path, video, "step", "single", "offline")
+    plan = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
+    document = measured(path, video, "step", "single", "offline", plan=plan)
     return {one["job"]["scenario"]: one for one in document["results"]}, document
 
 
@@ -113,7 +116,7 @@ def test_rounds_are_interleaved(slow):
 
 def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
     monkeypatch.setattr(bench, "SUSTAINED_ROUND_S", 0.3)
-    plan = Plan(starts=1, sustained_s=0.9)
+    plan = Plan(starts=0, sustained_s=0.9)
     found = measured(null_bundle, video, "step", "single", plan=plan)["results"]
     began = [[one["started_unix_s"] for one in result["rounds"]] for result in found]
     assert [len(one) for one in began] == [3, 3]
@@ -126,19 +129,19 @@ def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
 
 def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
     late = make_null_bundle("late.edgevid", latency_ms=30)
-    plan = Plan(rounds=2, samples=60, seconds=0.0, starts=1)
+    plan = Plan(rounds=2, samples=60, seconds=0.0, starts=0)
     (found,) = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)["results"]
     told = found["deadlines"]
     assert told["bound_ms"] == 25
     assert told["missed"] == told["of"] > 0  # a step alone takes longer
     assert found["job"]["rate_fps"] == 25
     assert found["fps"]["value"] <= 26
-    assert "paced" in text({**_document(found)})
+    assert "within ms" in text(_document(found))
 
 
 def test_how_many_streams_are_held(make_null_bundle, video):
     path = make_null_bundle(latency_ms=25)
-    plan = Plan(rounds=2, samples=30, seconds=0.5, starts=1)
+    plan = Plan(rounds=2, samples=30, seconds=0.5, starts=0)
     (found,) = measured(path, video, "multi", plan=plan, rate_fps=10, latency_ms=200)["results"]
     assert len(found["streams"]["rounds"]) == 2
     assert 0 <= found["streams"]["high"] <= 4  # 40 steps a second are four cameras of 10
@@ -252,7 +255,7 @@ def test_the_whole_result_is_kept(quiet, capsys, tmp_path, null_bundle, video):
 
 
 def test_a_slower_artifact_is_worse_than_its_baseline(quiet, capsys, tmp_path, video):
-    short = ("--scenario", "step", "--samples", 200, "--rounds", 8)
+    short = ("--scenario", "step", "--samples", 160, "--rounds", 8)
 
     def measure(latency_ms, out, *more):
         path = write_null(tmp_path / "one.edgevid", latency_ms=latency_ms)
@@ -292,7 +295,6 @@ def test_only_results_are_compared(edgevid, null_bundle, tmp_path):
         (("--scenario", "singel"), "did you mean single"),
         (("--sustained", "fast"), "is no time"),
         (("--accelerator", "tpu"), "unknown accelerator"),
-        (("--target", "pi"), "unknown target|only local"),
     ],
 )
 def test_wrong_use_is_said(edgevid, null_bundle, video, words, error):

@@ -1,6 +1,7 @@
 """Each way to load an engine, in this process, with engines made for it; on real video."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 
 from edgevid import registry
 from edgevid.bench.results import Series, pack, unpack
-from edgevid.bench.scenarios import Clip, Setup, Wish
-from edgevid.bench.scenarios.multi import search
+from edgevid.bench.scenarios import Clip, Setup, Wish, paced
+from edgevid.bench.scenarios.multi import Trial, search
 from edgevid.bench.scenarios.paced import Camera
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput
@@ -141,7 +142,7 @@ def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
         arrived.append(captured.captured_s)
         time.sleep(0.2 if captured.index == 5 else 0)  # ten packets come meanwhile
     camera.close()
-    gaps = [after - before for before, after in zip(arrived, arrived[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(arrived)]
     assert gaps == pytest.approx([1 / 50] * 19)
     assert max(camera.lags.seconds) > 0.15
 
@@ -176,10 +177,25 @@ def test_multi_finds_how_many_streams_are_held(null_bundle, video):
     assert len(second.figures["tried"]) <= len(first.figures["tried"])
 
 
+def test_streams_come_one_after_another_and_not_all_at_once(monkeypatch, null_bundle, video):
+    offsets = []
+
+    def camera(*words):
+        offsets.append(words[-1])
+        return Camera(*words)
+
+    monkeypatch.setattr(paced, "Camera", camera)
+    found = scenario("multi", null_bundle, video, Spy(), rate_fps=10, latency_s=1.0)
+    Trial(found._setup, Wish(0.3, 4), 4, found._sink)
+    assert offsets == pytest.approx([0, 0.025, 0.05, 0.075])
+
+
 def test_multi_says_where_not_even_one_is_held(null_bundle, video):
-    engine = Spy(step_s=0.3)
-    found = scenario("multi", null_bundle, video, engine, rate_fps=10, latency_s=0.1)
-    assert found.round(Wish(0.5, 5)).figures["streams"] == 0
+    engine = Spy(step_s=0.15)  # it answers everything, and everything too late
+    found = scenario("multi", null_bundle, video, engine, rate_fps=4, latency_s=0.1)
+    told = found.round(Wish(1.0, 4))
+    assert told.frames["answered"] == 4
+    assert told.figures["streams"] == 0
 
 
 @pytest.mark.parametrize("start", [1, 7, 100])
