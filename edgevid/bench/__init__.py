@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,10 +61,16 @@ class Plan:
             return {"seconds": min(SUSTAINED_ROUND_S, self.sustained_s), "samples": 1}
         return {"seconds": self.seconds, "samples": math.ceil(self.samples / self.rounds)}
 
-    def turns(self, jobs: int) -> Iterator[tuple[int, int]]:
-        """Job and round, in the order in which they are measured."""
+    def turns(self, jobs: int, *, swing: bool = False) -> Iterator[tuple[int, int]]:
+        """Job and round, in the order in which they are measured.
+
+        ``swing``: backwards in every other round, so that neither of two neighbours is always the
+        second one.
+        """
         if self.sustained_s is None:
-            yield from ((job, turn) for turn in range(self.rounds) for job in range(jobs))
+            for turn in range(self.rounds):
+                there = range(jobs)
+                yield from ((job, turn) for job in (there[::-1] if swing and turn % 2 else there))
             return
         count = math.ceil(self.sustained_s / SUSTAINED_ROUND_S)
         yield from ((job, turn) for job in range(jobs) for turn in range(count))
@@ -115,61 +121,78 @@ class _Engine:
     peak_rss_mb: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A job, and the bundle that it is of; ``side`` tells one bundle's from another's."""
+
+    side: int
+    bundle: Bundle
+    job: Job
+
+    @property
+    def engine(self) -> tuple[object, ...]:
+        """Jobs that are alike in this are measured in one process."""
+        return self.side, *self.job.engine
+
+    @property
+    def name(self) -> str:
+        """The bundle's whole path."""
+        return str(self.bundle.path.resolve())
+
+
 class _Bench:
     """One run of it all; everything that it starts ends with ``stack``."""
 
     def __init__(
         self,
-        bundle: Bundle,
-        jobs: Sequence[Job],
+        work: Sequence[_Work],
         video: Path,
         plan: Plan,
         progress: Progress,
         stack: ExitStack,
     ) -> None:
-        self._bundle, self._video, self._plan = bundle, video, plan
-        self._jobs, self._progress, self._stack = jobs, progress, stack
-        self.rounds: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        self._work, self._video, self._plan = work, video, plan
+        self._progress, self._stack = progress, stack
+        self._several = len({one.side for one in work}) > 1
+        self.rounds: list[list[dict[str, Any]]] = [[] for _ in work]
         self.engines: dict[tuple[object, ...], _Engine] = {}
 
-    def engine(self, job: Job) -> _Engine:
+    def engine(self, work: _Work) -> _Engine:
         """The engine of a job."""
-        return self.engines[job.engine]
+        return self.engines[work.engine]
 
     def overhead(self) -> Mapping[str, Any]:
         """Measure the harness."""
         with Talk(MODULE, "measuring the harness") as talk:
-            return talk.ask({"do": "overhead", "bundle": self._name}, SLOW_S)
-
-    @property
-    def _name(self) -> str:
-        return str(self._bundle.path.resolve())
+            return talk.ask({"do": "overhead", "bundle": self._work[0].name}, SLOW_S)
 
     def open(self) -> None:
         """Time fresh starts, profile, and start the process of every engine."""
-        first = list({job.engine: job for job in self._jobs}.values())
-        for done, job in enumerate(first):
-            self._progress("prepare", done, len(first), str(job.choice))
+        first = list({work.engine: work for work in self._work}.values())
+        for done, work in enumerate(first):
+            bundle, job = work.bundle, work.job
+            self._progress("prepare", done, len(first), self._spoken(work, str(job.choice)))
             if job.accelerator == accelerators.CPU:
                 # As it is from a device's second start on; an accelerator's is part of each start.
-                proof.require(self._bundle, job.artifact, job.runtime, job.accelerator)
-            starts = [self._fresh(job) for _ in range(self._plan.starts)]
-            found = profiler.profile(self._bundle, job)
-            talk, opened = self._started(job)
+                proof.require(bundle, job.artifact, job.runtime, job.accelerator)
+            starts = [self._fresh(work) for _ in range(self._plan.starts)]
+            found = profiler.profile(bundle, job)
+            talk, opened = self._started(work)
             self._stack.enter_context(talk)
-            self.engines[job.engine] = _Engine(talk, opened, starts, found)
+            self.engines[work.engine] = _Engine(talk, opened, starts, found)
         self._progress("prepare", len(first), len(first))
 
-    def _fresh(self, job: Job) -> Mapping[str, Any]:
-        talk, opened = self._started(job)
+    def _fresh(self, work: _Work) -> Mapping[str, Any]:
+        talk, opened = self._started(work)
         with talk:
-            answered = talk.ask({"do": "first", "job": job.to_json()}, OPEN_S)
+            answered = talk.ask({"do": "first", "job": work.job.to_json()}, OPEN_S)
         return {"ready_s": opened["ready_s"], **answered}
 
-    def _started(self, job: Job) -> tuple[Talk, Mapping[str, Any]]:
-        talk = Talk(MODULE, f"measuring {job.choice}")
+    def _started(self, work: _Work) -> tuple[Talk, Mapping[str, Any]]:
+        job = work.job
+        talk = Talk(MODULE, f"measuring {self._spoken(work, str(job.choice))}")
         with closed_on_error(talk):
-            request = {"do": "open", "bundle": self._name, "video": str(self._video.resolve())}
+            request = {"do": "open", "bundle": work.name, "video": str(self._video.resolve())}
             return talk, talk.ask({**request, "job": job.to_json()}, OPEN_S)
 
     def pids(self) -> list[int]:
@@ -178,13 +201,14 @@ class _Bench:
 
     def measure(self) -> Record:
         """All rounds of all jobs, while the machine is watched."""
-        plan, total = self._plan, self._plan.count(len(self._jobs))
+        plan, total = self._plan, self._plan.count(len(self._work))
+        turns = plan.turns(len(self._work), swing=self._several)
         with conditions.Monitor(self.pids) as monitor:
-            for done, (number, turn) in enumerate(plan.turns(len(self._jobs))):
-                job = self._jobs[number]
-                self._progress("bench", done, total, str(job))
+            for done, (number, turn) in enumerate(turns):
+                work = self._work[number]
+                self._progress("bench", done, total, self._spoken(work, str(work.job)))
                 monitor.mark(f"{number}:{turn}")
-                self._round(number, job)
+                self._round(number, work)
                 monitor.mark("")
             record = monitor.stop()
         for engine in self.engines.values():
@@ -192,11 +216,14 @@ class _Bench:
         self._progress("bench", total, total)
         return record
 
-    def _round(self, number: int, job: Job) -> None:
+    def _spoken(self, work: _Work, what: str) -> str:
+        return f"{work.bundle.path.name}: {what}" if self._several else what
+
+    def _round(self, number: int, work: _Work) -> None:
         rounds, wish = self.rounds[number], self._plan.wish()
         slow_s = SLOW_S if not rounds else 60.0 + TIMES_SLOWER * rounds[0]["elapsed_s"]
-        request = {"do": "round", "job": job.to_json(), **wish}
-        rounds.append(self.engine(job).talk.ask(request, slow_s + wish["seconds"]))
+        request = {"do": "round", "job": work.job.to_json(), **wish}
+        rounds.append(self.engine(work).talk.ask(request, slow_s + wish["seconds"]))
 
 
 @contextmanager
@@ -222,34 +249,82 @@ def bench(
     Raises `GateRefused` for an engine that does not pass its proof, `BadVideo`, and
     `SurroundingsFailed` where a measuring process fails, with its last words.
     """
-    if not jobs:
+    return together([(bundle, jobs)], video, plan=plan, progress=progress)[0]
+
+
+def together(
+    sides: Sequence[tuple[Bundle, Sequence[Job]]],
+    video: Path,
+    *,
+    plan: Plan | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Measure several bundles in one run; a result document of each, to be compared in pairs.
+
+    Job i of one is measured next to job i of the others, round by round; see `bench`.
+    """
+    if not all(jobs for _, jobs in sides):
         raise BadInput("there is nothing to measure; give a scenario")
     plan = plan or Plan()
     source = _source(video)
+    places = range(max(len(jobs) for _, jobs in sides))
+    work = [
+        _Work(side, bundle, jobs[place])
+        for place in places
+        for side, (bundle, jobs) in enumerate(sides)
+        if place < len(jobs)
+    ]
     with ExitStack() as stack:
-        run = _Bench(bundle, jobs, video, plan, progress, stack)
+        run = _Bench(work, video, plan, progress, stack)
         harness = run.overhead()
         run.open()
         created = time.time()
         record = run.measure()
     results = [
-        _result(job, run.engine(job), run.rounds[number], plan, _part(record, number))
-        for number, job in enumerate(jobs)
+        _result(one.job, run.engine(one), run.rounds[number], plan, _part(record, number))
+        for number, one in enumerate(work)
     ]
-    reasons = [f"{jobs[n]}: {why}" for n, one in enumerate(results) for why in one["reasons"]]
-    return {
+    common = {
         "format": FORMAT,
         "edgevid": __version__,
         "created_unix_s": round(created, 3),
         "machine": conditions.machine(),
         "release": None,
         "harness": dict(harness),
+    }
+    documents = []
+    for side, (bundle, _) in enumerate(sides):
+        own = [(w.job, r) for w, r in zip(work, results, strict=True) if w.side == side]
+        documents.append(_document(common, bundle, source, own))
+    return documents
+
+
+def _document(
+    common: Mapping[str, Any],
+    bundle: Bundle,
+    source: Mapping[str, Any],
+    found: Sequence[tuple[Job, dict[str, Any]]],
+) -> dict[str, Any]:
+    reasons = [f"{job}: {why}" for job, one in found for why in one["reasons"]]
+    return {
+        **common,
         "valid": not reasons,
         "reasons": reasons,
-        "bundle": {"path": str(bundle.path), "name": bundle.path.stem, "key": bundle.key},
-        "source": source,
-        "results": results,
+        "bundle": _told(bundle, {job.artifact for job, _ in found}),
+        "source": dict(source),
+        "results": [one for _, one in found],
     }
+
+
+def _told(bundle: Bundle, measured: Container[str]) -> dict[str, Any]:
+    """What a bundle is, and what its evidence says of the artifacts that were measured."""
+    artifacts = [
+        {"name": one.name, "quantize": one.quantize, "bytes": one.bytes, "metric": dict(one.metric)}
+        for one in bundle.artifacts
+        if one.name in measured
+    ]
+    told = {"path": str(bundle.path), "name": bundle.path.stem, "key": bundle.key}
+    return {**told, "artifacts": artifacts}
 
 
 def _part(record: Record, number: int) -> Record:
