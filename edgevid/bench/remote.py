@@ -268,7 +268,7 @@ class _Visit:
         place.ask("check", **papers)
         place.ask("session", trial=True)
         self._send(place, made.blobs, facts.root)
-        return str(place.ask("stage", **papers)["release"])
+        return str(place.ask("stage", trial=True, **papers)["release"])
 
     def _send(self, place: _Place, blobs: Mapping[str, Path | bytes], beside: str) -> None:
         """Send what is there neither in this folder nor in the one beside."""

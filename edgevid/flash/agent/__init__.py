@@ -21,7 +21,8 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
     missing     {"blobs": {sha256: size}, "beside"?: another root, to borrow from}
                 -> "missing": {sha256: offset that is there} for what is not there whole
     blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes there so far
-    stage       as check -> "release", "already": whether it serves now; leaves it beside the others
+    stage       as check, "trial"?: compile nothing -> "release", "already": whether it serves now;
+                leaves it beside the others
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
                 -> "release", "started": False where the very same release serves (nothing is
                 restarted), "activation": token. A guard on the device goes on alone from here.
@@ -36,7 +37,8 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
                 "throw_away"?}: ``python3 -m edgevid WORDS`` in the release's runner, going on by
                 itself; see `jobs`. -> "already": whether the same one is there
     job-state   {"id", "said"?: offset} -> "state": "absent"|"running"|"ended"|"lost",
-                "stderr", "said", "busy"; at the end "exit_code", "why", "document": {"sha256", "size"}
+                "stderr", "said", "busy"; at the end "exit_code", "why",
+                "document": {"sha256", "size"}
     job-read    {"id", "file": "document"|"stdout"|"stderr", "offset"} -> "content", as ``read``
     job-end     {"id"?} -> "ended": ends it, and forgets it; without an id whichever there is
     tuned       {"name", "content"|None} -> "kept": a choice where the service looks for it

@@ -18,8 +18,11 @@ from .store import Store
 from .wire import Refused
 
 
-def runner(place: Store, one: Manifest, say: Callable[[str], None]) -> None:
-    """Unpack the wheels, unless they are there already; then mark the folder as whole."""
+def runner(place: Store, one: Manifest, say: Callable[[str], None], compiled: bool = True) -> None:
+    """Unpack the wheels, unless they are there already; then mark the folder as whole.
+
+    Not ``compiled``: whoever imports keeps what is compiled elsewhere.
+    """
     if place.has_runner(one.runner):
         return
     folder = place.runners / one.runner
@@ -30,15 +33,9 @@ def runner(place: Store, one: Manifest, say: Callable[[str], None]) -> None:
     for wheel in one.wheels:
         say(f"unpacking {wheel.name}")
         _unpack(place.blobs / wheel.sha256, wheel.name, lib)
-    say("compiling")
-    # The service may not write there; and hashes, since the times of unpacked files mean nothing.
-    compileall.compile_dir(
-        str(lib),
-        maxlevels=20,
-        quiet=2,
-        ddir=str(place.lib(one.runner)),
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
+    if compiled:
+        say("compiling")
+        _compile(lib, place.lib(one.runner))
     say("writing to the disk")
     disk.sync_tree(part)
     disk.write_whole(part / ".complete", json.dumps(store.extent(lib)).encode())
@@ -48,6 +45,20 @@ def runner(place: Store, one: Manifest, say: Callable[[str], None]) -> None:
     part.rename(folder)
     disk.sync_folder(place.runners)
     disk.remove(old)
+
+
+def _compile(lib: Path, place: Path) -> None:
+    """The service may not write there; and hashes, since the times of unpacked files mean nothing.
+
+    ``place`` is where ``lib`` will be.
+    """
+    compileall.compile_dir(
+        str(lib),
+        maxlevels=20,
+        quiet=2,
+        ddir=str(place),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
 
 
 def _unpack(wheel: Path, name: str, lib: Path) -> None:

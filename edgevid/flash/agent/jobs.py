@@ -333,9 +333,12 @@ class Keeper:
     def _environment(self) -> dict[str, str]:
         left_out = ("PYTHONHOME", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "EDGEVID_ROOT")
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        lib = self.place.lib(self.job["runner"])
+        if not (lib / "edgevid" / "__pycache__").is_dir():  # nothing was compiled beforehand
+            kept["PYTHONPYCACHEPREFIX"] = str(self.place.state / "cache" / "compiled")
         return {
             **kept,
-            "PYTHONPATH": str(self.place.lib(self.job["runner"])),
+            "PYTHONPATH": str(lib),
             "PYTHONNOUSERSITE": "1",
             "PYTHONUNBUFFERED": "1",
             "XDG_CACHE_HOME": str(self.place.state / "cache"),
