@@ -43,26 +43,32 @@ class Result:
 def pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[Result, Result]]:
     """The results of the same job in both; raises `BadInput` where they cannot be compared."""
     for document, name in ((old, "old"), (new, "new")):
-        _check(document, name)
+        check(document, f"the {name} result")
     for part, fields in (("machine", MACHINE), ("source", SOURCE)):
         for field in fields:
             _alike(_at(old, part, field), _at(new, part, field), f"{part}.{field}")
     for before, after in _matched(old["results"], new["results"]):
-        for field in sorted({*before["job"], *after["job"]} - {*MAY_DIFFER}):
-            _alike(before["job"].get(field), after["job"].get(field), f"job.{field}")
+        alike(before["job"], after["job"])
         yield _read(before), _read(after)
 
 
-def _check(document: Mapping[str, Any], name: str) -> None:
+def alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise `BadInput` where two jobs cannot be compared; it names the field."""
+    for field in sorted({*old, *new} - {*MAY_DIFFER}):
+        _alike(old.get(field), new.get(field), f"job.{field}")
+
+
+def check(document: Mapping[str, Any], name: str) -> None:
+    """Raise `BadInput`, which begins with ``name``, for what is no result document."""
     told = document.get("format")
     if told != FORMAT:
-        raise BadInput(f"the {name} result has format {told}, and {FORMAT} is known; measure again")
+        raise BadInput(f"{name} has format {told}, and {FORMAT} is known; measure again")
     try:
         for result in document["results"]:
             _figures(result)
             _key(result)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise BadInput(f"the {name} result is damaged ({error!r}); measure again") from None
+        raise BadInput(f"{name} is damaged ({error!r}); measure again") from None
 
 
 def _at(document: Mapping[str, Any], part: str, field: str) -> Any:

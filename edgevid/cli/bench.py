@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from edgevid.cli import bench_compare
+from edgevid.cli import bench_compare, bench_report
+from edgevid.cli.bench_options import choices_of, jobs_of, measuring
+from edgevid.cli.bench_report import reporting
 from edgevid.cli.console import Bar, common, emit, say, table
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -26,44 +28,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return float(found[1]) * UNITS_S[found[2] or "s"]
 
 
-@click.command(name="bench", cls=bench_compare.WithCompare)
+@click.command(name="bench", cls=bench_compare.WithWords)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--source", type=click.Path(path_type=Path), help="Video to measure on. Default: a made one."
-)
-@click.option("--artifact", help="Only this one. Default: all.")
-@click.option("--runtime", help="Only in this runtime.")
-@click.option("--accelerator", help="On this, and nothing else; see: edgevid doctor.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a step.")
-@click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
-@click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser pictures.")
-@click.option(
-    "--scenario",
-    "scenarios",
-    multiple=True,
-    help="step, single, offline, paced or multi; may be given again. "
-    "Default: step, single and paced.",
-)
-@click.option(
-    "--rate-fps",
-    type=click.FloatRange(0, min_open=True),
-    help="Frames a second of paced and multi. Default: the model's own.",
-)
-@click.option(
-    "--latency-ms",
-    type=click.FloatRange(0, min_open=True),
-    help="Within which paced and multi must answer. Default: the time between two frames.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(2),
-    default=10,
-    show_default=True,
-    help="Of each job, all jobs in turn.",
-)
-@click.option(
-    "--samples", type=click.IntRange(100), default=800, show_default=True, help="Least of each job."
-)
+@measuring
 @click.option(
     "--sustained",
     callback=_seconds,
@@ -74,8 +41,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    help="Compare with this result; worse is exit code 1.",
+    help="Compare with this result, or with this bundle, measured beside; worse is exit code 1.",
 )
+@reporting
 @click.option(
     "--target",
     "words",
@@ -98,6 +66,8 @@ def command(
     source: Path | None,
     out: Path | None,
     words: tuple[str, ...],
+    page: Path | None,
+    markdown: Path | None,
     as_json: bool,
     **wishes: Any,
 ) -> int:
@@ -123,53 +93,63 @@ def command(
     Example:  edgevid bench motion.edgevid --source video.mp4
               edgevid bench motion.edgevid --target gates --pause-service --out results
               edgevid bench motion.edgevid --scenario paced --sustained 30m --out result.json
-              edgevid bench compare before.json after.json
+              edgevid bench motion.edgevid --out result.json --page result.html
+              edgevid bench motion.edgevid --baseline before.json
+    \b
+    What was measured:  edgevid bench compare before.json after.json
+                        edgevid bench report pi-4.json pi-5.json --page bench.html
     """
-    from edgevid import bench
     from edgevid.bench.scene import scene
     from edgevid.bundle import Bundle
     from edgevid.files import write_json
 
+    reports = bench_report.Reports.wanted(page, markdown, as_json)
     if words:
         Bundle.open(bundle)
-        return _there(source or scene(Bar()), as_json)
-    before = bench_compare.read(wishes["baseline"]) if wishes["baseline"] else None
-    plan = bench.Plan(
-        rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
-    )
-    opened, jobs = _jobs(bundle, wishes)
-    result = bench.bench(opened, jobs, source or scene(Bar()), plan=plan, progress=Bar())
+        return _there(source or scene(Bar()), as_json, reports)
+    before, result, paired = _measured(bundle, source, wishes)
     if out is not None:
         write_json(out, result)
         say(f"written: {out}")
     code = 0 if result["valid"] else INVALID
-    result, said, code = bench_compare.judged(before, result, text(result), code)
-    emit(result, as_json, said)
+    result, said, code = bench_compare.judged(before, result, text(result), code, paired=paired)
+    emit(result, as_json, reports.give([result], said))
     return code
 
 
-def _there(video: Path, as_json: bool) -> int:
+def _measured(
+    path: Path, source: Path | None, wishes: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
+    """The baseline's result, this one's, and whether they were measured side by side."""
+    from edgevid import bench
+    from edgevid.bench.scene import scene
+    from edgevid.bundle import Bundle
+    from edgevid.errors import BadInput
+
+    baseline: Path | None = wishes["baseline"]
+    if baseline is not None and bench_compare.is_bundle(baseline):
+        if wishes["sustained"]:
+            raise BadInput("--sustained measures one bundle; give --baseline a result")
+        old, new = bench_compare.side_by_side(baseline, path, {**wishes, "source": source})
+        return old, new, True
+    before = bench_compare.read(baseline) if baseline else None
+    plan = bench.Plan(
+        rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
+    )
+    opened = Bundle.open(path)
+    jobs = jobs_of(opened, choices_of(opened, wishes), wishes)
+    video = source or scene(Bar())
+    return before, bench.bench(opened, jobs, video, plan=plan, progress=Bar()), False
+
+
+def _there(video: Path, as_json: bool, reports: bench_report.Reports) -> int:
     from edgevid.errors import BadInput
 
     try:
         from edgevid.cli import bench_devices
     except ImportError:
         raise BadInput("--target is not for a device; run it on a computer") from None
-    return bench_devices.measure(click.get_current_context(), video, as_json, text)
-
-
-def _jobs(path: Path, wishes: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    """The bundle, and what is wanted of it."""
-    from edgevid import bench, targets
-    from edgevid.bundle import Bundle
-    from edgevid.runner import engines
-
-    bundle = Bundle.open(path)
-    which = {name: wishes[name] for name in ("artifact", "runtime", "accelerator")}
-    choices = engines.choices(bundle, targets.load("local"), **which)
-    names = ("threads", "decoder", "skip_loop_filter", "rate_fps", "latency_ms")
-    how = {name: wishes[name] for name in names}
-    return bundle, bench.jobs_of(bundle, choices, wishes["scenarios"] or bench.SCENARIOS, **how)
+    return bench_devices.measure(click.get_current_context(), video, as_json, text, reports)
 
 
 def text(document: Mapping[str, Any]) -> str:

@@ -14,12 +14,13 @@ from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
     from edgevid.bench.remote import Order
+    from edgevid.cli.bench_report import Reports
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
     from edgevid.flash.keys import SigningKey
 
 HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
-HERE |= {"keep_runner", "end_other", "trust_new", "baseline"}
+HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown"}
 """Parameters of the command that mean something to this side only."""
 HOUR_S = 3600.0
 
@@ -41,7 +42,9 @@ def words_of(context: click.Context) -> list[str]:
     return found
 
 
-def measure(context: click.Context, video: Path, as_json: bool, text: Text) -> int:
+def measure(
+    context: click.Context, video: Path, as_json: bool, text: Text, reports: Reports
+) -> int:
     """Measure on the devices that the call names, and tell; gives the exit code."""
     from edgevid.flash.inventory import read_inventory, resolve_all
 
@@ -52,8 +55,8 @@ def measure(context: click.Context, video: Path, as_json: bool, text: Text) -> i
     order = _order(context, video)
     out: Path | None = given["out"]
     if len(devices) == 1:
-        return _one(devices[0], order, given.get("baseline"), out, as_json, text)
-    return _several(devices, order, out, as_json)
+        return _one(devices[0], order, given.get("baseline"), out, as_json, text, reports)
+    return _several(devices, order, out, as_json, reports)
 
 
 def _order(context: click.Context, video: Path) -> Order:
@@ -97,6 +100,7 @@ def _one(
     out: Path | None,
     as_json: bool,
     text: Text,
+    reports: Reports,
 ) -> int:
     from edgevid.bench.remote import bench
     from edgevid.cli import bench_compare
@@ -107,11 +111,13 @@ def _one(
         _write(out, document)
     code = 0 if document["valid"] else 3
     document, said, code = bench_compare.judged(before, document, text(document), code)
-    emit(document, as_json, said)
+    emit(document, as_json, reports.give([document], said))
     return code
 
 
-def _several(devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool) -> int:
+def _several(
+    devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool, reports: Reports
+) -> int:
     """Each device's document goes into the folder ``out``; one table for all."""
     from edgevid.bench.across import HEAD, rows
     from edgevid.bench.remote import bench_all
@@ -123,13 +129,20 @@ def _several(devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_
     for document in documents if out is not None else ():
         _write(out / f"{document['device']['name']}.json", document)  # type: ignore[operator]
     parts = [table(rows(documents), HEAD)] if documents else []
-    parts += [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
+    failed = [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
+    parts += failed
     parts += [
         f"{document['device']['name']}: INVALID: {reason}"
         for document in documents
         for reason in document["reasons"]
     ]
-    emit({"devices": [asdict(one) for one in outcomes]}, as_json, "\n".join(parts))
+    said = "\n".join(parts)
+    if documents:
+        reported = reports.give(documents, said)
+        for line in failed if reported != said else ():  # there is nothing of them in a report
+            say(line)
+        said = reported
+    emit({"devices": [asdict(one) for one in outcomes]}, as_json, said)
     return _exit_code(outcomes)
 
 

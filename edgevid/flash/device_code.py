@@ -16,6 +16,8 @@ from edgevid import __version__, targets
 from edgevid.targets import Target
 
 HOST_ONLY = (
+    "bench/charts.py",
+    "bench/page.py",
     "bench/remote.py",
     "cli/bench_devices.py",
     "cli/convert.py",

@@ -281,9 +281,9 @@ def test_a_slower_artifact_is_worse_than_its_baseline(quiet, capsys, tmp_path, v
     assert "it was hot" in said.out
 
 
-def test_only_results_are_compared(edgevid, null_bundle, tmp_path):
+def test_only_results_are_compared(edgevid, tmp_path):
     (tmp_path / "list.json").write_text("[]")
-    for file in (null_bundle, tmp_path / "list.json", tmp_path / "none.json"):
+    for file in (tmp_path / "list.json", tmp_path / "none.json"):
         done = edgevid("bench", "compare", file, file)
         assert done.returncode == 2
         assert "give what --out wrote" in done.stderr
