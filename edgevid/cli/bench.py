@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgevid.cli import bench_compare, bench_report
+from edgevid.cli import bench_compare, bench_report, bench_tune
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring
 from edgevid.cli.bench_report import reporting
 from edgevid.cli.console import Bar, common, emit, say, table
@@ -52,6 +52,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     help="Measure there instead: a device or a tag of the inventory, or user@host:port; may be "
     "repeated.",
 )
+@bench_tune.tuning
 @click.option(
     "--pause-service", is_flag=True, help="With --target: nothing serves there meanwhile."
 )
@@ -107,7 +108,12 @@ def command(
     if words:
         Bundle.open(bundle)
         return _there(source or scene(Bar()), as_json, reports)
-    before, result, paired = _measured(bundle, source, wishes)
+    before, paired = None, False
+    if wishes["tune"]:
+        result = bench_tune.tuned(bundle, source, wishes)
+    else:
+        bench_tune.refuse_without_tune(wishes)
+        before, result, paired = _measured(bundle, source, wishes)
     if out is not None:
         write_json(out, result)
         say(f"written: {out}")
@@ -154,6 +160,12 @@ def _there(video: Path, as_json: bool, reports: bench_report.Reports) -> int:
 
 def text(document: Mapping[str, Any]) -> str:
     """Set a result document as tables, and its verdict."""
+    if document.get("tuned"):
+        return bench_tune.text(document, _tables)
+    return _tables(document)
+
+
+def _tables(document: Mapping[str, Any]) -> str:
     results = document["results"]
     parts = [
         _speeds(results),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
 HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown"}
 """Parameters of the command that mean something to this side only."""
-HOUR_S = 3600.0
 
 Text = Callable[[Mapping[str, Any]], str]
 
@@ -50,13 +49,21 @@ def measure(
 
     given = context.params
     devices = resolve_all(given["words"], read_inventory())
-    if len(devices) > 1 and given.get("baseline"):
-        raise BadInput("--baseline is the result of one device; give one --target")
+    _check_baseline(given.get("baseline"), devices)
     order = _order(context, video)
     out: Path | None = given["out"]
     if len(devices) == 1:
         return _one(devices[0], order, given.get("baseline"), out, as_json, text, reports)
     return _several(devices, order, out, as_json, reports)
+
+
+def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> None:
+    from edgevid.cli.bench_compare import is_bundle
+
+    if baseline is not None and len(devices) > 1:
+        raise BadInput("--baseline is the result of one device; give one --target")
+    if baseline is not None and is_bundle(baseline):
+        raise BadInput(f"{baseline} is a bundle; with --target, --baseline takes a result")
 
 
 def _order(context: click.Context, video: Path) -> Order:
@@ -66,13 +73,15 @@ def _order(context: click.Context, video: Path) -> Order:
     root = given["root"]
     if root is not None and not root.startswith("/"):
         raise BadInput("--root must be a whole path on the device")
-    runtime = given.get("runtime")
+    words = words_of(context)
+    if given.get("tune") and given["source"] is None and not given["scenarios"]:
+        words += ["--scenario", "step"]  # the video that is sent is none that anybody asked for
     deadline_s = DEADLINE_S + 20 * (given.get("sustained") or 0.0)
     return Order(
         given["bundle"],
         video,
-        tuple(words_of(context)),
-        runtimes=(runtime,) if runtime else (),
+        tuple(words),
+        runtimes=_runtimes(given),
         kind=given["kind"],
         root=root,
         pause_service=given["pause_service"],
@@ -81,6 +90,20 @@ def _order(context: click.Context, video: Path) -> Order:
         trust_new=given["trust_new"],
         deadline_s=deadline_s,
     )
+
+
+def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that must be there even where flash would bring another one only."""
+    from edgevid import registry
+    from edgevid.bundle import Bundle
+
+    if given.get("runtime"):
+        return (given["runtime"],)
+    if not given.get("tune") or given.get("forget"):
+        return ()
+    formats = {one.format for one in Bundle.open(given["bundle"]).artifacts}
+    names = [name for name in registry.names("runtime") if name != "null"]
+    return tuple(name for name in names if name in formats)
 
 
 def signing_key() -> SigningKey:

@@ -59,7 +59,7 @@ def prove_in_child(
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     opened.artifact(artifact)
-    identity = _identity(opened, artifact, runtime, accelerator)
+    identity = identity_of(opened, artifact, runtime, accelerator)
     kept = _verdict_file(identity)
     known = None if refresh else _recall(kept, identity)
     if known is not None:
@@ -123,7 +123,7 @@ def cache_folder() -> Path:
     return user_folder("XDG_CACHE_HOME", ".cache") / "edgevid"
 
 
-def _identity(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
+def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
     """All that a verdict depends on."""
     return {
         "bundle": bundle.key,

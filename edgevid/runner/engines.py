@@ -98,6 +98,11 @@ def _here(found: list[Choice]) -> list[Choice]:
     return [choice for choice, reason in zip(found, reasons, strict=True) if reason is None]
 
 
+def preferring(found: list[Choice], best: Choice | None) -> list[Choice]:
+    """Put ``best`` first, if it is one of those that can be tried."""
+    return [best, *(one for one in found if one != best)] if best in found else found
+
+
 def spares(bundle: Bundle, target: Target, choice: Choice) -> list[Choice]:
     """The CPU engines that can take over from ``choice``, the likest first.
 

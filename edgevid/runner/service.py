@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, EdgevidError
-from edgevid.runner import notify
+from edgevid.runner import notify, tuned
 from edgevid.runner.camera import Camera
 from edgevid.runner.config import BundleUse, CameraUse, RunConfig, changes, read_password
-from edgevid.runner.engines import choices
+from edgevid.runner.engines import choices, preferring
 from edgevid.runner.jsonl import Appending, JsonLines
 from edgevid.runner.lane import Lane, Wish
 from edgevid.runner.meters import STAGES, Meters, mean_ms, percentiles_ms, total
@@ -77,7 +77,12 @@ class Post:
             runtime=use.runtime,
             accelerator=use.accelerator,
         )
-        seat = Seat(bundle, wanted, threads=use.threads, say=say, wait=not live)
+        best = tuned.wished(use, bundle)
+        if best is not None:
+            wanted = preferring(wanted, best.choice)
+            say(f"{bundle.path.name}: as tuned: {best}; to undo: edgevid bench --tune --forget")
+        threads = use.threads or (best.threads if best else None)
+        seat = Seat(bundle, wanted, threads=threads, say=say, wait=not live)
         tolerance = bundle.artifact(seat.choice.artifact).tolerance
         server = Server(seat, tolerance.get(seat.precision, 0.0))
         thread = threading.Thread(target=server.run, name=f"server of {use.name}", daemon=True)
@@ -93,6 +98,12 @@ class Post:
         """Let go of the engines; one that hangs is left alone."""
         if not self.thread.is_alive():
             self.seat.close()
+
+
+def _may_skip(uses: Sequence[BundleUse]) -> bool:
+    """Whether each of those who see a picture was found to answer as well without loop filter."""
+    found = [tuned.wished(use, Bundle.open(use.path)) for use in uses]
+    return bool(found) and all(one is not None and one.skip_loop_filter for one in found)
 
 
 class Service:
@@ -204,7 +215,7 @@ class Service:
             transport=use.transport,
             stall_s=use.stall_s,
             decoder=use.decoder,
-            skip_loop_filter=use.skip_loop_filter,
+            skip_loop_filter=use.skip_loop_filter or _may_skip(config.bundles_of(use)),
             user=use.user,
             password=read_password(use),
         )

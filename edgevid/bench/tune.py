@@ -1,0 +1,256 @@
+"""The best engine for a bundle on this machine, found by measuring.
+
+Every artifact in every runtime on every accelerator with several numbers of threads, if its proof
+passes and its accuracy was recorded to be within a bound. They run side by side in short,
+interleaved rounds; the slower half is left out and the rest measured longer, until few are left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from edgevid import bench, proof, targets
+from edgevid.bench.job import Job
+from edgevid.bench.results import FORMAT, unpack
+from edgevid.bench.scenarios import Clip
+from edgevid.errors import BadInput, EdgevidError, GateRefused
+from edgevid.media.sources import SourceOptions
+from edgevid.progress import Progress, silent
+from edgevid.runner import engines, tuned
+from edgevid.runner.meters import Meters
+from edgevid.runner.pipeline import run
+from edgevid.runner.tuned import Tuned
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Bundle
+    from edgevid.runner.engines import Choice
+
+MAX_DROP = 0.01
+LEAST_EFFECT = 0.03
+"""What is not faster by more is not faster: then accuracy counts, then fewer threads."""
+LAST = 3
+"""So many are measured to the end."""
+SHORT = bench.Plan(rounds=3, samples=90, seconds=0.2, starts=0)
+FINAL = bench.Plan(starts=1)
+COMPARED = 600
+"""So many frames are answered both ways."""
+
+Say = Callable[[str], None]
+
+
+def tune(
+    bundle: Bundle,
+    video: Path,
+    *,
+    whole_way: bool,
+    max_drop: float = MAX_DROP,
+    final: bench.Plan = FINAL,
+    progress: Progress = silent,
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """Find the best engine, keep it for the runner, and give the document of the last ones.
+
+    ``whole_way``: from encoded video to answers, which is what ``video`` is meant for; else the
+    step alone. Its ``tuned`` has ``choice``, ``tried``, ``left_out`` with the reasons, and
+    ``name`` and ``content`` of what is kept. Raises `GateRefused` where no engine may be chosen.
+    """
+    found, left_out = _eligible(bundle, max_drop)
+    for what, why in left_out.items():
+        say(f"{what} is left out: {why}")
+    if not found:
+        raise GateRefused(f"{bundle.path}: no engine may be chosen: {'; '.join(left_out.values())}")
+    scenario = "single" if whole_way else "step"
+    jobs = [
+        Job(*(c.artifact, c.runtime, c.accelerator, scenario), threads=threads)
+        for c in found
+        for threads in _threads(c)
+    ]
+    tried = len(jobs)
+    document = _last_ones(bundle, jobs, video, final, progress, say)
+    best = _best(bundle, document)
+    choice = Tuned(best.artifact, best.runtime, best.accelerator, best.threads)
+    if whole_way and _may_skip(bundle, best, video, max_drop, final, progress, say):
+        choice = replace(choice, skip_loop_filter=True)
+    tuned.keep(bundle, choice)
+    say(f"chosen: {choice}")
+    return document | {
+        "tuned": {
+            "choice": str(choice),
+            "tried": tried,
+            "left_out": left_out,
+            "name": tuned.name(bundle),
+            "content": tuned.content(bundle, choice),
+        }
+    }
+
+
+def forget(bundle: Bundle) -> dict[str, Any]:
+    """Let the runner choose by itself again; gives a document without results."""
+    tuned.forget(bundle)
+    return {
+        "format": FORMAT,
+        "valid": True,
+        "reasons": [],
+        "results": [],
+        "bundle": {"path": str(bundle.path), "name": bundle.path.stem, "key": bundle.key},
+        "tuned": {"choice": None, "name": tuned.name(bundle), "content": None},
+    }
+
+
+# ---------------------------------------------------------------- who may be chosen
+
+
+def _eligible(bundle: Bundle, max_drop: float) -> tuple[list[Choice], dict[str, str]]:
+    """Those that are accurate and proven, and why others are not, by their names."""
+    found, left_out = [], {}
+    for choice in engines.choices(bundle, targets.load("local")):
+        why = _inaccurate(bundle, choice.artifact, max_drop) or _unproven(bundle, choice)
+        if why is None:
+            found.append(choice)
+        else:
+            left_out[str(choice)] = why
+    return found, left_out
+
+
+def accuracy(bundle: Bundle, artifact: str) -> float | None:
+    """What an artifact loses against its source, as recorded; None where nothing was."""
+    metric = bundle.artifact(artifact).metric
+    source, lowered = metric.get("source"), metric.get("artifact")
+    if not isinstance(source, int | float) or not isinstance(lowered, int | float):
+        return None
+    return float(source) - float(lowered)
+
+
+def _inaccurate(bundle: Bundle, artifact: str, max_drop: float) -> str | None:
+    """A full-precision artifact without a record is what its proof says that it is."""
+    lost = accuracy(bundle, artifact)
+    if lost is None:
+        whole = bundle.artifact(artifact).quantize == "float32"
+        return None if whole else "its accuracy was not recorded"
+    return None if lost <= max_drop else f"it loses {lost:.3g} of accuracy, {max_drop:g} may be"
+
+
+def _unproven(bundle: Bundle, choice: Choice) -> str | None:
+    try:
+        verdict = proof.prove_in_child(bundle, choice.artifact, choice.runtime, choice.accelerator)
+    except EdgevidError as error:
+        return str(error)
+    return None if verdict.ok else f"its proof fails: {verdict.reason}"
+
+
+def _threads(choice: Choice) -> list[int]:
+    """One, two, four ... and all cores; on an accelerator the CPU's threads do nothing."""
+    cores = min(len(os.sched_getaffinity(0)), 16)
+    if choice.accelerator != "cpu":
+        return [1]
+    return sorted({n for n in (1, 2, 4, 8, 16) if n <= cores} | {cores})
+
+
+# ---------------------------------------------------------------- halving
+
+
+def _last_ones(
+    bundle: Bundle, jobs: list[Job], video: Path, final: bench.Plan, progress: Progress, say: Say
+) -> dict[str, Any]:
+    """Leave the slower half out until few are left; gives their document."""
+    plan = SHORT
+    while len(jobs) > LAST:
+        document = bench.bench(bundle, jobs, video, plan=plan, progress=progress)
+        times = dict(zip(jobs, map(typical_s, document["results"]), strict=True))
+        ordered = sorted(jobs, key=times.__getitem__)
+        count = max(LAST, (len(jobs) + 1) // 2)
+        jobs = [job for job in jobs if job in ordered[:count]]
+        best = ordered[0]
+        say(f"{len(jobs)} of {len(ordered)} go on; {best} leads, {1000 * times[best]:.3g} ms")
+        plan = replace(plan, rounds=2 * plan.rounds, samples=2 * plan.samples)
+    return bench.bench(bundle, jobs, video, plan=final, progress=progress)
+
+
+def typical_s(result: Mapping[str, Any]) -> float:
+    """What a frame takes in seconds: the median over rounds of their medians."""
+    rounds = result["rounds"]
+    name = "latency" if "latency" in rounds[0]["samples"] else "step"
+    return median(median(unpack(one["samples"][name])) for one in rounds)
+
+
+def _best(bundle: Bundle, document: Mapping[str, Any]) -> Job:
+    """The fastest; among those that are as good as it the most accurate, then fewer threads."""
+    times = {Job.from_json(one["job"]): typical_s(one) for one in document["results"]}
+    limit = min(times.values()) * (1 + LEAST_EFFECT)
+    close = [job for job, seconds in times.items() if seconds <= limit]
+    return min(close, key=lambda job: (accuracy(bundle, job.artifact) or 0.0, job.threads))
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def _may_skip(
+    bundle: Bundle,
+    best: Job,
+    video: Path,
+    max_drop: float,
+    final: bench.Plan,
+    progress: Progress,
+    say: Say,
+) -> bool:
+    """Whether to decode without the loop filter is faster, and the answers are the same."""
+    jobs = [best, replace(best, skip_loop_filter=True)]
+    document = bench.bench(bundle, jobs, video, plan=final, progress=progress)
+    with_it, without = map(typical_s, document["results"])
+    if without > with_it * (1 - LEAST_EFFECT):
+        return False
+    changed = 1 - agreement(bundle, best, video)
+    say(f"without the loop filter: {without / with_it - 1:+.1%} of time, {changed:.1%} of answers")
+    return changed <= max_drop
+
+
+def agreement(bundle: Bundle, job: Job, video: Path) -> float:
+    """How many answers stay the same without the loop filter; numbers may differ a little."""
+    kept, other = (_answers(bundle, job, video, skip) for skip in (False, True))
+    if len(kept) != len(other) or not kept:
+        return 0.0
+    return fmean(one == two for one, two in zip(kept, other, strict=True))
+
+
+class _Answers(list[Any]):
+    """A sink: what was answered, without numbers that are never quite alike."""
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Take one answer."""
+        self.append(discrete(line))
+
+
+def _answers(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Any]:
+    engine, _ = engines.open_engine(bundle, [job.choice], threads=job.threads, say=lambda _: None)
+    answers = _Answers()
+    options = SourceOptions(skip_loop_filter=skip, frame_threads=False)
+    with closing(engine):
+        clip = Clip(video, options, until_s=0.0, least=COMPARED)
+        run(clip, bundle.contract, engine, [answers], rate_fps=None, meters=Meters())
+    return answers
+
+
+def discrete(value: Any) -> Any:
+    """What of an answer is not a matter of degree: labels, counts, indices."""
+    if isinstance(value, Mapping):
+        return {name: discrete(one) for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [discrete(one) for one in value]
+    return None if isinstance(value, float) else value
+
+
+def check_wishes(wishes: Mapping[str, Any]) -> None:
+    """Refuse what a search would not heed."""
+    fixed = ("artifact", "runtime", "accelerator", "skip_loop_filter")
+    for name in (*fixed, "baseline", "sustained", "rate_fps", "latency_ms"):
+        if wishes.get(name):
+            option = name.replace("_", "-")
+            raise BadInput(f"--tune and --{option} exclude each other; give one")
+    if set(wishes.get("scenarios") or ()) - {"step", "single"}:
+        raise BadInput("--tune searches by --scenario step, or single with a --source")

@@ -1,0 +1,96 @@
+"""What a bench found to be the best engine for a bundle on this very machine.
+
+Kept in the user's cache beside the verdicts of proofs, and like them for one bundle, machine and
+version of edgevid; another version of the runtime makes it void.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.errors import EdgevidError
+from edgevid.files import canonical_json, write_json
+from edgevid.proof.verdict import cache_folder, identity_of
+from edgevid.runner.engines import Choice
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Bundle
+    from edgevid.runner.config import BundleUse
+
+_OF_ENGINE = ("artifact", "runtime", "version", "behaviour", "accelerator")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An engine, its threads, and how its video is decoded."""
+
+    artifact: str
+    runtime: str
+    accelerator: str
+    threads: int = 1
+    skip_loop_filter: bool = False
+
+    @property
+    def choice(self) -> Choice:
+        """The engine."""
+        return Choice(self.artifact, self.runtime, self.accelerator)
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        more = ", without the loop filter" if self.skip_loop_filter else ""
+        return f"{self.choice}, {threads}{more}"
+
+
+def content(bundle: Bundle, tuned: Tuned) -> dict[str, Any]:
+    """What is kept of a choice."""
+    made_for = identity_of(bundle, tuned.artifact, tuned.runtime, tuned.accelerator)
+    return {"identity": made_for, "tuned": asdict(tuned)}
+
+
+def name(bundle: Bundle) -> str:
+    """What the file of a bundle's choice is called on this machine, without its ending."""
+    place = {k: v for k, v in identity_of(bundle, "", "null", "").items() if k not in _OF_ENGINE}
+    return hashlib.sha256(canonical_json(place)).hexdigest()[:32]
+
+
+def file(bundle: Bundle) -> Path:
+    """Where it is kept."""
+    return cache_folder() / "tuned" / f"{name(bundle)}.json"
+
+
+def keep(bundle: Bundle, tuned: Tuned) -> None:
+    """Let `recall` give ``tuned`` from now on."""
+    write_json(file(bundle), content(bundle, tuned))
+
+
+def forget(bundle: Bundle) -> bool:
+    """Keep no choice any more; gives whether there was one."""
+    was = file(bundle).exists()
+    file(bundle).unlink(missing_ok=True)
+    return was
+
+
+def recall(bundle: Bundle) -> Tuned | None:
+    """The choice that was kept; None where there is none, or it was made for something else."""
+    try:
+        kept: Mapping[str, Any] = json.loads(file(bundle).read_bytes())
+        tuned = Tuned(**kept["tuned"])
+        bundle.artifact(tuned.artifact)
+        same = kept == content(bundle, tuned)
+    except (OSError, ValueError, KeyError, TypeError, EdgevidError):
+        return None
+    return tuned if same else None
+
+
+def wished(use: BundleUse, bundle: Bundle) -> Tuned | None:
+    """The choice for a bundle for which nobody wishes an engine of their own."""
+    if use.artifact is None and use.runtime is None and use.accelerator is None:
+        with suppress(OSError):
+            return recall(bundle)
+    return None

@@ -1,0 +1,179 @@
+"""The best engine is found, kept for the runner, and forgotten; what is not accurate never is."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from edgevid import bundle as bundles
+from edgevid.bench import tune
+from edgevid.bench.job import Job
+from edgevid.bundle import Artifact, Bundle
+from edgevid.runner import tuned
+from edgevid.runner.tuned import Tuned
+from edgevid.runtimes.null import Null
+from rigs.bundles import CONTRACT, golden_of, write_null
+from rigs.films import pictures
+
+SHORT = ("--tune", "--rounds", 2, "--samples", 100, "--json")
+PARAMETERS = {"decay": 0.5, "sharpness": 8.0}
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Give a function that writes a bundle of artifacts that behave so, in their order."""
+
+    def write(**artifacts):
+        engine = Null().load({"json": json.dumps(PARAMETERS).encode()}, CONTRACT)
+        frame = CONTRACT.frame
+        golden = golden_of(engine, CONTRACT, pictures(6, frame.height, frame.width))
+        made = []
+        for name, how in artifacts.items():
+            how = dict(how)
+            metric = how.pop("metric", {})
+            quantize = how.pop("quantize", "float32")
+            artifact = Artifact(name=name, format="null", quantize=quantize, metric=metric)
+            made.append((artifact, {"json": json.dumps({**PARAMETERS, "behaviour": how}).encode()}))
+        path = tmp_path / "several.edgevid"
+        bundles.write(path, CONTRACT, made, golden.to_members(), {})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def one_core():
+    """So that there is only one number of threads to try."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def served(edgevid, bundle, video, *words):
+    done = edgevid("run", bundle, video, "--json", *words)
+    assert done.returncode == 0, done.stderr
+    (engine,) = json.loads(done.stdout)["engines"]
+    return engine["serving"]["artifact"], done.stderr
+
+
+def test_the_fastest_is_found_and_run_uses_it_until_it_is_forgotten(
+    edgevid, several, video, one_core
+):
+    path = several(
+        at_length={"latency_ms": 6}, wrong={"faults": [{"at": 0, "kind": "wrong"}]}, quick={}
+    )
+    assert served(edgevid, path, video)[0] == "at_length"
+    done = edgevid("bench", path, *SHORT)
+    assert done.returncode in (0, 3), done.stderr
+    found = json.loads(done.stdout)["tuned"]
+    assert found["choice"].startswith("quick in null on cpu, 1 thread")
+    assert list(found["left_out"]) == ["wrong in null on cpu"]
+    assert "proof fails" in found["left_out"]["wrong in null on cpu"]
+    name, said = served(edgevid, path, video)
+    assert name == "quick" and said.count("as tuned: quick in null on cpu, 1 thread;") == 1
+    assert served(edgevid, path, video, "--artifact", "at_length") == ("at_length", "")
+    assert json.loads(tuned.file(Bundle.open(path)).read_text()) == found["content"]
+    assert found["name"] == tuned.name(Bundle.open(path))
+
+    done = edgevid("bench", path, "--tune", "--forget", "--json")
+    assert done.returncode == 0, done.stderr
+    assert served(edgevid, path, video) == ("at_length", "")
+
+
+def lost(amount):
+    return {"name": "accuracy", "source": 0.9, "artifact": 0.9 - amount, "n": 100}
+
+
+def test_accuracy_comes_before_speed(several, video, monkeypatch):
+    path = several(
+        exact={"metric": lost(0.0), "latency_ms": 3},
+        rough={"metric": lost(0.05)},
+        unknown={"quantize": "int8"},
+    )
+    bundle = Bundle.open(path)
+    assert tune._inaccurate(bundle, "exact", 0.01) is None
+    assert "loses 0.05" in tune._inaccurate(bundle, "rough", 0.01)
+    assert tune._inaccurate(bundle, "rough", 0.06) is None
+    assert "not recorded" in tune._inaccurate(bundle, "unknown", 1.0)
+
+
+def result(job, seconds):
+    from edgevid.bench.results import pack
+
+    rounds = [{"samples": {"step": pack([seconds] * 5)}} for _ in range(3)]
+    return {"job": job.to_json(), "rounds": rounds}
+
+
+def test_of_those_that_are_as_fast_the_most_accurate_with_fewest_threads_is_best(several):
+    path = several(exact={"metric": lost(0.0)}, rough={"metric": lost(0.01)})
+    bundle = Bundle.open(path)
+    exact = Job("exact", "null", "cpu", "step", threads=2)
+    one, rough = replace(exact, threads=1), replace(exact, artifact="rough")
+
+    def best(*times):
+        jobs = zip((exact, one, rough), times, strict=True)
+        return tune._best(bundle, {"results": [result(*pair) for pair in jobs]})
+
+    assert best(0.0100, 0.0101, 0.0099) == one
+    assert best(0.0100, 0.0110, 0.0099) == exact
+    assert best(0.0100, 0.0102, 0.0090) == rough
+
+
+def test_half_of_them_goes_on_measured_twice_as_long(monkeypatch):
+    jobs = [Job(f"a{n}", "null", "cpu", "step") for n in range(10)]
+    plans = []
+
+    def bench(bundle, jobs, video, *, plan, progress):
+        plans.append((len(jobs), plan.rounds))
+        times = {job: 0.001 * (1 + int(job.artifact[1:])) for job in jobs}
+        return {"results": [result(job, times[job]) for job in jobs]}
+
+    monkeypatch.setattr(tune.bench, "bench", bench)
+    document = tune._last_ones(None, jobs, None, tune.FINAL, lambda *_: None, lambda _: None)
+    assert [one["job"]["artifact"] for one in document["results"]] == ["a0", "a1", "a2"]
+    assert plans == [(10, 3), (5, 6), (3, 10)]
+
+
+def test_answers_are_alike_where_what_can_be_counted_is(video, tmp_path):
+    path = write_null(tmp_path / "one.edgevid")
+    job = Job("null-float32", "null", "cpu", "single")
+    assert tune.agreement(Bundle.open(path), job, video) > 0.9
+    kept = tune.discrete({"label": "up", "score": 0.5, "boxes": [[0.1, 2], []]})
+    assert kept == {"label": "up", "score": None, "boxes": [[None, 2], []]}
+
+
+def test_a_choice_of_another_machine_or_a_damaged_one_is_none(several):
+    path = several(quick={})
+    bundle = Bundle.open(path)
+    choice = Tuned("quick", "null", "cpu", 2)
+    tuned.keep(bundle, choice)
+    assert tuned.recall(bundle) == choice
+    kept = tuned.file(bundle).read_text()
+    for text in (kept.replace('"threads"', '"strings"'), kept[:40], kept.replace("null", "nill")):
+        tuned.file(bundle).write_text(text)
+        assert tuned.recall(bundle) is None
+    changed = json.loads(kept)
+    changed["identity"]["version"] = "0"
+    tuned.file(bundle).write_text(json.dumps(changed))
+    assert tuned.recall(bundle) is None
+    assert tuned.forget(bundle) and not tuned.forget(bundle)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--forget",), "--forget belongs to --tune"),
+        (("--tune", "--artifact", "null-float32"), "exclude each other"),
+        (("--tune", "--scenario", "multi"), "--scenario step"),
+    ],
+)
+def test_wrong_words_are_told(edgevid, null_bundle, words, says):
+    done = edgevid("bench", null_bundle, *words)
+    assert (done.returncode, says in done.stderr) == (2, True), done.stderr
