@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import av
 import numpy as np
@@ -21,12 +22,25 @@ from ai_edge_litert.interpreter import Interpreter
 from av.video.reformatter import VideoReformatter
 
 
-def main(model: str, video: str, height: int, width: int) -> None:
+def loaded(model: str) -> Callable[[np.ndarray], None]:
+    """A function that sets the frame and invokes the model."""
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
     frame_index = next(
         d["index"] for d in interpreter.get_input_details() if d["dtype"] == np.uint8
     )
+
+    def step(pixels: np.ndarray) -> None:
+        interpreter.set_tensor(frame_index, pixels)
+        interpreter.invoke()
+
+    return step
+
+
+def play(
+    step: Callable[[np.ndarray], None], video: str, height: int, width: int
+) -> tuple[int, float]:
+    """Frames and seconds of one file."""
     container = av.open(video)
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
@@ -47,11 +61,14 @@ def main(model: str, video: str, height: int, width: int) -> None:
         )
         plane = small.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        pixels = rows[:, : width * 3].reshape(1, height, width, 3)
-        interpreter.set_tensor(frame_index, pixels)
-        interpreter.invoke()
+        step(rows[:, : width * 3].reshape(1, height, width, 3))
         frames += 1
-    print(json.dumps({"frames": frames, "fps": frames / (time.perf_counter() - began)}))
+    return frames, time.perf_counter() - began
+
+
+def main(model: str, video: str, height: int, width: int) -> None:
+    frames, seconds = play(loaded(model), video, height, width)
+    print(json.dumps({"frames": frames, "fps": frames / seconds}))
 
 
 if __name__ == "__main__":

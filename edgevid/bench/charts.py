@@ -173,7 +173,7 @@ def _latency(result: Raw, rounds: Sequence[Raw], starts: Sequence[float]) -> svg
             at = start + one["elapsed_s"] * (first + len(group) / 2) / len(samples)
             middles.append((at, 1000 * median(group)))
             slowest.append((at, 1000 * max(group)))
-    return f"{name} ms: middle and slowest of {each}", [middles, slowest], ""
+    return f"{name} ms: middle and slowest of neighbours", [middles, slowest], ""
 
 
 def _machine(looks: Sequence[tuple[float, Raw]]) -> Iterator[svg.Track]:

@@ -29,7 +29,7 @@ p.lead { color: var(--dim); font-size: 1.05rem; }
         padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.45rem; color: var(--mark); white-space: nowrap; }
 .tile span { color: var(--dim); font-size: .88rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .45rem .7rem; border-bottom: 1px solid var(--line); }
 th { color: var(--dim); font-weight: 600; white-space: nowrap; }

@@ -139,8 +139,8 @@ def bars(rows: Sequence[tuple[str, float, str, str]], title: str) -> str:
     for place, (name, value, words, kind) in enumerate(rows):
         y = LINE * place
         drawing.text(148, y + 12, name if len(name) <= 23 else f"{name[:22]}…", anchor="end")
-        drawing.box(154, y + 3, max(1.0, 130 * value / most), 11, kind)
-        drawing.text(160 + 130 * value / most, y + 12, words, "small")
+        drawing.box(154, y + 3, max(1.0, 108 * value / most), 11, kind)
+        drawing.text(160 + 108 * value / most, y + 12, words, "small")
     return drawing.svg()
 
 
@@ -249,7 +249,7 @@ def timeline(
     across = Scale(0.0, end, left, right, log=False)
     y = 0.0
     for name, lines, kind in tracks:
-        top, bottom = y + LINE, y + LINE + tall - 6
+        top, bottom = y + LINE + 2, y + LINE + tall - 6
         drawing.text(0, y + 12, name, "small")
         for begin, until, shade in shades:
             drawing.box(across(begin), top, across(until) - across(begin), bottom - top, shade)

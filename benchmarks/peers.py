@@ -1,0 +1,212 @@
+"""edgevid's frames a second beside those of what one would use otherwise, in one interleaved run.
+
+    python -m venv /tmp/yolo && /tmp/yolo/bin/pip install ultralytics openvino onnx
+    python benchmarks/peers.py demo/motion.edgevid --rounds 10 --yolo /tmp/yolo/bin/python
+
+On the same 720p and 1080p H.264 files, each in a process of its own that stays loaded, in turn:
+edgevid's scenarios ``offline`` and ``single``; a plain cv2.VideoCapture loop around the same TFLite
+artifact; the bare pipeline; decoding alone; and, with ``--yolo`` (the Python of an environment that
+has it), Ultralytics' predict() with yolov8n-cls, built from its own description without trained
+weights: in torch at the size of our frame and at its usual 224, and exported to OpenVINO at ours.
+The costs of a step are told beside (``step_ms``; Ultralytics' is what it says of itself).
+
+Prints one JSON document: for each film, frames a second by medians, and the median of the ratios
+within the rounds (edgevid's to the peer's; above 1 edgevid is faster) with its 95 % bootstrap
+interval; and what disturbed the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import av
+from footage import film
+from pipeline import interval
+
+from edgevid.bench import MODULE, conditions
+from edgevid.bench.job import Job
+from edgevid.bench.results import unpack
+from edgevid.bundle import Bundle
+from edgevid.proof.child import Talk
+
+HERE = Path(__file__).parent
+OURS = ("offline", "single")
+USUAL = 224
+"""The size at which Ultralytics' classifiers are trained."""
+
+EXPORT = """
+import sys
+from ultralytics import YOLO
+
+made = YOLO("yolov8n-cls.yaml")
+made.save(sys.argv[1])
+YOLO(sys.argv[1], task="classify").export(format="openvino", imgsz=int(sys.argv[2]))
+"""
+
+
+class Peer:
+    """A `peer.py` in a process of its own."""
+
+    def __init__(self, python: str, way: str, model: Path, video: Path, side: int) -> None:
+        words = [python, HERE / "peer.py", way, model, video, side, side]
+        self._process = subprocess.Popen(
+            [*map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "YOLO_OFFLINE": "true"},
+        )
+        self.pid = self._process.pid
+        self._read()
+
+    def play(self) -> dict:
+        """Play the file once."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a peer failed: {self._process.args}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+class Ours:
+    """A measuring process of edgevid's bench, in one scenario."""
+
+    def __init__(self, bundle: Bundle, artifact: str, scenario: str, video: Path) -> None:
+        job = Job(artifact, "tflite", "cpu", scenario)
+        with av.open(str(video)) as container:
+            frames = container.streams.video[0].frames
+        self._round = {"do": "round", "job": job.to_json(), "seconds": 0.0, "samples": frames}
+        self._talk = Talk(MODULE, scenario)
+        wish = {"do": "open", "bundle": str(bundle.path.resolve()), "video": str(video)}
+        self.pid = self._talk.ask({**wish, "job": job.to_json()}, 120)["pids"][0]
+
+    def play(self) -> dict:
+        """Measure a round of as many frames as the file has."""
+        found = self._talk.ask(self._round, 600)
+        step_ms = 1000 * statistics.median(unpack(found["samples"]["step"]))
+        told = {"frames": found["frames"]["answered"], "seconds": found["elapsed_s"]}
+        return {**told, "step_ms": step_ms}
+
+    def close(self) -> None:
+        """End the process."""
+        self._talk.close()
+
+
+def yolo_models(python: str, folder: Path, side: int) -> dict[str, tuple[Path, int]]:
+    """Model and side of each way to run Ultralytics."""
+    made = folder / "yolov8n-cls.pt"
+    words = [python, "-c", EXPORT, made, side]
+    subprocess.run(
+        [*map(str, words)],
+        check=True,
+        cwd=folder,
+        stdout=sys.stderr,
+        env={**os.environ, "YOLO_OFFLINE": "true"},
+    )
+    return {
+        f"ultralytics torch {side}": (made, side),
+        f"ultralytics torch {USUAL}": (made, USUAL),
+        f"ultralytics openvino {side}": (folder / "yolov8n-cls_openvino_model", side),
+    }
+
+
+def started(asked: argparse.Namespace, folder: Path, height: int) -> dict[str, Peer | Ours]:
+    bundle, video = Bundle.open(asked.bundle), film(height)
+    side = bundle.contract.frame.height
+    model = folder / "model.tflite"
+    model.write_bytes(bundle.files(asked.artifact)["tflite"])
+    ways: dict[str, Peer | Ours] = {
+        f"edgevid {name}": Ours(bundle, asked.artifact, name, video) for name in OURS
+    }
+    for way in ("cv2", "bare", "decode"):
+        ways[way] = Peer(sys.executable, way, model, video, side)
+    if asked.yolo:
+        for name, (model, size) in yolo_models(asked.yolo, folder, side).items():
+            ways[name] = Peer(asked.yolo, "ultralytics", model, video, size)
+    return ways
+
+
+def compare(asked: argparse.Namespace, height: int) -> dict:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ways = started(asked, folder, height)
+        for way in ways.values():
+            stack.callback(way.close)
+            way.play()  # once unmeasured
+        found = []
+        with conditions.Monitor(lambda: [way.pid for way in ways.values()]) as monitor:
+            for number in range(asked.rounds):
+                names = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
+                one = {}
+                for name in names:
+                    monitor.mark(name)
+                    one[name] = ways[name].play()
+                found.append(one)
+            record = monitor.stop()
+    return {
+        "video": film(height).name,
+        "rounds": asked.rounds,
+        "disturbed": conditions.judge(record),
+        "fps": {name: middle([fps(one[name]) for one in found]) for name in ways},
+        "step_ms": {
+            name: middle([one[name]["step_ms"] for one in found])
+            for name in ways
+            if "step_ms" in found[0][name]
+        },
+        "ratios": {
+            f"edgevid {ours}": {
+                name: ratio([fps(one[f"edgevid {ours}"]) / fps(one[name]) for one in found])
+                for name in ways
+                if name != f"edgevid {ours}"
+            }
+            for ours in OURS
+        },
+    }
+
+
+def fps(played: dict) -> float:
+    return played["frames"] / played["seconds"]
+
+
+def middle(values: list[float]) -> float:
+    return round(statistics.median(values), 3)
+
+
+def ratio(values: list[float]) -> dict:
+    low, high = interval(values)
+    return {"ratio": round(statistics.median(values), 3), "95": [round(low, 3), round(high, 3)]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--artifact", default="tflite-int8")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--yolo", help="the Python of an environment that has ultralytics")
+    asked = parser.parse_args()
+    results = [compare(asked, height) for height in (720, 1080)]
+    print(json.dumps({"results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
