@@ -13,7 +13,7 @@ from rigs.sshd import make_key
 
 pytestmark = pytest.mark.xdist_group("devices")
 
-SHORT = ("--rounds", 2, "--samples", 100, "--scenario", "step", "--json")
+SHORT = ("--rounds", 2, "--samples", 100, "--json")
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +40,48 @@ def units(door):
     return sorted(line.split()[0] for line in said.splitlines())
 
 
-def bench(person, bundle, video, *words):
-    done = person.edgevid("bench", bundle, "--target", "door", "--source", video, *SHORT, *words)
+def bench(person, bundle, *words):
+    done = person.edgevid("bench", bundle, "--target", "door", *SHORT, *words)
     assert done.returncode in (0, 3), done.stderr
     return json.loads(done.stdout)
 
 
-def test_with_systemd_the_flashed_runner_measures_and_the_paused_service_comes_back(
-    person, door, bundle, video
-):
+@pytest.fixture(scope="module")
+def release(person, door, bundle):
+    """What serves there."""
     words = ("--source", "synthetic:64x64@15", "--target", "door", "--health-s", 1, "--json")
     done = person.edgevid("flash", bundle, *words)
     assert done.returncode == 0, done.stderr
-    document = bench(person, bundle, video, "--pause-service")
-    assert document["release"] == json.loads(done.stdout)["release"]
+    return json.loads(done.stdout)["release"]
+
+
+def test_the_flashed_runner_measures_and_the_paused_service_comes_back(
+    person, door, bundle, video, release
+):
+    document = bench(person, bundle, "--source", video, "--scenario", "step", "--pause-service")
+    assert document["release"] == release
     assert document["service"] == "paused" and not document["throw_away"]
     wait_for(lambda: units(door) == ["edgevid.service"], 20)
     assert not any((door.root / "opt/edgevid/jobs").glob("*/"))
 
-    # Whatever is killed, systemd itself starts it again; what measured is nobody's child.
+
+def test_what_is_tuned_there_is_found_by_a_service_whose_user_systemd_makes_up(
+    person, door, bundle, release
+):
+    found = bench(person, bundle, "--tune")["tuned"]
+    assert found["kept"]
+    cache = door.root / "var/cache/private/edgevid"
+    assert uids(cache) == {cache.stat().st_uid}
+    door.machine.run("systemctl", "restart", "edgevid")
+    log = ("journalctl", "-u", "edgevid", "-o", "cat", "--no-pager")
+    wait_for(lambda: f"as tuned: {found['choice']}" in door.machine.run(*log).stdout, 30)
+    assert not bench(person, bundle, "--tune", "--forget")["tuned"]["kept"]
+    assert not list(cache.glob("edgevid/tuned/*"))
+
+
+def test_systemd_itself_ends_the_pause_when_client_and_keeper_are_killed(
+    person, door, bundle, video, release
+):
     words = ("--target", "door", "--source", video, *SHORT, "--pause-service")
     running = person.start("bench", bundle, *words, "--sustained", "60s")
     lock = door.root / "opt/edgevid/jobs/lock"
@@ -72,6 +95,10 @@ def test_with_systemd_the_flashed_runner_measures_and_the_paused_service_comes_b
     door.machine.run("kill", "-KILL", lock.read_text().split()[0])
     wait_for(lambda: units(door) == ["edgevid.service"], 30)
     assert not door.machine.processes("edgevid.bench.child")
+
+
+def uids(folder):
+    return {path.stat().st_uid for path in folder.rglob("*")}
 
 
 def uid(door, pid):
@@ -95,7 +122,8 @@ def board(tmp_path_factory):
 
 def test_an_arm_board_is_measured_with_a_throw_away_runner(board, bundle, video):
     machine, address, environment = board
-    words = ("bench", bundle, "--target", address, "--source", video, *SHORT, "--trust-new")
+    words = ("bench", bundle, "--target", address, "--source", video, *SHORT)
+    words = (*words, "--scenario", "step", "--trust-new")
     done = call_edgevid(*words, env=environment)
     assert done.returncode in (0, 3), done.stderr
     document = json.loads(done.stdout)

@@ -1,5 +1,7 @@
 """A bench on a device behind a real OpenSSH: links are cut, and clients killed."""
 
+import base64
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from edgevid import targets
 from edgevid.bench import remote
 from edgevid.bench.across import HEAD, rows
 from edgevid.bench.remote import Order
+from edgevid.errors import DeviceFailed
 from edgevid.flash import agent, package
 from edgevid.flash.client import look
 from edgevid.flash.conversation import Device
@@ -341,6 +344,21 @@ def test_several_devices_at_once_give_one_table(person):
     documents = [json.loads((out / f"{name}.json").read_text()) for name in ("one", "two")]
     assert [one["device"]["name"] for one in documents] == ["one", "two"]
     assert not any(beside(root).exists() for root in person.roots)
+
+
+def test_a_result_that_is_not_what_was_written_is_refused(person):
+    order = Order(person.bundle, person.video)
+    visit = remote._Visit(ENTRY, order, Remote(ENTRY.address), None, lambda *_: None, None, None)
+
+    class Place:
+        def ask(self, verb, offset, **fields):
+            return {"content": base64.b64encode(b'{"valid": true}'[offset:]).decode()}
+
+    end = {"document": {"size": 15, "sha256": hashlib.sha256(b'{"valid": true}').hexdigest()}}
+    assert visit._fetched(Place(), "name", end) == {"valid": True}
+    end["document"]["sha256"] = "0" * 64
+    with pytest.raises(DeviceFailed, match="damaged"):
+        visit._fetched(Place(), "name", end)
 
 
 def test_the_device_calls_its_folder_as_we_do():
