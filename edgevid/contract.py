@@ -75,11 +75,23 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """What a step takes that takes no picture: a piece of sound, say; float32.
+
+    Such a model is converted and proven, but nothing serves it to a camera: of its contract's
+    ``frame`` only ``rate_fps`` means something, the rate of steps.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Contract:
     """Everything that a runner must know to feed a step and to read its answer.
 
     ``warm_after`` is the number of frames after which an answer has seen all that it can remember:
-    T for ``window``, 1 for ``none`` and ``carry``.
+    T for ``window``, 1 for ``none`` and ``carry``. ``labels`` are empty where the task has none.
     """
 
     task: str
@@ -90,14 +102,22 @@ class Contract:
     frames: int = 1
     states: tuple[StateTensor, ...] = ()
 
+    signal: Signal | None = None
+
+    @property
+    def main(self) -> str:
+        """The name of the input that is new at every step: the frame, or the signal."""
+        return self.signal.name if self.signal else FRAME
+
     @property
     def warm_after(self) -> int:
         """Frames until an answer is no longer marked as warming up."""
         return self.frames if self.temporal == "window" else 1
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON."""
-        return asdict(self)
+        """Give plain data for JSON; ``signal`` only where there is one."""
+        data = asdict(self)
+        return data if self.signal else {k: v for k, v in data.items() if k != "signal"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
@@ -117,11 +137,13 @@ class Contract:
             raise BadInput("contract.frames must be at least 1")
         if (self.temporal == "none") != (not self.states):
             raise BadInput("contract.states must be empty exactly when contract.temporal is none")
+        if self.signal:
+            _check_tensors("signal", (self.signal,))
         _check_tensors("states", self.states)
         _check_tensors("outputs", self.outputs)
 
 
-def _check_tensors(where: str, tensors: Sequence[StateTensor | Output]) -> None:
+def _check_tensors(where: str, tensors: Sequence[Signal | StateTensor | Output]) -> None:
     """Names are there and differ; shapes are such as fit into memory."""
     names = [tensor.name for tensor in tensors]
     if len(set(names)) < len(names) or "" in names:

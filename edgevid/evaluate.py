@@ -53,6 +53,8 @@ def score(contract: Contract, given: Sequence[Tensors], clips: Clips) -> dict[st
     task = registry.load("task", contract.task)(contract)
     read = [task.read(answer) for answer in given]
     truths = [clips.classes[target] for target in clips.targets]
+    if task.metric_name is None:
+        raise BadInput(f"the task {contract.task} has no metric; compare with edgevid verify")
     if not read:
         raise BadInput("no clip is left to evaluate on; give data of the kind that was trained on")
     return {

@@ -67,8 +67,12 @@ TABLE: dict[str, dict[str, Row]] = {
     },
     "task": {
         "classification": Row("edgevid.tasks.classification:Classification"),
+        "raw": Row("edgevid.tasks.raw:Raw"),
     },
     "tool": {  # host-only work that the device's package reaches by name alone
+        "contract": Row(
+            "edgevid_converters.sources.start:start", "convert", ("tensorflow", "openvino")
+        ),
         "convert": Row("edgevid_converters:convert", "convert", ("tensorflow", "openvino")),
     },
 }

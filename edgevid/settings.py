@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgevid.errors import BadInput
 
@@ -308,7 +308,8 @@ class _Builder:
                 what = f"{owner} has an unknown key" if owner else "unknown key"
                 raise self._document.fault((*place, key), f"{what} {shown(key)}; {hint}")
         for entry in known.values():
-            if entry.name not in data and entry.default is MISSING:
+            wanted = entry.default is MISSING and entry.default_factory is MISSING
+            if entry.name not in data and wanted:
                 what = f"{owner} lacks the key" if owner else "lacks the key"
                 raise self._document.fault(place, f"{what} {entry.name!r}; add it")
 
@@ -322,7 +323,7 @@ class _Builder:
             raise self._wrong(place, str(error), value) from None
 
     def _value(self, hint: Any, value: Any, place: Place) -> Any:
-        if get_origin(hint) is UnionType:
+        if get_origin(hint) in (UnionType, Union):  # of a Literal and None it is the latter
             if value is None and NoneType in get_args(hint):
                 return None  # JSON has it, TOML has not
             hint = next(one for one in get_args(hint) if one is not NoneType)

@@ -18,6 +18,7 @@ from edgevid.files import write_bytes
 from edgevid.proof.child import child_task, run_child
 from edgevid.proof.verdict import cache_folder
 from edgevid_converters import sources, trajectories
+from edgevid_converters.sources import imported
 
 TIMEOUT_S = 1200.0
 ENVIRONMENT = {
@@ -97,7 +98,13 @@ def _layer_errors(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"layers": [asdict(one) for one in found]}
 
 
-TASKS = {"convert": _convert, "layer_errors": _layer_errors, "lower": _lower}
+TASKS = {
+    "convert": _convert,
+    "describe": imported.describe_here,
+    "layer_errors": _layer_errors,
+    "lower": _lower,
+    "ports": imported.ports_here,
+}
 
 
 def _main() -> int:

@@ -168,13 +168,20 @@ def _calibration_clips(source: Source, calibrate: Path | None) -> tuple[list[str
     names, clips = [], []
     for path in chosen:
         try:
-            clips.append(read_clip(root / path, source.contract.frame))
+            clips.append(_clip(root / path, source.contract))
         except BadVideo:
             continue  # the rest is enough; what was used is in the evidence
         names.append(path)
     if not clips:
         raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
     return names, clips
+
+
+def _clip(file: Path, contract: Contract) -> Any:
+    """One clip: frames (N, H, W, 3), or the pieces of a signal, (N, ...), from an ``.npz``."""
+    if contract.signal is None:
+        return read_clip(file, contract.frame)
+    return trajectories.read_signal(file, contract.signal)
 
 
 def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, list[str]]:
@@ -188,15 +195,13 @@ def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, li
     train = sorted(source.split.get("train", ()))
     if train and (root / train[0]).is_file():
         return root, train
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS)
+    endings = VIDEO_ENDINGS if source.contract.signal is None else (".npz",)
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
     paths = [p.relative_to(root).as_posix() for p in found]
     if not paths:
-        raise BadInput(f"{root} has no clips to calibrate on; known endings: {_endings()}")
+        known = ", ".join(endings)
+        raise BadInput(f"{root} has no clips to calibrate on; known endings: {known}")
     return root, paths
-
-
-def _endings() -> str:
-    return ", ".join(VIDEO_ENDINGS)
 
 
 def _held_out(
@@ -336,6 +341,8 @@ def _golden(contract: Contract, folder: Path) -> Golden:
         )
         for path in found
     )
+    if contract.signal:
+        return Golden(recorded)
     clip, pixels = golden_clip(contract.frame)
     return Golden(recorded, clip=clip, pixels=pixels)
 
@@ -372,7 +379,8 @@ def _measure(
     made: list[Made], source: Source, held_out: Clips | None, folder: Path, progress: Progress
 ) -> list[Made]:
     """Add the task's metric of source and artifact on held-out clips."""
-    if held_out is None:
+    task = registry.load("task", source.contract.task)
+    if held_out is None or task.metric_name is None:
         unknown = {"name": None, "source": None, "artifact": None, "n": 0}
         return [replace(m, artifact=replace(m.artifact, metric=unknown)) for m in made]
     from edgevid.evaluate import artifact_metrics

@@ -6,11 +6,13 @@ their accuracy. So the source model streams real clips, and its real memory is r
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract, Signal
+from edgevid.errors import BadInput
 from edgevid.proof import Trajectory
 from edgevid.runtimes import zero_state
 
@@ -30,10 +32,13 @@ GOLDEN_STEPS_BEYOND_T = 4
 def stream(
     model: Model, contract: Contract, frames: Clip
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Stream frames (N, H, W, 3) from an empty memory; yield each step's inputs and outputs."""
+    """Stream frames (N, H, W, 3) from an empty memory; yield each step's inputs and outputs.
+
+    Where the step takes a signal, frames are the pieces of it, one after another.
+    """
     state = zero_state(contract)
     for number in range(len(frames)):
-        inputs = {FRAME: frames[number : number + 1]}
+        inputs = {contract.main: frames[number : number + 1]}
         inputs |= {s.taken: state[s.name] for s in contract.states}
         given = model.step(inputs)
         state = {s.name: given[s.given] for s in contract.states}
@@ -113,6 +118,27 @@ def read_clips(file: Path) -> Iterator[Clip]:
     with np.load(file, allow_pickle=False) as archive:
         for name in sorted(archive.files):
             yield archive[name]
+
+
+def read_signal(file: Path, signal: Signal) -> NDArray[np.float32]:
+    """Read the pieces of a signal, in their order, from an ``.npz``: float32 (N, *shape[1:]).
+
+    Raises `BadInput` where the file has no array of the signal's name and shape.
+    """
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = archive[signal.name] if signal.name in archive.files else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{file} is no .npz file that can be read ({error})") from None
+    shape = signal.shape[1:]
+    if found is None or found.shape[1:] != shape or not len(found) or found.dtype.kind not in "fiu":
+        raise BadInput(
+            f"{file} needs an array {signal.name!r} of the shape (N, {', '.join(map(str, shape))})"
+        )
+    pieces: NDArray[np.float32] = found.astype(np.float32)
+    return pieces
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:

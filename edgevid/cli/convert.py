@@ -18,18 +18,27 @@ from edgevid.cli.console import Bar, common, emit, table
     "--calibrate", type=click.Path(path_type=Path), help="Clips. Default: the run's training split."
 )
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write."
+    "--contract",
+    type=click.Path(path_type=Path),
+    help="What the model's file does not say. Default: MODEL.contract.toml beside it.",
 )
+@click.option("--init", is_flag=True, help="Write that file, as far as the model tells, and stop.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Bundle to write.")
 @common
 def command(
     model: Path,
     formats: tuple[str, ...],
     quantize: tuple[str, ...],
     calibrate: Path | None,
-    out: Path,
+    contract: Path | None,
+    init: bool,
+    out: Path | None,
     as_json: bool,
 ) -> None:
-    """Lower a run's model to TFLite and OpenVINO, prove each artifact, and write one bundle.
+    """Lower a model to TFLite and OpenVINO, prove each artifact, and write one bundle.
+
+    MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. What is
+    not a run needs a contract file; --init writes its draft.
 
     Exit code 1, and no bundle, where an artifact does not do what the model does.
 
@@ -37,11 +46,19 @@ def command(
     """
     from edgevid import registry
 
+    if init:
+        told = registry.load("tool", "contract")(model, out)
+        left = f"{told['open']} lines in it" if told["open"] else "guesses in it"
+        emit(told, as_json, f"{told['contract']}: check the {left}, then convert")
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
     convert = registry.load("tool", "convert")
     wishes = {"formats": formats, "quantize": quantize}
     result = convert(
         model,
         calibrate=calibrate,
+        contract=contract,
         out=out,
         progress=Bar(),
         **{name: wish for name, wish in wishes.items() if wish},

@@ -45,10 +45,13 @@ def _text(opened: Bundle) -> str:
         "window": f"the last {contract.frames} frames",
         "carry": "carried on without end",
     }
+    takes = ("frame", f"{frame.width}x{frame.height} {frame.colour}, {frame.fit}")
+    if signal := contract.signal:
+        takes = ("signal", f"{signal.name} {signal.shape}; it cannot be run on video")
     facts: list[tuple[str, Any]] = [
         ("task", contract.task),
-        ("labels", ", ".join(contract.labels)),
-        ("frame", f"{frame.width}x{frame.height} {frame.colour}, {frame.fit}"),
+        *([("labels", ", ".join(contract.labels))] if contract.labels else []),
+        takes,
         ("steps a second", f"{frame.rate_fps:g}"),
         ("memory", memory[contract.temporal]),
         ("sha256", opened.sha256),
@@ -65,7 +68,8 @@ def _text(opened: Bundle) -> str:
         )
         for a in opened.artifacts
     ]
-    metric = next((a.metric["name"] for a in opened.artifacts if "name" in a.metric), "metric")
+    named = (a.metric["name"] for a in opened.artifacts if a.metric.get("name"))
+    metric = next(named, "metric")
     head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
     words = "\n".join(f"{name:<15} {value}" for name, value in facts)
     return f"{words}\n\n{table(rows, head)}"

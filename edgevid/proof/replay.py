@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import SCORES, Contract, FrameInput
 from edgevid.errors import EdgevidError, MissingExtra
 from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
+from edgevid.tasks.raw import near
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.bundle import Bundle
     from edgevid.contract import Tensors
+    from edgevid.proof.golden import Arrays
     from edgevid.runtimes import Engine
 
 SOURCE_TOLERANCE: Mapping[str, float] = {
@@ -45,7 +47,7 @@ class Check:
 
     ``max_abs`` is the largest difference over answers and memory, recorded and carried, in units of
     the tensor's own range where that exceeds 1; NaN where anything is NaN. ``agreement`` is the
-    share of warm steps with the same top label, None where the task has no labels.
+    share of warm steps that say the same: the same top label, or values near each other.
     """
 
     ok: bool
@@ -168,17 +170,34 @@ def _is_strange(want: NDArray[Any], got: NDArray[Any]) -> bool:
 
 
 def _agreement(expected: Sequence[Taken], given: Sequence[Taken], warm_after: int) -> float | None:
-    """The share of warm steps of the carried runs whose top label is the same."""
+    """The share of warm steps of the carried runs that say the same: the same top label.
+
+    Answers without scores say the same where they are near each other.
+    """
     import numpy as np
 
     same: list[bool] = []
     for want, got in zip(expected, given, strict=True):
         theirs, ours = want.carried.get(SCORES), got.carried.get(SCORES)
-        if theirs is None or ours is None or theirs.shape != ours.shape:
+        if theirs is None:
+            same += _near_steps(want.carried, got.carried)[warm_after - 1 :]
+            continue
+        if ours is None or theirs.shape != ours.shape:
             return None
         top = theirs.argmax(-1) == ours.argmax(-1)
         same += np.logical_and(top, np.isfinite(ours).all(-1))[warm_after - 1 :].all(-1).tolist()
     return sum(same) / len(same) if same else None
+
+
+def _near_steps(want: Arrays, got: Arrays) -> list[bool]:
+    """Whether all answers are near each other, step by step."""
+    if any(name not in got or len(got[name]) != len(values) for name, values in want.items()):
+        return []
+    count = min((len(values) for values in want.values()), default=0)
+    return [
+        all(near(values[step], got[name][step]) for name, values in want.items())
+        for step in range(count)
+    ]
 
 
 def check_pixels(golden: Golden, frame: FrameInput) -> str | None:

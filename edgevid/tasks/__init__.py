@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """How to read the answers of one kind of model."""
 
-    metric_name: str
-    """The field's name of the figure of merit, in 0..1, higher is better."""
+    metric_name: str | None
+    """The field's name of the figure of merit, in 0..1, higher is better; None where none is."""
 
     def __init__(self, contract: Contract) -> None:
         """Prepare to read the outputs that ``contract`` names."""

@@ -20,7 +20,8 @@ from edgevid_converters.sources.feed import Feed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KINDS = ("run",)
+KINDS = ("run", "saved_model", "keras", "onnx", "tflite", "openvino")
+KNOWN = "a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml"
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,48 @@ class Model(Protocol):
 def describe(path: Path, contract_file: Path | None = None) -> Source:
     """Recognise the model at ``path``; raises `BadInput` that says what would be one."""
     path = Path(path)
+    kind = kind_of(path)
+    module = import_module(f"{__name__}.{kind}")
+    if kind == "run":
+        source: Source = module.describe(path, contract_file)
+        return source
+    from edgevid_converters.sources import imported
+
+    told = imported.describe(kind, path, contract_file)
+    return Source(
+        kind=kind,
+        path=path,
+        contract=Contract.from_json(told["contract"]),
+        forms=module.FORMS,
+        record=told["record"],
+        feed=Feed.from_json(told["feed"]),
+    )
+
+
+def kind_of(path: Path) -> str:
+    """The kind of the model at ``path``; raises `BadInput` that says what would be one."""
     if not path.exists():
-        raise BadInput(f"{path} does not exist; give the run folder that edgevid train wrote")
+        raise BadInput(f"{path} does not exist; give {KNOWN}")
     for kind in KINDS:
-        module = import_module(f"{__name__}.{kind}")
-        if module.matches(path):
-            source: Source = module.describe(path, contract_file)
-            return source
-    raise BadInput(f"{path} is not a run: it has no run.json; make one with edgevid train")
+        if import_module(f"{__name__}.{kind}").matches(path):
+            return kind
+    what = "has no run.json; make one with edgevid train, or" if path.is_dir() else "is no model;"
+    raise BadInput(f"{path} {what} give {KNOWN}")
 
 
 def why_not(source: Source, forms: Collection[str]) -> str:
     """Say why a source can take none of ``forms``."""
+    if source.kind == "openvino":
+        return "nothing turns OpenVINO's IR into it; give the model that the IR was made of"
     return f"it can be lowered to {', '.join(source.forms)} only, not to {', '.join(forms)}"
 
 
 def load(source: Source) -> Model:
     """Load the model; raises `BadInput` where its files are damaged."""
-    model: Model = import_module(f"{__name__}.{source.kind}").load(source)
-    return model
+    module = import_module(f"{__name__}.{source.kind}")
+    if source.feed is None:
+        model: Model = module.load(source)
+        return model
+    from edgevid_converters.sources.imported import ImportedModel
+
+    return ImportedModel(source, module.FORMS)

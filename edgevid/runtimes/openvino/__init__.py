@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed
 from edgevid.registry import need
 from edgevid.runtimes import Operator, accelerators, zero_state
@@ -87,7 +86,7 @@ class OpenVINOEngine:
             compiled = openvino.compile_model(model, device, options)
             self._request: Any = compiled.create_infer_request()
             named = self._request.get_tensor
-            self._frame = named(FRAME).data
+            self._frame = named(contract.main).data
             self._takes = [(s.name, named(s.taken).data) for s in contract.states]
             self._states = [(s.name, named(s.given).data) for s in contract.states]
             self._outputs = [(o.name, named(o.name).data) for o in contract.outputs]

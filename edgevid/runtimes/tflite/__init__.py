@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed, MissingExtra
 from edgevid.registry import install_line
 from edgevid.runtimes import accelerators
@@ -95,7 +94,7 @@ class TFLiteEngine:
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
         try:
-            self._frame = takes[FRAME]["index"]
+            self._frame = takes[contract.main]["index"]
             self._takes = [(s.name, takes[s.taken]["index"]) for s in contract.states]
             self._states = [(s.name, gives[s.given]["index"]) for s in contract.states]
             self._outputs = [(o.name, gives[o.name]["index"]) for o in contract.outputs]
