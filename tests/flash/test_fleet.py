@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from contextlib import ExitStack
@@ -225,13 +226,16 @@ def test_drift_is_seen_and_a_stale_lock_is_none(six):
     other.inventory(five)
     words = ("--target", "five", "--source", "synthetic:64x64@15", "--health-s", 1)
     key = six.person.folder / ".config/edgevid/signing-key"
-    flashing = other.start(
-        "flash", six.bundle("slow", padding="x" * (1 << 20)), *words, "--key", key
-    )
     ours = current(six.root("five"))
-    wait_for(lambda: list((six.root("five") / "blobs").glob("*.part")), 60)
-    flashing.kill()
-    flashing.communicate()
+    five.link.limit(16)  # so that it is seen while it travels
+    try:
+        large = six.bundle("slow", padding=random.Random(5).randbytes(1 << 20).hex())
+        flashing = other.start("flash", large, *words, "--key", key)
+        wait_for(lambda: list((six.root("five") / "blobs").glob("*.part")), 60)
+        flashing.kill()
+        flashing.communicate()
+    finally:
+        five.link.free()
     done = other.edgevid("flash", six.bundle("theirs"), *words, "--key", key)
     assert done.returncode == 0, done.stderr
     theirs = current(six.root("five"))
