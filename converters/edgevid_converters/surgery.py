@@ -146,6 +146,8 @@ class Surgery:
         graph.tensors = [graph.tensors[index] for index in used]
         kept = {tensor.buffer for tensor in graph.tensors}
         kept |= {entry.buffer for entry in self._model.metadata or []}
+        for tensor in graph.tensors:
+            tensor.shapeSignature = None  # nothing is left open
         for index, buffer in enumerate(self._model.buffers):
             if index not in kept:
                 buffer.data = None

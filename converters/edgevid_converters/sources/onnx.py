@@ -66,7 +66,7 @@ def _check_operators(path: Path, model: Any) -> None:
         if not known and (node.domain, node.op_type) not in own:
             where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise BadInput(
-                f"{path}: operator {where} (node {_node_name(node)!r}) is not one of ONNX's and "
+                f"{path}: operator {where} (node {node_name(node)!r}) is not one of ONNX's and "
                 "cannot be lowered; export the model without it"
             )
 
@@ -83,7 +83,8 @@ def nodes(graph: Any) -> list[Any]:
     return found
 
 
-def _node_name(node: Any) -> str:
+def node_name(node: Any) -> str:
+    """The name of a node, or of what it gives."""
     return node.name or (node.output[0] if node.output else "?")
 
 

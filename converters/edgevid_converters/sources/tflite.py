@@ -12,7 +12,7 @@ from edgevid.registry import need
 from edgevid_converters.flatbuffer import pack, parse
 from edgevid_converters.sources.feed import Feed
 from edgevid_converters.sources.imported import gist
-from edgevid_converters.sources.written import Port
+from edgevid_converters.sources.written import Port, sizes
 from edgevid_converters.surgery import Surgery
 
 if TYPE_CHECKING:
@@ -80,9 +80,13 @@ class TFLiteReference:
         """Operate on the file itself: nothing is converted, so nothing is lost."""
         model = parse(self._content)
         surgery = Surgery(model)
-        for port in self.inputs:
-            if tuple(port.shape) != feed.shapes[port.name]:
-                raise BadInput(f"input {port} of a .tflite cannot be given another size")
+        for port, one in zip(self.inputs, self._inputs, strict=True):
+            stored = tuple(int(n) for n in one["shape"])
+            if stored != feed.shapes[port.name]:
+                raise BadInput(
+                    f"input {port} of a .tflite cannot be given another size than {sizes(stored)}; "
+                    "write that into the contract"
+                )
         surgery.store_float16_as_float32()
         for constant in feed.constants:
             surgery.fix(constant.own, constant.array())
