@@ -118,15 +118,14 @@ def _accuracy(document: Raw, artifact: str) -> float | None:
 
 def against_accuracy(found: Sequence[tuple[Raw, Raw, float, float]]) -> str:
     """Accuracy over latency; each device, or each runtime of the only one, has a colour."""
-    names = [device(document) for document, *_ in found]
-    several = len(set(names)) > 1
-    groups = names if several else [one["job"]["runtime"] for _, one, *_ in found]
-    colours = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    several = len({device(document) for document, *_ in found}) > 1
+    groups = [device(document) if several else one["job"]["runtime"] for document, one, *_ in found]
+    legend = list(dict.fromkeys(groups))
     points = [
-        (ms, accuracy, f"{name}: {label(one)}" if several else label(one), colours[group])
-        for (_, one, ms, accuracy), name, group in zip(found, names, groups, strict=True)
+        (ms, accuracy, one["job"]["artifact"], legend.index(group))
+        for (_, one, ms, accuracy), group in zip(found, groups, strict=True)
     ]
-    return svg.scatter(points, "p50 in ms", "accuracy", "accuracy against latency")
+    return svg.scatter(points, legend, ("p50 in ms", "accuracy"), "accuracy against latency")
 
 
 def timeline(result: Raw, began: float) -> tuple[str, str, Sequence[str]]:

@@ -145,10 +145,17 @@ def bars(rows: Sequence[tuple[str, float, str, str]], title: str) -> str:
 
 
 def scatter(
-    points: Sequence[tuple[float, float, str, int]], x_unit: str, y_unit: str, title: str
+    points: Sequence[tuple[float, float, str, int]],
+    legend: Sequence[str],
+    units: tuple[str, str],
+    title: str,
 ) -> str:
-    """Named points: x, y, name, and a colour's number; x is logarithmic where it spans much."""
-    height, left, bottom = 230.0, 38.0, 200.0
+    """Named points: x, y, name, and whose of ``legend`` it is; ``units`` are those of x and y.
+
+    x is logarithmic where it spans much.
+    """
+    left, bottom = 38.0, 200.0
+    height = 236.0 + LINE * len(legend)
     drawing = Drawing(height, title)
     xs, ys = [one[0] for one in points], [one[1] for one in points]
     wide = max(xs) > 8 * min(xs)
@@ -166,22 +173,26 @@ def scatter(
         drawing.line(left, up(tick), WIDTH - 8, up(tick), "grid")
         drawing.text(left - 4, up(tick) + 4, f"{tick:g}", "axis", "end")
     axis(drawing, across, bottom, 14, "")
-    drawing.text(0, 9, y_unit, "axis")
-    drawing.text(WIDTH - 2, height - 2, x_unit, "axis", "end")
+    drawing.text(0, 9, units[1], "axis")
+    drawing.text(WIDTH - 2, bottom + 26, units[0], "axis", "end")
     taken: list[tuple[float, float, float]] = []
     for x, y, name, colour in sorted(points):
         at, below = across(x), up(y) + 4
         drawing.dot(at, below - 4, f"c{colour % 6}", 4.5)
         wide_text = LETTER * len(name)
         right = at + 8 + wide_text < WIDTH
-        begin = at + 8 if right else max(0.0, at - 8 - wide_text)
+        begin = at + 8 if right else at - 8 - wide_text
         while any(
             abs(below - other) < 12 and begin < end and start < begin + wide_text
             for start, end, other in taken
         ):
             below += 12
         taken.append((begin, begin + wide_text, below))
-        drawing.text(begin, below, name, "small")
+        drawing.text(at + (8 if right else -8), below, name, "small", "start" if right else "end")
+    for place, name in enumerate(legend):
+        below = bottom + 34 + LINE * place
+        drawing.dot(left, below, f"c{place % 6}", 4.5)
+        drawing.text(left + 9, below + 4, name)
     return drawing.svg()
 
 
