@@ -2,8 +2,9 @@
 
     python benchmarks/peer.py WAY MODEL VIDEO HEIGHT WIDTH
 
-It loads its model once, writes ``{}``, and then for each line on stdin plays the file and writes
-``{"frames", "seconds"}``. Nothing of edgevid is imported, so that other environments can run it.
+It loads its model once, writes ``{}`` or ``{"gflop"}``, and then for each line on stdin plays the
+file and writes ``{"frames", "seconds"}``. Nothing of edgevid is imported, so that
+other environments can run it.
 
     decode       every frame, as fast as FFmpeg gives them
     bare         bare_pipeline.py
@@ -89,6 +90,10 @@ def ultralytics(model: str, video: str, height: int, width: int) -> Play:
         seconds = time.perf_counter() - began
         return {"frames": frames, "seconds": seconds, "step_ms": inference_ms / frames}
 
+    if model.endswith(".pt"):
+        from ultralytics.utils.torch_utils import get_flops
+
+        play.gflop = get_flops(yolo.model, height)  # type: ignore[attr-defined]
     return play
 
 
@@ -99,7 +104,8 @@ def main() -> None:
     way, model, video, height, width = sys.argv[1:]
     said, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     play = WAYS[way](model, video, int(height), int(width))
-    print("{}", file=said, flush=True)
+    gflop = getattr(play, "gflop", None)
+    print(json.dumps({"gflop": gflop} if gflop else {}), file=said, flush=True)
     for _ in sys.stdin:
         print(json.dumps(play()), file=said, flush=True)
 

@@ -4,15 +4,17 @@
     python benchmarks/peers.py demo/motion.edgevid --rounds 10 --yolo /tmp/yolo/bin/python
 
 On the same 720p and 1080p H.264 files, each in a process of its own that stays loaded, in turn:
-edgevid's scenarios ``offline`` and ``single``; a plain cv2.VideoCapture loop around the same TFLite
-artifact; the bare pipeline; decoding alone; and, with ``--yolo`` (the Python of an environment that
-has it), Ultralytics' predict() with yolov8n-cls, built from its own description without trained
-weights: in torch at the size of our frame and at its usual 224, and exported to OpenVINO at ours.
-The costs of a step are told beside (``step_ms``; Ultralytics' is what it says of itself).
+
+same artifact    edgevid's scenarios ``offline`` and ``single``, beside a plain cv2.VideoCapture
+                 loop around the same TFLite file, the bare pipeline, and decoding alone
+like cost        edgevid with a MobileNetV2 of 224x224 (0.6 GFLOP a frame; TFLite, float32, one
+                 thread), beside Ultralytics' predict() with yolov8n-cls at its usual 224x224, which
+                 says its own GFLOP: in torch, and exported to OpenVINO (float32, its own threads).
+                 Neither has trained weights. ``--yolo`` is the Python of an environment with it
 
 Prints one JSON document: for each film, frames a second by medians, and the median of the ratios
 within the rounds (edgevid's to the peer's; above 1 edgevid is faster) with its 95 % bootstrap
-interval; and what disturbed the machine meanwhile.
+interval; the cost of a step (Ultralytics' is what it says of itself); and what disturbed it all.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import av
+import vendors
 from footage import film
 from pipeline import interval
 
@@ -39,8 +43,9 @@ from edgevid.proof.child import Talk
 
 HERE = Path(__file__).parent
 OURS = ("offline", "single")
-USUAL = 224
-"""The size at which Ultralytics' classifiers are trained."""
+SIDE = 224
+LIKE = "mobilenet"
+YOLO = "ultralytics"
 
 EXPORT = """
 import sys
@@ -65,7 +70,7 @@ class Peer:
             env={**os.environ, "YOLO_OFFLINE": "true"},
         )
         self.pid = self._process.pid
-        self._read()
+        self.gflop = self._read().get("gflop")
 
     def play(self) -> dict:
         """Play the file once."""
@@ -91,6 +96,8 @@ class Peer:
 class Ours:
     """A measuring process of edgevid's bench, in one scenario."""
 
+    gflop = None
+
     def __init__(self, bundle: Bundle, artifact: str, scenario: str, video: Path) -> None:
         job = Job(artifact, "tflite", "cpu", scenario)
         with av.open(str(video)) as container:
@@ -112,44 +119,42 @@ class Ours:
         self._talk.close()
 
 
-def yolo_models(python: str, folder: Path, side: int) -> dict[str, tuple[Path, int]]:
-    """Model and side of each way to run Ultralytics."""
+def yolo_models(python: str, folder: Path) -> dict[str, Path]:
+    """The model of each way to run Ultralytics."""
     made = folder / "yolov8n-cls.pt"
-    words = [python, "-c", EXPORT, made, side]
-    subprocess.run(
-        [*map(str, words)],
-        check=True,
-        cwd=folder,
-        stdout=sys.stderr,
-        env={**os.environ, "YOLO_OFFLINE": "true"},
-    )
+    words = [python, "-c", EXPORT, made, SIDE]
+    env = {**os.environ, "YOLO_OFFLINE": "true"}
+    subprocess.run([*map(str, words)], check=True, cwd=folder, stdout=sys.stderr, env=env)
     return {
-        f"ultralytics torch {side}": (made, side),
-        f"ultralytics torch {USUAL}": (made, USUAL),
-        f"ultralytics openvino {side}": (folder / "yolov8n-cls_openvino_model", side),
+        f"{YOLO} torch": made,
+        f"{YOLO} openvino": folder / "yolov8n-cls_openvino_model",
     }
 
 
-def started(asked: argparse.Namespace, folder: Path, height: int) -> dict[str, Peer | Ours]:
+def started(
+    asked: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
+) -> dict[str, Peer | Ours]:
     bundle, video = Bundle.open(asked.bundle), film(height)
     side = bundle.contract.frame.height
-    model = folder / "model.tflite"
-    model.write_bytes(bundle.files(asked.artifact)["tflite"])
     ways: dict[str, Peer | Ours] = {
         f"edgevid {name}": Ours(bundle, asked.artifact, name, video) for name in OURS
     }
     for way in ("cv2", "bare", "decode"):
-        ways[way] = Peer(sys.executable, way, model, video, side)
-    if asked.yolo:
-        for name, (model, size) in yolo_models(asked.yolo, folder, side).items():
-            ways[name] = Peer(asked.yolo, "ultralytics", model, video, size)
+        ways[way] = Peer(sys.executable, way, models["tflite"], video, side)
+    if like is not None:
+        for name in OURS:
+            ways[f"edgevid {LIKE} {name}"] = Ours(like, "tflite-float32", name, video)
+        for name, model in models.items():
+            if name.startswith(YOLO):
+                ways[name] = Peer(asked.yolo, YOLO, model, video, SIDE)
     return ways
 
 
-def compare(asked: argparse.Namespace, height: int) -> dict:
+def compare(
+    asked: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
+) -> dict:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ways = started(asked, folder, height)
+        ways = started(asked, like, models, height)
         for way in ways.values():
             stack.callback(way.close)
             way.play()  # once unmeasured
@@ -173,13 +178,15 @@ def compare(asked: argparse.Namespace, height: int) -> dict:
             for name in ways
             if "step_ms" in found[0][name]
         },
+        "gflop": {name: way.gflop for name, way in ways.items() if way.gflop},
         "ratios": {
-            f"edgevid {ours}": {
-                name: ratio([fps(one[f"edgevid {ours}"]) / fps(one[name]) for one in found])
-                for name in ways
-                if name != f"edgevid {ours}"
+            mine: {
+                theirs: ratio([fps(one[mine]) / fps(one[theirs]) for one in found])
+                for theirs in ways
+                if not theirs.startswith("edgevid") and (YOLO in theirs) == (LIKE in mine)
             }
-            for ours in OURS
+            for mine in ways
+            if mine.startswith("edgevid")
         },
     }
 
@@ -204,7 +211,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--yolo", help="the Python of an environment that has ultralytics")
     asked = parser.parse_args()
-    results = [compare(asked, height) for height in (720, 1080)]
+    with tempfile.TemporaryDirectory() as name:
+        folder, like = Path(name), None
+        models = {"tflite": folder / "model.tflite"}
+        models["tflite"].write_bytes(Bundle.open(asked.bundle).files(asked.artifact)["tflite"])
+        if asked.yolo:
+            like = vendors.made(folder)
+            models |= yolo_models(asked.yolo, folder)
+        results = [compare(asked, like, models, height) for height in (720, 1080)]
     print(json.dumps({"results": results}, indent=2))
 
 
