@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgevid.contract import Contract, Tensors
     from edgevid.media.clips import Clips
     from edgevid.runtimes import Engine
+    from edgevid.tasks import Task
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -75,21 +76,32 @@ def artifact_metrics(
     """Score each engine, by its artifact's name, and the source model's answers beside it.
 
     ``source`` is the source model's raw answer to each clip. Gives ``name``, ``source``,
-    ``artifact``, ``n``, and ``agreement``, the share of clips on which both say the same.
+    ``artifact``, ``n``, ``agreement``, the share of clips on which both say the same, and the
+    clips on which the artifact alone is worse (``lost``) or better (``won``).
     """
     task = registry.load("task", contract.task)(contract)
     truth = score(contract, source, clips)
+    before = _each(task, truth["answers"], clips)
     metrics = {}
     for name, engine in engines.items():
         found = score(contract, answers(contract, engine, clips, progress, name), clips)
+        after = _each(task, found["answers"], clips)
         metrics[name] = {
             "name": found["name"],
             "source": truth["value"],
             "artifact": found["value"],
             "n": found["n"],
             "agreement": round(task.agreement(truth["answers"], found["answers"]), 6),
+            "lost": sum(own < other for own, other in zip(after, before, strict=True)),
+            "won": sum(own > other for own, other in zip(after, before, strict=True)),
         }
     return metrics
+
+
+def _each(task: Task, read: Sequence[dict[str, Any]], clips: Clips) -> list[float]:
+    """The metric of each clip by itself."""
+    truths = [clips.classes[target] for target in clips.targets]
+    return [task.metric([one], [truth]) for one, truth in zip(read, truths, strict=True)]
 
 
 def choose_clips(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         held_out = list(trajectories.read_clips(Path(task["held_out"])))
         answers = trajectories.last_answers(model, contract, held_out)
         trajectories.write_arrays(out / "held_out", answers)
+    if task["reference"]:
+        for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
+            given = trajectories.answers(model, contract, clip)
+            trajectories.write_arrays(out / "reference" / str(index), given)
     return {"trajectories": paths, "lowered": lowered}
 
 
@@ -79,12 +83,17 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     for quantize in task["quantize"]:
         name = f"{task['format']}-{quantize}"
         keep = task["keep"].get(quantize, ())
-        files = converter.convert(Path(task["lowered"]), task["form"], paths, quantize, keep)
+        model, form = Path(task["lowered"]), task["form"]
+        files = converter.convert(model, form, paths, quantize, keep)
+        kept = converter.operators_of(model, form, keep) if keep else frozenset()
         for ending, content in files.items():
             (Path(task["out"]) / f"{name}.{ending}").write_bytes(content)
         answer[name] = {
             "endings": sorted(files),
-            "float_ops": [asdict(operator) for operator in converter.float_ops(files)],
+            "float_ops": [
+                asdict(replace(operator, kept=operator.name in kept))
+                for operator in converter.float_ops(files)
+            ],
             "smallest_runtime": converter.smallest_runtime(files),
         }
     return answer

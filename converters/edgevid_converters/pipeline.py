@@ -6,7 +6,7 @@ import hashlib
 import platform
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,38 +16,29 @@ from edgevid import bundle as bundles
 from edgevid import registry
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract
-from edgevid.errors import BadInput, BadVideo, GateRefused, MissingExtra
+from edgevid.errors import BadInput, BadVideo, GateRefused, MissingExtra, SurroundingsFailed
 from edgevid.media.video import VIDEO_ENDINGS, read_clip
 from edgevid.progress import Progress, silent
-from edgevid.proof import Golden, Trajectory, Verdict
-from edgevid.proof.golden import read_taken
-from edgevid.proof.replay import OWN_TOLERANCE
-from edgevid.proof.verdict import record_in_child
-from edgevid.proof.verify import runtimes_for
+from edgevid.proof import Golden, Trajectory
+from edgevid.proof.replay import own_tolerances
 from edgevid_converters import sources, trajectories
 from edgevid_converters.child import ask
 from edgevid_converters.clip import golden_clip
+from edgevid_converters.gates import MAX_DROP, UNKNOWN, Budget, with_statistics
+from edgevid_converters.judging import Judge, Judgement, Made
 from edgevid_converters.protocol import LayerError, Operator, summary
+from edgevid_converters.reference import Reference, read_reference
+from edgevid_converters.repair import Ladder, refuse, repair
 from edgevid_converters.sources import Source
 
 if TYPE_CHECKING:
+    from edgevid.contract import Tensors
     from edgevid.media.clips import Clips
-    from edgevid.runtimes import Engine
 
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
 CALIBRATION_CLIPS = 48
-LARGEST_LOSS = 0.05
-"""Of the task's metric, from source to artifact, on held-out clips."""
 PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
-
-
-@dataclass(frozen=True)
-class Made:
-    """One artifact on its way into the bundle."""
-
-    artifact: Artifact
-    files: Mapping[str, bytes]
 
 
 def convert(
@@ -58,6 +49,12 @@ def convert(
     out: Path = Path("model.edgevid"),
     progress: Progress = silent,
     contract: Path | None = None,
+    *,
+    data: Path | None = None,
+    max_drop: float = MAX_DROP,
+    min_metric: float | None = None,
+    reference: Path | None = None,
+    mend: bool = True,
 ) -> dict[str, Any]:
     """Convert a model to every format in every quantisation and write the bundle ``out``.
 
@@ -65,47 +62,74 @@ def convert(
     ``MODEL.contract.toml`` beside the model is read.
 
     ``calibrate`` is a folder of clips; without it the model's own recorded training split is used.
-    Gives ``bundle``, ``sha256`` and ``artifacts``. Raises `BadInput` for wrong use, `GateRefused`
-    where an artifact does not do what the model does, `SurroundingsFailed` where a converter
-    crashes; then nothing is written.
+    ``data`` has labelled clips to measure on; without it the recorded test split is used.
+    ``max_drop`` and ``min_metric`` are the budget, see `gates.Budget`; ``reference`` has the
+    owner's answers, see `reference`. An int8 artifact that breaks the budget is repaired where
+    ``mend``. Gives ``bundle``, ``sha256``, ``artifacts``, ``preprocessing``, ``notes`` in words and
+    the ladders of ``repairs``, with latencies on this machine.
+
+    Raises `BadInput` for wrong use, `GateRefused` where an artifact does not do what the model
+    does, `SurroundingsFailed` where a converter crashes; then nothing is written.
     """
+    budget = Budget(max_drop, min_metric)
+    budget.check()
     plan = _plan(formats, quantize)
     source = sources.describe(model, contract)
+    owner = read_reference(reference, source.contract) if reference else None
     forms = _forms(source, plan)
     artifacts = sum(map(len, plan.values()))
-    report = _Report(progress, 3 + len(plan) + artifacts)
+    report = _Report(progress, 2 + len(plan) + artifacts)
     with tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
         folder = Path(name)
         report("reading clips")
         paths, clips = _calibration_clips(source, calibrate)
-        held_out, why_not = _held_out(source, calibrate, progress)
+        held_out, why_not = _held_out(source, calibrate, data, paths, progress)
+        if min_metric is not None and held_out is None:
+            raise BadInput(f"--min-metric needs labelled clips ({why_not}); give them with --data")
         report("lowering the model")
-        lowered = _lower(source, forms, clips, held_out, folder)
+        lowered = _lower(source, forms, clips, held_out, owner, folder)
+        checked = _check_owner(owner, source, contract, folder)
+        golden = _golden(source.contract, folder)
+        answers = _source_answers(held_out, folder)
+        judge = Judge(source.contract, golden, budget, folder, held_out, answers, progress)
         made: list[Made] = []
         for format_name, quantisations in plan.items():
             report(f"converting to {format_name} {', '.join(quantisations)}")
             made += _convert(format_name, quantisations, forms, lowered, folder)
-        golden = _golden(source.contract, folder)
-        draft = _write(folder / "draft.edgevid", source, made, golden, {})
-        for index, one in enumerate(made):
+        judged, ladders = [], {}
+        for one in made:
             report(f"proving {one.artifact.name}")
-            made[index] = _prove(one, draft, folder)
-        report("measuring on held-out clips")
-        made = _measure(made, source, held_out, folder, progress)
-        golden = replace(golden, references=_references(made, folder))
+            found = judge.judge(one, timed=one.artifact.quantize == "int8")
+            if not found.ok:
+                ladder = _mended(found, judge, forms, lowered, folder, report, mend)
+                ladders[one.artifact.name] = ladder
+                found = _chosen(ladder, one.artifact.name)
+            judged.append(found)
+        golden = replace(golden, references={_name(one): one.taken for one in judged})
+        notes = _notes(judged, budget)
         evidence = {
             "source": {"kind": source.kind, **source.record},
             "split": {name: list(listed) for name, listed in source.split.items()},
             "calibration": {"clips": paths, "sha256": _sum(folder / "calibration")},
             "held_out": _held_out_record(held_out, why_not),
+            "preprocessing": _preprocessing(source, checked, budget),
+            "gates": {**asdict(budget), "reference": checked, "notes": notes},
+            "outputs": {_name(one): dict(one.outputs) for one in judged},
+            "repair": {name: ladder.to_json() for name, ladder in ladders.items()},
             "versions": _versions(),
         }
-        written = _write(Path(out), source, made, golden, evidence)
+        written = _write(Path(out), source, [one.made for one in judged], golden, evidence)
     report("done")
     return {
         "bundle": str(written.path),
         "sha256": written.sha256,
         "artifacts": [_told(artifact) for artifact in written.artifacts],
+        "preprocessing": evidence["preprocessing"],
+        "notes": notes,
+        "repairs": {
+            name: {**ladder.to_json(), "latencies_ms": ladder.latencies_ms()}
+            for name, ladder in ladders.items()
+        },
     }
 
 
@@ -118,6 +142,10 @@ class _Report:
     def __call__(self, note: str) -> None:
         self._progress("converting", self._done, self._total, note)
         self._done += 1
+
+    def note(self, note: str) -> None:
+        """Say what else is done within the last step."""
+        self._progress("converting", self._done - 1, self._total, note)
 
 
 def _plan(formats: Sequence[str], quantize: Sequence[str]) -> dict[str, list[str]]:
@@ -205,20 +233,59 @@ def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, li
 
 
 def _held_out(
-    source: Source, calibrate: Path | None, progress: Progress
+    source: Source,
+    calibrate: Path | None,
+    data: Path | None,
+    calibrated: Sequence[str],
+    progress: Progress,
 ) -> tuple[Clips | None, str]:
-    """Decode the recorded test split; or None, and why there is none."""
+    """Decode labelled clips that the model never saw; or None, and why there are none.
+
+    Those are the recorded test split; of ``data`` it too where it is there, else its own test
+    folder, else all clips but those that are calibrated on.
+    """
     from edgevid.evaluate import choose_clips
 
-    paths = source.split.get("test", ())
-    if not paths:
+    if registry.load("task", source.contract.task).metric_name is None:
+        if data:
+            raise BadInput(f"--data: the task {source.contract.task} has no metric; leave it out")
+        return None, f"the task {source.contract.task} has no metric"
+    if data:
+        paths = _labelled(source, data, calibrate, calibrated)
+        clips = choose_clips(source.contract, {"test": paths}, data, "test", progress)
+        if not len(clips):
+            raise BadInput(f"{data}: none of {len(paths)} clips is readable; give other clips")
+        return clips, ""
+    recorded = source.split.get("test", ())
+    if not recorded:
         return None, "the model has no recorded test split"
     for root in filter(None, (source.data, calibrate)):
-        there = {"test": [path for path in paths if (Path(root) / path).is_file()]}
+        there = {"test": [path for path in recorded if (Path(root) / path).is_file()]}
         if there["test"]:
             clips = choose_clips(source.contract, there, Path(root), "test", progress)
             return (clips, "") if len(clips) else (None, "no clip of the test split is readable")
     return None, "the clips of the recorded test split are not there"
+
+
+def _labelled(
+    source: Source, data: Path, calibrate: Path | None, calibrated: Sequence[str]
+) -> list[str]:
+    """Which clips of ``data`` to measure on."""
+    from edgevid.media.clips import find
+
+    files = find(data).files
+    recorded = set(source.split.get("test", ()))
+    root, _ = _calibration_files(source, calibrate)
+    seen = {(root / path).resolve() for path in calibrated}
+    ways = (
+        [file.path for file in files if file.path in recorded],
+        [file.path for file in files if file.split == "test"],
+        [file.path for file in files if (data / file.path).resolve() not in seen],
+    )
+    found = next(filter(None, ways), None)
+    if found is None:
+        raise BadInput(f"{data}: all its clips are calibrated on; give others to measure on")
+    return found
 
 
 def _held_out_record(clips: Clips | None, why_not: str) -> dict[str, Any]:
@@ -232,6 +299,7 @@ def _lower(
     forms: Mapping[str, str],
     clips: list[Any],
     held_out: Clips | None,
+    owner: Reference | None,
     folder: Path,
 ) -> dict[str, Any]:
     """Lower the source to what each format takes (format -> form), and record its streams.
@@ -241,15 +309,48 @@ def _lower(
     trajectories.write_clips(folder / "clips.npz", clips)
     if held_out is not None:
         trajectories.write_clips(folder / "held_out.npz", held_out.pictures)
+    if owner is not None:
+        trajectories.write_clips(folder / "reference.npz", owner.streams)
     task = {
         "do": "lower",
         **source.to_task(),
         "forms": sorted(set(forms.values())),
         "clips": str(folder / "clips.npz"),
         "held_out": str(folder / "held_out.npz") if held_out is not None else None,
+        "reference": str(folder / "reference.npz") if owner is not None else None,
         "out": str(folder),
     }
     return ask("lowering the model", task)
+
+
+def _check_owner(
+    owner: Reference | None, source: Source, contract: Path | None, folder: Path
+) -> dict[str, Any] | None:
+    """Hold the model's answers against its owner's; raises `GateRefused` where they differ."""
+    if owner is None:
+        return None
+    given = [
+        trajectories.read_arrays(folder / "reference" / str(index))
+        for index in range(len(owner.streams))
+    ]
+    return owner.check(given, str(contract or f"the contract of {source.path.name}"))
+
+
+def _source_answers(held_out: Clips | None, folder: Path) -> list[Tensors]:
+    """The source model's raw answer to each held-out clip."""
+    if held_out is None:
+        return []
+    stacked = trajectories.read_arrays(folder / "held_out")
+    return [{n: values[k] for n, values in stacked.items()} for k in range(len(held_out))]
+
+
+def _preprocessing(source: Source, checked: Mapping[str, Any] | None, budget: Budget) -> str:
+    """What shows that the model is fed as it was trained to be: source and artifact share it."""
+    if not source.imported:
+        return "own"
+    if checked is not None:
+        return "reference"
+    return "unproven" if budget.min_metric is None else "floor"
 
 
 def _task(
@@ -304,7 +405,7 @@ def _made(format_name: str, quantisation: str, told: Mapping[str, Any], folder: 
     """Take in one artifact; raises `GateRefused` where int8 has a product in float."""
     name = f"{format_name}-{quantisation}"
     operators = [Operator(**operator) for operator in told["float_ops"]]
-    products = [operator for operator in operators if operator.product]
+    products = [operator for operator in operators if operator.product and not operator.kept]
     if quantisation == "int8" and products:
         listed = ", ".join(f"{o.kind} {o.name}" for o in products[:5])
         raise GateRefused(
@@ -316,16 +417,10 @@ def _made(format_name: str, quantisation: str, told: Mapping[str, Any], folder: 
         format_name,
         quantisation,
         float_ops=summary(operators),
-        tolerance=_tolerance(quantisation),
+        tolerance=own_tolerances(quantisation),
         smallest_runtime=told["smallest_runtime"],
     )
     return Made(artifact, {e: (folder / f"{name}.{e}").read_bytes() for e in told["endings"]})
-
-
-def _tolerance(quantisation: str) -> dict[str, float]:
-    """What a device's proof accepts, by the precision that runs there."""
-    floats = {k: v for k, v in OWN_TOLERANCE.items() if k != "int8"}
-    return {"int8": OWN_TOLERANCE["int8"]} if quantisation == "int8" else floats
 
 
 def _golden(contract: Contract, folder: Path) -> Golden:
@@ -347,73 +442,58 @@ def _golden(contract: Contract, folder: Path) -> Golden:
     return Golden(recorded, clip=clip, pixels=pixels)
 
 
-def _prove(made: Made, draft: Bundle, folder: Path) -> Made:
-    """Load and replay against the source in a child; raises `GateRefused` with the reason."""
-    artifact = made.artifact
-    runtime = _reference_runtime(artifact)
-    verdict: Verdict = record_in_child(
-        draft.path, artifact.name, runtime, folder / f"{artifact.name}.npz"
-    )
-    if not verdict.ok:
+def _mended(
+    first: Judgement,
+    judge: Judge,
+    forms: Mapping[str, str],
+    lowered: Mapping[str, Any],
+    folder: Path,
+    report: _Report,
+    mend: bool,
+) -> Ladder:
+    """Repair one artifact; raises `GateRefused` where that is not possible, or not wanted."""
+    artifact = first.made.artifact
+    name, format_name = artifact.name, artifact.format
+    if not (mend and first.mendable):
         raise GateRefused(
-            f"{artifact.name} does not do in {runtime} what the model does: {verdict.reason}; "
-            "leave this artifact out, or change the model"
+            f"{name} {first.reason}; leave this artifact out, or change the model"
+            if not first.mendable
+            else f"{name} {first.reason}; leave out --no-repair, or this artifact"
         )
-    parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
-    return replace(made, artifact=replace(artifact, parity=parity))
+    report.note(f"measuring the layers of {name}")
+    layers = _layer_errors(format_name, forms, lowered)
+
+    def attempt(kept: tuple[str, ...]) -> Judgement:
+        report.note(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
+        keep = {artifact.quantize: kept}
+        try:
+            made = _convert(format_name, [artifact.quantize], forms, lowered, folder, keep)
+        except (GateRefused, SurroundingsFailed) as error:
+            nothing = replace(artifact, parity={}, metric=UNKNOWN)
+            return Judgement(Made(nothing, {}), f"could not be made: {error}")
+        return judge.judge(made[0], timed=True)
+
+    return repair(first, layers, attempt)
 
 
-def _reference_runtime(artifact: Artifact) -> str:
-    """The runtime whose answers on this machine's CPU are the artifact's own."""
-    names = runtimes_for(artifact.format)
-    if not names:
-        raise _missing(f"a runtime for {artifact.format}", "convert")
-    return names[0]
+def _chosen(ladder: Ladder, name: str) -> Judgement:
+    """What the repair chose, its statistics allowing for the choice; raises `GateRefused`."""
+    if ladder.chosen is None:
+        raise refuse(ladder, name)
+    judged = ladder.chosen.judgement
+    metric = with_statistics(judged.made.artifact.metric, tries=len(ladder.rungs))
+    artifact = replace(judged.made.artifact, metric=metric)
+    return replace(judged, made=replace(judged.made, artifact=artifact))
 
 
-def _references(made: Sequence[Made], folder: Path) -> dict[str, Any]:
-    return {m.artifact.name: read_taken(folder / f"{m.artifact.name}.npz") for m in made}
+def _notes(judged: Sequence[Judgement], budget: Budget) -> list[str]:
+    """What the held-out clips are too few to show, once for each thing to say."""
+    found = (budget.words(one.made.artifact.metric) for one in judged)
+    return sorted({words for words in found if words})
 
 
-def _measure(
-    made: list[Made], source: Source, held_out: Clips | None, folder: Path, progress: Progress
-) -> list[Made]:
-    """Add the task's metric of source and artifact on held-out clips."""
-    task = registry.load("task", source.contract.task)
-    if held_out is None or task.metric_name is None:
-        unknown = {"name": None, "source": None, "artifact": None, "n": 0}
-        return [replace(m, artifact=replace(m.artifact, metric=unknown)) for m in made]
-    from edgevid.evaluate import artifact_metrics
-
-    stacked = trajectories.read_arrays(folder / "held_out")
-    answers = [{n: values[k] for n, values in stacked.items()} for k in range(len(held_out))]
-    engines = {m.artifact.name: _engine(m, source.contract) for m in made}
-    metrics = artifact_metrics(source.contract, engines, held_out, answers, progress)
-    for name, metric in metrics.items():
-        _refuse_loss(name, metric)
-    return [replace(m, artifact=replace(m.artifact, metric=metrics[m.artifact.name])) for m in made]
-
-
-def _refuse_loss(name: str, metric: Mapping[str, Any]) -> None:
-    """Raise `GateRefused` where an artifact is clearly worse than its source on held-out data.
-
-    Two standard errors of a share over n clips are allowed on top, so that few clips do not refuse
-    by chance.
-    """
-    lost = metric["source"] - metric["artifact"]
-    if not lost <= LARGEST_LOSS + 2 * (0.25 / metric["n"]) ** 0.5:
-        raise GateRefused(
-            f"{name} has {metric['name']} {metric['artifact']:.3f} on {metric['n']} held-out clips "
-            f"where the model has {metric['source']:.3f}; calibrate with more or other clips, "
-            "or leave this artifact out"
-        )
-
-
-def _engine(made: Made, contract: Contract) -> Engine:
-    """Load an artifact in this process; it was proven in a child before."""
-    runtime = registry.load("runtime", _reference_runtime(made.artifact))()
-    engine: Engine = runtime.load(made.files, contract)
-    return engine
+def _name(judged: Judgement) -> str:
+    return judged.made.artifact.name
 
 
 def _write(

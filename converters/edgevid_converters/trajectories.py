@@ -102,6 +102,14 @@ def last_answers(
     return {o.name: np.stack([given[o.name] for given in last]) for o in contract.outputs}
 
 
+def answers(model: Model, contract: Contract, frames: Clip) -> dict[str, NDArray[np.float32]]:
+    """The answers at every step of one stream: output name -> (N, *shape without its batch)."""
+    import numpy as np
+
+    given = [given for _, given in stream(model, contract, frames)]
+    return {o.name: np.concatenate([one[o.name] for one in given]) for o in contract.outputs}
+
+
 def write_clips(file: Path, clips: Sequence[Clip]) -> None:
     """Keep clips of any lengths in one ``.npz``."""
     import numpy as np

@@ -18,6 +18,28 @@ from edgevid.cli.console import Bar, common, emit, table
     "--calibrate", type=click.Path(path_type=Path), help="Clips. Default: the run's training split."
 )
 @click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Labelled clips to measure on. Default: the run's test split.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Largest drop of the metric from model to artifact. Default: 0.01.",
+)
+@click.option("--min-metric", type=float, help="Floor of the metric, for model and artifact.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="The owner's answers: an .npz of inputs and outputs, or a folder of them.",
+)
+@click.option(
+    "--repair/--no-repair",
+    "mend",
+    default=True,
+    help="Keep the fewest layers of an int8 artifact in float that bring it into the budget.",
+)
+@click.option(
     "--contract",
     type=click.Path(path_type=Path),
     help="What the model's file does not say. Default: MODEL.contract.toml beside it.",
@@ -30,6 +52,11 @@ def command(
     formats: tuple[str, ...],
     quantize: tuple[str, ...],
     calibrate: Path | None,
+    data: Path | None,
+    max_drop: float | None,
+    min_metric: float | None,
+    reference: Path | None,
+    mend: bool,
     contract: Path | None,
     init: bool,
     out: Path | None,
@@ -55,13 +82,18 @@ def command(
         raise click.UsageError("Missing option '-o' / '--out'.")
     convert = registry.load("tool", "convert")
     wishes = {"formats": formats, "quantize": quantize}
+    limits = {"max_drop": max_drop, "min_metric": min_metric}
     result = convert(
         model,
         calibrate=calibrate,
         contract=contract,
         out=out,
         progress=Bar(),
+        data=data,
+        reference=reference,
+        mend=mend,
         **{name: wish for name, wish in wishes.items() if wish},
+        **{name: limit for name, limit in limits.items() if limit is not None},
     )
     emit(result, as_json, text(result))
 
@@ -90,4 +122,32 @@ def text(result: dict[str, Any]) -> str:
         "max abs",
         "float operators",
     )
-    return f"{table(rows, head)}\n{result['bundle']}"
+    repairs = [text_of_repair(name, one) for name, one in result["repairs"].items()]
+    told = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
+    if result["preprocessing"] == "unproven":
+        told.append(UNPROVEN)
+    return "\n".join([*told, result["bundle"]])
+
+
+UNPROVEN = (
+    "preprocessing: unproven; nothing shows that the model is fed as it was trained to be: give "
+    "its owner's answers with --reference, or labelled clips with --data and --min-metric"
+)
+
+
+def text_of_repair(name: str, repair: dict[str, Any]) -> str:
+    """Set the ladder of a repair as a table below its reason."""
+    rows = [
+        (
+            "kept" if rung["kept"] == repair["kept"] else "",
+            len(rung["kept"]),
+            rung["metric"],
+            rung["max_abs"],
+            rung["bytes"],
+            latency_ms,
+        )
+        for rung, latency_ms in zip(repair["rungs"], repair["latencies_ms"], strict=True)
+    ]
+    head = ("", "layers in float", "metric", "max abs", "bytes", "ms a step here")
+    kept = ", ".join(repair["kept"])
+    return f"{name} {repair['reason']}\nrepaired: in float stays {kept}\n{table(rows, head)}"

@@ -55,6 +55,7 @@ def _text(opened: Bundle) -> str:
         ("steps a second", f"{frame.rate_fps:g}"),
         ("memory", memory[contract.temporal]),
         ("sha256", opened.sha256),
+        *_shown(opened),
     ]
     rows = [
         (
@@ -73,3 +74,22 @@ def _text(opened: Bundle) -> str:
     head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
     words = "\n".join(f"{name:<15} {value}" for name, value in facts)
     return f"{words}\n\n{table(rows, head)}"
+
+
+def _shown(opened: Bundle) -> list[tuple[str, Any]]:
+    """What was shown of the model, and what was not."""
+    evidence = opened.evidence
+    shown: list[tuple[str, Any]] = []
+    if fed := PREPROCESSING.get(evidence.get("preprocessing", "")):
+        shown.append(("preprocessing", fed))
+    for name, repair in evidence.get("repair", {}).items():
+        shown.append(("repaired", f"{name} keeps in float: {', '.join(repair['kept'])}"))
+    shown += [("note", note) for note in evidence.get("gates", {}).get("notes", ())]
+    return shown
+
+
+PREPROCESSING = {
+    "reference": "proven by the owner's answers",
+    "floor": "the metric keeps to a floor on labelled clips",
+    "unproven": "unproven: nothing shows that the model is fed as it was trained to be",
+}

@@ -32,10 +32,10 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
     folder = tmp_path_factory.mktemp("lowered")
     source = sources.describe(real_run)
-    _, clips = pipeline._calibration_clips(source, None)
-    held_out, _ = pipeline._held_out(source, None, pipeline.silent)
+    names, clips = pipeline._calibration_clips(source, None)
+    held_out, _ = pipeline._held_out(source, None, None, names, pipeline.silent)
     forms = pipeline._forms(source, registry.names("converter"))
-    answers = {"lower": pipeline._lower(source, forms, clips, held_out, folder)}
+    answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
     for format_name in registry.names("converter"):
         task = {
             **pipeline._task("convert", format_name, forms, answers["lower"]),

@@ -19,7 +19,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
 from edgevid.proof import Golden, Verdict, child
 from edgevid_converters import child as converter_child
-from edgevid_converters import convert, pipeline
+from edgevid_converters import convert, judging, pipeline
 from rigs.films import pictures, write_video
 
 FORMATS = registry.names("converter")
@@ -173,31 +173,21 @@ def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
 
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
-    monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
     said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
     refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
 
 
 def test_an_artifact_that_crashes_on_load_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": -1, "kind": "abort"}]}))
-    monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "crashed with SIGABRT", formats=["tflite"])
 
 
 def test_nan_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 3, "kind": "nan"}]}))
-    monkeypatch.setattr(pipeline, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "not numbers", formats=["openvino"])
-
-
-def test_a_clear_loss_on_held_out_clips_is_refused():
-    metric = {"name": "accuracy", "source": 0.90, "artifact": 0.80, "n": 800}
-    with pytest.raises(GateRefused, match=r"accuracy 0\.800 on 800 .* 0\.900"):
-        pipeline._refuse_loss("x-int8", metric)
-    pipeline._refuse_loss("x-int8", {**metric, "artifact": 0.88})
-    pipeline._refuse_loss("x-int8", {**metric, "n": 40})  # could be chance
-    with pytest.raises(GateRefused):
-        pipeline._refuse_loss("x-int8", {**metric, "artifact": float("nan")})
 
 
 def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monkeypatch):
@@ -230,7 +220,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
 
 def test_a_verdict_of_no_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
     verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
-    monkeypatch.setattr(pipeline, "record_in_child", lambda *a: verdict)
+    monkeypatch.setattr(judging, "record_in_child", lambda *a: verdict)
     refused(quick, tmp_path, "it says so; leave this artifact out")
 
 
