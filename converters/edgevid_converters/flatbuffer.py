@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeAlias
 
 Table: TypeAlias = Any
@@ -35,12 +35,13 @@ def kinds(model: Table) -> list[str]:
     return [names.get(code, f"operator {code}") for code in codes]
 
 
-def slice_half_used_splits(model: Table) -> int:
-    """Replace each SPLIT of which a part is not used by one SLICE for each part that is.
+def slice_splits(model: Table, left: Collection[str] = ()) -> int:
+    """Replace each SPLIT that TensorFlow's quantiser mistreats by one SLICE for each used part.
 
-    TensorFlow's quantiser keeps such a split in float or not by chance, from run to run: the first
-    moment of an unrolled LSTM has one, since there is no cell yet to keep. Gives how many there
-    were.
+    Where a part is not used, it keeps the split in float or not by chance, from run to run: the
+    first moment of an unrolled LSTM has one, since there is no cell yet to keep. And it quantises
+    every split, those too that are to stay in float: ``left`` names what these give. Gives how many
+    there were.
     """
     names = kinds(model)
     count = 0
@@ -49,8 +50,10 @@ def slice_half_used_splits(model: Table) -> int:
         used |= {int(i) for i in graph.outputs}
         kept = []
         for operator in graph.operators:
+            given = [int(i) for i in operator.outputs]
+            stays = any(graph.tensors[i].name.decode() in left for i in given)
             is_split = names[operator.opcodeIndex] == "SPLIT"
-            if not is_split or used.issuperset(map(int, operator.outputs)):
+            if not is_split or (used.issuperset(given) and not stays):
                 kept.append(operator)
                 continue
             kept += _slices(model, graph, operator, used)

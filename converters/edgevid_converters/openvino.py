@@ -1,8 +1,4 @@
-"""OpenVINO: float32, and int8 by NNCF with every product in integer arithmetic.
-
-Only products are quantised. The elementwise rest of an unrolled head stays in float: it is a small
-part of the time, and quantising it makes the file three times larger and no faster.
-"""
+"""OpenVINO: float, bytes for weights only, and int8 with every product in integer arithmetic."""
 
 from __future__ import annotations
 
@@ -11,22 +7,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from edgevid_converters.front_end import read
+from edgevid_converters.openvino_integers import (
+    PRODUCTS,
+    Node,
+    in_bytes,
+    layer_errors,
+    operators_of,
+    quantised,
+)
 from edgevid_converters.protocol import LayerError, Operator
 
-Node: TypeAlias = Any
-"""A node, port or model of OpenVINO's graph, which has no types that can be named here."""
-
-PRODUCTS = frozenset(
-    {
-        "Convolution",
-        "ConvolutionBackpropData",
-        "GroupConvolution",
-        "GroupConvolutionBackpropData",
-        "MatMul",
-    }
-)
 # Operators that move or regroup values, or bring them to and from integers, but compute nothing.
 MOVES = frozenset(
     {
@@ -57,7 +50,7 @@ class OpenVINO:
 
     name = "openvino"
     endings = ("bin", "xml")
-    quantisations = ("float32", "int8")
+    quantisations = ("float32", "float16", "dynamic", "int8")
     forms = ("saved_model", "onnx", "ir", "tflite")
 
     def convert(
@@ -69,22 +62,24 @@ class OpenVINO:
         keep: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
-        if keep:
-            raise NotImplementedError("layers cannot be kept yet")
-        import openvino
-
-        model = openvino.convert_model(str(lowered))
+        model = _loaded(lowered, form)
         if quantize == "int8":
-            model = _quantised(model, trajectories)
+            model = quantised(model, _steps(trajectories), keep)
+        if quantize == "dynamic":
+            model = in_bytes(model)
         merge_equal_nodes(model)
-        _name_by_order(model)
-        return _saved(model)
+        _name_by_order(model, PRODUCTS)
+        return _saved(model, halves=quantize == "float16")
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]
     ) -> list[LayerError]:
-        """Not yet; see `Converter.layer_errors`."""
-        raise NotImplementedError
+        """Quantise each layer alone; see `Converter.layer_errors`."""
+        return layer_errors(_loaded(lowered, form), _steps(trajectories))
+
+    def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
+        """The products of layers; see `Converter.operators_of`."""
+        return operators_of(_loaded(lowered, form), layers)
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the graph: what computes, and is not a product of integers or a weight's scale."""
@@ -111,29 +106,21 @@ class OpenVINO:
         return {"openvino": openvino.__version__.partition("-")[0]}
 
 
-def _quantised(model: Node, trajectories: Mapping[str, Path]) -> Node:
-    """Quantise the products on recorded steps; everything else is left as it is."""
-    import nncf
+def _loaded(lowered: Path, form: str) -> Node:
+    """The model in float, its nodes named by kind and order."""
+    model = read(lowered, form)
+    merge_equal_nodes(model)
+    _name_by_order(model)
+    return model
+
+
+def _steps(trajectories: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Each recorded step, keyed by input name."""
     import numpy as np
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
     count = len(next(iter(arrays.values())))
-    steps = [{name: np.array(v[k]) for name, v in arrays.items()} for k in range(count)]
-    kinds = {node.get_type_name() for node in model.get_ops()}
-    rest = sorted(kinds - PRODUCTS - {"Constant", "Parameter", "Result"})
-    # By default NNCF takes the mean of each sample's extremes, which clips what a stream reaches
-    # now and then; whole ranges had a tenth of the error on window models, half on carried ones.
-    ranges = RangeEstimatorParametersSet.MINMAX
-    return nncf.quantize(
-        model,
-        nncf.Dataset(steps),
-        subset_size=count,
-        ignored_scope=nncf.IgnoredScope(types=rest, validate=False),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=ranges
-        ),
-    )
+    return [{name: np.array(values[k]) for name, values in arrays.items()} for k in range(count)]
 
 
 def merge_equal_nodes(model: Node) -> None:
@@ -165,13 +152,16 @@ def _identity(node: Node) -> tuple[Any, ...]:
     return kind, tuple(attributes), tuple(sources)
 
 
-def _name_by_order(model: Node) -> None:
-    """Names that do not depend on what else this process did; inputs and outputs keep theirs."""
+def _name_by_order(model: Node, kept: Collection[str] = ()) -> None:
+    """Names that do not depend on what else this process did.
+
+    Inputs and outputs keep theirs, and so do the kinds in ``kept``.
+    """
     counts: Counter[str] = Counter()
     results = {node.get_name() for node in model.get_results()}
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
-        if kind == "Parameter":
+        if kind == "Parameter" or kind in kept:
             continue
         node.set_friendly_name(f"{kind}_{counts[kind]}")
         counts[kind] += 1
@@ -184,13 +174,13 @@ def _is_result(target: Node) -> bool:
     return bool(target.get_node().get_type_name() == "Result")
 
 
-def _saved(model: Node) -> dict[str, bytes]:
+def _saved(model: Node, *, halves: bool = False) -> dict[str, bytes]:
     """Save without what depends on the place: paths and versions in rt_info, and white space."""
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
         path = Path(folder) / "model.xml"
-        openvino.save_model(model, path, compress_to_fp16=False)
+        openvino.save_model(model, path, compress_to_fp16=halves)
         xml = path.read_bytes()
         weights = path.with_suffix(".bin").read_bytes()
     xml = re.sub(rb"<rt_info>.*?</rt_info>|<rt_info ?/>", b"", xml, flags=re.DOTALL)

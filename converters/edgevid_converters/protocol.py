@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,17 @@ class Operator:
     kind: str
     name: str
     product: bool = False
+    kept: bool = False
+    """Left in float on purpose, as part of a layer that was to be kept."""
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What quantising one layer costs: ``error`` as a share of the layer's own range of values.
+    """What int8 costs where this layer alone is in it.
 
-    ``name`` is what `Converter.convert` takes in ``keep``; ``kind`` is the format's own word.
+    ``error`` is how far the model's answers go off: their root mean square difference, as a share
+    of their own spread (standard deviation), of the worst output. ``name`` is what
+    `Converter.convert` takes in ``keep``; ``kind`` is the format's own word.
     """
 
     name: str
@@ -66,6 +73,12 @@ class Converter(Protocol):
     ) -> list[LayerError]:
         """Measure what int8 costs each layer on the recorded steps; the worst comes first."""
 
+    def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
+        """The operators that layers consist of, as `float_ops` names them.
+
+        Raises `BadInput`, with the nearest name, for a layer that there is not.
+        """
+
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Read from an artifact which of its operators compute in float."""
 
@@ -77,3 +90,18 @@ def summary(operators: Iterable[Operator]) -> tuple[str, ...]:
     """Say it by kind, with a count: ``("Sigmoid x48", "Softmax")``."""
     counts = Counter(operator.kind for operator in operators)
     return tuple(f"{k} x{n}" if n > 1 else k for k, n in sorted(counts.items()))
+
+
+def answers_error(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> float:
+    """The root mean square of the difference, as a share of the answers' own spread.
+
+    The worst of the outputs counts; one that never changes is measured by its size.
+    """
+    import numpy as np
+
+    worst = 0.0
+    for name, want in wanted.items():
+        spread = float(want.std()) or float(np.abs(want).max()) or 1.0
+        off = float(np.sqrt(np.square(given[name] - want, dtype=np.float64).mean())) / spread
+        worst = off if not off <= worst else worst
+    return worst

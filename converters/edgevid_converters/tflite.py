@@ -1,4 +1,4 @@
-"""TFLite: float32, and int8 with every product in integer arithmetic."""
+"""TFLite: float, and integers with every product in integer arithmetic."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.flatbuffer import Table, kinds, pack, parse, slice_half_used_splits
+from edgevid_converters.flatbuffer import Table, kinds, parse
 from edgevid_converters.protocol import LayerError, Operator
+from edgevid_converters.tflite_integers import (
+    PRODUCTS,
+    calibrated,
+    layer_errors,
+    outputs_of,
+    quantised,
+    widened,
+)
+from edgevid_converters.tflite_weights import halved, in_bytes, unhalved
 
 SIGNATURE = "serving_default"
-PRODUCTS = frozenset(
-    {
-        "BATCH_MATMUL",
-        "CONV_2D",
-        "CONV_3D",
-        "CONV_3D_TRANSPOSE",
-        "DEPTHWISE_CONV_2D",
-        "FULLY_CONNECTED",
-        "TRANSPOSE_CONV",
-    }
-)
 # Operators that move or regroup values, or bring them to and from integers, but compute nothing.
 MOVES = frozenset(
     {
@@ -45,12 +43,19 @@ MOVES = frozenset(
 
 
 class TFLite:
-    """The format ``tflite``: one ``.tflite`` file."""
+    """The format ``tflite``: one ``.tflite`` file.
+
+    Everything is made of one float file: TensorFlow's converter is asked once.
+    """
 
     name = "tflite"
     endings = ("tflite",)
-    quantisations = ("float32", "int8")
+    quantisations = ("float32", "float16", "dynamic", "int8", "int16x8")
     forms = ("saved_model", "tflite")
+
+    def __init__(self) -> None:
+        self._floats: dict[Path, bytes] = {}
+        self._ranges: dict[Path, bytes] = {}
 
     def convert(
         self,
@@ -65,28 +70,40 @@ class TFLite:
         The frame is uint8 and the states float32 at the boundary in every quantisation. What is
         TFLite already stays as it is in float32.
         """
-        if keep:
-            raise NotImplementedError("layers cannot be kept yet")
-        if form == "tflite":
-            return {"tflite": _requantised(lowered.read_bytes(), quantize)}
-        import tensorflow as tf
-
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            str(lowered), signature_keys=[SIGNATURE]
-        )
+        if quantize == "float32" and form == "tflite":
+            return {"tflite": lowered.read_bytes()}
+        content = self._float(lowered, form)
         if quantize == "float32":
-            return {"tflite": converter.convert()}
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: _samples(trajectories)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter._experimental_calibrate_only = True  # to mend the graph before it is quantised
-        return {"tflite": _quantised(converter.convert())}
+            return {"tflite": content}
+        if quantize == "float16":
+            return {"tflite": halved(content)}
+        if quantize == "dynamic":
+            return {"tflite": in_bytes(content)}
+        if quantize == "int16x8":
+            return {"tflite": widened(content, lambda: _samples(trajectories))}
+        return {"tflite": quantised(self._calibrated(lowered, form, trajectories), keep)}
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]
     ) -> list[LayerError]:
-        """Not yet; see `Converter.layer_errors`."""
-        raise NotImplementedError
+        """Quantise each layer alone; see `Converter.layer_errors`."""
+        ranges = self._calibrated(lowered, form, trajectories)
+        return layer_errors(self._float(lowered, form), ranges, lambda: _samples(trajectories))
+
+    def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
+        """The operators of layers, by what they give; see `Converter.operators_of`."""
+        return outputs_of(self._float(lowered, form), layers)
+
+    def _float(self, lowered: Path, form: str) -> bytes:
+        if lowered not in self._floats:
+            self._floats[lowered] = _plain(lowered) if form == "tflite" else _lowered(lowered)
+        return self._floats[lowered]
+
+    def _calibrated(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> bytes:
+        if lowered not in self._ranges:
+            content = self._float(lowered, form)
+            self._ranges[lowered] = calibrated(content, lambda: _samples(trajectories))
+        return self._ranges[lowered]
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the flatbuffer: what gives a float tensor and is more than a move."""
@@ -121,21 +138,33 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         yield {name: np.array(values[step]) for name, values in arrays.items()}
 
 
-def _requantised(content: bytes, quantize: str) -> bytes:
-    """What is made of a float ``.tflite`` itself, without the model that it came from."""
-    if quantize != "float32":
-        raise BadInput(f"a .tflite cannot be made {quantize}; use --quantize float32")
+def _lowered(saved_model: Path) -> bytes:
+    """A SavedModel's step in float32."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=[SIGNATURE]
+    )
+    content: bytes = converter.convert()
     return content
 
 
-def _quantised(calibrated: bytes) -> bytes:
-    """Quantise a model that carries the ranges of its tensors."""
-    from tensorflow.lite.python.convert import mlir_quantize
+def _plain(file: Path) -> bytes:
+    """A ``.tflite`` with plain float32 weights; raises `BadInput` where it is integer already."""
+    content = file.read_bytes()
+    model = parse(content)
+    if any(tensor.type in _integers() for graph in model.subgraphs for tensor in graph.tensors):
+        raise BadInput(
+            "the .tflite is quantised already, and can be made nothing else; "
+            "use --quantize float32, which leaves it as it is, or start from its float model"
+        )
+    return unhalved(content)
 
-    model = parse(calibrated)
-    slice_half_used_splits(model)
-    content: bytes = mlir_quantize(pack(model))
-    return content
+
+def _integers() -> tuple[int, ...]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return (schema.TensorType.INT8, schema.TensorType.INT16)
 
 
 def _is_float(tensor: Table) -> bool:

@@ -12,7 +12,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
 from edgevid.proof.child import child_task
 from edgevid.proof.golden import Golden, write_taken
-from edgevid.proof.replay import check_pixels, replay, replay_artifact
+from edgevid.proof.replay import check_pixels, replay, replay_artifact, source_tolerances
 from edgevid.proof.verdict import Verdict
 
 
@@ -26,7 +26,8 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
             bundle.files(name), bundle.contract, accelerator=accelerator
         )
         if task["record"]:
-            check, taken = replay(engine, golden, bundle.contract)
+            allowed = source_tolerances(bundle.artifact(name).quantize)
+            check, taken = replay(engine, golden, bundle.contract, tolerances=allowed)
         else:
             check, taken = replay_artifact(engine, golden, bundle, name)
         engine.close()

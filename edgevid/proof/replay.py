@@ -24,13 +24,17 @@ SOURCE_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,
     "float16": 0.02,
     "bf16": 0.05,
+    "dynamic": 0.4,
+    "int16x8": 0.4,
     "int8": 0.75,
 }
-"""Largest difference from the source model, by the precision that ran."""
+"""Largest difference from the source model, by the precision that ran, and by quantisation."""
 OWN_TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4,
     "float16": 0.02,
     "bf16": 0.05,
+    "dynamic": 0.15,
+    "int16x8": 0.05,
     "int8": 0.25,
 }
 """Largest difference from the artifact's own answers on the CPU that made the bundle."""
@@ -39,6 +43,26 @@ UNEXPLAINED, QUANTUM = 0.5, 0.01
 an engine that mixes up the scores of an unsure model stays within any absolute tolerance."""
 PIXEL_TOLERANCE = 2.0
 """Mean absolute difference of decoded and scaled pixels, of 255."""
+
+
+def source_tolerances(quantize: str) -> dict[str, float]:
+    """What an artifact may differ from its source, by the precision that ran.
+
+    Rounded weights stay rounded, whatever computes with them.
+    """
+    least = SOURCE_TOLERANCE.get(quantize, 0.0)
+    return {precision: max(least, allowed) for precision, allowed in SOURCE_TOLERANCE.items()}
+
+
+def own_tolerances(quantize: str) -> dict[str, float]:
+    """What an artifact may differ from its own answers elsewhere, by the precision that runs there.
+
+    An integer artifact runs in its integers or not at all; the rest may run in any float.
+    """
+    if quantize in ("int8", "int16x8"):
+        return {quantize: OWN_TOLERANCE[quantize]}
+    floats = {name: OWN_TOLERANCE[name] for name in ("float32", "float16", "bf16")}
+    return floats | ({quantize: OWN_TOLERANCE[quantize]} if quantize == "dynamic" else {})
 
 
 @dataclass(frozen=True)

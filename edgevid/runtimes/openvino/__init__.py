@@ -160,11 +160,23 @@ def _options(device: str, threads: int) -> dict[str, str]:
 
 
 def _precision(model: Any, compiled: Any) -> str:
-    """What runs: int8 where the artifact is quantised, else what the device took of the hint."""
-    if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+    """What runs: int8 where values are quantised, dynamic where weights are, else the device's.
+
+    What a device makes of weights in bytes is its own affair: it may compute in integers too.
+    """
+    nodes = [(node.get_type_name(), node) for node in model.get_ops()]
+    if any(kind == "FakeQuantize" for kind, _ in nodes):
         return "int8"
+    if any(kind == "Constant" and _is_bytes(node) for kind, node in nodes):
+        return "dynamic"
     kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return PRECISIONS.get(kind, str(kind))
+
+
+def _is_bytes(constant: Any) -> bool:
+    """Whether a constant holds weights in int8 or uint8, and not a number or two."""
+    kind = constant.get_element_type().get_type_name()
+    return kind in ("i8", "u8") and len(constant.get_output_shape(0)) > 1
 
 
 def _gist(error: Exception) -> str:

@@ -152,13 +152,21 @@ def precision_of(content: bytes) -> str:
 
 
 def _precision(interpreter: Any) -> str:
-    """What the arithmetic runs in, read from the tensors that are neither input nor output."""
+    """What the arithmetic runs in, by what operators give; ``dynamic``: only weights are int8."""
     import numpy as np
 
-    kinds = {np.dtype(detail["dtype"]) for detail in interpreter.get_tensor_details()}
-    if np.dtype(np.int8) in kinds:
-        return "int8"
-    return "float16" if np.dtype(np.float16) in kinds else "float32"
+    kinds = {int(d["index"]): np.dtype(d["dtype"]) for d in interpreter.get_tensor_details()}
+    given = {
+        kinds.get(int(index))
+        for detail in interpreter._get_ops_details()
+        for index in detail["outputs"]
+    }
+    for kind, name in ((np.int8, "int8"), (np.int16, "int16x8")):
+        if np.dtype(kind) in given:
+            return name
+    if np.dtype(np.int8) in kinds.values():
+        return "dynamic"
+    return "float16" if np.dtype(np.float16) in kinds.values() else "float32"
 
 
 def _first_line(error: Exception) -> str:
