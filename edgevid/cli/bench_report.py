@@ -71,13 +71,13 @@ def _pages() -> Callable[[Sequence[Mapping[str, Any]]], str]:
     from edgevid.errors import BadInput
 
     try:
-        from edgevid.bench.page import page
-    except ModuleNotFoundError:
+        from edgevid.bench import page
+    except ImportError:
         raise BadInput(
             "pages are not made on a device; make one of what --out wrote, on a computer, with: "
             "edgevid bench report"
         ) from None
-    return page
+    return page.page
 
 
 @click.command(name="report")
