@@ -3,7 +3,8 @@
     format, edgevid, created_unix_s, release, valid, reasons
     machine         see `edgevid.bench.conditions.machine`
     harness         {"overhead_us": {"p50", "p99"}}
-    bundle, source  names and hashes
+    bundle, source  names and hashes; the bundle's artifacts with their metric
+    comparison      with a baseline, where one was given
     results         of each job:
         job         artifact, runtime, accelerator, scenario, threads, decoder, rate_fps, ...
         precision, valid, reasons, peak_rss_mb, timeline
