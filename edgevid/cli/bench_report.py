@@ -68,16 +68,19 @@ class Reports:
 
 
 def _pages() -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    from importlib import import_module
+
     from edgevid.errors import BadInput
 
     try:
-        from edgevid.bench import page
-    except ImportError:
+        pages = import_module("edgevid.bench.page")
+    except ModuleNotFoundError:
         raise BadInput(
             "pages are not made on a device; make one of what --out wrote, on a computer, with: "
             "edgevid bench report"
         ) from None
-    return page.page
+    page: Callable[[Sequence[Mapping[str, Any]]], str] = pages.page
+    return page
 
 
 @click.command(name="report")
