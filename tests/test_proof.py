@@ -194,12 +194,28 @@ def test_what_was_taken_survives_its_file(opened, golden, engine, tmp_path):
             np.testing.assert_array_equal(values, taken[0].named()[name])
 
 
+CLIP = """
+import sys
+from edgevid.contract import FrameInput
+from edgevid_converters.clip import golden_clip
+sys.stdout.buffer.write(golden_clip(FrameInput(24, 32, 10.0, "letterbox"))[0])
+"""
+
+
+def _clip_elsewhere(environment: dict[str, str]) -> bytes:
+    """The golden clip of a process whose memory holds something else at first."""
+    command = [sys.executable, "-c", CLIP]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE)
+    return done.stdout
+
+
 def test_decoding_and_geometry_are_proven():
     from edgevid_converters.clip import golden_clip
 
     frame = FrameInput(24, 32, 10.0, "letterbox")
     clip, pixels = golden_clip(frame)
-    assert golden_clip(frame)[0] == clip
+    assert _clip_elsewhere({"MALLOC_PERTURB_": "37"}) == clip
+    assert _clip_elsewhere({"MALLOC_PERTURB_": "99"}) == clip
     golden = Golden((), clip=clip, pixels=pixels)
     assert check_pixels(golden, frame) is None
     assert check_pixels(Golden(()), frame) is None

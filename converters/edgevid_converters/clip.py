@@ -41,14 +41,22 @@ def _picture(height: int, width: int, number: int) -> NDArray[np.uint8]:
 
 
 def _encode(pictures: list[NDArray[np.uint8]], rate_fps: float) -> bytes:
-    """Encode with one thread and no version strings, so that equal pictures give equal bytes."""
+    """Encode with one thread and no version strings, so that equal pictures give equal bytes.
+
+    x264's look-ahead reads memory that it never wrote, so the clip is made without it.
+    """
     av = need("av", "runner")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream: Any = container.add_stream(
             "libx264",
             rate=Fraction(rate_fps).limit_denominator(1001),
-            options={"threads": "1", "crf": "18", "flags": "+bitexact"},
+            options={
+                "threads": "1",
+                "crf": "18",
+                "flags": "+bitexact",
+                "tune": "zerolatency",
+            },
         )
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
