@@ -11,7 +11,7 @@ from edgevid.cli.console import Bar, common, emit, say
 
 
 @click.command(name="train")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
 @click.option("--model", default="cnn-lstm", show_default=True, help="cnn or cnn-lstm.")
 @click.option("--size", default="compact", show_default=True, help="compact or article.")
@@ -26,9 +26,18 @@ from edgevid.cli.console import Bar, common, emit, say
 @click.option("--patience", type=click.IntRange(1), default=6, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--augment/--no-augment", default=True, show_default=True)
+@click.option(
+    "--quantize-aware",
+    "origin",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Go on with the model of RUN, with int8's rounding, gently. Default: 10 epochs.",
+)
 @common
+@click.pass_context
 def command(
-    data: Path,
+    context: click.Context,
+    data: Path | None,
     out: Path,
     model: str,
     size: str,
@@ -43,17 +52,26 @@ def command(
     patience: int,
     seed: int,
     augment: bool,
+    origin: Path | None,
     as_json: bool,
 ) -> None:
     """Fit a model to a folder of labelled clips: DATA/CLASS/*.mp4, or DATA/{train,val,test}/CLASS.
 
     An interrupted training goes on where it stopped when it is called again alike.
 
+    With --quantize-aware the model of a run learns to live with int8, for when convert cannot
+    repair it; DATA is the run's own.
+
     Example:  edgevid train data --model cnn-lstm --out run
     """
     from edgevid.media.clips import find
     from edgevid.train import backend
 
+    if origin is not None:
+        _fine_tune(context, origin, data, out, as_json)
+        return
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA'.")
     find(data)  # a misspelt folder need not wait for the backend
     backend.start()
     from edgevid.train.augment import Augment
@@ -77,3 +95,30 @@ def command(
         say(f"left out {one['path']}: {one['reason']}")
     accuracy = result["metrics"]["val"]["accuracy"]
     emit(result, as_json, f"val accuracy {accuracy:.3f} after {result['epochs']} epochs; {out}")
+
+
+def _fine_tune(
+    context: click.Context, origin: Path, data: Path | None, out: Path, as_json: bool
+) -> None:
+    """What ``--quantize-aware`` asks for; the model and its data are settled by the run."""
+    from edgevid.train import backend
+
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    settled = set(given) - {"data", "out", "origin", "epochs", "learning_rate", "as_json"}
+    if settled:
+        name = sorted(settled)[0].replace("_", "-")
+        raise click.UsageError(f"--{name} is settled by the run; leave it out")
+    backend.start()
+    from edgevid.train.quantized import EPOCHS, fine_tune
+
+    epochs, rate = given.get("epochs", EPOCHS), given.get("learning_rate")
+    result = fine_tune(origin, out, data, epochs=epochs, learning_rate=rate, progress=Bar())
+    before, after = (result["rounded"][when]["accuracy"] for when in ("before", "after"))
+    told = f"val accuracy with int8's rounding {before:.3f} before, {after:.3f} after; {out}"
+    if result["rounded"]["after"]["loss"] > result["rounded"]["before"]["loss"]:
+        told += "\nit is no better than before: give a lower --learning-rate, or more --epochs"
+    emit(result, as_json, told)

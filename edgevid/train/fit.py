@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -88,28 +88,65 @@ def train(
     need("keras", "train")
     config.check()
     out = Path(out)
-    if out.exists():
-        raise BadInput(f"{out} is there already; remove it, or give another folder")
+    _check_free(out)
     started = time.perf_counter()
     tree = find(Path(data))
     rate_fps = config.rate_fps or common_rate_fps(tree)
     config = replace(
         config, rate_fps=rate_fps, model=replace(config.model, classes=len(tree.classes))
     )
-    split = split_files(tree, config.seed)
-    frame = FrameInput(config.model.height, config.model.width, rate_fps, config.fit)
-    clips = {
-        name: load_clips(
-            tree, split[name], frame, min_frames=config.model.frames, progress=progress
-        )
-        for name in ("train", "val")
-    }
-    _check_learnable(clips, tree, config)
-    with writing_folder(out, keep=True) as part:
-        _forget_other(part, {"train": _plain(config), "data": str(tree.root), "split": split})
-        run = _Run(config, clips, part, progress)
-        run.go_on()
-        return _finish(run, tree, split, out, time.perf_counter() - started)
+    return Fitting(config, tree, split_files(tree, config.seed), out, progress).run(None, started)
+
+
+class Fitting:
+    """The fitting of one model to the clips of a recorded split, towards one run folder.
+
+    ``config`` has its ``rate_fps`` and number of classes. ``origin`` is what the run's record says
+    of a model that does not start afresh. Raises `BadInput` as `train` does.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        tree: Tree,
+        split: Split,
+        out: Path,
+        progress: Progress = silent,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        _check_free(out)
+        assert config.rate_fps is not None
+        self._config, self._tree, self._split, self._out = config, tree, split, out
+        self._progress, self._origin = progress, dict(origin or {})
+        frame = FrameInput(config.model.height, config.model.width, config.rate_fps, config.fit)
+        least = config.model.frames
+        self._clips = {
+            name: load_clips(tree, split[name], frame, min_frames=least, progress=progress)
+            for name in ("train", "val")
+        }
+        _check_learnable(self._clips, tree, config)
+
+    def figures(self, model: VideoModel, split: str) -> dict[str, Any]:
+        """``accuracy``, ``loss`` and ``n`` of a model on ``train`` or ``val``."""
+        clips = self._clips[split]
+        labels = self._tree.classes
+        return _short(figures(last_scores(model, clips.pictures), clips.targets, labels))
+
+    def run(self, start: VideoModel | None, started_s: float) -> dict[str, Any]:
+        """Fit ``start``, or a fresh model, and write the run folder; gives what `train` gives."""
+        config, tree, split = self._config, self._tree, self._split
+        known = {"train": _plain(config), "data": str(tree.root), "split": split, **self._origin}
+        with writing_folder(self._out, keep=True) as part:
+            _forget_other(part, known)
+            run = _Run(config, self._clips, part, self._progress, start)
+            run.go_on()
+            wall_s = time.perf_counter() - started_s
+            return _finish(run, tree, split, self._out, wall_s, self._origin)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise BadInput(f"{out} is there already; remove it, or give another folder")
 
 
 def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int = 64) -> Scores:
@@ -156,7 +193,12 @@ class _Run:
     """The state of one training, kept in ``part`` after every epoch."""
 
     def __init__(
-        self, config: TrainConfig, clips: dict[str, Clips], part: Path, progress: Progress
+        self,
+        config: TrainConfig,
+        clips: dict[str, Clips],
+        part: Path,
+        progress: Progress,
+        start: VideoModel | None = None,
     ) -> None:
         import keras
 
@@ -164,7 +206,7 @@ class _Run:
 
         self.config, self.clips, self.part, self.progress = config, clips, part, progress
         keras.utils.set_random_seed(config.seed)
-        self.model = build(config.model)
+        self.model = start or build(config.model)
         # Asked at every frame, not at the last alone: the two-layer memory starts to learn sooner.
         self.fitted = self.model.unrolled(config.model.frames)
         self.fitted.compile(
@@ -186,7 +228,7 @@ class _Run:
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._load()
-        if not self.history:
+        if not self.history and start is None:
             clips_of_one_batch, _ = next(self.batches.epoch(0))
             self.model.network.settle(clips_of_one_batch)
 
@@ -281,13 +323,20 @@ class _Run:
         self.fitted.load_weights(self._weights(len(self.history)))
 
 
-def _finish(run: _Run, tree: Tree, split: Split, out: Path, wall_seconds: float) -> dict[str, Any]:
+def _finish(
+    run: _Run,
+    tree: Tree,
+    split: Split,
+    out: Path,
+    wall_seconds: float,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
     """Write what the run is remembered by, and sweep what it no longer needs."""
     from edgevid.train.models import RUN_FILE, WEIGHTS_FILE, build
 
     config, part = run.config, run.part
     lean = build(config.model)  # without the optimizer's memory, twice the size of the weights
-    lean.training.set_weights(run.model.training.get_weights())
+    lean.network.set_weights(run.model.network.get_weights())
     lean.training.save_weights(part / WEIGHTS_FILE)
     assert config.rate_fps is not None
     contract = run.model.contract(tree.classes, config.rate_fps, config.fit)
@@ -308,6 +357,7 @@ def _finish(run: _Run, tree: Tree, split: Split, out: Path, wall_seconds: float)
             "best_epoch": int(run.best["epoch"]),
             "train_seconds": round(run.seconds, 1),
             "versions": _versions(),
+            **origin,
         },
     )
     _write_history(part / "history.csv", run.history)
@@ -321,13 +371,14 @@ def _finish(run: _Run, tree: Tree, split: Split, out: Path, wall_seconds: float)
         "task": contract.task,
         "classes": list(tree.classes),
         "epochs": len(run.history),
-        "metrics": {
-            name: {key: found[key] for key in ("accuracy", "loss", "n")}
-            for name, found in metrics.items()
-        },
+        "metrics": {name: _short(found) for name, found in metrics.items()},
         "left_out": left_out,
         "seconds": round(wall_seconds, 1),
     }
+
+
+def _short(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("accuracy", "loss", "n")}
 
 
 def _named(found: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ keeps a slice of the last embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import keras
 from keras import ops
@@ -26,10 +27,31 @@ State = Mapping[str, Tensor]
 
 
 SEEN = "seen"
+Rounding = Callable[[Tensor], Tensor]
+
+
+def exact(values: Tensor) -> Tensor:
+    """No rounding at all."""
+    return values
 
 
 class Head(keras.layers.Layer):  # type: ignore[misc]
     """The form of every head."""
+
+    _round: Rounding = staticmethod(exact)
+
+    def products(self) -> list[keras.Variable]:
+        """The weights of its matrix products, inputs first, outputs last."""
+        raise NotImplementedError
+
+    @contextmanager
+    def rounding(self, how: Rounding) -> Iterator[None]:
+        """Let ``how`` round every tensor that a converter gives a range of its own."""
+        self._round = how
+        try:
+            yield
+        finally:
+            self._round = exact
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name of each state tensor -> its shape without the batch axis."""
@@ -79,12 +101,14 @@ class LstmLayer(keras.layers.Layer):  # type: ignore[misc]
         """
         return ops.matmul(inputs, self.kernel) + self.bias
 
-    def advance(self, taken: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def advance(
+        self, taken: Tensor, hidden: Tensor, cell: Tensor, rounding: Rounding = exact
+    ) -> tuple[Tensor, Tensor]:
         """One moment: ``taken`` (B, 4 * units), memory (B, units) twice -> the new memory."""
-        gates = taken + ops.matmul(hidden, self.recurrent)
+        gates = rounding(taken + ops.matmul(hidden, self.recurrent))
         enter, keep, candidate, leave = ops.split(gates, 4, axis=-1)
-        cell = ops.sigmoid(keep) * cell + ops.sigmoid(enter) * ops.tanh(candidate)
-        return ops.sigmoid(leave) * ops.tanh(cell), cell
+        cell = rounding(ops.sigmoid(keep) * cell + ops.sigmoid(enter) * ops.tanh(candidate))
+        return rounding(ops.sigmoid(leave) * ops.tanh(cell)), cell
 
 
 class Lstm(Head):
@@ -115,15 +139,21 @@ class Lstm(Head):
         for n, layer in enumerate(self.layers):
             layer.build((None, 2 * self.width if n == 0 else self.units))
 
+    def products(self) -> list[keras.Variable]:
+        """Two of each layer: for what comes in, and for its own last output."""
+        return [kernel for layer in self.layers for kernel in (layer.kernel, layer.recurrent)]
+
     def _with_change(self, embedding: Tensor, seen: Tensor) -> Tensor:
-        return ops.concatenate([embedding, (embedding - seen) * self.gain], axis=-1)
+        both = ops.concatenate([embedding, (embedding - seen) * self.gain], axis=-1)
+        return self._round(both)
 
     def step(self, embedding: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """One frame through every layer; the feature is the last layer's output."""
         after: dict[str, Tensor] = {SEEN: embedding}
         feature = self._with_change(embedding, state[SEEN])
         for n, layer in enumerate(self.layers, 1):
-            feature, cell = layer.advance(layer.take_in(feature), state[f"h{n}"], state[f"c{n}"])
+            memory = state[f"h{n}"], state[f"c{n}"]
+            feature, cell = layer.advance(layer.take_in(feature), *memory, self._round)
             after |= {f"h{n}": feature, f"c{n}": cell}
         return feature, after
 
@@ -141,7 +171,7 @@ class Lstm(Head):
         taken = layer.take_in(inputs)
         outputs = []
         for t in range(inputs.shape[1]):
-            hidden, cell = layer.advance(taken[:, t], hidden, cell)
+            hidden, cell = layer.advance(taken[:, t], hidden, cell, self._round)
             outputs.append(hidden)
         return ops.stack(outputs, axis=1)
 

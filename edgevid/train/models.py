@@ -6,7 +6,7 @@ Written in ``keras.ops`` alone, so that they train on every backend; lowering ta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -108,6 +108,8 @@ class VideoModel:
     step: keras.Model
     states: tuple[StateTensor, ...]
     network: Network
+    every: Callable[[Network], keras.layers.Layer] | None = None
+    """What makes the layer that answers at every frame; None for `EveryFrame`."""
 
     def unrolled(self, frames: int) -> keras.Model:
         """Clips uint8 (B, frames, H, W, 3) -> scores (B, frames, C), memory from zero.
@@ -118,7 +120,8 @@ class VideoModel:
         clips = layers.Input(
             (frames, self.config.height, self.config.width, 3), dtype="uint8", name="clips"
         )
-        return keras.Model(clips, EveryFrame(self.network)(clips), name="unrolled")
+        every = self.every or EveryFrame
+        return keras.Model(clips, every(self.network)(clips), name="unrolled")
 
     def contract(self, labels: tuple[str, ...], rate_fps: float, fit: Fit = "stretch") -> Contract:
         """What one step takes and gives, for ``labels`` in the order of the scores."""
