@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevid import settings
 from edgevid.contract import Contract
-from edgevid.errors import BadInput, SurroundingsFailed
+from edgevid.errors import BadInput
 from edgevid_converters.sources.feed import Feed, Passed
-from edgevid_converters.sources.written import ENDING, Port, Terms, beside
+from edgevid_converters.sources.written import Port, Terms, beside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,14 +107,11 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
 
 
 def ask_about(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a child open the model; one that crashes its own runtime is bad input."""
+    """Let a child open the model, which may crash its own runtime."""
     from edgevid_converters.child import ask
 
     task = {**task, "kind": kind, "model": str(path.resolve())}
-    try:
-        return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
-    except SurroundingsFailed as error:
-        raise BadInput(f"{path} cannot be loaded: {error}; give a whole file") from None
+    return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
 
 
 def describe_here(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,6 +176,3 @@ def gist(error: BaseException, limit: int = 200) -> str:
     """The first line of a library's error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:limit]
-
-
-__all__ = ["ENDING", "ImportedModel", "Reference", "describe", "gist"]

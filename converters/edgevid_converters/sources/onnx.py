@@ -156,7 +156,7 @@ def framed(model: Any, feed: Feed, contract: Contract) -> Any:
     if new & set(_tensor_names(model.graph)) or (
         feed.signal and feed.signal.name != feed.signal.own
     ):
-        model = onnx.compose.add_prefix(model, "model/")
+        model = onnx.compose.add_prefix(model, "model/", rename_nodes=False)
         own = "model/"
     else:
         own = ""

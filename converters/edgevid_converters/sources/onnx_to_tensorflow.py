@@ -147,7 +147,8 @@ class _Core:
         feed, ports = self._feed, {port.name: port for port in self._reference.inputs}
         constants = {one.own: one.array() for one in feed.constants}
         inputs = {
-            name: rng.random(shape).astype(ports[name].dtype) for name, shape in feed.shapes.items()
+            name: rng.normal(size=shape).astype(ports[name].dtype)  # of both signs
+            for name, shape in feed.shapes.items()
         } | constants
         expected = self._reference.infer(inputs)
         own = {name: value for name, value in inputs.items() if name not in constants}

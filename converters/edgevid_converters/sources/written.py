@@ -313,7 +313,7 @@ class Terms:
         if self._picture and frame and port.name == self._picture.input:
             size = (frame.height, frame.width)
             nchw = self._picture.layout == "nchw"
-            return ((1, 3, *size) if nchw else (1, *size, 3)), ("frame",)
+            return ((None, 3, *size) if nchw else (None, *size, 3)), ("frame",)
         return (), ()
 
     def _read_frame(self) -> FrameInput:
