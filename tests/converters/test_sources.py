@@ -19,6 +19,7 @@ from edgevid_converters.child import ENVIRONMENT
 from edgevid_converters.front_end import read
 from edgevid_converters.sources import start as starting
 from edgevid_converters.sources.feed import Picture
+from edgevid_converters.sources.onnx import pinned
 from edgevid_converters.sources.written import Port, Terms
 from rigs import models
 from rigs.films import pictures, write_video
@@ -430,5 +431,9 @@ def test_open_sizes_of_an_onnx_model(tmp_path):
     frame = models.frames()[0]
     wanted = models.expected(frame)
     np.testing.assert_allclose(model.step({FRAME: frame})["scores"], wanted, atol=1e-6)
-    lowered = read(model.lower("onnx", tmp_path), "onnx")
+    shape = pinned(onnx.load(path), source.feed).graph.input[0].type.tensor_type.shape
+    assert [size.dim_value for size in shape.dim] == [1, 3, models.HEIGHT, models.WIDTH]
+    file = model.lower("onnx", tmp_path)
+    onnx.checker.check_model(onnx.load(file), full_check=True)  # though both call it `frame`
+    lowered = read(file, "onnx")
     assert all(port.partial_shape.is_static for port in (*lowered.inputs, *lowered.outputs))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMS = ("tflite",)
-MAGIC = b"TFL3"
 
 
 def matches(path: Path) -> bool:
@@ -31,8 +30,6 @@ def open_model(path: Path) -> TFLiteReference:
     """Load it in LiteRT; raises `BadInput` for what is quantised already."""
     litert = need("ai_edge_litert.interpreter", "convert")
     content = path.read_bytes()
-    if content[4:8] != MAGIC:
-        raise BadInput(f"{path} is not a TFLite model; give a whole .tflite file")
     try:
         interpreter = litert.Interpreter(model_content=content, num_threads=1)
         reference = TFLiteReference(content, interpreter)
