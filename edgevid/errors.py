@@ -8,6 +8,7 @@
     ├── GateRefused         (1)     accuracy, parity, health or regression said no
     ├── Inconclusive        (3)     too noisy, or too few samples to say
     └── SurroundingsFailed  (4)     device unreachable, child process crashed
+        ├── ConverterFailed (1)     a converter crashed, hung or took too much: a model's no
         ├── DeviceFailed            a device that cannot be reached, or could not do its part
         └── EngineFailed            an engine that crashed, hung, or could not load
 
@@ -55,6 +56,12 @@ class SurroundingsFailed(EdgevidError):
     """Something outside failed: a device, a child process, the disk."""
 
     exit_code = 4
+
+
+class ConverterFailed(SurroundingsFailed):
+    """A converter crashed, hung or took too much memory over a model, and would again."""
+
+    exit_code = 1
 
 
 class DeviceFailed(SurroundingsFailed):

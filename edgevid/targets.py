@@ -39,13 +39,16 @@ class EngineChoice:
     What a look at the device must find for it: one of ``nodes`` (patterns such as
     ``/dev/accel/accel*``) or of ``usb`` (``vendor:product``), and each of ``libraries``, which
     ``packages`` of its distribution bring. ``groups`` may open the nodes. ``requires`` are wheels;
-    None: those of the runtime. ``proven``: the golden trajectory passed on such a device.
+    None: those of the runtime. ``operators`` is the release of the runtime (TensorFlow's for
+    TFLite) up to which it knows operators, None where it knows all that a converter makes.
+    ``proven``: the golden trajectory passed on such a device.
     """
 
     runtime: str
     accelerator: str
     quantize: tuple[str, ...]
     requires: tuple[str, ...] | None = None
+    operators: str | None = None
     nodes: tuple[str, ...] = ()
     usb: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()

@@ -6,21 +6,24 @@ converters abort, and what they leave behind in a process is theirs.
 
 from __future__ import annotations
 
+import re
+import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgevid import registry
-from edgevid.errors import SurroundingsFailed
+from edgevid.errors import BadInput, ConverterFailed
 from edgevid.files import write_bytes
-from edgevid.proof.child import child_task, run_child
+from edgevid.proof.child import Outcome, child_task, run_child
 from edgevid.proof.verdict import cache_folder
 from edgevid_converters import sources, trajectories
 from edgevid_converters.sources import imported
 
-TIMEOUT_S = 1200.0
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "KERAS_BACKEND": "tensorflow",
@@ -29,22 +32,114 @@ ENVIRONMENT = {
     # oneDNN's order of sums depends on the machine, and through calibration so would int8 files.
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
+DOING = "doing "
+"""Begins the line with which a child says what it is about to do, should it die of it."""
+FREE_SHARE = 0.9
+LEAST_MB = 1024
+OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
 
 
-def ask(what: str, task: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Limits:
+    """What one child may take: ``memory_mb`` None is most of what this machine has free."""
+
+    time_s: float = 1200.0
+    memory_mb: int | None = None
+
+    def check(self) -> None:
+        """Raise `BadInput` for a value that makes no sense."""
+        if not self.time_s > 0:
+            raise BadInput(f"--time-limit {self.time_s:g} makes no sense; use seconds above 0")
+        if self.memory_mb is not None and self.memory_mb < LEAST_MB:
+            raise BadInput(
+                f"--memory-limit {self.memory_mb} is too little for any converter; "
+                f"use {LEAST_MB} or more"
+            )
+
+
+USUAL = Limits()
+_limits: ContextVar[Limits] = ContextVar("limits", default=USUAL)
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """Let every child that is asked within keep to ``limits``."""
+    limits.check()
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
     """Do ``task`` (see `TASKS`) in a child process; ``what`` names it in errors.
 
-    Raises `SurroundingsFailed` where the child crashes, hangs or babbles, with its last line and
-    where its whole log is; errors that it raised on purpose come through.
+    Raises `ConverterFailed` where the child crashes, hangs, takes too much memory or babbles, with
+    the cause, a remedy, and where its whole log is; errors that it raised on purpose come through.
     """
-    task = {**task, "timeout_s": timeout_s}
+    limits = _limits.get()
+    timeout_s = limits.time_s if timeout_s is None else timeout_s
+    memory_mb = limits.memory_mb or _free_mb()
+    task = {**task, "timeout_s": timeout_s, "memory_mb": memory_mb}
     outcome = run_child("edgevid_converters.child", task, timeout_s, ENVIRONMENT)
     answer = outcome.answer()
     if answer is not None:
         return answer
     log = cache_folder() / "logs" / f"{what.replace(' ', '-')}.log"
     write_bytes(log, outcome.stderr)
-    raise SurroundingsFailed(f"{what} {outcome.describe(timeout_s)}; its log is {log}")
+    lines = outcome.stderr.decode(errors="replace").splitlines()
+    doing = [line.removeprefix(DOING) for line in lines if line.startswith(DOING)]
+    said = replace(outcome, stderr=_without(lines, DOING))
+    at = f" at {doing[-1]}" if doing else ""
+    raise ConverterFailed(f"{what}{at} {_cause(said, timeout_s, memory_mb)}; its log is {log}")
+
+
+def _cause(outcome: Outcome, timeout_s: float, memory_mb: int | None) -> str:
+    """How a child failed, in words, and what to do about it."""
+    told = outcome.describe(timeout_s)
+    code = outcome.returncode
+    if code is None:
+        return f"{told}; give it longer with --time-limit, or convert a smaller model"
+    if code == -signal.SIGKILL:
+        return f"{told}: most likely this machine ran out of memory; {MEMORY_MEND}"
+    if any(words in outcome.stderr for words in OUT_OF_MEMORY):
+        return f"needs more than the {memory_mb} MB that it may take; {MEMORY_MEND}"
+    if code < 0:
+        return f"{told}; {CRASH_MEND}"
+    return told
+
+
+MEMORY_MEND = "give it more with --memory-limit, free some, or convert a smaller model"
+CRASH_MEND = (
+    "leave this format or quantisation out, or build the model's recurrent layers with unroll=True "
+    "(TensorFlow's quantiser crashes on loops)"
+)
+
+
+def _without(lines: Sequence[str], beginning: str) -> bytes:
+    return "\n".join(line for line in lines if not line.startswith(beginning)).encode()
+
+
+def _free_mb() -> int | None:
+    """Most of the memory that is free; None where that is not told."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return None
+    found = re.search(r"MemAvailable: +(\d+) kB", text)
+    return max(LEAST_MB, int(int(found[1]) / 1024 * FREE_SHARE)) if found else None
+
+
+def _keep_to(memory_mb: int | None) -> None:
+    """Let this process have so much memory of its own and no more.
+
+    Mapped files and what is only reserved do not count: TensorFlow and OpenVINO reserve a lot.
+    """
+    if memory_mb is not None and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
 
 def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +177,7 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     answer = {}
     for quantize in task["quantize"]:
         name = f"{task['format']}-{quantize}"
+        print(f"{DOING}{name}", file=sys.stderr, flush=True)
         keep = task["keep"].get(quantize, ())
         model, form = Path(task["lowered"]), task["form"]
         files = converter.convert(model, form, paths, quantize, keep)
@@ -99,6 +195,12 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def _operators(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Count the operators of the float model in one format."""
+    converter = registry.load("converter", task["format"])()
+    return {"operators": converter.operators(Path(task["lowered"]), task["form"])}
+
+
 def _layer_errors(task: Mapping[str, Any]) -> dict[str, Any]:
     """Measure what int8 costs each layer in one format."""
     converter = registry.load("converter", task["format"])()
@@ -112,12 +214,14 @@ TASKS = {
     "describe": imported.describe_here,
     "layer_errors": _layer_errors,
     "lower": _lower,
+    "operators": _operators,
     "ports": imported.ports_here,
 }
 
 
 def _main() -> int:
     with child_task() as (task, answer):
+        _keep_to(task["memory_mb"])
         answer(TASKS[task["do"]](task))
     return 0
 

@@ -51,7 +51,7 @@ class OpenVINO:
     name = "openvino"
     endings = ("bin", "xml")
     quantisations = ("float32", "float16", "dynamic", "int8")
-    forms = ("saved_model", "onnx", "ir", "tflite")
+    forms = ("onnx", "saved_model", "ir", "tflite")
 
     def convert(
         self,
@@ -81,6 +81,11 @@ class OpenVINO:
         """The products of layers; see `Converter.operators_of`."""
         return operators_of(_loaded(lowered, form), layers)
 
+    def operators(self, lowered: Path, form: str) -> dict[str, int]:
+        """Count the kinds of nodes of the float model; see `Converter.operators`."""
+        nodes = _loaded(lowered, form).get_ordered_ops()
+        return dict(Counter(node.get_type_name() for node in nodes))
+
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Walk the graph: what computes, and is not a product of integers or a weight's scale."""
         model = _read(files)
@@ -93,7 +98,7 @@ class OpenVINO:
             if kind not in PRODUCTS:
                 found.append(Operator(kind, name))
             elif not (_is_quantised(node, 0, scales) and _is_quantised(node, 1, scales)):
-                found.append(Operator(kind, name, product=True))
+                found.append(Operator(kind, name, product=True, stray=True))
         return found
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:

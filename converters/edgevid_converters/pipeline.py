@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import bundle as bundles
-from edgevid import registry
+from edgevid import registry, targets
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract
 from edgevid.errors import BadInput, BadVideo, GateRefused, MissingExtra, SurroundingsFailed
@@ -21,19 +21,20 @@ from edgevid.media.video import VIDEO_ENDINGS, read_clip
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
 from edgevid.proof.replay import own_tolerances
-from edgevid_converters import sources, trajectories
-from edgevid_converters.child import ask
+from edgevid_converters import aim, calibration, edgetpu, sources, trajectories
+from edgevid_converters.child import Limits, ask, limited
 from edgevid_converters.clip import golden_clip
 from edgevid_converters.gates import MAX_DROP, UNKNOWN, Budget, with_statistics
 from edgevid_converters.judging import Judge, Judgement, Made
 from edgevid_converters.protocol import LayerError, Operator, summary
 from edgevid_converters.reference import Reference, read_reference
-from edgevid_converters.repair import Ladder, refuse, repair
+from edgevid_converters.repair import Ladder, listed, refuse, repair
 from edgevid_converters.sources import Source
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
     from edgevid.media.clips import Clips
+    from edgevid.targets import Target
 
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
@@ -43,8 +44,8 @@ PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvi
 
 def convert(
     model: Path,
-    formats: Sequence[str] = FORMATS,
-    quantize: Sequence[str] = QUANTISATIONS,
+    formats: Sequence[str] | None = None,
+    quantize: Sequence[str] | None = None,
     calibrate: Path | None = None,
     out: Path = Path("model.edgevid"),
     progress: Progress = silent,
@@ -55,8 +56,16 @@ def convert(
     min_metric: float | None = None,
     reference: Path | None = None,
     mend: bool = True,
+    allow_float: bool = False,
+    target: str | None = None,
+    time_limit_s: float = Limits.time_s,
+    memory_limit_mb: int | None = None,
 ) -> dict[str, Any]:
     """Convert a model to every format in every quantisation and write the bundle ``out``.
+
+    Without ``formats`` and ``quantize`` they are what the engines of ``target`` like best, or else
+    `FORMATS` and `QUANTISATIONS`. Formats of artifact are those of the converters and ``edgetpu``,
+    which compiles the int8 ``.tflite`` further.
 
     ``contract`` is a TOML file with what the model's own file does not say; without it
     ``MODEL.contract.toml`` beside the model is read.
@@ -65,21 +74,27 @@ def convert(
     ``data`` has labelled clips to measure on; without it the recorded test split is used.
     ``max_drop`` and ``min_metric`` are the budget, see `gates.Budget`; ``reference`` has the
     owner's answers, see `reference`. An int8 artifact that breaks the budget is repaired where
-    ``mend``. Gives ``bundle``, ``sha256``, ``artifacts``, ``preprocessing``, ``notes`` in words and
+    ``mend``; with ``allow_float`` it may compute in float what cannot be quantised. A converter's
+    child process may take ``time_limit_s`` and ``memory_limit_mb`` (None: most of what is free).
+
+    Gives ``bundle``, ``sha256``, ``artifacts``, ``preprocessing``, ``notes`` in words and
     the ladders of ``repairs``, with latencies on this machine.
 
     Raises `BadInput` for wrong use, `GateRefused` where an artifact does not do what the model
     does, `SurroundingsFailed` where a converter crashes; then nothing is written.
     """
-    budget = Budget(max_drop, min_metric)
+    budget, limits = Budget(max_drop, min_metric), Limits(time_limit_s, memory_limit_mb)
     budget.check()
-    plan = _plan(formats, quantize)
+    limits.check()
+    aimed = targets.load(target) if target else None
+    plan = _plan(formats, quantize, aimed)
+    compiled = _wants_edgetpu(formats, plan, aimed)
     source = sources.describe(model, contract)
     owner = read_reference(reference, source.contract) if reference else None
     forms = _forms(source, plan)
     artifacts = sum(map(len, plan.values()))
     report = _Report(progress, 2 + len(plan) + artifacts)
-    with tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
+    with limited(limits), tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
         folder = Path(name)
         report("reading clips")
         paths, clips = _calibration_clips(source, calibrate)
@@ -87,26 +102,38 @@ def convert(
         if min_metric is not None and held_out is None:
             raise BadInput(f"--min-metric needs labelled clips ({why_not}); give them with --data")
         report("lowering the model")
+        notes = _calibration_notes(source, plan, clips, held_out)
         lowered = _lower(source, forms, clips, held_out, owner, folder)
+        notes += _accelerator_notes(aimed, plan, forms, lowered)
+        for note in notes:
+            report.note(note)
         checked = _check_owner(owner, source, contract, folder)
         golden = _golden(source.contract, folder)
+        notes += calibration.check_answers(_all_answers(golden))
         answers = _source_answers(held_out, folder)
         judge = Judge(source.contract, golden, budget, folder, held_out, answers, progress)
         made: list[Made] = []
         for format_name, quantisations in plan.items():
             report(f"converting to {format_name} {', '.join(quantisations)}")
-            made += _convert(format_name, quantisations, forms, lowered, folder)
+            made += _convert(format_name, quantisations, forms, lowered, folder, None, allow_float)
+        if aimed:
+            for one in made:
+                aim.check_release(aimed, one.artifact)
         judged, ladders = [], {}
         for one in made:
             report(f"proving {one.artifact.name}")
             found = judge.judge(one, timed=one.artifact.quantize == "int8")
             if not found.ok:
-                ladder = _mended(found, judge, forms, lowered, folder, report, mend)
+                ladder = _mended(found, judge, forms, lowered, folder, report, mend, allow_float)
                 ladders[one.artifact.name] = ladder
                 found = _chosen(ladder, one.artifact.name)
             judged.append(found)
+        if compiled:
+            report.note("compiling for the Edge TPU")
+            judged, told = _with_edgetpu(judged)
+            notes += told
         golden = replace(golden, references={_name(one): one.taken for one in judged})
-        notes = _notes(judged, budget)
+        notes += _notes(judged, budget)
         evidence = {
             "source": {"kind": source.kind, **source.record},
             "split": {name: list(listed) for name, listed in source.split.items()},
@@ -148,18 +175,118 @@ class _Report:
         self._progress("converting", self._done - 1, self._total, note)
 
 
-def _plan(formats: Sequence[str], quantize: Sequence[str]) -> dict[str, list[str]]:
-    """Format -> its quantisations, each once, in order; raises for names that are not known."""
+def _plan(
+    formats: Sequence[str] | None, quantize: Sequence[str] | None, target: Target | None
+) -> dict[str, list[str]]:
+    """Format -> its quantisations, each once, in order; raises for names that are not known.
+
+    A quantisation that only some of the formats have is made in these.
+    """
+    if target:
+        wanted = [name for name in formats or () if name != edgetpu.FORMAT]
+        if formats and edgetpu.FORMAT in formats:
+            wanted.append("tflite")
+        _check_names(wanted or registry.names("converter"), quantize or ())
+        return aim.plan(target, wanted, quantize or ())
+    formats = FORMATS if formats is None else list(dict.fromkeys(formats))
+    quantize = QUANTISATIONS if quantize is None else list(dict.fromkeys(quantize))
     if not formats or not quantize:
         raise BadInput("name at least one format and one quantisation")
+    plain = [name for name in formats if name != edgetpu.FORMAT]
+    _check_names(plain or ["tflite"], quantize)
+    plan = {
+        name: [one for one in quantize if one in registry.load("converter", name).quantisations]
+        for name in plain
+    }
+    if edgetpu.FORMAT in formats and "int8" not in plan.setdefault("tflite", []):
+        plan["tflite"].append("int8")
+    return {name: chosen for name, chosen in plan.items() if chosen}
+
+
+def _check_names(formats: Sequence[str], quantize: Sequence[str]) -> None:
+    """Raise where a name is not known, or a package is missing."""
+    known: list[str] = []
     for format_name in formats:
-        known = registry.load("converter", format_name).quantisations
+        known += registry.load("converter", format_name).quantisations
         _need_packages(format_name)
-        for quantisation in quantize:
-            if quantisation not in known:
-                what = f"quantisation of {format_name}"
-                raise BadInput(registry.unknown(what, quantisation, known))
-    return {format_name: list(dict.fromkeys(quantize)) for format_name in formats}
+    for quantisation in quantize:
+        if quantisation not in known:
+            what = f"quantisation of {' and '.join(formats)}"
+            raise BadInput(registry.unknown(what, quantisation, set(known)))
+
+
+def _wants_edgetpu(
+    formats: Sequence[str] | None, plan: Mapping[str, Sequence[str]], target: Target | None
+) -> bool:
+    """Whether to compile for the Edge TPU; raises `MissingExtra` where it is asked for by name.
+
+    A target that has one gets its artifact where the compiler is there, and a note where not.
+    """
+    if formats and edgetpu.FORMAT in formats:
+        edgetpu.need()
+        return True
+    aimed = target is not None and aim.wants_edgetpu(target)
+    return aimed and "int8" in plan.get("tflite", ()) and edgetpu.there()
+
+
+def _calibration_notes(
+    source: Source,
+    plan: Mapping[str, Sequence[str]],
+    clips: list[Any],
+    held_out: Clips | None,
+) -> list[str]:
+    """What is odd about the calibration clips, where anything is calibrated on them."""
+    wanted = {one for chosen in plan.values() for one in chosen}
+    if not wanted.intersection(calibration.CALIBRATED):
+        return []
+    return calibration.check(clips, source, held_out.pictures if held_out is not None else ())
+
+
+def _accelerator_notes(
+    target: Target | None,
+    plan: Mapping[str, Sequence[str]],
+    forms: Mapping[str, str],
+    lowered: Mapping[str, Any],
+) -> list[str]:
+    """What the target's accelerators will not take; told before anything is converted."""
+    if target is None:
+        return []
+    listed = {
+        way.runtime
+        for way in target.engine
+        if way.runtime in plan and aim.needs_operators(f"{way.runtime}/{way.accelerator}")
+    }
+    operators = {
+        name: ask(f"reading the operators for {name}", _task("operators", name, forms, lowered))
+        for name in sorted(listed)
+    }
+    found = {name: told["operators"] for name, told in operators.items()}
+    notes = aim.untaken(target, found, plan)
+    if aim.wants_edgetpu(target) and not edgetpu.there():
+        notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
+    return notes
+
+
+def _all_answers(golden: Golden) -> dict[str, Any]:
+    """The model's own answers over all golden steps, by output."""
+    import numpy as np
+
+    parts = [one.answers for one in golden.trajectories]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _with_edgetpu(judged: Sequence[Judgement]) -> tuple[list[Judgement], list[str]]:
+    """Add what Google's compiler makes of the int8 ``.tflite``, and what it said.
+
+    Nothing here executes it: it has the parity, the metric and the answers of the ``.tflite`` that
+    it was made of, and a device holds it against these.
+    """
+    base = next(one for one in judged if _name(one) == "tflite-int8")
+    content, told = edgetpu.compile_model(base.made.files["tflite"])
+    name = f"{edgetpu.FORMAT}-int8"
+    artifact = replace(base.made.artifact, name=name, format=edgetpu.FORMAT)
+    made = Made(artifact, {"tflite": content})
+    return [*judged, replace(base, made=made)], [f"{name}: {words}" for words in told.words()]
 
 
 def _forms(source: Source, formats: Iterable[str]) -> dict[str, str]:
@@ -374,6 +501,7 @@ def _convert(
     lowered: Mapping[str, Any],
     folder: Path,
     keep: Mapping[str, Sequence[str]] | None = None,
+    allow_float: bool = False,
 ) -> list[Made]:
     """Make the artifacts of one format, in one child.
 
@@ -387,7 +515,13 @@ def _convert(
     }
     answer = ask(f"conversion to {format_name}", task)
     return [
-        _made(format_name, quantisation, answer[f"{format_name}-{quantisation}"], folder)
+        _made(
+            format_name,
+            quantisation,
+            answer[f"{format_name}-{quantisation}"],
+            folder,
+            allow_float,
+        )
         for quantisation in quantisations
     ]
 
@@ -401,16 +535,22 @@ def _layer_errors(
     return [LayerError(**one) for one in answer["layers"]]
 
 
-def _made(format_name: str, quantisation: str, told: Mapping[str, Any], folder: Path) -> Made:
-    """Take in one artifact; raises `GateRefused` where int8 has a product in float."""
+def _made(
+    format_name: str,
+    quantisation: str,
+    told: Mapping[str, Any],
+    folder: Path,
+    allow_float: bool = False,
+) -> Made:
+    """Take in one artifact; raises `GateRefused` where integers have what computes in float."""
     name = f"{format_name}-{quantisation}"
     operators = [Operator(**operator) for operator in told["float_ops"]]
-    products = [operator for operator in operators if operator.product and not operator.kept]
-    if quantisation == "int8" and products:
-        listed = ", ".join(f"{o.kind} {o.name}" for o in products[:5])
+    stray = [operator for operator in operators if operator.stray and not operator.kept]
+    if quantisation in calibration.CALIBRATED and stray and not allow_float:
         raise GateRefused(
-            f"{name} computes {len(products)} products in float: {listed}; "
-            "use layers that quantise, or --quantize float32"
+            f"{name} computes {len(stray)} operators in float: "
+            f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "
+            "--allow-float, or --quantize float32"
         )
     artifact = Artifact(
         name,
@@ -450,6 +590,7 @@ def _mended(
     folder: Path,
     report: _Report,
     mend: bool,
+    allow_float: bool,
 ) -> Ladder:
     """Repair one artifact; raises `GateRefused` where that is not possible, or not wanted."""
     artifact = first.made.artifact
@@ -467,7 +608,9 @@ def _mended(
         report.note(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
         keep = {artifact.quantize: kept}
         try:
-            made = _convert(format_name, [artifact.quantize], forms, lowered, folder, keep)
+            made = _convert(
+                format_name, [artifact.quantize], forms, lowered, folder, keep, allow_float
+            )
         except (GateRefused, SurroundingsFailed) as error:
             nothing = replace(artifact, parity={}, metric=UNKNOWN)
             return Judgement(Made(nothing, {}), f"could not be made: {error}")

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 class Operator:
     """One operator of an artifact that computes in floating point.
 
-    ``product`` is true for convolutions and matrix products, of which an integer artifact may have
-    none in float.
+    ``product`` is true for convolutions and matrix products, ``stray`` for what an integer artifact
+    of its format may have none of in float.
     """
 
     kind: str
     name: str
     product: bool = False
+    stray: bool = False
     kept: bool = False
     """Left in float on purpose, as part of a layer that was to be kept."""
 
@@ -78,6 +79,9 @@ class Converter(Protocol):
 
         Raises `BadInput`, with the nearest name, for a layer that there is not.
         """
+
+    def operators(self, lowered: Path, form: str) -> dict[str, int]:
+        """How many operators of each kind the float artifact has."""
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
         """Read from an artifact which of its operators compute in float."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from edgevid_converters.tflite_integers import (
     quantised,
     widened,
 )
+from edgevid_converters.tflite_versions import needed
 from edgevid_converters.tflite_weights import halved, in_bytes, unhalved
 
 SIGNATURE = "serving_default"
@@ -116,17 +118,30 @@ class TFLite:
                 outputs = [graph.tensors[index] for index in operator.outputs]
                 if kind not in MOVES and any(_is_float(tensor) for tensor in outputs):
                     name = outputs[0].name.decode(errors="replace")
-                    found.append(Operator(kind, name, kind in PRODUCTS))
+                    stray = kind != "CAST"  # the frame's own way into the arithmetic
+                    found.append(Operator(kind, name, kind in PRODUCTS, stray))
         return found
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Read the release of TensorFlow whose interpreter knows every operator version."""
+        """Read the release of TensorFlow whose interpreter knows every operator version.
+
+        A file that does not say so is judged by its operators.
+        """
         model = parse(files["tflite"])
         for entry in model.metadata or []:
             if entry.name == b"min_runtime_version":
                 content = bytes(model.buffers[entry.buffer].data)
-                return {"tflite": content.rstrip(b"\0").decode()}
-        return {}
+                if told := content.rstrip(b"\0").decode():
+                    return {"tflite": told}
+        return {"tflite": needed(model)}
+
+    def operators(self, lowered: Path, form: str) -> dict[str, int]:
+        """Count the kinds of operators of the float model; see `Converter.operators`."""
+        model = parse(self._float(lowered, form))
+        names = kinds(model)
+        return dict(
+            Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
+        )
 
 
 def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:

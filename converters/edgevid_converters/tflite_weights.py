@@ -107,9 +107,8 @@ def unhalved(content: bytes) -> bytes:
                 continue
             values = np.frombuffer(bytes(data), np.float16).astype(np.float32)
             graph.tensors[int(operator.outputs[0])].buffer = _buffer(model, values.tobytes())
-        if len(kept) == len(graph.operators):
-            continue
         graph.operators = kept
+    _drop_unused_codes(model)
     return pack(model)
 
 
@@ -199,6 +198,15 @@ def _packed(model: Table, since: str) -> bytes:
             entry.buffer = _buffer(model, newest.encode().ljust(16, b"\0"))
     _drop_unused(model)
     return pack(model)
+
+
+def _drop_unused_codes(model: Table) -> None:
+    """Renumber the operator codes: interpreters refuse one that is new to them, used or not."""
+    operators = [operator for graph in model.subgraphs for operator in graph.operators]
+    used = sorted({int(operator.opcodeIndex) for operator in operators})
+    for operator in operators:
+        operator.opcodeIndex = used.index(int(operator.opcodeIndex))
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
 
 
 def _drop_unused(model: Table) -> None:

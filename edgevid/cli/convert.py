@@ -12,8 +12,19 @@ from edgevid.cli.console import Bar, common, emit, table
 
 @click.command(name="convert")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-f", "--format", "formats", multiple=True, help="tflite, openvino. Default: both.")
-@click.option("--quantize", multiple=True, help="float32, int8; may be repeated. Default: both.")
+@click.option(
+    "-f",
+    "--format",
+    "formats",
+    multiple=True,
+    help="tflite, openvino, edgetpu; may be repeated. Default: the first two.",
+)
+@click.option(
+    "--quantize",
+    multiple=True,
+    help="float32, float16, dynamic, int8, int16x8; may be repeated. Default: float32 and int8.",
+)
+@click.option("--target", help="Make what this kind of device likes best: edgevid targets.")
 @click.option(
     "--calibrate", type=click.Path(path_type=Path), help="Clips. Default: the run's training split."
 )
@@ -40,6 +51,15 @@ from edgevid.cli.console import Bar, common, emit, table
     help="Keep the fewest layers of an int8 artifact in float that bring it into the budget.",
 )
 @click.option(
+    "--allow-float", is_flag=True, help="Let int8 compute in float what cannot be quantised."
+)
+@click.option(
+    "--time-limit", type=float, help="Seconds that one converter may take. Default: 1200."
+)
+@click.option(
+    "--memory-limit", type=int, help="MB that one converter may take. Default: most that is free."
+)
+@click.option(
     "--contract",
     type=click.Path(path_type=Path),
     help="What the model's file does not say. Default: MODEL.contract.toml beside it.",
@@ -57,6 +77,10 @@ def command(
     min_metric: float | None,
     reference: Path | None,
     mend: bool,
+    target: str | None,
+    allow_float: bool,
+    time_limit: float | None,
+    memory_limit: int | None,
     contract: Path | None,
     init: bool,
     out: Path | None,
@@ -82,7 +106,12 @@ def command(
         raise click.UsageError("Missing option '-o' / '--out'.")
     convert = registry.load("tool", "convert")
     wishes = {"formats": formats, "quantize": quantize}
-    limits = {"max_drop": max_drop, "min_metric": min_metric}
+    limits = {
+        "max_drop": max_drop,
+        "min_metric": min_metric,
+        "time_limit_s": time_limit,
+        "memory_limit_mb": memory_limit,
+    }
     result = convert(
         model,
         calibrate=calibrate,
@@ -92,6 +121,8 @@ def command(
         data=data,
         reference=reference,
         mend=mend,
+        target=target,
+        allow_float=allow_float,
         **{name: wish for name, wish in wishes.items() if wish},
         **{name: limit for name, limit in limits.items() if limit is not None},
     )

@@ -141,6 +141,9 @@ def _lines(target: Target) -> Iterator[str]:
         for w in target.engine
     ]
     yield table(rows, ("engine", "quantize", "wheels", "must be there", "proven"))
+    for way in target.engine:
+        if way.operators:
+            yield f"{_way(way)} knows the operators up to release {way.operators}"
 
 
 def _needs(way: EngineChoice) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -82,8 +83,8 @@ def run_child(
 ) -> Outcome:
     """Run ``python -m module`` with ``task`` as JSON on stdin, in a process group of its own.
 
-    It can import what this process can. The whole group is killed at the time limit, and when this
-    process is interrupted.
+    It can import what this process can. The whole group is killed at the time limit, when this
+    process is interrupted, and when the child ends: nothing that it started outlives it.
     """
     child = subprocess.Popen(
         python_module(module),
@@ -93,6 +94,7 @@ def run_child(
         start_new_session=True,
         env=environment(env),
     )
+    threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True).start()
     with child:
         try:
             stdout, stderr = child.communicate(json.dumps(task).encode(), timeout=timeout_s)
@@ -104,6 +106,13 @@ def run_child(
             kill_group(child.pid)
             raise
     return Outcome(child.returncode, stdout, stderr)
+
+
+def _end_group_with(pid: int) -> None:
+    """Kill what a process left behind, at its end: it would keep the pipes, and so its reader."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        kill_group(pid)
 
 
 class Talk:

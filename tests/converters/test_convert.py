@@ -16,7 +16,7 @@ import pytest
 
 from edgevid import registry
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
+from edgevid.errors import BadInput, ConverterFailed, GateRefused, MissingExtra
 from edgevid.proof import Golden, Verdict, child
 from edgevid_converters import child as converter_child
 from edgevid_converters import convert, judging, pipeline
@@ -161,14 +161,16 @@ def test_what_is_asked_for_is_made(quick):
     assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
     seen = []
     quick(progress=lambda what, done, total, note="": seen.append((what, done, total)))
-    steps = [(done, total) for what, done, total in seen if what == "converting"]
+    steps = list(dict.fromkeys((done, total) for what, done, total in seen if what == "converting"))
     assert steps == [(n, steps[0][1]) for n in range(steps[0][1] + 1)]
 
 
 def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
-    operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True}
+    operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True, "stray": True}
     quick.answers["tflite-int8"]["float_ops"].append(operator)
-    refused(quick, tmp_path, "tflite-int8 computes 1 products in float: CONV_2D block_7/conv")
+    refused(quick, tmp_path, "tflite-int8 computes 1 operators in float: CONV_2D block_7/conv; use")
+    told = quick(allow_float=True)
+    assert any("CONV_2D" in a["float_ops"] for a in told["artifacts"] if a["quantize"] == "int8")
 
 
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
@@ -194,8 +196,8 @@ def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monk
     outcome = child.Outcome(-11, b"", b"first\nthe last words\n")
     monkeypatch.setattr(converter_child, "run_child", lambda *a: outcome)
     monkeypatch.setattr(pipeline, "ask", converter_child.ask)
-    said = r"lowering the model crashed with SIGSEGV \(the last words\); its log is "
-    refused(quick, tmp_path, said, SurroundingsFailed)
+    said = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
+    refused(quick, tmp_path, said, ConverterFailed)
     log = next((Path(os.environ["XDG_CACHE_HOME"]) / "edgevid" / "logs").iterdir())
     assert log.read_bytes() == outcome.stderr
 

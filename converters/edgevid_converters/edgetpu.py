@@ -1,0 +1,156 @@
+"""Google's compiler for the Edge TPU: run where it is there, and its report read.
+
+It takes an int8 ``.tflite`` and gives one in which a part, from some operator on, is for the Edge
+TPU; its report says what stays on the CPU and why. Not proven on hardware yet.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevid.errors import ConverterFailed, GateRefused, MissingExtra
+
+FORMAT = "edgetpu"
+PROGRAM = "edgetpu_compiler"
+GET = (
+    f"there is no {PROGRAM} on PATH (x86-64 Linux only); run: echo 'deb "
+    "https://packages.cloud.google.com/apt coral-edgetpu-stable main' | sudo tee "
+    "/etc/apt/sources.list.d/coral-edgetpu.list, then: sudo apt-get update, then: "
+    "sudo apt-get install edgetpu-compiler"
+)
+TIMEOUT_S = 600.0
+TAKEN = "Mapped to Edge TPU"
+UNPROVEN = "compiled for the Edge TPU, not yet proven on hardware: the device's own proof decides"
+_LINE = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d+) +(\S.*?) *$")
+_VERSION = re.compile(r"^Edge TPU Compiler version (\S+)", re.MULTILINE)
+_STREAMED = re.compile(
+    r"^Off-chip memory used for streaming uncached model parameters: (\S+)", re.M
+)
+_FAULTS = (
+    "Invalid model",
+    "Model not quantized",
+    "Internal compiler error",
+    "ERROR",
+    "terminating",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """So many operators of one kind, and what became of them in the compiler's words."""
+
+    kind: str
+    count: int
+    status: str
+
+    @property
+    def taken(self) -> bool:
+        """Whether the Edge TPU executes them."""
+        return self.status == TAKEN
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the compiler said; ``streamed`` is the size of weights that do not fit on the chip."""
+
+    version: str
+    rows: tuple[Row, ...]
+    streamed: str | None = None
+
+    @property
+    def taken(self) -> int:
+        """How many operators the Edge TPU executes."""
+        return sum(row.count for row in self.rows if row.taken)
+
+    @property
+    def left(self) -> tuple[Row, ...]:
+        """What stays on the CPU."""
+        return tuple(row for row in self.rows if not row.taken)
+
+    def words(self) -> list[str]:
+        """What to tell people."""
+        total = sum(row.count for row in self.rows)
+        found = [f"the Edge TPU takes {self.taken} of {total} operators; {UNPROVEN}"]
+        found += [f"on the CPU stay {row.count} {row.kind}: {row.status}" for row in self.left]
+        if self.streamed and not self.streamed.startswith("0.00"):
+            found.append(f"{self.streamed} of weights do not fit on the Edge TPU and are streamed")
+        return found
+
+
+def read_report(text: str) -> Report:
+    """Read what the compiler prints with ``--show_operations``, or its ``.log`` file."""
+    version, streamed = _VERSION.search(text), _STREAMED.search(text)
+    found = (_LINE.match(line) for line in text.splitlines())
+    rows = tuple(Row(one[1], int(one[2]), one[3]) for one in found if one)
+    return Report(version[1] if version else "unknown", rows, streamed[1] if streamed else None)
+
+
+def there() -> bool:
+    """Whether the compiler is on PATH."""
+    return shutil.which(PROGRAM) is not None
+
+
+def need() -> None:
+    """Raise `MissingExtra` with the line that brings the compiler where it is not there."""
+    if not there():
+        raise MissingExtra(GET)
+
+
+def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, Report]:
+    """Compile an int8 ``.tflite``; gives the compiled one, and the report.
+
+    Raises `MissingExtra`, `GateRefused` where the Edge TPU takes nothing of it, `ConverterFailed`
+    with the compiler's own reason where it fails.
+    """
+    need()
+    with tempfile.TemporaryDirectory(prefix="edgevid-edgetpu-") as name:
+        folder = Path(name)
+        (folder / "model.tflite").write_bytes(content)
+        words = [PROGRAM, "--show_operations", "--out_dir", name, str(folder / "model.tflite")]
+        text = _run(words, timeout_s)
+        made = folder / "model_edgetpu.tflite"
+        if not made.is_file():
+            raise ConverterFailed(f"{PROGRAM} made nothing{_fault(text)}; {_MEND}")
+        log = folder / "model_edgetpu.log"
+        told = text + (log.read_text() if log.is_file() and not read_report(text).rows else "")
+        report = read_report(told)
+        if not report.rows:
+            raise ConverterFailed(f"{PROGRAM} gave no report that can be read; {_MEND}")
+        if not report.taken:
+            raise GateRefused(f"the Edge TPU takes no operator: {'; '.join(report.words()[1:])}")
+        return made.read_bytes(), report
+
+
+_MEND = "leave the format edgetpu out, or change the model: coral.ai/docs/edgetpu/models-intro"
+
+
+def _run(words: list[str], timeout_s: float) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConverterFailed(f"{PROGRAM} gave no answer in {timeout_s:g} s; {_MEND}") from None
+    except OSError as error:
+        raise ConverterFailed(f"{PROGRAM} cannot be run ({error.strerror}); {GET}") from None
+    text = done.stdout.decode(errors="replace")
+    if done.returncode:
+        raise ConverterFailed(f"{PROGRAM} failed{_fault(text)}; {_MEND}")
+    return text
+
+
+def _fault(text: str) -> str:
+    """The compiler's own words about what is wrong, if it has any."""
+    lines = (line.strip() for line in text.splitlines())
+    found = [line for line in lines if line.startswith(_FAULTS)]
+    return f" ({', '.join(found)[:300]})" if found else ""

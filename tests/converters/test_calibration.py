@@ -1,0 +1,89 @@
+"""What is said of clips that are no good to calibrate on."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgevid.errors import BadInput
+from edgevid_converters.calibration import check, check_answers
+from rigs.films import pictures
+
+SOURCE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=("memory",)))
+NONE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=()))
+
+
+def clips(count: int = 4, frames: int = 16):
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, 32)
+    made = []
+    for number in range(count):
+        grey = np.stack([np.roll(ramp, 3 * step + number) for step in range(frames)])
+        film = np.repeat(grey[:, None, :, None], 24, axis=1) + rng.normal(0, 3, (frames, 24, 32, 3))
+        made.append(film.clip(0, 255).astype(np.uint8))
+    return made
+
+
+def test_ordinary_clips_pass_without_a_word():
+    assert check(clips(), SOURCE) == []
+    assert check([pictures(40, 64, 96)], SOURCE) == []
+    assert check(clips(), SOURCE, clips(2)) == []
+
+
+def test_one_plain_colour_is_refused():
+    plain = [np.full((20, 8, 8, 3), 90, np.uint8)] * 4
+    with pytest.raises(BadInput, match="4 calibration clips show one plain colour; give clips"):
+        check(plain, NONE)
+
+
+def test_values_of_0_and_1_for_0_to_255_are_refused():
+    divided = [(clip / 255).round().astype(np.uint8) for clip in clips()]
+    with pytest.raises(BadInput, match="values of 0 and 1 where 0 to 255 belong"):
+        check(divided, NONE)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: clips(1, 5), "only 5 frames of 1 clips"),
+        (lambda: [clip // 5 + 100 for clip in clips()], "keep within 100 to 15[01] of 0 to 255"),
+        (lambda: [np.repeat(clip[:1], 16, axis=0) for clip in clips()], "nothing moves"),
+        (
+            lambda: [np.random.default_rng(1).integers(0, 256, (40, 24, 32, 3), dtype=np.uint8)],
+            "look like noise: neighbouring pixels have little in common",
+        ),
+    ],
+)
+def test_what_is_odd_is_spoken_of(made, said):
+    (words,) = check(made(), SOURCE)
+    assert words.startswith("calibration: ")
+    assert re.search(said, words), words
+
+
+def test_stillness_matters_to_a_memory_only():
+    still = [np.repeat(clip[:1], 16, axis=0) for clip in clips()]
+    assert check(still, NONE) == []
+
+
+def test_red_and_blue_that_changed_places_are_noticed_beside_held_out_clips():
+    reddish = [(clip * np.array([1.0, 0.7, 0.4])).astype(np.uint8) for clip in clips()]
+    swapped = [clip[..., ::-1] for clip in reddish]
+    assert check(reddish, NONE, reddish) == []
+    (words,) = check(swapped, NONE, reddish)
+    assert "red and blue seem to have changed places" in words
+    assert check(swapped, NONE) == []  # nothing to hold it against
+
+
+def test_a_model_that_always_says_the_same_is_asked_about():
+    rng = np.random.default_rng(0)
+    told = check_answers({"scores": np.tile([[0.0, 1.0]], (9, 1))})
+    assert "gives the same scores whatever it sees" in told[0]
+    assert check_answers({"scores": rng.random((9, 2))}) == []
+
+
+def test_a_model_whose_own_answers_are_no_numbers_is_refused():
+    with pytest.raises(BadInput, match="not numbers in scores: its weights are damaged"):
+        check_answers({"scores": np.array([[0.1, np.nan]])})
