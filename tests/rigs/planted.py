@@ -1,0 +1,92 @@
+"""A classifier that is right in float, of which int8 ruins one layer: an outlier in its weights.
+
+One input channel of that layer is always zero, so that its weights say nothing; they are so large
+that the scale which they force upon the others leaves nothing of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rigs.films import write_video
+
+SIZE = 16
+LABELS = ("blue", "green", "red")
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
+PLANTABLE = (*CONVOLUTIONS[1:], "scores")
+CONTRACT = """task = "classification"
+labels = ["blue", "green", "red"]
+[frame]
+rate_fps = 15
+scale = 255
+[[output]]
+name = "scores"
+"""
+
+
+def pictures(rng: np.random.Generator, label: str, count: int) -> np.ndarray:
+    """Noise with a cast of the colour that the label says, uint8 (count, SIZE, SIZE, 3)."""
+    noisy = rng.integers(0, 120, (count, SIZE, SIZE, 3))
+    noisy[..., ("red", "green", "blue").index(label)] += 120
+    return noisy.astype(np.uint8)
+
+
+def write_data(root: Path, train: int = 4, test: int = 12) -> Path:
+    """Labelled clips of two frames, in the folders train and test."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", train), ("test", test)):
+        for label in LABELS:
+            for number in range(count):
+                write_video(root / split / label / f"{number:02}.mp4", pictures(rng, label, 2))
+    return root
+
+
+def write_planted(path: Path, layer: str | None, seed: int = 0) -> Path:
+    """Write the model and its contract; ``layer`` is the one to ruin, None for none."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    start = {"kernel_initializer": "he_normal", "activation": "relu"}
+    made = [
+        layers.Conv2D(12, 3, strides=1 + n % 2, padding="same", name=name, **start)
+        for n, name in enumerate(CONVOLUTIONS)
+    ]
+    model = keras.Sequential(
+        [
+            layers.Input((SIZE, SIZE, 3), name="picture"),
+            *made,
+            layers.GlobalAveragePooling2D(name="mean"),
+            layers.Dense(3, activation="softmax", name="scores"),
+        ]
+    )
+    names = [*CONVOLUTIONS, "scores"]
+    dead = int(rng.integers(12))
+    if layer is not None:
+        before = model.get_layer(names[names.index(layer) - 1])
+        kernel, bias = before.get_weights()
+        kernel[..., dead], bias[dead] = 0, -1
+        before.set_weights([kernel, bias])
+    _fit_last(model, rng)
+    if layer is not None:
+        kernel, bias = model.get_layer(layer).get_weights()
+        kernel[..., dead, :] = 1000 * np.abs(kernel).max()
+        model.get_layer(layer).set_weights([kernel, bias])
+    model.save(path)
+    path.with_suffix(".contract.toml").write_text(CONTRACT)
+    return path
+
+
+def _fit_last(model, rng: np.random.Generator) -> None:
+    """Solve for the last layer's weights; the others stay as chance made them."""
+    import keras
+
+    seen = np.concatenate([pictures(rng, label, 60) for label in LABELS])
+    wanted = np.repeat(np.eye(3), 60, 0) * 8
+    features = keras.Model(model.inputs, model.layers[-2].output)([seen.astype(np.float32) / 255])
+    known = np.concatenate([np.asarray(features), np.ones((len(seen), 1))], 1)
+    solved = np.linalg.solve(known.T @ known + 1e-6 * np.eye(13), known.T @ wanted)
+    model.layers[-1].set_weights([solved[:-1], solved[-1]])
