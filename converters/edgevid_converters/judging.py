@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import bundle as bundles
 from edgevid import registry
 from edgevid.bundle import Artifact
-from edgevid.contract import Contract
+from edgevid.contract import SCORES, Contract
 from edgevid.errors import GateRefused, MissingExtra
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edgevid.runtimes import Engine
 
 TIMED_STEPS = 30
+LEAST_AGREEMENT = 0.9
+"""The least share of golden steps with the same label, where there is no metric to decide."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Judge:
             engine.close()
         if self.held_out is not None and (said := self.budget.objection_to_source(metric)):
             raise GateRefused(said)
-        reason = self.budget.objection(metric)
+        reason = self.budget.objection(metric) or self._disagreement(made.artifact, metric)
         return replace(
             judged,
             made=replace(made, artifact=replace(made.artifact, metric=metric)),
@@ -134,6 +136,20 @@ class Judge:
         engines, clips = {name: engine}, self.held_out
         found = artifact_metrics(self.contract, engines, clips, self.answers, self.progress)
         return with_statistics(found[name])
+
+    def _disagreement(self, artifact: Artifact, metric: Mapping[str, Any]) -> str | None:
+        """Why a classifier that cannot be measured is too far from its source, by its answers.
+
+        It is coarse: the golden steps are few. It finds the artifact that answers by chance.
+        """
+        same = artifact.parity.get("agreement")
+        has_scores = any(output.name == SCORES for output in self.contract.outputs)
+        if metric["name"] or not has_scores or same is None or same >= LEAST_AGREEMENT:
+            return None
+        return (
+            f"gives the model's answer to {same:.0%} of the golden steps only, and there are no "
+            "labelled clips to show that this is harmless (--data)"
+        )
 
     def _latency_ms(self, engine: Engine) -> float:
         """The middle of some steps, one after another, on a trajectory that it has shown to do."""

@@ -16,12 +16,11 @@ from edgevid import bundle as bundles
 from edgevid import registry, targets
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract
-from edgevid.errors import BadInput, BadVideo, GateRefused, MissingExtra, SurroundingsFailed
-from edgevid.media.video import VIDEO_ENDINGS, read_clip
+from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
 from edgevid.proof.replay import own_tolerances
-from edgevid_converters import aim, calibration, edgetpu, sources, trajectories
+from edgevid_converters import aim, calibration, edgetpu, material, sources, trajectories
 from edgevid_converters.child import Limits, ask, limited
 from edgevid_converters.clip import golden_clip
 from edgevid_converters.gates import MAX_DROP, UNKNOWN, Budget, with_statistics
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
-CALIBRATION_CLIPS = 48
 PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
 
 
@@ -97,13 +95,15 @@ def convert(
     with limited(limits), tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
         folder = Path(name)
         report("reading clips")
-        paths, clips = _calibration_clips(source, calibrate)
-        held_out, why_not = _held_out(source, calibrate, data, paths, progress)
+        paths, clips = material.calibration_clips(source, calibrate)
+        held_out, why_not = material.held_out(source, calibrate, data, paths, progress)
         if min_metric is not None and held_out is None:
             raise BadInput(f"--min-metric needs labelled clips ({why_not}); give them with --data")
         report("lowering the model")
         notes = _calibration_notes(source, plan, clips, held_out)
         lowered = _lower(source, forms, clips, held_out, owner, folder)
+        if _calibrates(plan):
+            calibration.check_memory(trajectories.read_arrays(folder / "calibration"), source)
         notes += _accelerator_notes(aimed, plan, forms, lowered)
         for note in notes:
             report.note(note)
@@ -138,7 +138,7 @@ def convert(
             "source": {"kind": source.kind, **source.record},
             "split": {name: list(listed) for name, listed in source.split.items()},
             "calibration": {"clips": paths, "sha256": _sum(folder / "calibration")},
-            "held_out": _held_out_record(held_out, why_not),
+            "held_out": material.held_out_record(held_out, why_not),
             "preprocessing": _preprocessing(source, checked, budget),
             "gates": {**asdict(budget), "reference": checked, "notes": notes},
             "outputs": {_name(one): dict(one.outputs) for one in judged},
@@ -229,6 +229,11 @@ def _wants_edgetpu(
     return aimed and "int8" in plan.get("tflite", ()) and edgetpu.there()
 
 
+def _calibrates(plan: Mapping[str, Sequence[str]]) -> bool:
+    """Whether anything of it needs samples."""
+    return any(one in calibration.CALIBRATED for chosen in plan.values() for one in chosen)
+
+
 def _calibration_notes(
     source: Source,
     plan: Mapping[str, Sequence[str]],
@@ -236,8 +241,7 @@ def _calibration_notes(
     held_out: Clips | None,
 ) -> list[str]:
     """What is odd about the calibration clips, where anything is calibrated on them."""
-    wanted = {one for chosen in plan.values() for one in chosen}
-    if not wanted.intersection(calibration.CALIBRATED):
+    if not _calibrates(plan):
         return []
     return calibration.check(clips, source, held_out.pictures if held_out is not None else ())
 
@@ -313,112 +317,6 @@ def _need_packages(format_name: str) -> None:
 
 def _missing(what: str, extra: str) -> MissingExtra:
     return MissingExtra(registry.install_line(what, extra))
-
-
-def _calibration_clips(source: Source, calibrate: Path | None) -> tuple[list[str], list[Any]]:
-    """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
-    root, paths = _calibration_files(source, calibrate)
-    stride = max(1, len(paths) // CALIBRATION_CLIPS)
-    chosen = paths[::stride][:CALIBRATION_CLIPS]
-    names, clips = [], []
-    for path in chosen:
-        try:
-            clips.append(_clip(root / path, source.contract))
-        except BadVideo:
-            continue  # the rest is enough; what was used is in the evidence
-        names.append(path)
-    if not clips:
-        raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
-    return names, clips
-
-
-def _clip(file: Path, contract: Contract) -> Any:
-    """One clip: frames (N, H, W, 3), or the pieces of a signal, (N, ...), from an ``.npz``."""
-    if contract.signal is None:
-        return read_clip(file, contract.frame)
-    return trajectories.read_signal(file, contract.signal)
-
-
-def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, list[str]]:
-    """Where the calibration clips are: the recorded training split if it is there, else all."""
-    root = Path(calibrate) if calibrate else source.data
-    if root is None or not root.exists():
-        mend = "give another folder" if calibrate else "give clips with --calibrate"
-        raise BadInput(f"{root or 'the data of the training'} does not exist; {mend}")
-    if root.is_file():
-        return root.parent, [root.name]
-    train = sorted(source.split.get("train", ()))
-    if train and (root / train[0]).is_file():
-        return root, train
-    endings = VIDEO_ENDINGS if source.contract.signal is None else (".npz",)
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
-    paths = [p.relative_to(root).as_posix() for p in found]
-    if not paths:
-        known = ", ".join(endings)
-        raise BadInput(f"{root} has no clips to calibrate on; known endings: {known}")
-    return root, paths
-
-
-def _held_out(
-    source: Source,
-    calibrate: Path | None,
-    data: Path | None,
-    calibrated: Sequence[str],
-    progress: Progress,
-) -> tuple[Clips | None, str]:
-    """Decode labelled clips that the model never saw; or None, and why there are none.
-
-    Those are the recorded test split; of ``data`` it too where it is there, else its own test
-    folder, else all clips but those that are calibrated on.
-    """
-    from edgevid.evaluate import choose_clips
-
-    if registry.load("task", source.contract.task).metric_name is None:
-        if data:
-            raise BadInput(f"--data: the task {source.contract.task} has no metric; leave it out")
-        return None, f"the task {source.contract.task} has no metric"
-    if data:
-        paths = _labelled(source, data, calibrate, calibrated)
-        clips = choose_clips(source.contract, {"test": paths}, data, "test", progress)
-        if not len(clips):
-            raise BadInput(f"{data}: none of {len(paths)} clips is readable; give other clips")
-        return clips, ""
-    recorded = source.split.get("test", ())
-    if not recorded:
-        return None, "the model has no recorded test split"
-    for root in filter(None, (source.data, calibrate)):
-        there = {"test": [path for path in recorded if (Path(root) / path).is_file()]}
-        if there["test"]:
-            clips = choose_clips(source.contract, there, Path(root), "test", progress)
-            return (clips, "") if len(clips) else (None, "no clip of the test split is readable")
-    return None, "the clips of the recorded test split are not there"
-
-
-def _labelled(
-    source: Source, data: Path, calibrate: Path | None, calibrated: Sequence[str]
-) -> list[str]:
-    """Which clips of ``data`` to measure on."""
-    from edgevid.media.clips import find
-
-    files = find(data).files
-    recorded = set(source.split.get("test", ()))
-    root, _ = _calibration_files(source, calibrate)
-    seen = {(root / path).resolve() for path in calibrated}
-    ways = (
-        [file.path for file in files if file.path in recorded],
-        [file.path for file in files if file.split == "test"],
-        [file.path for file in files if (data / file.path).resolve() not in seen],
-    )
-    found = next(filter(None, ways), None)
-    if found is None:
-        raise BadInput(f"{data}: all its clips are calibrated on; give others to measure on")
-    return found
-
-
-def _held_out_record(clips: Clips | None, why_not: str) -> dict[str, Any]:
-    if clips is None:
-        return {"split": "test", "clips": 0, "reason": why_not}
-    return {"split": "test", "clips": len(clips), "left_out": [dict(c) for c in clips.left_out]}
 
 
 def _lower(

@@ -80,7 +80,7 @@ def read_reference(path: Path, contract: Contract) -> Reference:
         raise BadInput(f"{path} does not exist; give an .npz of inputs and their owner's answers")
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
-        raise BadInput(f"{path} has no .npz in it; see --reference in the README")
+        raise BadInput(f"{path} has no .npz in it; give inputs and their owner's answers")
     pairs = [_read(file, contract) for file in files]
     return Reference(path, tuple(s for s, _ in pairs), tuple(a for _, a in pairs))
 

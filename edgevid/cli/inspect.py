@@ -77,15 +77,21 @@ def _text(opened: Bundle) -> str:
 
 
 def _shown(opened: Bundle) -> list[tuple[str, Any]]:
-    """What was shown of the model, and what was not."""
+    """What was shown of the model, and what was not; a stranger's evidence may be anything."""
     evidence = opened.evidence
     shown: list[tuple[str, Any]] = []
-    if fed := PREPROCESSING.get(evidence.get("preprocessing", "")):
+    if fed := PREPROCESSING.get(str(evidence.get("preprocessing"))):
         shown.append(("preprocessing", fed))
-    for name, repair in evidence.get("repair", {}).items():
-        shown.append(("repaired", f"{name} keeps in float: {', '.join(repair['kept'])}"))
-    shown += [("note", note) for note in evidence.get("gates", {}).get("notes", ())]
-    return shown
+    for name, repair in _table(evidence.get("repair")).items():
+        kept = _table(repair).get("kept")
+        told = ", ".join(map(str, kept if isinstance(kept, list) else ()))
+        shown.append(("repaired", f"{name} keeps in float: {told}"))
+    notes = _table(evidence.get("gates")).get("notes")
+    return shown + [("note", note) for note in (notes if isinstance(notes, list) else ())]
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
 
 
 PREPROCESSING = {

@@ -106,16 +106,15 @@ class RoundedFrames(layers.Layer):  # type: ignore[misc]
     def __init__(self, network: Network) -> None:
         super().__init__(name="rounded_frames")
         self.network = network
-        # Functions hide what they hold: every weight is the network's, and stored once.
-        self._encode, self._products = _encoder(network), lambda: _products(network)
+        # A function hides what it holds: every weight is the network's, and stored once.
+        self._encode = _encoder(network)
         self.built = True
 
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
         """Clips uint8 (B, T, H, W, 3) -> scores (B, T, C)."""
         network, config = self.network, self.network.config
         # Inside, each kernel is its rounded self; outside it is what the optimizer sees.
-        scope: Any = keras.StatelessScope
-        with scope([(v, round_weights(v.value)) for v in self._products()]):
+        with keras.StatelessScope([(v, round_weights(v.value)) for v in _products(network)]):
             pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
             features = ops.reshape(self._encode(pictures), (-1, clips.shape[1], config.embedding))
             if network.head:

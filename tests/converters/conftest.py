@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgevid import registry
-from edgevid_converters import pipeline, sources
+from edgevid_converters import material, pipeline, sources
 from edgevid_converters.child import ask
 from edgevid_converters.sources import Source
 
@@ -32,8 +32,8 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
     folder = tmp_path_factory.mktemp("lowered")
     source = sources.describe(real_run)
-    names, clips = pipeline._calibration_clips(source, None)
-    held_out, _ = pipeline._held_out(source, None, None, names, pipeline.silent)
+    names, clips = material.calibration_clips(source, None)
+    held_out, _ = material.held_out(source, None, None, names, pipeline.silent)
     forms = pipeline._forms(source, registry.names("converter"))
     answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
     for format_name in registry.names("converter"):

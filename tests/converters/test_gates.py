@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract, FrameInput, Output
 from edgevid.errors import BadInput, GateRefused
 from edgevid.proof import Golden, Taken, Trajectory
 from edgevid_converters.gates import Budget, chance, drop_at_most, with_statistics
-from edgevid_converters.judging import outputs
+from edgevid_converters.judging import Judge, outputs
 from edgevid_converters.reference import read_reference
 
 CONTRACT = Contract(
@@ -198,3 +200,18 @@ def test_paths_that_are_no_reference(tmp_path):
     sound = replace(CONTRACT, outputs=())
     with pytest.raises(BadInput):
         read_reference(tmp_path / "x.npz", sound)
+
+
+# --- what decides where nothing is measured -------------------------------------------------------
+
+
+def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
+    judge = Judge(CONTRACT, Golden(()), Budget(), Path())
+    unknown = {"name": None, "source": None, "artifact": None, "n": 0}
+    half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
+    said = judge._disagreement(half, unknown)
+    assert said is not None and "50% of the golden steps only" in said and "--data" in said
+    assert judge._disagreement(replace(half, parity={"agreement": 0.9}), unknown) is None
+    assert judge._disagreement(half, metric(0, 0, 5)) is None  # labels know better
+    raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
+    assert Judge(raw, Golden(()), Budget(), Path())._disagreement(half, unknown) is None
