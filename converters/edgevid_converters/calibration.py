@@ -69,6 +69,19 @@ def check_answers(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     ]
 
 
+def check_memory(recorded: Mapping[str, NDArray[Any]], source: Source) -> None:
+    """Raise `BadInput` where no recorded step has a memory: each clip ended with its first frame.
+
+    ``recorded`` are the inputs of the recorded steps by name, (N, *shape).
+    """
+    states = [recorded[state.taken] for state in source.contract.states]
+    if states and not any(values.any() for values in states):
+        raise BadInput(
+            "in all calibration clips the model's memory stays empty, and int8 would know no "
+            "other; give clips of more than one frame"
+        )
+
+
 def _refuse(pixels: Clip, clips: Sequence[Clip]) -> None:
     top = int(pixels.max())
     if float(pixels.std()) < PLAIN and top > 1:

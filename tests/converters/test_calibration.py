@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid_converters.calibration import check, check_answers
+from edgevid_converters.calibration import check, check_answers, check_memory
 from rigs.films import pictures
 
 SOURCE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=("memory",)))
@@ -87,3 +87,12 @@ def test_a_model_that_always_says_the_same_is_asked_about():
 def test_a_model_whose_own_answers_are_no_numbers_is_refused():
     with pytest.raises(BadInput, match="not numbers in scores: its weights are damaged"):
         check_answers({"scores": np.array([[0.1, np.nan]])})
+
+
+def test_a_memory_that_is_always_empty_is_refused():
+    source = SimpleNamespace(contract=SimpleNamespace(states=(SimpleNamespace(taken="state_h"),)))
+    empty = {"frame": np.ones((5, 1, 2, 2, 3), np.uint8), "state_h": np.zeros((5, 1, 4))}
+    with pytest.raises(BadInput, match="memory stays empty"):
+        check_memory(empty, source)
+    check_memory({**empty, "state_h": np.ones((5, 1, 4))}, source)
+    check_memory({"frame": empty["frame"]}, SimpleNamespace(contract=SimpleNamespace(states=())))

@@ -134,6 +134,8 @@ def quick(lowered, monkeypatch, tmp_path):
         if task["do"] == "lower":
             shutil.copytree(lowered.folder, task["out"], dirs_exist_ok=True)
             return answers["lower"]
+        if task["do"] == "operators":
+            return {"operators": {"CONV_2D": 4, "GATHER": 1}}
         return {name: told for name, told in answers.items() if name.startswith(task["format"])}
 
     monkeypatch.setattr(pipeline, "ask", kept)
@@ -171,6 +173,59 @@ def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
     refused(quick, tmp_path, "tflite-int8 computes 1 operators in float: CONV_2D block_7/conv; use")
     told = quick(allow_float=True)
     assert any("CONV_2D" in a["float_ops"] for a in told["artifacts"] if a["quantize"] == "int8")
+
+
+def test_a_target_gets_what_it_can_use_and_is_told_what_it_will_not_take(quick, monkeypatch):
+    told = quick(target="generic-armv7")
+    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    seen = []
+    told = quick(
+        target="raspberry-pi-5-coral",
+        formats=["tflite"],
+        progress=lambda what, done, total, note="": seen.append(note),
+    )
+    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
+    said = [note for note in told["notes"] if note.startswith("tflite/edgetpu: will not take GATH")]
+    assert seen.index(said[0]) < seen.index("converting to tflite int8")
+    assert any("apt-get install edgetpu-compiler" in note for note in told["notes"])
+
+
+def test_a_target_whose_runtime_is_too_old_for_an_artifact_refuses_it(quick, tmp_path):
+    file = Path(os.environ["XDG_CONFIG_HOME"]) / "edgevid" / "targets" / "old-board.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shipped = (Path(__file__).parents[2] / "targets" / "generic-armv7.toml").read_text()
+    file.write_text(shipped.replace('quantize = ["int8"', 'quantize = ["dynamic", "int8"'))
+    try:
+        refused(quick, tmp_path, r"tflite-dynamic needs tflite 2\.17\.0", target="old-board")
+    finally:
+        file.unlink()
+
+
+def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "edgetpu_compiler"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncp "$4" "$3/model_edgetpu.tflite"\n'
+        'echo "CONV_2D  3  Mapped to Edge TPU"\n'
+        'echo "GATHER  1  Operation not supported"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    told = quick(formats=["edgetpu"], quantize=["int8"])
+    assert [a["name"] for a in told["artifacts"]] == ["edgetpu-int8", "tflite-int8"]
+    assert any("takes 3 of 4 operators" in note for note in told["notes"])
+    assert any("not yet proven on hardware" in note for note in told["notes"])
+    assert "edgetpu-int8: on the CPU stay 1 GATHER: Operation not supported" in told["notes"]
+    bundle = Bundle.open(tmp_path / "x.edgevid")
+    artifact = bundle.artifact("edgetpu-int8")
+    assert (artifact.format, artifact.members) == ("edgetpu", ("artifacts/edgetpu-int8.tflite",))
+    golden = Golden.read(bundle, "edgetpu-int8")
+    assert len(golden.references["edgetpu-int8"]) == 2
+    monkeypatch.setenv("PATH", "/nowhere")
+    refused(
+        quick, tmp_path / "none", "no edgetpu_compiler on PATH", MissingExtra, formats=["edgetpu"]
+    )
 
 
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
@@ -247,7 +302,7 @@ def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> 
 @pytest.mark.usefixtures("no_children")
 def test_names_that_are_not_known(real_run, tmp_path):
     wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
-    wrong(tmp_path, "quantisation of tflite 'int4'.*did you mean int8", real_run, quantize=["int4"])
+    wrong(tmp_path, "quantisation of tflite and openvino 'int4'.*did you mean int8", real_run, quantize=["int4"])
     wrong(tmp_path, "at least one format", real_run, formats=[])
 
 

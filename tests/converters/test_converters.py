@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from edgevid.proof import Trajectory, replay
 from edgevid.proof.replay import SOURCE_TOLERANCE, source_tolerances
 from edgevid.runtimes import zero_state
 from edgevid_converters import pipeline, trajectories
-from edgevid_converters.child import ENVIRONMENT
+from edgevid_converters.child import ENVIRONMENT, ask
 from edgevid_converters.flatbuffer import kinds, pack, parse, slice_splits
 from edgevid_converters.protocol import Operator, summary
 
@@ -212,3 +213,87 @@ def test_equal_nodes_are_merged_and_others_are_not():
 def test_operators_are_summed_up_by_kind():
     found = [Operator("Tanh", "a"), Operator("Softmax", "b"), Operator("Tanh", "c")]
     assert summary(found) == ("Softmax", "Tanh x2")
+
+
+# --- planted faults: what is wrong in an artifact, or in what it was calibrated on ----------------
+
+
+def replayed(lowered, content: bytes):
+    contract = lowered.source.contract
+    golden = pipeline._golden(contract, lowered.folder)
+    engine = registry.load("runtime", "tflite")().load({"tflite": content}, contract)
+    return replay(engine, golden, contract)[0]
+
+
+def weights_of_the_largest(model):
+    """The tensor and the data of the largest weights."""
+    graph = model.subgraphs[0]
+    sizes = [
+        0 if model.buffers[t.buffer].data is None else len(model.buffers[t.buffer].data)
+        for t in graph.tensors
+    ]
+    tensor = graph.tensors[int(np.argmax(sizes))]
+    return tensor, model.buffers[tensor.buffer]
+
+
+def permuted(model):
+    tensor, buffer = weights_of_the_largest(model)
+    values = np.frombuffer(bytes(buffer.data), np.float32).reshape([int(n) for n in tensor.shape])
+    buffer.data = np.frombuffer(np.roll(values, 7, axis=0).tobytes(), np.uint8)
+
+
+def not_numbers(model):
+    _, buffer = weights_of_the_largest(model)
+    values = np.frombuffer(bytes(buffer.data), np.float32).copy()
+    values[::97] = np.nan
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+
+
+def scaled(model):
+    """Of the weights that lead into the memory; further on an unsure gate may hide it."""
+    named = (t for t in model.subgraphs[0].tensors if b"where_norm_1/batchnorm/mul" in t.name)
+    (tensor,) = (t for t in named if len(t.shape) == 2 and len(t.quantization.scale) > 1)
+    tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32) * 8
+
+
+@pytest.mark.parametrize(
+    ("artifact", "damage", "said"),
+    [
+        ("tflite-float32", not_numbers, "not numbers"),
+        ("tflite-float32", permuted, "is off by"),
+        ("tflite-int8", scaled, "is off by|little to do with"),
+    ],
+)
+def test_damaged_weights_are_found_by_the_proof(lowered, artifact, damage, said):
+    content = lowered.files(artifact)["tflite"]
+    assert replayed(lowered, content).ok
+    model = parse(content)
+    damage(model)
+    check = replayed(lowered, pack(model))
+    assert not check.ok
+    assert re.search(said, check.reason), check.reason
+
+
+@pytest.mark.parametrize("fault", ["states of zero", "frames of 0 and 1"])
+def test_a_wrong_calibration_is_found_by_the_proof(lowered, tmp_path, fault):
+    paths = {k: np.load(p) for k, p in lowered.answers["lower"]["trajectories"].items()}
+    if fault == "states of zero":
+        paths = {k: v if k == "frame" else np.zeros_like(v) for k, v in paths.items()}
+    else:
+        paths["frame"] = paths["frame"] // 255
+    answer = ask(
+        "conversion",
+        {
+            "do": "convert",
+            "format": "tflite",
+            "form": "saved_model",
+            "lowered": str(lowered.folder / "saved_model"),
+            "trajectories": trajectories.write_arrays(tmp_path, paths),
+            "quantize": ["int8"],
+            "keep": {},
+            "out": str(tmp_path),
+        },
+    )
+    assert "tflite-int8" in answer
+    check = replayed(lowered, (tmp_path / "tflite-int8.tflite").read_bytes())
+    assert not check.ok, check

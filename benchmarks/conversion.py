@@ -1,0 +1,83 @@
+"""What quantisation brings: sizes, and steps measured side by side.
+
+    python benchmarks/conversion.py cnn.edgevid --rounds 40
+
+Each round takes every artifact of a format in turn, so that whatever else the machine does falls
+upon all of them alike; a ratio is taken within a round. Prints one JSON document: for each artifact
+its bytes, as a share of float32's, the time of a step, and how many times as fast as float32 it is,
+with the middle and the range between which the middle 95 % of resampled rounds lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgevid import registry
+from edgevid.bundle import Artifact, Bundle
+from edgevid.proof import Golden
+from edgevid.proof.verify import runtimes_for
+from edgevid.runtimes import zero_state
+
+PLAIN = "float32"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, nargs="+")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=100, help="steps of one artifact in a round")
+    asked = parser.parse_args()
+    found = {path.name: measure(path, asked.rounds, asked.steps) for path in asked.bundle}
+    print(json.dumps(found, indent=2))
+
+
+def measure(path: Path, rounds: int, steps: int) -> dict[str, Any]:
+    """Every artifact of a bundle that this machine executes, by name."""
+    bundle = Bundle.open(path)
+    here = [one for one in bundle.artifacts if runtimes_for(one.format)]
+    engines = {one.name: _engine(bundle, one) for one in here}
+    frames = Golden.read(bundle).trajectories[0].frames
+    state = zero_state(bundle.contract)
+    taken_us: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(rounds + 1):
+        for name, engine in engines.items():
+            begun = time.perf_counter()
+            for step in range(steps):
+                engine.step(frames[step % len(frames)], state)
+            if number:  # the first one warms up
+                taken_us[name].append((time.perf_counter() - begun) / steps * 1e6)
+    return {one.name: _figures(one, here, taken_us) for one in here}
+
+
+def _engine(bundle: Bundle, artifact: Artifact) -> Any:
+    runtime = registry.load("runtime", runtimes_for(artifact.format)[0])()
+    return runtime.load(bundle.files(artifact), bundle.contract)
+
+
+def _figures(
+    artifact: Artifact, all_of_them: list[Artifact], taken_us: dict[str, list[float]]
+) -> dict[str, Any]:
+    own = np.array(taken_us[artifact.name])
+    told = {"bytes": artifact.bytes, "step_us": round(float(np.median(own)), 1)}
+    plain = [one for one in all_of_them if (one.format, one.quantize) == (artifact.format, PLAIN)]
+    if not plain or plain[0] is artifact:
+        return told
+    times = np.array(taken_us[plain[0].name]) / own
+    rng = np.random.default_rng(0)
+    middles = np.median(rng.choice(times, (2000, len(times))), axis=1)
+    low, high = np.percentile(middles, (2.5, 97.5))
+    return {
+        **told,
+        "share_of_float32": round(artifact.bytes / plain[0].bytes, 3),
+        "times_as_fast": [round(float(v), 2) for v in (np.median(times), low, high)],
+    }
+
+
+if __name__ == "__main__":
+    main()
