@@ -302,7 +302,8 @@ def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> 
 @pytest.mark.usefixtures("no_children")
 def test_names_that_are_not_known(real_run, tmp_path):
     wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
-    wrong(tmp_path, "quantisation of tflite and openvino 'int4'.*did you mean int8", real_run, quantize=["int4"])
+    said = "quantisation of tflite and openvino 'int4'.*did you mean int8"
+    wrong(tmp_path, said, real_run, quantize=["int4"])
     wrong(tmp_path, "at least one format", real_run, formats=[])
 
 

@@ -152,9 +152,12 @@ def test_halves_become_whole_again(tiny, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), [("spatial", "CONV_3D"), ("normalised", "NEG")])
 def test_what_stays_in_float_is_refused_and_named(tiny, tmp_path, name, kind):
+    task = pipeline._task("convert", "tflite", {"tflite": "saved_model"}, asked(tiny, name))
+    task |= {"quantize": ["int8"], "keep": {}, "out": str(tmp_path)}
+    told = ask("conversion to tflite", task)["tflite-int8"]
     with pytest.raises(GateRefused, match=f"1 operators in float: {kind} .*--allow-float"):
-        made(tiny, tmp_path, "tflite", "int8", name)
-    allowed = made(tiny, tmp_path, "tflite", "int8", name, allow_float=True)
+        pipeline._made("tflite", "int8", told, tmp_path)
+    allowed = pipeline._made("tflite", "int8", told, tmp_path, allow_float=True)
     assert kind in allowed.artifact.float_ops
 
 
