@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -154,10 +155,12 @@ class Person:
 
 
 @pytest.fixture
-def person(server, home, tmp_path, video):
-    person = Person(server, home, tmp_path, write_null(tmp_path / "motion.edgevid"), video)
-    yield person
-    person.forget()
+def person(server, home, video):
+    with tempfile.TemporaryDirectory(prefix="ev-") as name:  # a device's folder has a short name
+        folder = Path(name)
+        person = Person(server, home, folder, write_null(folder / "motion.edgevid"), video)
+        yield person
+        person.forget()
 
 
 def beside(root):

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 
-def wait_for(condition, timeout_s: float = 10.0):
+def wait_for(condition, timeout_s: float = 30.0):
     """Give what ``condition`` gives, once that is true."""
     end = time.monotonic() + timeout_s
     while not (found := condition()):
