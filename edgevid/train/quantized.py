@@ -135,8 +135,6 @@ def _encoder(network: Network) -> Callable[[Tensor], Tensor]:
     whole = keras.Model(network.encoder.inputs, network.encoder.outputs)
 
     def call(layer: layers.Layer, *inputs: Any, **options: Any) -> Tensor:
-        if isinstance(layer, layers.BatchNormalization):
-            options["training"] = False
         given = layer(*inputs, **options)
         return RoundedValues()(given) if _is_rounded(layer) else given
 

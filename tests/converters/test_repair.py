@@ -77,6 +77,18 @@ def test_small_harms_that_add_up_are_mended_no_further_than_needed():
     assert ladder.chosen is not None and len(ladder.chosen.kept) == 5
 
 
+def test_a_long_way_is_halved_not_walked():
+    names = [f"layer{number}" for number in range(256)]
+    tried = []
+
+    def attempt(kept):
+        tried.append(kept)
+        return judged(0.0 if set(names[:70]) <= set(kept) else 0.5)
+
+    ladder = repair(judged(0.5), [LayerError(name, "CONV", 1.0) for name in names], attempt)
+    assert ladder.chosen is not None and len(ladder.chosen.kept) == 70
+
+
 def test_where_nothing_is_enough_the_closest_is_named():
     ladder, tried = ladder_of({"a": 0.1, "b": 0.1, "z": 0.5}, "abcdefz")
     assert ladder.chosen is None and ladder.to_json()["kept"] is None

@@ -65,7 +65,7 @@ def _spread(encoder, norm: str, product: str) -> None:
 
 def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
     from edgevid.train.models import load_run
-    from edgevid.train.quantized import fine_tune
+    from edgevid.train.quantized import fine_tune, rounded
 
     out = tmp_path / "out"
     result = fine_tune(run, out, epochs=6)
@@ -78,6 +78,10 @@ def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
     assert record["quantize_aware"] is True and record["epochs"] == 6
     assert {path.name for path in out.iterdir()} == {path.name for path in run.iterdir()}
     tuned, start = load_run(out)[0].network, load_run(run)[0].network
+    form = rounded(load_run(out)[0]).unrolled(1)
+    clips = np.random.default_rng(0).integers(0, 256, (3, 1, 16, 16, 3), np.uint8)
+    fitted, asked = (np.asarray(form(clips, training=training)) for training in (True, False))
+    np.testing.assert_array_equal(fitted, asked)  # each picture by itself, normalised as it was
     norm = "separable2_depth_norm"
     for new, old in zip(
         tuned.encoder.get_layer(norm).get_weights()[2:],
