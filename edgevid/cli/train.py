@@ -117,8 +117,9 @@ def _fine_tune(
 
     epochs, rate = given.get("epochs", EPOCHS), given.get("learning_rate")
     result = fine_tune(origin, out, data, epochs=epochs, learning_rate=rate, progress=Bar())
-    before, after = (result["rounded"][when]["accuracy"] for when in ("before", "after"))
-    told = f"val accuracy with int8's rounding {before:.3f} before, {after:.3f} after; {out}"
-    if result["rounded"]["after"]["loss"] > result["rounded"]["before"]["loss"]:
+    before, after = (result["rounded"][when] for when in ("before", "after"))
+    was, became = before["accuracy"], after["accuracy"]
+    told = f"val accuracy with int8's rounding {was:.3f} before, {became:.3f} after; {out}"
+    if became < was or after["loss"] > before["loss"]:
         told += "\nit is no better than before: give a lower --learning-rate, or more --epochs"
     emit(result, as_json, told)
