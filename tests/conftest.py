@@ -144,6 +144,7 @@ def carry_bundle(carry_run, made_once) -> Path:
     return made_once("carry.edgevid", lambda bundle: _done("convert", *words, "-o", bundle))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items) -> None:
     """Where several processes run the tests, those of one file, or of one rig, are for one of them.
 
