@@ -180,6 +180,8 @@ def test_a_throw_away_runner_measures_and_nothing_is_left(person):
     assert document == json.loads(out.read_text())
     assert not person.root().exists() and not beside(person.root()).exists()
     assert dict(zip(HEAD, rows([document])[0], strict=True))["engine"] == "null/cpu"
+
+
 @pytest.mark.soak
 def test_the_runner_that_was_flashed_measures_beside_its_service(person):
     release = person.flash()
@@ -275,6 +277,8 @@ def test_an_interrupt_ends_it_there_and_leaves_nothing(person):
     assert "Traceback" not in said
     assert not alive(pid)
     assert not beside(person.root()).exists()
+
+
 @pytest.mark.soak
 def test_another_bench_is_not_disturbed_unless_it_is_ended(person):
     running = person.start(*LONG)

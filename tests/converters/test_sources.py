@@ -113,6 +113,8 @@ def test_a_stranger_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
     assert set(eval(ran.stdout.splitlines()[0].replace("true", "True"))["scores"]) == set(
         models.LABELS
     )
+
+
 @pytest.mark.soak
 def test_memory_is_carried_and_logits_become_scores(tiny, clips, tmp_path):
     out = tmp_path / "x.edgevid"
