@@ -227,11 +227,13 @@ def test_drift_is_seen_and_a_stale_lock_is_none(six):
     words = ("--target", "five", "--source", "synthetic:64x64@15", "--health-s", 1)
     key = six.person.folder / ".config/edgevid/signing-key"
     ours = current(six.root("five"))
-    five.link.limit(16)  # so that it is seen while it travels
+    five.link.limit(4)  # so that it is seen while it travels
     try:
         large = six.bundle("slow", padding=random.Random(5).randbytes(1 << 20).hex())
         flashing = other.start("flash", large, *words, "--key", key)
-        wait_for(lambda: list((six.root("five") / "blobs").glob("*.part")), 60)
+        parts = (six.root("five") / "blobs").glob
+        wait_for(lambda: list(parts("*.part")) or flashing.poll() is not None, 60)
+        assert flashing.poll() is None, flashing.communicate()
         flashing.kill()
         flashing.communicate()
     finally:
