@@ -136,8 +136,9 @@ def _answered(page: Page, out: Path, stretches: Sequence[Any], summary: Mapping[
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     page.heading("A video it had not seen")
     frames = ", ".join(f"{count} {name}" for name, count in summary["frames"].items() if count)
+    artifact = summary["engines"][0]["serving"]["artifact"]
     page.words(
-        f"All the motions in one video, answered by {summary['artifact']}: {frames}. The darker, "
+        f"All the motions in one video, answered by {artifact}: {frames}. The darker, "
         "the surer; what was really shown is outlined. Where the motion changes, the window holds "
         "frames of both for a moment."
     )
