@@ -276,7 +276,7 @@ class Device:
         link = self.root / "current"
         return link.readlink().name if link.is_symlink() else None
 
-    def serving(self, release: Release | None, timeout_s: float = 20.0) -> dict[str, Any]:
+    def serving(self, release: Release | None, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait until this very release answers (None: any that is ``current``)."""
         wanted = release.id if release else self.current()
         return until(lambda: self._answers(wanted), timeout_s)
