@@ -30,7 +30,7 @@ from typing import Any
 from edgevid import settings
 from edgevid.contract import Contract
 from edgevid.errors import BadBundle, BadInput
-from edgevid.files import canonical_json, writing
+from edgevid.files import canonical_json, sha256_of, writing
 from edgevid.registry import unknown
 from edgevid.settings import shown
 
@@ -208,8 +208,7 @@ class Bundle:
     @cached_property
     def sha256(self) -> str:
         """Of the whole file; it is read once for this."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.path)
 
     @property
     def split(self) -> Mapping[str, Sequence[str]]:

@@ -63,6 +63,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def sha256_of(what: Path | bytes) -> str:
+    """Give the sha256 of bytes, or of a file's, in hexadecimal."""
+    import hashlib
+
+    if isinstance(what, bytes):
+        return hashlib.sha256(what).hexdigest()
+    with what.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def canonical_json(value: Any) -> bytes:
     """Give one byte string for equal values: sorted keys, two spaces, final newline, no NaN."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

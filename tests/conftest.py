@@ -75,6 +75,18 @@ def edgevid() -> Callable[..., subprocess.CompletedProcess]:
     return call_edgevid
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch, own_target) -> Path:
+    """A person's own folders, which hold the target of a test file; gives those of edgevid."""
+    name, text = own_target
+    config = tmp_path / "config" / "edgevid"
+    (config / "targets").mkdir(parents=True)
+    (config / "targets" / f"{name}.toml").write_text(text)
+    for folder in ("CONFIG", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path / folder.lower()))
+    return config
+
+
 def _done(*words: object) -> None:
     done = call_edgevid(*words)
     assert done.returncode == 0, done.stderr

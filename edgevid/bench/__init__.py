@@ -7,7 +7,6 @@ the while. What comes of it is one document: see `edgevid.bench.results`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from edgevid.bench.figures import figures_of
 from edgevid.bench.job import Job
 from edgevid.bench.results import FORMAT, unpack
 from edgevid.errors import BadInput
+from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
 from edgevid.proof.child import Talk
 from edgevid.runtimes import accelerators
@@ -336,10 +336,8 @@ def _source(video: Path) -> dict[str, Any]:
 
     with open_file(str(video)) as source:
         status = source.status()
-    with video.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     told = {name: status[name] for name in ("size", "rate_fps", "codec")}
-    return {"name": video.name, **told, "sha256": sha256}
+    return {"name": video.name, **told, "sha256": sha256_of(video)}
 
 
 def _result(

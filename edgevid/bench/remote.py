@@ -9,7 +9,6 @@ the same command finds it again, running or done.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import threading
@@ -29,7 +28,7 @@ from edgevid.errors import (
     Inconclusive,
     SurroundingsFailed,
 )
-from edgevid.files import canonical_json
+from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import client, device_code, fleet, package, plan
 from edgevid.flash.client import Installed
 from edgevid.flash.conversation import Device, agent_source
@@ -46,14 +45,11 @@ TRIAL = "-bench"
 """What the folder of a throw-away runner is called after the name of the device's own."""
 DOCUMENT = "document.json"
 POLL_S = 1.0
-RETRY_S = 2.0
 PATIENCE_S = 600.0
 """How long a device may be out of sight; what it measures goes on meanwhile."""
 DEADLINE_S = 4 * 3600.0
 CLEAN_S = 60.0
 BUSY_S = 30.0
-LINK = frozenset({"lost", "ended", "unreachable", "refused"})
-"""The kinds of `DeviceFailed` after which it is worth to try again."""
 _BAR = re.compile(r"([A-Za-z][\w ]*): (\d+)/(\d+) ?(.*)")
 
 Say = Callable[[str], None]
@@ -89,13 +85,13 @@ class Order:
     def name(self, target: Target) -> str:
         """What the job is called: by all that decides what it gives."""
         content = {
-            "bundle": _sha256(self.bundle),
-            "source": _sha256(self.source),
+            "bundle": sha256_of(self.bundle),
+            "source": sha256_of(self.source),
             "words": [self.bundle.name, self.source.name, *self.words],
-            "code": _digest(device_code.archive(target)),
+            "code": sha256_of(device_code.archive(target)),
             "pause": self.pause_service,
         }
-        return _digest(canonical_json(content))[:16]
+        return sha256_of(canonical_json(content))[:16]
 
 
 @dataclass
@@ -191,7 +187,7 @@ class _Visit:
     def _serves(self, manifest: bytes, facts: Facts, target: Target) -> bool:
         """Whether the runner that is there is this edgevid, with what this bundle needs."""
         there = json.loads(manifest)["runner"]["wheels"]
-        if _digest(device_code.archive(target)) not in {wheel["sha256"] for wheel in there}:
+        if sha256_of(device_code.archive(target)) not in {wheel["sha256"] for wheel in there}:
             return False
         wanted = package.wanted_wheels(facts, target, [self._bundle], self._site)
         projects = {_project(wheel["name"]) for wheel in there} | set(wanted.provided)
@@ -235,7 +231,7 @@ class _Visit:
         }
         if len(files) < 3:
             raise BadInput(f"{order.bundle} and {order.source} have one name; rename one")
-        named = {file: _sha256(content) for file, content in files.items()}
+        named = {file: sha256_of(content) for file, content in files.items()}
         self._send(place, {named[file]: one for file, one in files.items()}, facts.root)
         words = ["bench", f"../files/{order.bundle.name}", "--source"]
         words += [f"../files/{order.source.name}", "--out", DOCUMENT, *order.words]
@@ -314,7 +310,7 @@ class _Visit:
                 break
             content += base64.b64decode(part["content"])
             self._progress("fetching", len(content), size)
-        if _digest(content) != end["document"]["sha256"]:
+        if sha256_of(content) != end["document"]["sha256"]:
             raise DeviceFailed(f"{self.entry.name}: its result is damaged; do the same again")
         document = json.loads(content)
         if not isinstance(document, dict):
@@ -365,7 +361,7 @@ class _Visit:
             try:
                 given = act(*words)
             except DeviceFailed as error:
-                if error.kind not in LINK:
+                if error.kind not in client.LINK_LOST:
                     raise
                 if time.monotonic() > until:
                     raise OutOfSight(self.entry.name) from error
@@ -376,7 +372,7 @@ class _Visit:
                 if lost:
                     self.say("it is there again")
                 return given
-            self._check(RETRY_S)
+            self._check(client.RETRY_S)
 
     @contextmanager
     def _tidy(self, place: _Place, name: str) -> Iterator[None]:
@@ -490,14 +486,3 @@ def _project(text: str) -> str:
     """The project of a wheel's file name, or of a requirement."""
     found = re.match(r"[A-Za-z0-9._]+(?:-(?!\d)[A-Za-z0-9._]+)*", text)
     return re.sub(r"[-_.]+", "-", found[0] if found else text).lower()
-
-
-def _sha256(what: Path | bytes) -> str:
-    if isinstance(what, bytes):
-        return _digest(what)
-    with what.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

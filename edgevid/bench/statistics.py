@@ -87,13 +87,23 @@ def mean(rounds: Sequence[float], confidence: float = 0.95) -> Estimate | Insuff
     return Estimate(value, value - margin, value + margin)
 
 
+def _mean_of_all(samples: Sequence[float]) -> Estimate | Insufficient:
+    """The mean of samples that depend on those before them; its width is of their batch means."""
+    found = mean(_batch_means(samples))
+    if isinstance(found, Insufficient):
+        return found
+    # Batches leave out what does not fill one: the value itself is that of all.
+    shift = math.fsum(samples) / len(samples) - found.value
+    return Estimate(found.value + shift, found.low + shift, found.high + shift)
+
+
 def summary(samples_s: Sequence[float], which: Iterable[float] = WHICH) -> dict[str, Any]:
     """``{"p50": {"value", "low", "high"} or {"insufficient": needs}, ..., "mean": ...}`` in ms.
 
     ``samples_s`` are seconds, in the order they were taken, the rounds one after another.
     """
     found = {f"p{p:g}": as_json(percentile(samples_s, p), 1000) for p in which}
-    return {**found, "mean": as_json(mean(_batch_means(samples_s)), 1000)}
+    return {**found, "mean": as_json(_mean_of_all(samples_s), 1000)}
 
 
 def as_json(found: Estimate | Insufficient, scale: float = 1.0) -> dict[str, float]:

@@ -31,9 +31,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # equal packages give equal files
 
 def write(path: Path, package: Package, key: SigningKey | None, title: str) -> str:
     """Write the archive of ``package``, whole or not at all; gives the release's name."""
-    import hashlib
-
-    release = hashlib.sha256(package.manifest).hexdigest()[:16]
+    release = package.release
     papers = {
         "release": release,
         "title": title,

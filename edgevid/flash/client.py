@@ -7,7 +7,6 @@ lost while the device judges changes nothing there.
 from __future__ import annotations
 
 import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import DeviceFailed, GateRefused, SurroundingsFailed
-from edgevid.files import user_folder, write_bytes
+from edgevid.files import sha256_of, user_folder, write_bytes
 from edgevid.flash.conversation import Device, agent_source, raise_fault
 from edgevid.flash.keys import SigningKey, own_key
 from edgevid.flash.package import Package, same_release
@@ -40,8 +39,9 @@ __all__ = [
 
 _ACTIVATION_S = 60.0
 """How much longer than its health window an activation may be out of sight: its service starts."""
-_RETRY_S = 2.0
-_LINK_LOST = frozenset({"lost", "ended", "unreachable", "refused"})
+RETRY_S = 2.0
+LINK_LOST = frozenset({"lost", "ended", "unreachable", "refused"})
+"""The kinds of `DeviceFailed` after which it is worth to try again."""
 
 Say = Callable[[str], None]
 
@@ -245,7 +245,7 @@ def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[st
             with _told(device, say):
                 return device.call(request, notice=_teller(device, say))
         except DeviceFailed as error:
-            if error.kind not in _LINK_LOST:
+            if error.kind not in LINK_LOST:
                 raise
             if lost is None:
                 say(f"{error}; the device goes on judging by itself; trying to see it again")
@@ -258,7 +258,7 @@ def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[st
                 "see which",
                 "unknown",
             ) from lost
-        time.sleep(_RETRY_S)
+        time.sleep(RETRY_S)
 
 
 @contextmanager
@@ -313,7 +313,7 @@ def read_back(
     """Fetch a bundle that the device serves, so that it can be served on; kept in the cache."""
     folder = user_folder("XDG_CACHE_HOME", ".cache") / "edgevid" / "bundles" / sha256
     path = folder / Path(name).name
-    if path.is_file() and _sha256(path.read_bytes()) == sha256:
+    if path.is_file() and sha256_of(path) == sha256:
         return path
     content = fetch(device, sha256, size, lambda n: progress(f"reading {name}", n, size))
     write_bytes(path, content)
@@ -330,12 +330,8 @@ def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -
             break
         content += part
         told(len(content))
-    if _sha256(content) != sha256:
+    if sha256_of(content) != sha256:
         raise SurroundingsFailed(
             f"{device.name}: {sha256[:16]} is damaged there; flash with --replace"
         )
     return content
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

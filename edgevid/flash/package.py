@@ -19,7 +19,6 @@ signature stands for all of them:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -34,7 +33,7 @@ from typing import Any
 from edgevid import __version__
 from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput
-from edgevid.files import canonical_json
+from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import device_code, wheels
 from edgevid.flash.probe import Facts, is_there, misfits
 from edgevid.flash.wheels import Wanted, Wheel
@@ -59,6 +58,11 @@ class Package:
 
     manifest: bytes
     blobs: Mapping[str, Path | bytes]
+
+    @property
+    def release(self) -> str:
+        """What the release is called."""
+        return sha256_of(self.manifest)[:16]
 
 
 def build(
@@ -232,7 +236,7 @@ def _runner(
     content.update({wheel.sha256: path for wheel, path in got})
     sums = sorted(str(one["sha256"]) for one in listed)
     return {
-        "id": hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16],
+        "id": sha256_of("\n".join(sums).encode())[:16],
         "wheels": listed,
         "packages": [provided.module for provided in target.distribution],
         "unpacked_bytes": len(code) + sum(_unpacked_bytes(path) for _, path in got),
@@ -251,14 +255,9 @@ def _unpacked_bytes(path: Path) -> int:
 
 
 def _blob(what: Path | bytes, content: dict[str, Path | bytes]) -> dict[str, Any]:
-    if isinstance(what, bytes):
-        sha256, size = hashlib.sha256(what).hexdigest(), len(what)
-    else:
-        size = what.stat().st_size
-        with what.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    sha256 = sha256_of(what)
     content[sha256] = what
-    return {"sha256": sha256, "size": size}
+    return {"sha256": sha256, "size": len(what) if isinstance(what, bytes) else what.stat().st_size}
 
 
 def _oldest_glibc(target: Target, got: Sequence[Wheel]) -> str:

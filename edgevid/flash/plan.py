@@ -52,7 +52,7 @@ class Plan:
     @property
     def release(self) -> str:
         """The release that would serve."""
-        return str(self.installed.current) if self.unchanged else _release(self.package)
+        return str(self.installed.current) if self.unchanged else self.package.release
 
     @property
     def unchanged(self) -> bool:
@@ -235,12 +235,6 @@ def _refusals(
             yield Lack(str(note), "", blocks=False)
     except EdgevidError as error:
         yield Lack(str(error).removeprefix(f"{device.name}: "), "")
-
-
-def _release(package: Package) -> str:
-    import hashlib
-
-    return hashlib.sha256(package.manifest).hexdigest()[:16]
 
 
 def _runner(manifest: bytes | None) -> str | None:

@@ -10,7 +10,6 @@ again, and is only taken with the very same content.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from typing import Any
 from edgevid import settings
 from edgevid.children import die_with_parent
 from edgevid.errors import BadInput, SurroundingsFailed
-from edgevid.files import canonical_json, user_folder, write_json
+from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.progress import Progress, silent
 
 LOCK_FORMAT = 1
@@ -59,7 +58,7 @@ class Wanted:
     @property
     def key(self) -> str:
         """What the lock's file is called."""
-        return hashlib.sha256(canonical_json(asdict(self))).hexdigest()[:16]
+        return sha256_of(canonical_json(asdict(self)))[:16]
 
     def __str__(self) -> str:
         return f"{self.architecture}, Python {self.python}, {self.platforms[0]}"
@@ -170,12 +169,7 @@ def _read_lock(wanted: Wanted, say: Callable[[str], None]) -> _Lock | None:
 
 def _is_kept(wheel: Wheel) -> bool:
     file = folder() / wheel.name
-    return file.is_file() and file.stat().st_size == wheel.size and _sha256(file) == wheel.sha256
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file.is_file() and file.stat().st_size == wheel.size and sha256_of(file) == wheel.sha256
 
 
 def _resolve(wanted: Wanted, progress: Progress) -> _Lock:
@@ -212,7 +206,9 @@ def _keep(part: Path) -> None:
 
 def _read_wheel(file: Path) -> Wheel:
     project, version = file.name.split("-")[:2]
-    return Wheel(file.name, project.replace("_", "-"), version, _sha256(file), file.stat().st_size)
+    return Wheel(
+        file.name, project.replace("_", "-"), version, sha256_of(file), file.stat().st_size
+    )
 
 
 @contextmanager

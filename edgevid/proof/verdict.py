@@ -126,12 +126,19 @@ def cache_folder() -> Path:
 def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
     """All that a verdict depends on."""
     return {
-        "bundle": bundle.key,
+        **place_of(bundle),
         "artifact": artifact,
         "runtime": runtime,
         "version": registry.load("runtime", runtime)().version(),
         "behaviour": os.environ.get("EDGEVID_NULL", "") if runtime == "null" else "",
         "accelerator": accelerator,
+    }
+
+
+def place_of(bundle: Bundle) -> dict[str, Any]:
+    """The part of it that is the same for all engines: this bundle, machine and edgevid."""
+    return {
+        "bundle": bundle.key,
         "machine": platform.machine(),
         "processor": _processor(),
         "python": platform.python_version(),

@@ -6,7 +6,6 @@ version of edgevid; another version of the runtime makes it void.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EdgevidError
-from edgevid.files import canonical_json, write_json
-from edgevid.proof.verdict import cache_folder, identity_of
+from edgevid.files import canonical_json, sha256_of, write_json
+from edgevid.proof.verdict import cache_folder, identity_of, place_of
 from edgevid.runner.engines import Choice
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
     from edgevid.runner.config import BundleUse
-
-_OF_ENGINE = ("artifact", "runtime", "version", "behaviour", "accelerator")
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,7 @@ def content(bundle: Bundle, tuned: Tuned) -> dict[str, Any]:
 
 def name(bundle: Bundle) -> str:
     """What the file of a bundle's choice is called on this machine, without its ending."""
-    place = {k: v for k, v in identity_of(bundle, "", "null", "").items() if k not in _OF_ENGINE}
-    return hashlib.sha256(canonical_json(place)).hexdigest()[:32]
+    return sha256_of(canonical_json(place_of(bundle)))[:32]
 
 
 def file(bundle: Bundle) -> Path:

@@ -50,14 +50,6 @@ def device(keys, folder):
     assert not serving_processes(device.root)
 
 
-@pytest.fixture
-def served(device):
-    """A device on which a release serves."""
-    first = Release(serial=10)
-    assert device.flash(first)["healthy"]
-    return device, first
-
-
 def serving_processes(root):
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

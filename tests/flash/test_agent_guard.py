@@ -34,13 +34,6 @@ def device(key, folder):
     assert not device.root.exists()
 
 
-@pytest.fixture
-def served(device):
-    first = Release(serial=10)
-    assert device.flash(first)["healthy"]
-    return device, first
-
-
 def guards(root):
     """The guards of this folder: their numbers."""
     found = []

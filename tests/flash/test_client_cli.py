@@ -39,14 +39,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """The person's own folders."""
-    config = tmp_path / "config"
-    (config / "edgevid" / "targets").mkdir(parents=True)
-    (config / "edgevid" / "targets" / "bare.toml").write_text(BARE)
-    for name in ("CONFIG", "CACHE", "STATE"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    return config / "edgevid"
+def own_target():
+    return "bare", BARE
 
 
 @pytest.fixture

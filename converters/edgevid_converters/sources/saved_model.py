@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.sources.feed import Feed
 from edgevid_converters.sources.imported import gist
+from edgevid_converters.sources.tensorflow_step import Reference, Tensor
 from edgevid_converters.sources.written import Port
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FORMS = ("saved_model",)
 SERVING = "serving_default"
@@ -42,33 +38,20 @@ def open_model(path: Path) -> SavedModelReference:
     return SavedModelReference(loaded, loaded.signatures[name])
 
 
-class SavedModelReference:
+class SavedModelReference(Reference):
     """TensorFlow itself; see `edgevid_converters.sources.imported.Reference`."""
 
+    library = "TensorFlow"
+
     def __init__(self, loaded: Any, function: Any) -> None:
-        self._loaded, self._function = loaded, function
+        super().__init__(loaded)
+        self._function = function
         self.inputs = _ports(function.structured_input_signature[1])
         self.outputs = _ports(function.structured_outputs)
 
-    def _call(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        given: dict[str, Any] = self._function(**inputs)
+    def _call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given: dict[str, Tensor] = self._function(**inputs)
         return given
-
-    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Call the signature."""
-        import tensorflow as tf
-
-        try:
-            given = self._call({name: tf.constant(value) for name, value in inputs.items()})
-        except (ValueError, tf.errors.OpError) as error:
-            raise BadInput(f"TensorFlow cannot run the model: {gist(error)}") from None
-        return {name: value.numpy() for name, value in given.items()}
-
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
-        """Write another SavedModel around it."""
-        from edgevid_converters.sources import tensorflow_step
-
-        return tensorflow_step.write(self._call, self._loaded, feed, contract, folder / form)
 
 
 def _ports(specs: Mapping[str, Any]) -> tuple[Port, ...]:

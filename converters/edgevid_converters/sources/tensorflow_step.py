@@ -4,15 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.contract import FRAME, Contract
+from edgevid.errors import BadInput
 from edgevid_converters.sources.feed import Feed, Passed, Picture
+from edgevid_converters.sources.imported import gist
+from edgevid_converters.sources.written import Port
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Tensor: TypeAlias = Any
 Call: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 SIGNATURE = "serving_default"
+
+
+class Reference:
+    """A model that TensorFlow runs; see `edgevid_converters.sources.imported.Reference`.
+
+    ``library`` is what people call it, ``owner`` holds the variables.
+    """
+
+    library: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def _call(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Take and give the model's own tensors by name."""
+        raise NotImplementedError
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run it, eagerly."""
+        import tensorflow as tf
+
+        try:
+            given = self._call({name: tf.constant(value) for name, value in inputs.items()})
+        except (ValueError, tf.errors.OpError) as error:
+            raise BadInput(f"{self.library} cannot run the model: {gist(error)}") from None
+        return {name: value.numpy() for name, value in given.items()}
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """Write a SavedModel around it."""
+        return write(self._call, self._owner, feed, contract, folder / form)
 
 
 def write(call: Call, owner: Any, feed: Feed, contract: Contract, path: Path) -> Path:

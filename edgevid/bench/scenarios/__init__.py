@@ -6,6 +6,7 @@ samples, each a duration in seconds; statistics are made of them elsewhere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid.bench.results import Series, pack
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import Captured, FileSource
+from edgevid.runner.jsonl import JsonLines
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -74,6 +76,11 @@ def series_of(meters: Meters) -> dict[str, Series]:
     """What the serving pipeline measured of itself."""
     kept = {"latency": meters.latency, **meters.stages}
     return {name: Series.of(samples.seconds()) for name, samples in kept.items()}
+
+
+def nowhere() -> JsonLines:
+    """A sink that writes answers as the serving one does, to nowhere; ends with the process."""
+    return JsonLines(Path(os.devnull).open("w"))
 
 
 class Scenario(Protocol):

@@ -6,7 +6,6 @@ a stall is felt by every frame that it holds up. The lane is a live one, and dro
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +14,11 @@ from time import perf_counter
 from typing import Any
 
 from edgevid.bench.results import Series
-from edgevid.bench.scenarios import KEPT, Round, Setup, Wish, series_of
+from edgevid.bench.scenarios import KEPT, Round, Setup, Wish, nowhere, series_of
 from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import Captured
 from edgevid.registry import need
-from edgevid.runner.jsonl import JsonLines
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
 
@@ -38,7 +36,7 @@ class Paced:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._sink = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - ends with the process
+        self._sink = nowhere()
 
     def round(self, wish: Wish) -> Round:
         """Send packets for the time that is wished, and answer what can be answered."""

@@ -56,6 +56,31 @@ class OpenVINO:
         return profiled(files, contract, frames, threads)
 
 
+class Plugged:
+    """What OpenVINO's devices besides the CPU have in common; ``name`` is OpenVINO's, in small."""
+
+    name: str
+    formats = ("openvino",)
+    stand_in = False
+
+    def load(
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
+    ) -> OpenVINOEngine:
+        """See `edgevid.runtimes.Accelerator.load`."""
+        return OpenVINOEngine(files, contract, device=self.name.upper())
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        threads: int | None = None,
+    ) -> list[Operator]:
+        """See `edgevid.runtimes.Profiles`."""
+        return profiled(files, contract, frames, threads, self.name.upper())
+
+
 PRECISIONS = {"f32": "float32", "f16": "float16", "bf16": "bf16"}
 
 

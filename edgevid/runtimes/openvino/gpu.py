@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgevid.registry import install_line
-from edgevid.runtimes import Operator, machine, openvino
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract
+from edgevid.runtimes import machine, openvino
 
 INTEL = "0x8086"
 
 
-class GPU:
+class GPU(openvino.Plugged):
     """The accelerator ``openvino/gpu``."""
 
     name = "gpu"
-    formats = ("openvino",)
-    stand_in = False
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""
@@ -38,23 +28,6 @@ class GPU:
         if not machine.beneath("etc/OpenCL/vendors/*.icd"):
             return "there is no OpenCL driver; run: sudo apt-get install intel-opencl-icd"
         return machine.no_access(nodes, "render")
-
-    def load(
-        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
-    ) -> openvino.OpenVINOEngine:
-        """See `edgevid.runtimes.Accelerator.load`."""
-        return openvino.OpenVINOEngine(files, contract, device="GPU")
-
-    def profile(
-        self,
-        files: Mapping[str, bytes],
-        contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
-        *,
-        threads: int | None = None,
-    ) -> list[Operator]:
-        """See `edgevid.runtimes.Profiles`."""
-        return openvino.profiled(files, contract, frames, threads, "GPU")
 
 
 def _vendor(node: Path) -> str:
