@@ -140,8 +140,8 @@ def test_what_differs_is_named_and_refused(edgevid, result, tmp_path):
     done = edgevid("bench", "compare", result, tmp_path / "other.json", "--json")
     assert done.returncode == 2
     assert "the results differ in machine.cpu.model" in json.loads(done.stdout)["error"]
-    code = edgevid("bench", "compare", result, result).returncode
-    assert code == 0
+    # With itself it is compared; how surely it is no worse hangs on the machine's noise.
+    assert edgevid("bench", "compare", result, result).returncode in (0, 3)
 
 
 def test_two_rounds_cannot_tell(call, bundles, video, tmp_path):

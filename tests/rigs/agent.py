@@ -278,10 +278,10 @@ class Device:
 
     def serving(self, release: Release | None, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait until this very release answers (None: any that is ``current``)."""
-        wanted = release.id if release else self.current()
-        return until(lambda: self._answers(wanted), timeout_s)
+        return until(lambda: self._answers(release), timeout_s)
 
-    def _answers(self, wanted: str | None) -> dict[str, Any] | None:
+    def _answers(self, release: Release | None) -> dict[str, Any] | None:
+        wanted = release.id if release else self.current()
         status = self.ask("status")
         return status if status["service"]["release"] == wanted and status["status"] else None
 
