@@ -1,13 +1,16 @@
 import json
+import shutil
 import subprocess
 
 import pytest
 
 import edgevid.demo as journey
 from edgevid.cli import COMMANDS
-from edgevid.demo import Stage, demo, stages
+from edgevid.demo import Stage, demo, stages, story
 from edgevid.demo.story import by_engine
 from edgevid.errors import BadInput, EdgevidError, GateRefused, SurroundingsFailed
+from edgevid.report.page import Page
+from rigs.benches import measured
 
 
 def said(accuracy):
@@ -123,3 +126,18 @@ def test_a_bench_becomes_a_row_for_each_engine():
     )
     assert row["latency_ms"] == {"p50": 2.0}
     assert (row["fps"], row["step_ms"]["p50"], row["first_answer_s"]) == (2.0, 2.0, 0.5)
+
+
+def test_the_story_understands_what_a_run_and_a_bench_really_say(
+    edgevid, null_bundle, video, tmp_path
+):
+    shutil.copy(video, tmp_path / "video.mp4")
+    done = edgevid("run", null_bundle, video, "--output", tmp_path / "answers.jsonl", "--json")
+    answered = [json.loads(line) for line in (tmp_path / "answers.jsonl").open()]
+    shown = {"label": answered[-1]["label"], "start_s": 0.0, "end_s": 2.5, "end_frame": 40}
+    page = Page("A title", "a subtitle")
+    story._answered(page, tmp_path, [shown], json.loads(done.stdout))
+    story._measured(page, by_engine(measured(null_bundle, video)["results"]), ["it was hot"])
+    html = page.html("the end")
+    for told in ("answered by null-float32: 40 captured", "Scores over time", "it was hot"):
+        assert told in html
