@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import registry
+from edgevid.contract import Contract
 from edgevid.errors import BadInput, ConverterFailed
 from edgevid.files import write_bytes
 from edgevid.proof.child import Outcome, child_task, run_child
@@ -164,7 +165,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
             given = trajectories.answers(model, contract, clip)
             trajectories.write_arrays(out / "reference" / str(index), given)
-    return {"trajectories": paths, "lowered": lowered}
+    return {"trajectories": paths, "lowered": lowered, "contract": contract.to_json()}
 
 
 def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +175,7 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     """
     converter = registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
+    contract = Contract.from_json(task["contract"])
     answer = {}
     for quantize in task["quantize"]:
         name = f"{task['format']}-{quantize}"
@@ -181,6 +183,7 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
         keep = task["keep"].get(quantize, ())
         model, form = Path(task["lowered"]), task["form"]
         files = converter.convert(model, form, paths, quantize, keep)
+        files = converter.describe(files, contract)
         kept = converter.operators_of(model, form, keep) if keep else frozenset()
         for ending, content in files.items():
             (Path(task["out"]) / f"{name}.{ending}").write_bytes(content)

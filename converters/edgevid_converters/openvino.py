@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgevid.contract import Contract
+from edgevid_converters import openvino_metadata
 from edgevid_converters.front_end import read
 from edgevid_converters.openvino_integers import (
     PRODUCTS,
@@ -70,6 +72,10 @@ class OpenVINO:
         merge_equal_nodes(model)
         _name_by_order(model, PRODUCTS)
         return _saved(model, halves=quantize == "float16")
+
+    def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
+        """Add Model API's ``model_info``; see `Converter.describe`."""
+        return {**files, "xml": openvino_metadata.described(files["xml"], contract)}
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]

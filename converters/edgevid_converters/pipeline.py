@@ -389,6 +389,7 @@ def _task(
         "form": form,
         "lowered": lowered["lowered"][form],
         "trajectories": lowered["trajectories"],
+        "contract": lowered["contract"],
     }
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgevid.contract import Contract
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -68,6 +70,9 @@ class Converter(Protocol):
         (N, *shape), the same N for all; it is used where ``quantize`` needs calibration. ``keep``
         names layers that stay in a higher precision, as `layer_errors` names them.
         """
+
+    def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
+        """Say in an artifact what its tensors mean, where other readers of its format look."""
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid_converters import tflite_metadata
 from edgevid_converters.flatbuffer import Table, kinds, parse
 from edgevid_converters.protocol import LayerError, Operator
 from edgevid_converters.tflite_integers import (
@@ -84,6 +86,10 @@ class TFLite:
         if quantize == "int16x8":
             return {"tflite": widened(content, lambda: _samples(trajectories))}
         return {"tflite": quantised(self._calibrated(lowered, form, trajectories), keep)}
+
+    def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
+        """Add TFLite Metadata; see `Converter.describe`."""
+        return {"tflite": tflite_metadata.described(files["tflite"], contract)}
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]

@@ -1,7 +1,10 @@
-"""One real lowering and one real conversion to each format, shared by the tests of this room."""
+"""What the tests of this room share: a real lowering and its conversions, and tiny models."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 
 from edgevid import registry
 from edgevid_converters import material, pipeline, sources
-from edgevid_converters.child import ask
+from edgevid_converters.child import ENVIRONMENT, ask
 from edgevid_converters.sources import Source
 
 
@@ -25,6 +28,22 @@ class Lowered:
     def files(self, name: str) -> dict[str, bytes]:
         endings = self.answers[name]["endings"]
         return {ending: (self.folder / f"{name}.{ending}").read_bytes() for ending in endings}
+
+
+@pytest.fixture(scope="session")
+def tiny(made_once) -> Path:
+    """The tiny models, and what they answer in every form; see `rigs.models`."""
+
+    def make(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "rigs.models", str(folder)],
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return made_once("tiny-models", make)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ from edgevid.bundle import Bundle
 from edgevid.contract import FRAME, Signal
 from edgevid.errors import BadInput
 from edgevid_converters import convert, sources
-from edgevid_converters.child import ENVIRONMENT
 from edgevid_converters.front_end import read
 from edgevid_converters.sources import start as starting
 from edgevid_converters.sources.feed import Picture
@@ -25,22 +21,6 @@ from rigs import models
 from rigs.films import pictures, write_video
 
 KINDS = ("keras", "keras", "saved_model", "onnx", "tflite", "openvino")
-
-
-@pytest.fixture(scope="session")
-def tiny(made_once) -> Path:
-    """The tiny models, and what they answer in every form; see `rigs.models`."""
-
-    def make(folder: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "rigs.models", str(folder)],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    return made_once("tiny-models", make)
 
 
 # --- one model, six kinds of file, four forms -----------------------------------------------------

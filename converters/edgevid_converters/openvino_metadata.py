@@ -1,0 +1,51 @@
+"""What an IR says of itself to other readers: ``model_info``, as OpenVINO's Model API reads it."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import quoteattr
+
+from edgevid.contract import SCORES, Contract
+from edgevid.media.geometry import LETTERBOX_GREY
+
+CLASSIFICATION = "Classification"
+RESIZE_TYPES = {
+    "crop": "crop",
+    "letterbox": "fit_to_window_letterbox",
+    "stretch": "standard",
+}
+END = b"</net>"
+
+
+def described(xml: bytes, contract: Contract) -> bytes:
+    """Add what the contract says of the picture and the labels, where it is about either."""
+    told = "".join(
+        f"<{key} value={quoteattr(value)}/>" for key, value in sorted(model_info(contract).items())
+    )
+    if not told:
+        return xml
+    head, end, tail = xml.rpartition(END)
+    info = f"<rt_info><model_info>{told}</model_info></rt_info>"
+    return head + info.encode() + end + tail
+
+
+def model_info(contract: Contract) -> dict[str, str]:
+    """The words of Model API for a classifier; empty for other tasks.
+
+    ``model_type``, which makes it open the model, only where a picture alone gives the answer: it
+    knows no memory. There are no means and scales: the graph takes bytes and does the rest.
+    """
+    if not contract.labels or contract.signal:
+        return {}
+    info = {
+        "input_dtype": "u8",
+        # They are separated by spaces.
+        "labels": " ".join("_".join(label.split()) or "_" for label in contract.labels),
+        "resize_type": RESIZE_TYPES[contract.frame.fit],
+        # Model API takes pictures as OpenCV has them, BGR; the graph takes RGB.
+        "reverse_input_channels": "YES",
+    }
+    if contract.frame.fit == "letterbox":
+        info["pad_value"] = str(LETTERBOX_GREY)
+    if not contract.states and [one.name for one in contract.outputs] == [SCORES]:
+        info["model_type"] = CLASSIFICATION
+    return info
