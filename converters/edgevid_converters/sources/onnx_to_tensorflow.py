@@ -17,6 +17,7 @@ from edgevid.registry import need
 from edgevid_converters.sources import tensorflow_step
 from edgevid_converters.sources.feed import Feed
 from edgevid_converters.sources.imported import gist
+from edgevid_converters.sources.onnx_plain import plain
 from edgevid_converters.sources.written import sizes
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def _converted(model: Any, feed: Feed, folder: Path) -> Path:
     onnxsim = need("onnxsim", "onnx")
     simple, _ = onnxsim.simplify(model)
     file = folder / "model.onnx"
+    simple = plain(simple)
     onnx.save(simple, file)
     kept = [one.own for one in (*feed.takes, *((feed.signal,) if feed.signal else ()))]
     if feed.picture and feed.picture.layout == "nhwc":

