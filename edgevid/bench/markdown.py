@@ -8,6 +8,7 @@ from typing import Any
 from edgevid.bench import across
 from edgevid.bench.facts import engine, facts, interval, origin
 from edgevid.bench.figures import STAGES
+from edgevid.report import shown
 
 Raw = Mapping[str, Any]
 
@@ -82,7 +83,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return _text(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return _text(shown(value))
 
 
 def _text(text: str) -> str:

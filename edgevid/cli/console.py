@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edgevid.report import shown
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -52,7 +54,7 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown(value)
 
 
 def _is_number(cell: str) -> bool:

@@ -101,6 +101,11 @@ def test_samples_that_depend_on_each_other_count_for_fewer():
     assert statistics.independent([1.0, 2.0]) == 2
 
 
+def test_the_mean_is_that_of_all_samples_though_batches_leave_some_out():
+    samples = [5.0] * 9 + [1.0] * 10  # ten batches of one
+    assert statistics.summary(samples)["mean"]["value"] == round(1000 * 55 / 19, 4)
+
+
 def test_the_mean_is_students():
     rounds = [2.0, 2.1, 1.9, 2.05]
     low, high = stats.t.interval(0.95, 3, loc=2.0125, scale=stats.sem(rounds))

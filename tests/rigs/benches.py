@@ -62,5 +62,5 @@ def numbers_of(value: Any) -> set[str]:
     if isinstance(value, str):
         return numbers(value)
     if isinstance(value, int | float):
-        return numbers(f"{value} {value:.4g} {value:.3f}")
+        return numbers(f"{value} {value:.4g} {value:.3f} {value:.0f}")
     return set()
