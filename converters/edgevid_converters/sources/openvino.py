@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMS = ("ir",)
-EXACT = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
+EXACT = {
+    "INFERENCE_NUM_THREADS": "1",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "NUM_STREAMS": "1",
+    "SNIPPETS_MODE": "DISABLE",  # see edgevid.runtimes.openvino
+}
 
 
 def matches(path: Path) -> bool:
