@@ -179,7 +179,7 @@ def single(real_data, tmp_path_factory) -> Path:
     """A trained `cnn`, which looks at single frames, as a bundle."""
     folder = tmp_path_factory.mktemp("single")
     run, out = folder / "run", folder / "x.edgevid"
-    shape = ("--image-size", 32, "--frames", 4, "--epochs", 6, "--batch", 8)
+    shape = ("--image-size", 32, "--epochs", 6, "--batch", 8)
     for words in (
         ("train", real_data, "--model", "cnn", "--out", run, *shape),
         ("convert", run, "-o", out),
