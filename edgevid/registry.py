@@ -74,6 +74,7 @@ TABLE: dict[str, dict[str, Row]] = {
             "edgevid_converters.sources.start:start", "convert", ("tensorflow", "openvino")
         ),
         "convert": Row("edgevid_converters:convert", "convert", ("tensorflow", "openvino")),
+        "page": Row("edgevid_converters.page:page", "convert", ("ai_edge_litert", "openvino")),
     },
 }
 

@@ -23,6 +23,7 @@ from edgevid.files import write_bytes
 from edgevid.proof.child import Outcome, child_task, run_child
 from edgevid.proof.verdict import cache_folder
 from edgevid_converters import sources, trajectories
+from edgevid_converters.protocol import Converter
 from edgevid_converters.sources import imported
 
 ENVIRONMENT = {
@@ -35,9 +36,18 @@ ENVIRONMENT = {
 }
 DOING = "doing "
 """Begins the line with which a child says what it is about to do, should it die of it."""
+MEASURING = "measuring its layers"
 FREE_SHARE = 0.9
 LEAST_MB = 1024
 OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
+
+
+class ChildFailed(ConverterFailed):
+    """A child failed; ``at`` is what it was about to do, as far as it said so."""
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def limited(limits: Limits) -> Iterator[None]:
 def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
     """Do ``task`` (see `TASKS`) in a child process; ``what`` names it in errors.
 
-    Raises `ConverterFailed` where the child crashes, hangs, takes too much memory or babbles, with
+    Raises `ChildFailed` where the child crashes, hangs, takes too much memory or babbles, with
     the cause, a remedy, and where its whole log is; errors that it raised on purpose come through.
     """
     limits = _limits.get()
@@ -92,8 +102,10 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     lines = outcome.stderr.decode(errors="replace").splitlines()
     doing = [line.removeprefix(DOING) for line in lines if line.startswith(DOING)]
     said = replace(outcome, stderr=_without(lines, DOING))
-    at = f" at {doing[-1]}" if doing else ""
-    raise ConverterFailed(f"{what}{at} {_cause(said, timeout_s, memory_mb)}; its log is {log}")
+    last = doing[-1] if doing else ""
+    at = f" at {last}" if last else ""
+    cause = _cause(said, timeout_s, memory_mb)
+    raise ChildFailed(f"{what}{at} {cause}; its log is {log}", last)
 
 
 def _cause(outcome: Outcome, timeout_s: float, memory_mb: int | None) -> str:
@@ -171,7 +183,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
 def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     """Make the artifacts of one format; their files go to ``out``.
 
-    ``keep`` has, by quantisation, the layers that stay in a higher precision.
+    ``keep`` has, by quantisation, the layers that stay in a higher precision. With ``measure`` the
+    answer has what int8 costs each layer: here the model is loaded and its ranges are known.
     """
     converter = registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
@@ -195,6 +208,9 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
             ],
             "smallest_runtime": converter.smallest_runtime(files),
         }
+    if task["measure"] and "int8" in task["quantize"]:
+        print(f"{DOING}{MEASURING}", file=sys.stderr, flush=True)
+        answer[f"{task['format']}-int8"] |= _layer_errors(task, converter)
     return answer
 
 
@@ -204,9 +220,9 @@ def _operators(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"operators": converter.operators(Path(task["lowered"]), task["form"])}
 
 
-def _layer_errors(task: Mapping[str, Any]) -> dict[str, Any]:
+def _layer_errors(task: Mapping[str, Any], converter: Converter | None = None) -> dict[str, Any]:
     """Measure what int8 costs each layer in one format."""
-    converter = registry.load("converter", task["format"])()
+    converter = converter or registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
     found = converter.layer_errors(Path(task["lowered"]), task["form"], paths)
     return {"layers": [asdict(one) for one in found]}

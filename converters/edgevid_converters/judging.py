@@ -21,6 +21,7 @@ from edgevid.proof.golden import Taken, read_taken
 from edgevid.proof.verdict import record_in_child
 from edgevid.proof.verify import runtimes_for
 from edgevid_converters.gates import UNKNOWN, Budget, with_statistics
+from edgevid_converters.protocol import LayerError
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
@@ -34,10 +35,14 @@ LEAST_AGREEMENT = 0.9
 
 @dataclass(frozen=True)
 class Made:
-    """One artifact on its way into the bundle."""
+    """One artifact on its way into the bundle.
+
+    ``layers`` is what int8 costs each of them, empty where that was not measured.
+    """
 
     artifact: Artifact
     files: Mapping[str, bytes]
+    layers: tuple[LayerError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Judge:
     answers: Sequence[Tensors] = ()
     progress: Progress = silent
 
-    def judge(self, made: Made, timed: bool = False) -> Judgement:
+    def judge(self, made: Made) -> Judgement:
         """Prove and measure; raises `MissingExtra` where no runtime is there for the format."""
         artifact = made.artifact
         runtime = reference_runtime(artifact)
@@ -105,14 +110,14 @@ class Judge:
             return Judgement(made, reason, mendable)
         taken = read_taken(record)
         judged = Judgement(made, outputs=outputs(self.golden, taken), taken=taken)
-        return self._measured(judged, runtime, timed)
+        return self._measured(judged, runtime)
 
-    def _measured(self, judged: Judgement, runtime: str, timed: bool) -> Judgement:
+    def _measured(self, judged: Judgement, runtime: str) -> Judgement:
         """Add the metric, and the time of a step; the engine loads here, where it was proven."""
         made = judged.made
         engine: Engine = registry.load("runtime", runtime)().load(made.files, self.contract)
         try:
-            latency_ms = self._latency_ms(engine) if timed else None
+            latency_ms = self._latency_ms(engine)
             metric = self._metric(made.artifact.name, engine)
         finally:
             engine.close()

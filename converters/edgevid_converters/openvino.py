@@ -55,6 +55,9 @@ class OpenVINO:
     quantisations = ("float32", "float16", "dynamic", "int8")
     forms = ("onnx", "saved_model", "ir", "tflite")
 
+    def __init__(self) -> None:
+        self._whole: dict[Path, Node] = {}
+
     def convert(
         self,
         lowered: Path,
@@ -65,8 +68,10 @@ class OpenVINO:
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
         model = _loaded(lowered, form)
-        if quantize == "int8":
+        if quantize == "int8" and keep:
             model = quantised(model, _steps(trajectories), keep)
+        elif quantize == "int8":
+            model = self._quantised(lowered, form, trajectories).clone()
         if quantize == "dynamic":
             model = in_bytes(model)
         merge_equal_nodes(model)
@@ -81,7 +86,14 @@ class OpenVINO:
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]
     ) -> list[LayerError]:
         """Quantise each layer alone; see `Converter.layer_errors`."""
-        return layer_errors(_loaded(lowered, form), _steps(trajectories))
+        whole = self._quantised(lowered, form, trajectories)
+        return layer_errors(_loaded(lowered, form), whole, _steps(trajectories))
+
+    def _quantised(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
+        """All layers in integers; NNCF is asked once, since it takes long."""
+        if lowered not in self._whole:
+            self._whole[lowered] = quantised(_loaded(lowered, form), _steps(trajectories))
+        return self._whole[lowered]
 
     def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
         """The products of layers; see `Converter.operators_of`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
-from edgevid_converters.protocol import LayerError, answers_error
+from edgevid_converters.protocol import LayerError, answers_error, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,6 @@ PRODUCTS = frozenset(
         "MatMul",
     }
 )
-STEPS_FOR_ERRORS = 48
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -102,14 +101,17 @@ def operators_of(model: Node, names: Collection[str]) -> frozenset[str]:
     return frozenset(product for name in names for product in known[name].products)
 
 
-def layer_errors(model: Node, steps: Steps) -> list[LayerError]:
-    """Put what NNCF makes of one layer into the float model, and measure how far answers go off."""
-    whole = quantised(model.clone(), steps)
+def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
+    """Put what NNCF makes of one layer into the float model, and measure how far answers go off.
+
+    ``whole`` is what `quantised` makes of the model.
+    """
     made = {node.get_friendly_name(): node for node in whole.get_ops()}
-    some = steps[:: max(1, len(steps) // STEPS_FOR_ERRORS)][:STEPS_FOR_ERRORS]
+    found = layers(model)
+    some = [steps[place] for place in spread(len(steps), len(found))]
     wanted = _answers(model, some)
     errors = []
-    for layer in layers(model):
+    for layer in found:
         alone = model.clone()
         for node in alone.get_ordered_ops():
             if node.get_friendly_name() in layer.products:

@@ -16,19 +16,19 @@ from edgevid import bundle as bundles
 from edgevid import registry, targets
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract
-from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
+from edgevid.errors import BadInput, MissingExtra
+from edgevid.files import writing
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
-from edgevid.proof.replay import own_tolerances
-from edgevid_converters import aim, calibration, edgetpu, material, sources, trajectories
+from edgevid_converters import aim, calibration, edgetpu, graphs, material, sources, trajectories
 from edgevid_converters.child import Limits, ask, limited
 from edgevid_converters.clip import golden_clip
-from edgevid_converters.gates import MAX_DROP, UNKNOWN, Budget, with_statistics
+from edgevid_converters.gates import MAX_DROP, Budget
 from edgevid_converters.judging import Judge, Judgement, Made
-from edgevid_converters.protocol import LayerError, Operator, summary
+from edgevid_converters.page import Timed, page, page_path
 from edgevid_converters.reference import Reference, read_reference
-from edgevid_converters.repair import Ladder, listed, refuse, repair
 from edgevid_converters.sources import Source
+from edgevid_converters.workshop import Workshop, chosen, mended
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
@@ -75,8 +75,10 @@ def convert(
     ``mend``; with ``allow_float`` it may compute in float what cannot be quantised. A converter's
     child process may take ``time_limit_s`` and ``memory_limit_mb`` (None: most of what is free).
 
-    Gives ``bundle``, ``sha256``, ``artifacts``, ``preprocessing``, ``notes`` in words and
-    the ladders of ``repairs``, with latencies on this machine.
+    A page of the evidence, `page.page_path`, is written beside the bundle.
+
+    Gives ``bundle``, ``sha256``, ``page``, ``artifacts``, ``preprocessing``, ``notes`` in words and
+    the ladders of ``repairs``. Latencies are those on this machine; the bundle has none.
 
     Raises `BadInput` for wrong use, `GateRefused` where an artifact does not do what the model
     does, `SurroundingsFailed` where a converter crashes; then nothing is written.
@@ -84,6 +86,8 @@ def convert(
     budget, limits = Budget(max_drop, min_metric), Limits(time_limit_s, memory_limit_mb)
     budget.check()
     limits.check()
+    if page_path(out).is_dir():
+        raise BadInput(f"{page_path(out)} is a folder; remove it, or give another --out")
     aimed = targets.load(target) if target else None
     plan = _plan(formats, quantize, aimed)
     compiled = _wants_edgetpu(formats, plan, aimed)
@@ -104,7 +108,8 @@ def convert(
         lowered = _lower(source, forms, clips, held_out, owner, folder)
         if _calibrates(plan):
             calibration.check_memory(trajectories.read_arrays(folder / "calibration"), source)
-        notes += _accelerator_notes(aimed, plan, forms, lowered)
+        workshop = Workshop(forms, lowered, folder, allow_float)
+        notes += _accelerator_notes(aimed, plan, workshop)
         for note in notes:
             report.note(note)
         checked = _check_owner(owner, source, contract, folder)
@@ -115,25 +120,25 @@ def convert(
         made: list[Made] = []
         for format_name, quantisations in plan.items():
             report(f"converting to {format_name} {', '.join(quantisations)}")
-            made += _convert(format_name, quantisations, forms, lowered, folder, None, allow_float)
+            made += workshop.convert(format_name, quantisations)
         if aimed:
             for one in made:
                 aim.check_release(aimed, one.artifact)
         judged, ladders = [], {}
         for one in made:
             report(f"proving {one.artifact.name}")
-            found = judge.judge(one, timed=one.artifact.quantize == "int8")
+            found = judge.judge(one)
             if not found.ok:
-                ladder = _mended(found, judge, forms, lowered, folder, report, mend, allow_float)
+                ladder = mended(found, judge, workshop, report.note, mend=mend)
                 ladders[one.artifact.name] = ladder
-                found = _chosen(ladder, one.artifact.name)
+                found = chosen(ladder, one.artifact.name)
             judged.append(found)
         if compiled:
             report.note("compiling for the Edge TPU")
             judged, told = _with_edgetpu(judged)
             notes += told
         golden = replace(golden, references={_name(one): one.taken for one in judged})
-        notes += _notes(judged, budget)
+        notes += _notes(judged, budget) + _unmeasured(made)
         evidence = {
             "source": {"kind": source.kind, **source.record},
             "split": {name: list(listed) for name, listed in source.split.items()},
@@ -142,19 +147,34 @@ def convert(
             "preprocessing": _preprocessing(source, checked, budget),
             "gates": {**asdict(budget), "reference": checked, "notes": notes},
             "outputs": {_name(one): dict(one.outputs) for one in judged},
+            "operators": {_name(one): _operators(one.made) for one in judged},
+            "layers": {
+                one.artifact.name: [layer.to_json() for layer in one.layers]
+                for one in made
+                if one.layers
+            },
             "repair": {name: ladder.to_json() for name, ladder in ladders.items()},
             "versions": _versions(),
         }
-        written = _write(Path(out), source, [one.made for one in judged], golden, evidence)
+        timed = Timed(
+            {_name(one): one.latency_ms for one in judged},
+            {name: ladder.latencies_ms() for name, ladder in ladders.items()},
+        )
+        pairs = [(one.made.artifact, one.made.files) for one in judged]
+        written = _write(Path(out), source.contract, pairs, golden, evidence, timed, folder)
     report("done")
     return {
         "bundle": str(written.path),
         "sha256": written.sha256,
-        "artifacts": [_told(artifact) for artifact in written.artifacts],
+        "page": str(page_path(out)),
+        "artifacts": [
+            _told(artifact) | {"latency_ms": timed.artifacts[artifact.name]}
+            for artifact in written.artifacts
+        ],
         "preprocessing": evidence["preprocessing"],
         "notes": notes,
         "repairs": {
-            name: {**ladder.to_json(), "latencies_ms": ladder.latencies_ms()}
+            name: {**ladder.to_json(), "latencies_ms": timed.rungs[name]}
             for name, ladder in ladders.items()
         },
     }
@@ -249,8 +269,7 @@ def _calibration_notes(
 def _accelerator_notes(
     target: Target | None,
     plan: Mapping[str, Sequence[str]],
-    forms: Mapping[str, str],
-    lowered: Mapping[str, Any],
+    workshop: Workshop,
 ) -> list[str]:
     """What the target's accelerators will not take; told before anything is converted."""
     if target is None:
@@ -260,11 +279,7 @@ def _accelerator_notes(
         for way in target.engine
         if way.runtime in plan and aim.needs_operators(f"{way.runtime}/{way.accelerator}")
     }
-    operators = {
-        name: ask(f"reading the operators for {name}", _task("operators", name, forms, lowered))
-        for name in sorted(listed)
-    }
-    found = {name: told["operators"] for name, told in operators.items()}
+    found = {name: workshop.operators(name) for name in sorted(listed)}
     notes = aim.untaken(target, found, plan)
     if aim.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
@@ -378,90 +393,6 @@ def _preprocessing(source: Source, checked: Mapping[str, Any] | None, budget: Bu
     return "unproven" if budget.min_metric is None else "floor"
 
 
-def _task(
-    do: str, format_name: str, forms: Mapping[str, str], lowered: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What every task of a converter has: its format, and the model in the form that it takes."""
-    form = forms[format_name]
-    return {
-        "do": do,
-        "format": format_name,
-        "form": form,
-        "lowered": lowered["lowered"][form],
-        "trajectories": lowered["trajectories"],
-        "contract": lowered["contract"],
-    }
-
-
-def _convert(
-    format_name: str,
-    quantisations: Sequence[str],
-    forms: Mapping[str, str],
-    lowered: Mapping[str, Any],
-    folder: Path,
-    keep: Mapping[str, Sequence[str]] | None = None,
-    allow_float: bool = False,
-) -> list[Made]:
-    """Make the artifacts of one format, in one child.
-
-    ``keep`` has, by quantisation, the layers that stay in a higher precision.
-    """
-    task = {
-        **_task("convert", format_name, forms, lowered),
-        "quantize": list(quantisations),
-        "keep": {name: list(layers) for name, layers in (keep or {}).items()},
-        "out": str(folder),
-    }
-    answer = ask(f"conversion to {format_name}", task)
-    return [
-        _made(
-            format_name,
-            quantisation,
-            answer[f"{format_name}-{quantisation}"],
-            folder,
-            allow_float,
-        )
-        for quantisation in quantisations
-    ]
-
-
-def _layer_errors(
-    format_name: str, forms: Mapping[str, str], lowered: Mapping[str, Any]
-) -> list[LayerError]:
-    """Measure what int8 costs each layer in one format, in a child; the worst comes first."""
-    task = _task("layer_errors", format_name, forms, lowered)
-    answer = ask(f"measuring the layers of {format_name}", task)
-    return [LayerError(**one) for one in answer["layers"]]
-
-
-def _made(
-    format_name: str,
-    quantisation: str,
-    told: Mapping[str, Any],
-    folder: Path,
-    allow_float: bool = False,
-) -> Made:
-    """Take in one artifact; raises `GateRefused` where integers have what computes in float."""
-    name = f"{format_name}-{quantisation}"
-    operators = [Operator(**operator) for operator in told["float_ops"]]
-    stray = [operator for operator in operators if operator.stray and not operator.kept]
-    if quantisation in calibration.CALIBRATED and stray and not allow_float:
-        raise GateRefused(
-            f"{name} computes {len(stray)} operators in float: "
-            f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "
-            "--allow-float, or --quantize float32"
-        )
-    artifact = Artifact(
-        name,
-        format_name,
-        quantisation,
-        float_ops=summary(operators),
-        tolerance=own_tolerances(quantisation),
-        smallest_runtime=told["smallest_runtime"],
-    )
-    return Made(artifact, {e: (folder / f"{name}.{e}").read_bytes() for e in told["endings"]})
-
-
 def _golden(contract: Contract, folder: Path) -> Golden:
     """Read the trajectories that lowering recorded, and add the clip."""
     import numpy as np
@@ -481,53 +412,6 @@ def _golden(contract: Contract, folder: Path) -> Golden:
     return Golden(recorded, clip=clip, pixels=pixels)
 
 
-def _mended(
-    first: Judgement,
-    judge: Judge,
-    forms: Mapping[str, str],
-    lowered: Mapping[str, Any],
-    folder: Path,
-    report: _Report,
-    mend: bool,
-    allow_float: bool,
-) -> Ladder:
-    """Repair one artifact; raises `GateRefused` where that is not possible, or not wanted."""
-    artifact = first.made.artifact
-    name, format_name = artifact.name, artifact.format
-    if not (mend and first.mendable):
-        raise GateRefused(
-            f"{name} {first.reason}; leave this artifact out, or change the model"
-            if not first.mendable
-            else f"{name} {first.reason}; leave out --no-repair, or this artifact"
-        )
-    report.note(f"measuring the layers of {name}")
-    layers = _layer_errors(format_name, forms, lowered)
-
-    def attempt(kept: tuple[str, ...]) -> Judgement:
-        report.note(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
-        keep = {artifact.quantize: kept}
-        try:
-            made = _convert(
-                format_name, [artifact.quantize], forms, lowered, folder, keep, allow_float
-            )
-        except (GateRefused, SurroundingsFailed) as error:
-            nothing = replace(artifact, parity={}, metric=UNKNOWN)
-            return Judgement(Made(nothing, {}), f"could not be made: {error}")
-        return judge.judge(made[0], timed=True)
-
-    return repair(first, layers, attempt)
-
-
-def _chosen(ladder: Ladder, name: str) -> Judgement:
-    """What the repair chose, its statistics allowing for the choice; raises `GateRefused`."""
-    if ladder.chosen is None:
-        raise refuse(ladder, name)
-    judged = ladder.chosen.judgement
-    metric = with_statistics(judged.made.artifact.metric, tries=len(ladder.rungs))
-    artifact = replace(judged.made.artifact, metric=metric)
-    return replace(judged, made=replace(judged.made, artifact=artifact))
-
-
 def _notes(judged: Sequence[Judgement], budget: Budget) -> list[str]:
     """What the held-out clips are too few to show, once for each thing to say."""
     found = (budget.words(one.made.artifact.metric) for one in judged)
@@ -539,10 +423,36 @@ def _name(judged: Judgement) -> str:
 
 
 def _write(
-    path: Path, source: Source, made: Sequence[Made], golden: Golden, evidence: Mapping[str, Any]
+    path: Path,
+    contract: Contract,
+    pairs: Sequence[tuple[Artifact, Mapping[str, bytes]]],
+    golden: Golden,
+    evidence: Mapping[str, Any],
+    timed: Timed,
+    folder: Path,
 ) -> Bundle:
-    pairs = [(one.artifact, one.files) for one in made]
-    return bundles.write(path, source.contract, pairs, golden.to_members(), evidence)
+    """Write the bundle and the page beside it: both, or neither.
+
+    The page is made first, of the bundle's like in ``folder``, and gets its name last.
+    """
+    members = golden.to_members()
+    like = bundles.write(folder / "like" / path.name, contract, pairs, members, evidence)
+    with writing(page_path(path)) as part:
+        part.write_text(page(like, timed), encoding="utf-8")
+        return bundles.write(path, contract, pairs, members, evidence)
+
+
+def _operators(made: Made) -> list[dict[str, Any]]:
+    return graphs.table(graphs.read(made.artifact.format, made.files))
+
+
+def _unmeasured(made: Sequence[Made]) -> list[str]:
+    """Where measuring the layers failed, though converting did not."""
+    return [
+        f"{one.artifact.name}: its layers could not be measured one by one"
+        for one in made
+        if one.artifact.quantize == "int8" and not one.layers
+    ]
 
 
 def _sum(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract
+
+LEAST_STEPS, MOST_STEPS, RUNS_FOR_ERRORS = 8, 48, 768
+"""Of recorded steps on which a layer's error is measured: fewer where there are many layers."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class LayerError:
     name: str
     kind: str
     error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data for the evidence: three digits, and None for what is not a number."""
+        error = float(f"{self.error:.3g}") if isfinite(self.error) else None
+        return {"name": self.name, "kind": self.kind, "error": error}
 
 
 class Converter(Protocol):
@@ -99,6 +109,20 @@ def summary(operators: Iterable[Operator]) -> tuple[str, ...]:
     """Say it by kind, with a count: ``("Sigmoid x48", "Softmax")``."""
     counts = Counter(operator.kind for operator in operators)
     return tuple(f"{k} x{n}" if n > 1 else k for k, n in sorted(counts.items()))
+
+
+def spread(count: int, layers: int) -> list[int]:
+    """Places of the steps to measure so many layers on, evenly spread and in no rhythm.
+
+    Measuring takes about as long as calibrating, however many layers there are. Steps come clip
+    after clip: every eighth could always be the first of a clip, where a memory is empty and what
+    is done with it costs nothing.
+    """
+    most = max(LEAST_STEPS, min(MOST_STEPS, RUNS_FOR_ERRORS // max(1, layers)))
+    if count <= most:
+        return list(range(count))
+    part = count / most
+    return sorted({int((number + number * GOLDEN_RATIO % 1) * part) for number in range(most)})
 
 
 def answers_error(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> float:

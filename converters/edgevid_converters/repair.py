@@ -9,7 +9,7 @@ of the ladder that goes into the evidence.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from edgevid.errors import GateRefused
@@ -66,7 +66,6 @@ class Ladder:
             "reason": self.rungs[0].judgement.reason,
             "kept": list(self.chosen.kept) if self.chosen else None,
             "rungs": [rung.to_json() for rung in self.rungs],
-            "layers": [asdict(layer) for layer in self.layers],
         }
 
     def latencies_ms(self) -> list[float | None]:

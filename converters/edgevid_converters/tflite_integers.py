@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
 from edgevid_converters.flatbuffer import Table, kinds, pack, parse, slice_splits
-from edgevid_converters.protocol import LayerError, answers_error
+from edgevid_converters.protocol import LayerError, answers_error, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,6 @@ PRODUCTS = frozenset(
         "TRANSPOSE_CONV",
     }
 )
-STEPS_FOR_ERRORS = 48
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerE
     """Quantise each layer alone, and measure how far the model's answers go off."""
     found = layers(ranges)
     everything = frozenset().union(*(layer.outputs for layer in found))
-    steps = _some(list(samples()), STEPS_FOR_ERRORS)
+    every = list(samples())
+    steps = [every[place] for place in spread(len(every), len(found))]
     wanted = _answers(content, steps)
     errors = []
     for layer in found:
@@ -156,10 +156,6 @@ def _mended(content: bytes, left: Collection[str] = ()) -> bytes:
     model = parse(content)
     slice_splits(model, left)
     return pack(model)
-
-
-def _some(steps: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    return steps[:: max(1, len(steps) // count)][:count]
 
 
 def _answers(content: bytes, steps: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:

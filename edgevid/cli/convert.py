@@ -88,6 +88,8 @@ def command(
 ) -> None:
     """Lower a model to TFLite and OpenVINO, prove each artifact, and write one bundle.
 
+    A page of all that was shown is written beside it: motion.html for motion.edgevid.
+
     MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. What is
     not a run needs a contract file; --init writes its draft.
 
@@ -140,6 +142,7 @@ def text(result: dict[str, Any]) -> str:
             a["metric"].get("agreement"),
             a["parity"]["max_abs"],
             len(a["float_ops"]),
+            a["latency_ms"],
         )
         for a in result["artifacts"]
     ]
@@ -152,12 +155,13 @@ def text(result: dict[str, Any]) -> str:
         "same answer",
         "max abs",
         "float operators",
+        "ms a step here",
     )
     repairs = [text_of_repair(name, one) for name, one in result["repairs"].items()]
     told = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
     if result["preprocessing"] == "unproven":
         told.append(UNPROVEN)
-    return "\n".join([*told, result["bundle"]])
+    return "\n".join([*told, result["page"], result["bundle"]])
 
 
 UNPROVEN = (

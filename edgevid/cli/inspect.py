@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 
 @click.command(name="inspect")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--page", type=click.Path(path_type=Path), help="Write it all as one HTML page, with graphs."
+)
 @common
-def command(bundle: Path, as_json: bool) -> None:
+def command(bundle: Path, page: Path | None, as_json: bool) -> None:
     """Show what a bundle takes and gives, what it holds, and what was shown of it.
 
-    Example:  edgevid inspect motion.edgevid
+    Example:  edgevid inspect motion.edgevid --page motion.html
     """
     from dataclasses import asdict
 
+    from edgevid import registry
     from edgevid.bundle import Bundle
+    from edgevid.files import write_bytes
 
     opened = Bundle.open(bundle)
     opened.check()
@@ -34,7 +39,12 @@ def command(bundle: Path, as_json: bool) -> None:
         "artifacts": [asdict(artifact) for artifact in opened.artifacts],
         "evidence": opened.evidence,
     }
-    emit(result, as_json, _text(opened))
+    text = _text(opened)
+    if page is not None:
+        write_bytes(page, registry.load("tool", "page")(opened).encode())
+        result["page"] = str(page)
+        text = f"{text}\n{page}"
+    emit(result, as_json, text)
 
 
 def _text(opened: Bundle) -> str:

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from edgevid.report import shown
+
 STYLE = """
 :root { --ink: #1c2330; --dim: #667085; --line: #e4e7ec; --paper: #fff; --wash: #f6f8fb;
         --mark: #1769e0; --good: #12825c; --bad: #c4320a; }
@@ -67,7 +69,24 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 .drawing .alarm { fill: var(--bad); opacity: .22; }
 .drawing .c0 { fill: #4c78a8; } .drawing .c1 { fill: #f0a04b; } .drawing .c2 { fill: #1769e0; }
 .drawing .c3 { fill: #54a24b; } .drawing .c4 { fill: #b279a2; } .drawing .c5 { fill: #98a2b3; }
-.facts td { overflow-wrap: anywhere; } .facts td:first-child { color: var(--dim); min-width: 7rem; }
+.drawing .edge { fill: none; stroke: var(--dim); stroke-width: 1.1; opacity: .75; }
+.drawing .again { fill: none; stroke: var(--dim); stroke-width: 1.1; stroke-dasharray: 4 3; }
+.drawing .node { stroke-width: 1.2; rx: 5px; }
+.drawing .integers { fill: #1769e0; fill-opacity: .2; stroke: #1769e0; }
+.drawing .floats { fill: #f08c1e; fill-opacity: .22; stroke: #e0861a; }
+.drawing .halves { fill: #b279a2; fill-opacity: .25; stroke: #b279a2; }
+.drawing .moves { fill: var(--dim); fill-opacity: .1; stroke: var(--dim); }
+.drawing .port { fill: var(--paper); stroke: var(--ink); stroke-dasharray: 3 2; }
+.drawing .paper { fill: var(--paper); }
+.drawing .kept { stroke: var(--bad); stroke-width: 3; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; font-size: .88rem; }
+.legend .drawing { width: 18px; height: 14px; flex: none; display: inline-block;
+                   vertical-align: -2px; margin-right: .4rem; }
+details { margin: .8rem 0; border: 1px solid var(--line); border-radius: 8px; padding: 0 1rem; }
+summary { cursor: pointer; padding: .6rem 0; font-weight: 600; }
+details .drawing { margin: 0 auto .4rem; }
+.facts td { overflow-wrap: anywhere; }
+.facts td:first-child { color: var(--dim); min-width: 9.5rem; }
 code, pre { font: .88rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre { background: var(--wash); border: 1px solid var(--line); border-radius: 8px;
       padding: .8rem 1rem; overflow-x: auto; }
@@ -150,6 +169,24 @@ class Page:
         )
         self._parts.append(f'<div class="pair">{inside}</div>')
 
+    def legend(self, entries: Iterable[tuple[str, str]]) -> None:
+        """Say what the boxes of drawings mean: each a class of the style, and its words."""
+        inside = "".join(
+            '<span><svg class="drawing" viewBox="0 0 18 14"><rect class="node '
+            f'{escape(kind)}" x="2" y="2" width="14" height="10"/></svg>{escape(words)}</span>'
+            for kind, words in entries
+        )
+        self._parts.append(f'<p class="legend">{inside}</p>')
+
+    def folded(self, title: str, svg: str, caption: str, *, unfolded: bool) -> None:
+        """Add a large drawing that a reader may fold away, or has to unfold."""
+        state = " open" if unfolded else ""
+        self._parts.append(
+            f"<details{state}><summary>{escape(title)}</summary><figure>"
+            f'<div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
+            "</details>"
+        )
+
     def strip(
         self, pictures: Iterable[tuple[bytes, str, bool | None]], least_rem: float = 8.2
     ) -> None:
@@ -185,7 +222,7 @@ def _numeric(column: Sequence[object]) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return escape(shown(value))
 
 
 def _alarms(alarms: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Drawings for pages: SVG that stands in the HTML itself and takes the page's colours.
 
-All are `WIDTH` units wide, so that their letters can be read on a telephone; a page sets them side
-by side where it is wide. Every text is escaped.
+All but graphs are `WIDTH` units wide, so that their letters can be read on a telephone; a page sets
+them side by side where it is wide. Every text is escaped.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ LETTER = 5.6
 
 
 class Drawing:
-    """Add shapes, then take `svg`; ``title`` is what is read out."""
+    """Add shapes, then take `svg`; ``title`` is what is read out.
 
-    def __init__(self, height: float, title: str) -> None:
-        self.height = height
+    One that is not `WIDTH` units wide keeps its size on a page, which is moved below it.
+    """
+
+    def __init__(self, height: float, title: str, width: float = WIDTH) -> None:
+        self.height, self.width = height, width
         self._title = title
         self._parts: list[str] = []
 
@@ -30,10 +33,13 @@ class Drawing:
         ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
         self._parts.append(f'<line class="{kind}" {ends}/>')
 
-    def box(self, x: float, y: float, width: float, height: float, kind: str) -> None:
-        """Fill a rectangle."""
+    def box(
+        self, x: float, y: float, width: float, height: float, kind: str, tip: str = ""
+    ) -> None:
+        """Fill a rectangle; ``tip`` is shown where a mouse rests on it."""
         size = f'width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
-        self._parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}/>')
+        inside = f"<title>{escape(tip)}</title>" if tip else ""
+        self._parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}>{inside}</rect>')
 
     def dot(self, x: float, y: float, kind: str, radius: float = 3.5) -> None:
         """Fill a circle."""
@@ -45,6 +51,18 @@ class Drawing:
         name = "polygon" if closed else "polyline"
         self._parts.append(f'<{name} class="{kind}" points="{joined}"/>')
 
+    def curve(self, points: Sequence[tuple[float, float]], kind: str) -> None:
+        """Draw a line that leaves and reaches each of the points downwards, or upwards."""
+        (x, y), *rest = points
+        parts = [f"M{x:.1f} {y:.1f}"]
+        for to_x, to_y in rest:
+            bend = (to_y - y) / 2
+            parts.append(
+                f"C{x:.1f} {y + bend:.1f} {to_x:.1f} {to_y - bend:.1f} {to_x:.1f} {to_y:.1f}"
+            )
+            x, y = to_x, to_y
+        self._parts.append(f'<path class="{kind}" d="{" ".join(parts)}"/>')
+
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
         """Write a line of text."""
         place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
@@ -53,9 +71,10 @@ class Drawing:
     def svg(self) -> str:
         """The element."""
         title = escape(self._title)
+        size = "" if self.width == WIDTH else f' style="width:{self.width:.0f}px;max-width:none"'
         return (
-            f'<svg class="drawing" viewBox="0 0 {WIDTH} {self.height:.0f}" role="img" '
-            f'aria-label="{title}">{"".join(self._parts)}</svg>'
+            f'<svg class="drawing"{size} viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
+            f'role="img" aria-label="{title}">{"".join(self._parts)}</svg>'
         )
 
 

@@ -15,6 +15,7 @@ from edgevid import registry
 from edgevid_converters import material, pipeline, sources
 from edgevid_converters.child import ENVIRONMENT, ask
 from edgevid_converters.sources import Source
+from edgevid_converters.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     held_out, _ = material.held_out(source, None, None, names, pipeline.silent)
     forms = pipeline._forms(source, registry.names("converter"))
     answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
+    workshop = Workshop(forms, answers["lower"], folder)
     for format_name in registry.names("converter"):
         task = {
-            **pipeline._task("convert", format_name, forms, answers["lower"]),
+            **workshop.task("convert", format_name),
             "quantize": registry.load("converter", format_name).quantisations,
             "keep": {},
+            "measure": True,
             "out": str(folder),
         }
         answers |= ask(f"conversion to {format_name}", task)

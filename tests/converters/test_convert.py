@@ -19,7 +19,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, ConverterFailed, GateRefused, MissingExtra
 from edgevid.proof import Golden, Verdict, child
 from edgevid_converters import child as converter_child
-from edgevid_converters import convert, judging, pipeline
+from edgevid_converters import convert, judging, pipeline, workshop
 from rigs.films import pictures, write_video
 
 FORMATS = registry.names("converter")
@@ -138,7 +138,8 @@ def quick(lowered, monkeypatch, tmp_path):
             return {"operators": {"CONV_2D": 4, "GATHER": 1}}
         return {name: told for name, told in answers.items() if name.startswith(task["format"])}
 
-    monkeypatch.setattr(pipeline, "ask", kept)
+    for asking in (pipeline, workshop):
+        monkeypatch.setattr(asking, "ask", kept)
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
 
@@ -155,13 +156,15 @@ def refused(quick, tmp_path, said: str, error=GateRefused, **options) -> None:
     with pytest.raises(error, match=said) as caught:
         quick(**options)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "x.edgevid").exists()
+    assert not (tmp_path / "x.edgevid").exists() and not (tmp_path / "x.html").exists()
 
 
-def test_what_is_asked_for_is_made(quick):
+def test_what_is_asked_for_is_made(quick, tmp_path):
     told = quick(formats=["tflite"], quantize=["int8", "int8"])
     assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
     seen = []
+    assert all(a["latency_ms"] > 0 for a in told["artifacts"])
+    assert told["page"] == str(tmp_path / "x.html") and (tmp_path / "x.html").exists()
     quick(progress=lambda what, done, total, note="": seen.append((what, done, total)))
     steps = list(dict.fromkeys((done, total) for what, done, total in seen if what == "converting"))
     assert steps == [(n, steps[0][1]) for n in range(steps[0][1] + 1)]
@@ -289,7 +292,8 @@ def no_children(monkeypatch):
     def forbidden(*a):
         raise AssertionError("a child was started")
 
-    monkeypatch.setattr(pipeline, "ask", forbidden)
+    for asking in (pipeline, workshop):
+        monkeypatch.setattr(asking, "ask", forbidden)
 
 
 def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> None:

@@ -289,8 +289,10 @@ def test_a_wrong_calibration_is_found_by_the_proof(lowered, tmp_path, fault):
             "form": "saved_model",
             "lowered": str(lowered.folder / "saved_model"),
             "trajectories": trajectories.write_arrays(tmp_path, paths),
+            "contract": lowered.answers["lower"]["contract"],
             "quantize": ["int8"],
             "keep": {},
+            "measure": False,
             "out": str(tmp_path),
         },
     )

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from edgevid import registry
+from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, ConverterFailed, GateRefused
 from edgevid.proof.child import Outcome
-from edgevid_converters import child, pipeline
+from edgevid_converters import child
 from edgevid_converters.child import ENVIRONMENT, Limits, ask, limited
 from edgevid_converters.protocol import answers_error
+from edgevid_converters.workshop import Workshop
 from rigs import steps
 
 FORMATS = registry.names("converter")
@@ -39,18 +41,25 @@ def tiny(made_once) -> Path:
     return made_once("tiny-steps", make)
 
 
+FRAME = FrameInput(steps.SIZE, steps.SIZE, 1.0)
+CONTRACT = Contract("classification", FRAME, (Output("scores", (1, 3)),), ("a", "b", "c"))
+
+
 def asked(tiny: Path, name: str = "easy") -> dict:
     """What `pipeline._lower` would have answered."""
-    path = {form: str(tiny / name) for form in ("saved_model",)}
-    return {"lowered": path, "trajectories": {"frame": str(tiny / "frame.npy")}}
+    return {
+        "lowered": {"saved_model": str(tiny / name)},
+        "trajectories": {"frame": str(tiny / "frame.npy")},
+        "contract": CONTRACT.to_json(),
+    }
 
 
-def made(tiny, tmp_path, format_name, quantize, name="easy", keep=(), **options):
-    forms = {format_name: "saved_model"}
-    found = pipeline._convert(
-        format_name, [quantize], forms, asked(tiny, name), tmp_path, {quantize: keep}, **options
-    )
-    return found[0]
+def workshop(tiny, tmp_path, name="easy", **options) -> Workshop:
+    return Workshop(dict.fromkeys(FORMATS, "saved_model"), asked(tiny, name), tmp_path, **options)
+
+
+def made(tiny, tmp_path, format_name, quantize, name="easy", keep=()):
+    return workshop(tiny, tmp_path, name).convert(format_name, [quantize], {quantize: keep})[0]
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -59,9 +68,7 @@ def made(tiny, tmp_path, format_name, quantize, name="easy", keep=(), **options)
 @pytest.fixture(scope="module")
 def errors(tiny):
     """Format -> its layers, ranked."""
-    return {
-        name: pipeline._layer_errors(name, {name: "saved_model"}, asked(tiny)) for name in FORMATS
-    }
+    return {name: workshop(tiny, tiny).layer_errors(name) for name in FORMATS}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -107,11 +114,7 @@ def made_in_float(tiny, name):
 
 
 def answers(name, files):
-    from edgevid.contract import Contract, FrameInput, Output
-
-    frame = FrameInput(steps.SIZE, steps.SIZE, 1.0)
-    contract = Contract("classification", frame, (Output("scores", (1, 3)),), ("a", "b", "c"))
-    engine = registry.load("runtime", name)().load(files, contract)
+    engine = registry.load("runtime", name)().load(files, CONTRACT)
     return {"scores": np.stack([engine.step(one, {})[0]["scores"] for one in steps.frames(12)])}
 
 
@@ -152,12 +155,12 @@ def test_halves_become_whole_again(tiny, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), [("spatial", "CONV_3D"), ("normalised", "NEG")])
 def test_what_stays_in_float_is_refused_and_named(tiny, tmp_path, name, kind):
-    task = pipeline._task("convert", "tflite", {"tflite": "saved_model"}, asked(tiny, name))
-    task |= {"quantize": ["int8"], "keep": {}, "out": str(tmp_path)}
+    task = workshop(tiny, tmp_path, name).task("convert", "tflite")
+    task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
     told = ask("conversion to tflite", task)["tflite-int8"]
     with pytest.raises(GateRefused, match=f"1 operators in float: {kind} .*--allow-float"):
-        pipeline._made("tflite", "int8", told, tmp_path)
-    allowed = pipeline._made("tflite", "int8", told, tmp_path, allow_float=True)
+        workshop(tiny, tmp_path).take_in("tflite", "int8", told)
+    allowed = workshop(tiny, tmp_path, allow_float=True).take_in("tflite", "int8", told)
     assert kind in allowed.artifact.float_ops
 
 

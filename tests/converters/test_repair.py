@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
+from html import unescape
 from math import inf, nan
 from types import SimpleNamespace
 
@@ -14,13 +16,16 @@ from edgevid.bundle import Artifact, Bundle
 from edgevid.cli.convert import text
 from edgevid.cli.inspect import _shown as shown
 from edgevid.errors import GateRefused
-from edgevid_converters import convert, pipeline
+from edgevid_converters import convert, graphs, pipeline
 from edgevid_converters.gates import Budget, with_statistics
+from edgevid_converters.graphs.condense import condense
+from edgevid_converters.graphs.draw import look
 from edgevid_converters.judging import Judgement, Made
 from edgevid_converters.protocol import LayerError
 from edgevid_converters.repair import MOST_TRIES, refuse, repair
 from edgevid_converters.sources import Source
 from edgevid_converters.sources.feed import Feed
+from edgevid_converters.workshop import mended
 from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
 
 # --- the search, with layers that are only names --------------------------------------------------
@@ -169,12 +174,23 @@ def test_a_planted_outlier_is_found_and_it_alone_is_kept_in_float(data, tmp_path
     }
     for name, one in repairs.items():
         assert [rung["ok"] for rung in one["rungs"]] == [False, True]
-        assert one["layers"][0]["name"] == one["kept"][0]
+        assert bundle.evidence["layers"][name][0]["name"] == one["kept"][0]
         assert "latencies_ms" not in one and told["repairs"][name]["latencies_ms"][1] > 0
         assert bundle.evidence["outputs"][name]["scores"]["max_abs"] < 0.1
+        graph = graphs.read(name.partition("-")[0], bundle.files(name))
+        (box,) = (box for box in condense(graph, one["kept"]).boxes if box.kept)
+        assert look(box) == "floats kept" and one["kept"][0] in box.names
+        products = Counter(node.computes for node in graph.nodes if node.is_product)
+        assert products == {"int8": len(CONVOLUTIONS), "float32": 1}
         metric = bundle.artifact(name).metric
         assert metric["lost"] == metric["won"] == 0
         assert metric["drop_at_most"] > 1 - 0.025 ** (1 / metric["n"])  # it was chosen among two
+    html = unescape((tmp_path / "x.html").read_text(encoding="utf-8"))
+    assert html.count('"node floats kept"') == 3  # one of each graph, and the legend's
+    for one in told["repairs"].values():
+        assert f"All in int8, it {one['reason']}." in html
+        assert f"In float stays {one['kept'][0]}." in html
+        assert all(f'<td class="n">{ms:.4g}</td>' in html for ms in one["latencies_ms"] if ms)
     said = text(told)
     assert "tflite-int8 does not do in tflite what the model does" in said
     assert f"repaired: in float stays {told['repairs']['tflite-int8']['kept'][0]}" in said
@@ -195,9 +211,9 @@ def test_without_repair_it_is_refused():
     with pytest.raises(
         GateRefused, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
     ):
-        pipeline._mended(judged(0.5), *[None] * 5, mend=False, allow_float=False)
+        mended(judged(0.5), None, None, print, mend=False)
     with pytest.raises(GateRefused, match="leave this artifact out, or change the model"):
-        pipeline._mended(judged(0.5, mendable=False), *[None] * 5, mend=True, allow_float=False)
+        mended(judged(0.5, mendable=False), None, None, print, mend=True)
 
 
 def test_an_owners_answers_prove_the_feed(data, tmp_path):
@@ -238,7 +254,7 @@ def test_a_feed_that_nothing_proves_is_told(tmp_path):
         )
     }
     assert kinds == {"unproven", "reference", "floor", "own"}
-    result = {"artifacts": [], "repairs": {}, "notes": [], "bundle": "x.edgevid"}
+    result = {"artifacts": [], "repairs": {}, "notes": [], "bundle": "x.edgevid", "page": "x.html"}
     assert "preprocessing: unproven" in text({**result, "preprocessing": "unproven"})
     assert "preprocessing" not in text({**result, "preprocessing": "reference"})
     words = dict(shown(SimpleNamespace(evidence={"preprocessing": "unproven"})))

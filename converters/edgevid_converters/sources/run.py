@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import SCORES, Contract
 from edgevid.errors import BadInput
+from edgevid.files import sha256_of
 from edgevid.train import Tensor
 from edgevid_converters.sources import Source
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 CONTRACT_FILE = "contract.json"
+WEIGHTS_FILE = "model.weights.h5"
 FORMS = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
 
@@ -39,10 +41,16 @@ def describe(path: Path, contract_file: Path | None = None) -> Source:
         path=path,
         contract=Contract.from_json(_json(path / CONTRACT_FILE)),
         forms=FORMS,
-        record={key: value for key, value in record.items() if key not in _NOT_KEPT},
+        record={key: value for key, value in record.items() if key not in _NOT_KEPT} | _sum(path),
         data=Path(data) if data else None,
         split=record.get("split", {}),
     )
+
+
+def _sum(path: Path) -> dict[str, str]:
+    """The hash of the weights; where they are missing, loading them will say so."""
+    weights = path / WEIGHTS_FILE
+    return {"weights_sha256": sha256_of(weights)} if weights.is_file() else {}
 
 
 def _json(file: Path) -> dict[str, Any]:

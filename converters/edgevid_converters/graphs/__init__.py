@@ -1,0 +1,37 @@
+"""The graph of an artifact, read from its own file: what each operator computes in, and from what.
+
+`read` gives it for every format; `condense` makes few boxes of it, `draw` a picture.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from edgevid_converters.graphs import openvino, tflite
+from edgevid_converters.graphs.graph import Graph, Node
+
+__all__ = ["READERS", "Graph", "Node", "read", "table"]
+
+READERS = {"edgetpu": tflite.read, "openvino": openvino.read, "tflite": tflite.read}
+"""Format -> what reads its files (ending -> content)."""
+
+
+def read(format_name: str, files: Mapping[str, bytes]) -> Graph:
+    """Read an artifact of a format in `READERS`.
+
+    Raises `MissingExtra` where the library that knows the format is not here.
+
+    Its file is taken to be sound: it is one that a converter has made.
+    """
+    return READERS[format_name](files)
+
+
+def table(graph: Graph) -> list[dict[str, Any]]:
+    """Its operators by kind and what they compute in, as plain data for the evidence."""
+    counts = Counter((node.kind, node.computes) for node in graph.nodes if node.computes)
+    return [
+        {"kind": kind, "computes": computes, "count": count}
+        for (kind, computes), count in sorted(counts.items())
+    ]

@@ -1,0 +1,207 @@
+"""The page of the evidence: what it says stands in the bundle, and it needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from types import SimpleNamespace
+
+import pytest
+
+from edgevid.bundle import Bundle
+from edgevid.errors import BadBundle, BadInput
+from edgevid_converters import pipeline, workshop
+from edgevid_converters.child import MEASURING, ChildFailed
+from edgevid_converters.page import Timed, page, page_path
+from edgevid_converters.protocol import spread
+
+
+@pytest.fixture(scope="module")
+def bundle(real_bundle) -> Bundle:
+    return Bundle.open(real_bundle)
+
+
+def timed(bundle) -> Timed:
+    return Timed({a.name: 1.2345 + k for k, a in enumerate(bundle.artifacts)})
+
+
+def numbers_in(value):
+    """Every number of plain data, and the length of every list."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from numbers_in(inner)
+    elif isinstance(value, list | tuple):
+        yield len(value)
+        for inner in value:
+            yield from numbers_in(inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def test_every_number_in_its_tables_is_in_the_bundle_or_was_timed(bundle):
+    html = page(bundle, timed(bundle))
+    cells = [unescape(cell) for cell in re.findall(r'<td class="n">([^<]*)</td>', html)]
+    told = [
+        *numbers_in(json.loads(json.dumps(bundle.evidence))),
+        *numbers_in([json.loads(json.dumps(vars(a), default=dict)) for a in bundle.artifacts]),
+        *timed(bundle).artifacts.values(),
+    ]
+    known = {f"{number:.4g}" for number in told} | {str(number) for number in told}
+    found = [cell for cell in cells if cell != "–"]
+    assert len(found) > 60
+    assert [cell for cell in found if cell not in known] == []
+
+
+def test_it_says_all_that_the_evidence_has(bundle):
+    html = unescape(page(bundle, timed(bundle)))
+    evidence = bundle.evidence
+    for artifact in bundle.artifacts:
+        assert f"<td>{artifact.name}</td>" in html
+        assert f"<summary>{artifact.name}</summary>" in html
+        assert ", ".join(artifact.float_ops) in html
+    assert {*evidence["layers"]} == {"openvino-int8", "tflite-int8"}
+    assert {*evidence["operators"]} == {a.name for a in bundle.artifacts}
+    for layers in evidence["layers"].values():
+        errors = [layer["error"] for layer in layers]
+        assert errors == sorted(errors, reverse=True) and errors[0] > 0
+        assert all(f">{error:.3g}</text>" in html for error in errors[:24])
+    assert evidence["calibration"]["sha256"] in html and bundle.sha256 in html
+    for name, version in evidence["versions"].items():
+        assert f"<td>{name}</td><td>{version}</td>" in html
+    assert all(note in html for note in evidence["gates"]["notes"])
+    assert f"{1.2345:.4g}" in html and "ms a step here" in html
+
+
+def test_what_int8_costs_a_carried_memory_is_measured_too(carry_bundle):
+    layers = Bundle.open(carry_bundle).evidence["layers"]["tflite-int8"]
+    assert len(layers) > 10 and all(layer["error"] > 0 for layer in layers)
+
+
+@pytest.mark.parametrize("count", [384, 192, 200, 49])
+def test_steps_to_measure_on_have_no_rhythm(count):
+    chosen = spread(count, layers=10)
+    assert 36 < len(chosen) == len({*chosen}) <= 48 and chosen[0] == 0 and chosen[-1] < count
+    for period in (2, 4, 8):  # frames of a clip
+        assert len({place % period for place in chosen}) == period
+    assert spread(3, 10) == [0, 1, 2]
+    assert len(spread(count, layers=1000)) == 8  # what a large model takes is bounded
+
+
+def test_it_needs_nothing_from_anywhere(bundle):
+    html = page(bundle)
+    assert not re.search(r"<script|<link|<iframe|<object|src=|href|url\(|@import|https?:", html)
+    assert "ms a step" not in html  # of a bundle alone there is no latency
+
+
+def test_what_is_unproven_stands_out(bundle):
+    def like(preprocessing):
+        evidence = {**bundle.evidence, "preprocessing": preprocessing}
+        files = {a.name: bundle.files(a) for a in bundle.artifacts}
+        return SimpleNamespace(
+            path=bundle.path,
+            sha256=bundle.sha256,
+            contract=bundle.contract,
+            artifacts=bundle.artifacts,
+            evidence=evidence,
+            files=lambda artifact: files[artifact.name],
+        )
+
+    told = page(like("unproven"))
+    assert '<div class="verdict no"><b>Preprocessing: unproven</b>' in told
+    assert "verdict no" not in page(like("reference"))
+
+
+def test_evidence_that_is_none_of_ours_is_one_line(bundle):
+    odd = replace_evidence(bundle, {**bundle.evidence, "outputs": [1]})
+    with pytest.raises(
+        BadBundle, match="its evidence is not what edgevid convert writes"
+    ) as caught:
+        page(odd)
+    assert "\n" not in str(caught.value)
+    bare = replace_evidence(bundle, {})  # an old bundle says less
+    assert "Operators</h2>" not in page(bare)
+
+
+def replace_evidence(bundle, evidence) -> Bundle:
+    odd = Bundle.open(bundle.path)
+    odd.evidence = evidence
+    return odd
+
+
+def test_nothing_in_it_is_taken_for_html(bundle):
+    evil = "<script>x</script>"
+    evidence = {**bundle.evidence, "versions": {evil: evil}, "preprocessing": evil}
+    assert "<script" not in page(replace_evidence(bundle, evidence))
+
+
+def test_inspect_writes_it_from_the_bundle_alone(edgevid, real_bundle, tmp_path, null_bundle):
+    out = tmp_path / "later" / "page.html"
+    told = json.loads(edgevid("inspect", real_bundle, "--page", out, "--json").stdout)
+    assert told["page"] == str(out)
+    assert out.read_text(encoding="utf-8") == page(Bundle.open(real_bundle))
+    assert (
+        str(tmp_path / "n.html")
+        in edgevid("inspect", null_bundle, "--page", tmp_path / "n.html").stdout
+    )
+    assert "no picture of this format" in (tmp_path / "n.html").read_text()
+
+
+def test_convert_left_it_beside_the_bundle(real_bundle):
+    beside = page_path(real_bundle.parent / "making" / real_bundle.name)  # where it was written
+    html = beside.read_text(encoding="utf-8")
+    assert "ms a step here" in html and Bundle.open(real_bundle).sha256 in html
+
+
+def test_its_place_follows_the_bundles_name(tmp_path):
+    assert page_path(tmp_path / "a.edgevid") == tmp_path / "a.html"
+    assert page_path(tmp_path / "a.html") == tmp_path / "a.html.html"  # never the bundle itself
+
+
+def test_neither_is_written_where_the_page_fails(bundle, tmp_path, monkeypatch):
+    def failing(*a):
+        raise BadBundle("no page")
+
+    monkeypatch.setattr(pipeline, "page", failing)
+    golden = pipeline.Golden(())
+    with pytest.raises(BadBundle):
+        pipeline._write(
+            tmp_path / "out" / "x.edgevid", bundle.contract, [], golden, {}, Timed(), tmp_path
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_in_its_place_is_told_before_anything_is_done(real_run, tmp_path):
+    (tmp_path / "x.html").mkdir()
+    with pytest.raises(BadInput, match=r"x\.html is a folder; remove it, or give another --out"):
+        pipeline.convert(real_run, out=tmp_path / "x.edgevid")
+
+
+def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypatch):
+    asked = []
+
+    def failing(what, task):
+        asked.append(task["measure"])
+        if task["measure"]:
+            raise ChildFailed("it crashed", MEASURING)
+        told = json.loads(json.dumps(lowered.answers))
+        told["tflite-int8"].pop("layers")
+        return told
+
+    monkeypatch.setattr(workshop, "ask", failing)
+    forms = {"tflite": "saved_model"}
+    shop = workshop.Workshop(forms, lowered.answers["lower"], lowered.folder)
+    (made,) = shop.convert("tflite", ["int8"])
+    assert asked == [True, False] and made.layers == ()
+    assert pipeline._unmeasured([made]) == [
+        "tflite-int8: its layers could not be measured one by one"
+    ]
+    assert pipeline._unmeasured([replace(made, layers=(None,))]) == []
+
+    def crashing(what, task):
+        raise ChildFailed("it crashed", "tflite-int8")
+
+    monkeypatch.setattr(workshop, "ask", crashing)
+    with pytest.raises(ChildFailed):
+        shop.convert("tflite", ["int8"])
