@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from edgevid.errors import BadInput, MissingExtra
@@ -103,6 +104,14 @@ def load(kind: str, name: str) -> Any:
         if found.extra and missing in found.needs:
             raise MissingExtra(install_line(f"{kind} {name}", found.extra)) from error
         raise
+
+
+def lack(kind: str, name: str) -> str | None:
+    """The install line where a backend's library is missing; nothing is imported for it."""
+    found = row(kind, name)
+    if not found.extra or not found.needs or any(find_spec(module) for module in found.needs):
+        return None
+    return install_line(f"{kind} {name}", found.extra)
 
 
 def unknown(kind: str, name: str, known: Any) -> str:

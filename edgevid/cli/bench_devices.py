@@ -99,9 +99,13 @@ def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
 
     if given.get("runtime"):
         return (given["runtime"],)
-    if not given.get("tune") or given.get("forget"):
+    bundle = Bundle.open(given["bundle"])
+    if given.get("artifact"):
+        formats = {bundle.artifact(given["artifact"]).format}
+    elif given.get("tune") and not given.get("forget"):
+        formats = {one.format for one in bundle.artifacts}
+    else:
         return ()
-    formats = {one.format for one in Bundle.open(given["bundle"]).artifacts}
     names = [name for name in registry.names("runtime") if name != "null"]
     return tuple(name for name in names if name in formats)
 

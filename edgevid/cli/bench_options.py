@@ -73,12 +73,13 @@ def measuring(function: Command) -> Command:
 
 
 def choices_of(bundle: Bundle, wishes: Mapping[str, Any]) -> list[Choice]:
-    """The engines that are wanted of a bundle."""
+    """The engines that are wanted of a bundle, and that are installed here."""
     from edgevid import targets
+    from edgevid.cli.console import say
     from edgevid.runner import engines
 
     which = {name: wishes[name] for name in ("artifact", "runtime", "accelerator")}
-    return engines.choices(bundle, targets.load("local"), **which)
+    return engines.installed(engines.choices(bundle, targets.load("local"), **which), say)
 
 
 def jobs_of(bundle: Bundle, choices: Sequence[Choice], wishes: Mapping[str, Any]) -> list[Job]:

@@ -51,6 +51,7 @@ def _bundle(
 
     bundle = Bundle.open(path)
     wanted = engines.choices(bundle, targets.load("local"), artifact=artifact, runtime=runtime)
+    wanted = engines.installed(wanted, say)
     recorded = bundle.evidence.get("split", {})
     clips = evaluate.choose_clips(bundle.contract, recorded, data, split, Bar())
     return evaluate.evaluate_bundle(bundle, wanted, clips, split, progress=Bar(), say=say)

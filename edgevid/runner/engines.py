@@ -104,6 +104,21 @@ def _here(found: list[Choice]) -> list[Choice]:
     return [choice for choice, reason in zip(found, reasons, strict=True) if reason is None]
 
 
+def installed(found: list[Choice], say: Callable[[str], None]) -> list[Choice]:
+    """Those whose runtime is installed here; of the others ``say`` is told.
+
+    Raises `MissingExtra` where none is.
+    """
+    lacks = {name: registry.lack("runtime", name) for name in {one.runtime for one in found}}
+    there = [one for one in found if lacks[one.runtime] is None]
+    if found and not there:
+        raise MissingExtra(str(lacks[found[0].runtime]))
+    for one in found:
+        if one not in there:
+            say(f"{one} is left out: {lacks[one.runtime]}")
+    return there
+
+
 def preferring(found: list[Choice], best: Choice | None) -> list[Choice]:
     """Put ``best`` first, if it is one of those that can be tried."""
     return [best, *(one for one in found if one != best)] if best in found else found

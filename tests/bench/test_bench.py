@@ -6,19 +6,21 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgevid import bench
+from edgevid import bench, registry
+from edgevid import bundle as bundles
 from edgevid.bench import Plan, jobs_of
 from edgevid.bench import scene as scenes
 from edgevid.bench.results import unpack
 from edgevid.bench.steady import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command, text
-from edgevid.errors import BadInput, GateRefused, SurroundingsFailed
+from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
 from rigs.bundles import write_null
@@ -49,6 +51,38 @@ def slow(tmp_path_factory, video):
     plan = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
     document = measured(path, video, "step", "single", "offline", plan=plan)
     return {one["job"]["scenario"]: one for one in document["results"]}, document
+
+
+@pytest.fixture
+def without_openvino(monkeypatch):
+    """A machine on which only other runtimes are installed."""
+    spec = registry.find_spec
+    monkeypatch.setattr(registry, "find_spec", lambda n: None if n == "openvino" else spec(n))
+
+
+def test_what_is_not_installed_is_left_out_and_told(
+    quiet, without_openvino, null_bundle, video, tmp_path, capsys
+):
+    held = Bundle.open(null_bundle)
+    (artifact,) = held.artifacts
+    other = replace(artifact, name="openvino-float32", format="openvino", members={})
+    files = {"xml": b"<net/>", "bin": b""}
+    path = tmp_path / "two.edgevid"
+    pairs = [(artifact, held.files(artifact)), (other, files)]
+    golden = {
+        name.removeprefix("golden/"): held.member(name)
+        for name in held.names
+        if name.startswith("golden/")
+    }
+    bundles.write(path, held.contract, pairs, golden, {})
+    words = [str(path), "--source", str(video), "--scenario", "step", "--rounds", "2", "--json"]
+    command.main(words, standalone_mode=False)
+    said = capsys.readouterr()
+    artifacts = {one["job"]["artifact"] for one in json.loads(said.out)["results"]}
+    assert artifacts == {"null-float32"}
+    assert "openvino-float32 in openvino on cpu is left out: runtime openvino is not" in said.err
+    with pytest.raises(MissingExtra, match=r"edgevid\[openvino\]"):
+        command.main([*words, "--artifact", "openvino-float32"], standalone_mode=False)
 
 
 def test_a_slow_engine_is_measured_as_slow(slow):
