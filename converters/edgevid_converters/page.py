@@ -32,6 +32,8 @@ UNPROVEN = (
     "with the owner's answers (--reference), or with labelled clips and a floor (--data and "
     "--min-metric)."
 )
+FIRST = ("kind", "model", "sha256", "weights_sha256", "labels")
+"""What the source says first of itself."""
 MOST_LAYERS, LONGEST = 24, 48
 IN_INT8, KEPT = "in int8", "kept in float"
 
@@ -126,8 +128,9 @@ def _source(made: Page, bundle: Bundle) -> None:
         takes = f"{contract.signal.name} {contract.signal.shape}"
     fed = str(evidence.get("preprocessing", "not told"))
     rows: list[tuple[str, object]] = [("preprocessing", PREPROCESSING.get(fed, fed))]
-    told = evidence.get("source", {}).items()
-    rows += [(name.replace("_", " "), _flat(value)) for name, value in told]
+    told = evidence.get("source", {})
+    order = sorted(told, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    rows += [(name.replace("_", " "), _flat(told[name])) for name in order]
     train = evidence.get("source", {}).get("train")
     if isinstance(train, Mapping) and "seed" in train:
         rows.append(("seed", f"{train['seed']} (of the training)"))
@@ -196,18 +199,31 @@ def _parity(made: Page, evidence: Raw) -> None:
         return
     made.heading("Parity of each output")
     made.words(
-        "Differences from the model over its recorded streams, fed with the model's memory and "
-        "with its own, as a share of the output's range where that exceeds 1."
+        "The largest difference from the model over its recorded streams, and the mean one in "
+        "brackets; fed with the model's memory and with its own, as a share of the output's range "
+        "where that exceeds 1."
     )
+    artifacts = sorted(outputs)
+    names = sorted({name for tensors in outputs.values() for name in tensors})
     made.table(
-        ("artifact", "output", "max abs", "mean abs", "range"),
+        ("output", *artifacts, "range"),
         [
-            (artifact, name, told["max_abs"], told["mean_abs"], told["range"])
-            for artifact, tensors in sorted(outputs.items())
-            for name, told in sorted(tensors.items())
+            (
+                name,
+                *(_difference(outputs[artifact].get(name, {})) for artifact in artifacts),
+                max(tensors[name]["range"] for tensors in outputs.values() if name in tensors),
+            )
+            for name in names
         ],
         tight=True,
     )
+
+
+def _difference(told: Raw) -> str | None:
+    """The largest and the mean one; None where there is none, or it is not a number."""
+    if told.get("max_abs") is None:
+        return None
+    return f"{told['max_abs']:.3g} ({told['mean_abs']:.3g})"
 
 
 def _repairs(made: Page, bundle: Bundle, timed: Timed) -> None:
