@@ -51,6 +51,9 @@ def described(content: bytes, contract: Contract) -> bytes:
     buffer.data = np.frombuffer(metadata, np.uint8)
     model.buffers.append(buffer)
     entry.name, entry.buffer = NAME, len(model.buffers) - 1
+    for one in model.metadata or []:
+        if one.name == NAME:  # of the model that this was made of
+            model.buffers[one.buffer].data = None
     model.metadata = [one for one in model.metadata or [] if one.name != NAME] + [entry]
     packed = pack(model)
     return packed + _zipped(contract, len(packed))

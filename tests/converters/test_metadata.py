@@ -73,6 +73,7 @@ def test_it_answers_as_before_and_may_be_described_again(alone):
     assert labels_in(again) == ["x", "y", "a b"]
     names = [entry.name for entry in parse(again).metadata]
     assert names.count(tflite_metadata.NAME) == 1
+    assert again.count(b"M001") == 1  # nothing is left of the first
     frame = models.frames()[0]
     for file in (described, again):
         engine = registry.load("runtime", "tflite")().load({"tflite": file}, contract)
