@@ -1,4 +1,4 @@
-"""How long work tells how far it is, without knowing who listens."""
+"""How far long work has come, and how a number is shown: what people see of both."""
 
 from __future__ import annotations
 
@@ -14,3 +14,10 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
     """Tell nobody; the default wherever a `Progress` is taken."""
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a table: floats with four digits, none of them an exponent's."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

@@ -8,7 +8,7 @@ from typing import Any
 from edgevid.bench import across
 from edgevid.bench.facts import engine, facts, interval, origin
 from edgevid.bench.figures import STAGES
-from edgevid.report import shown
+from edgevid.progress import shown
 
 Raw = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgevid.report import shown
+from edgevid.progress import shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
