@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
+INTEGERS = ("dynamic", "int8", "int16x8")
 PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
 
 
@@ -413,9 +414,22 @@ def _golden(contract: Contract, folder: Path) -> Golden:
 
 
 def _notes(judged: Sequence[Judgement], budget: Budget) -> list[str]:
-    """What the held-out clips are too few to show, once for each thing to say."""
+    """What the held-out clips are too few to show, once for each thing, and what had none."""
     found = (budget.words(one.made.artifact.metric) for one in judged)
-    return sorted({words for words in found if words})
+    coarse = [_coarse(one.made.artifact) for one in judged if _is_coarse(one.made.artifact)]
+    return sorted({words for words in found if words}) + coarse
+
+
+def _is_coarse(artifact: Artifact) -> bool:
+    """Whether integers were let through without a metric."""
+    return artifact.quantize in INTEGERS and not artifact.metric.get("name")
+
+
+def _coarse(artifact: Artifact) -> str:
+    return (
+        f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
+        f"its largest difference is {artifact.parity['max_abs']:.2g}"
+    )
 
 
 def _name(judged: Judgement) -> str:

@@ -12,8 +12,9 @@ from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract, FrameInput, Output
 from edgevid.errors import BadInput, GateRefused
 from edgevid.proof import Golden, Taken, Trajectory
-from edgevid_converters.gates import Budget, chance, drop_at_most, with_statistics
-from edgevid_converters.judging import Judge, outputs
+from edgevid_converters import pipeline
+from edgevid_converters.gates import UNKNOWN, Budget, chance, drop_at_most, with_statistics
+from edgevid_converters.judging import Judge, Judgement, Made, outputs
 from edgevid_converters.reference import read_reference
 
 CONTRACT = Contract(
@@ -215,3 +216,14 @@ def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
     assert judge._disagreement(half, metric(0, 0, 5)) is None  # labels know better
     raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
     assert Judge(raw, Golden(()), Budget(), Path())._disagreement(half, unknown) is None
+
+
+def test_integers_that_no_metric_decided_on_are_told():
+    parity, known = {"max_abs": 0.7123, "agreement": None}, metric(0, 0, 5000)
+    blind, whole, seen = (
+        Artifact(f"x-{quantize}", "x", quantize, parity=parity, metric=told)
+        for quantize, told in (("int8", UNKNOWN), ("float32", UNKNOWN), ("int8", known))
+    )
+    judged = [Judgement(Made(one, {})) for one in (blind, whole, seen)]
+    (note,) = pipeline._notes(judged, Budget())
+    assert note.startswith("x-int8: no metric was measured") and note.endswith("0.71")
