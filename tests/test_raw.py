@@ -47,6 +47,14 @@ def test_agreement_is_the_share_of_near_answers(task):
     assert task.agreement(some, others) == 0.5
 
 
+def test_two_kinds_of_nothing_are_the_same(task):
+    none = {"boxes": np.zeros((1, 4, 3), np.float32), "n": np.float32([[0]])}
+    hardly = {name: values + np.float32(1e-7) for name, values in none.items()}
+    some = {name: values + np.float32(1e-2) for name, values in none.items()}
+    told = [task.read(one) for one in (none, hardly, some)]
+    assert task.agreement([told[0]] * 2, told[1:]) == 0.5
+
+
 def test_there_is_no_metric(task):
     assert task.metric_name is None
     with pytest.raises(BadInput, match="have no metric"):
