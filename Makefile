@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/edgevid demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not soak" tests
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not soak" tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

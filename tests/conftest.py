@@ -156,22 +156,40 @@ def carry_bundle(carry_run, made_once) -> Path:
     return made_once("carry.edgevid", lambda bundle: _done("convert", *words, "-o", bundle))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items) -> None:
-    """Where several processes run the tests, those of one file, or of one rig, are for one of them.
+# ------------------------------------------------------------------ several processes
 
-    Whole devices come first: they take longest, and something must run beside their last ones.
+DEVICES = ("test_arm.py", "test_devices.py", "test_fleet.py", "test_kill.py")
+AGENTS = ("test_agent", "test_client")
+
+
+def _rig(nodeid: str) -> str:
+    """What is for one process: a file, or all that shares the user's crontab."""
+    file = nodeid.partition("::")[0]
+    return "agents" if file.rpartition("/")[2].startswith(AGENTS) else file
+
+
+def _turn(nodeid: str) -> int:
+    """The longest come first, so that something runs beside their last ones."""
+    rig = _rig(nodeid)
+    if rig.endswith(DEVICES):
+        return 0
+    return 1 if rig == "agents" else 2 if "/converters/" in rig else 3
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Share out rigs, each to one process.
+
+    xdist's own groups go by a private name of a test, which newer versions of pytest do not have.
     """
-    agents = ("test_agent", "test_client")  # they share the user's crontab
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            name = "agents" if item.path.name.startswith(agents) else item.path.name
-            item.add_marker(pytest.mark.xdist_group(name))
-    groups = [item.get_closest_marker("xdist_group").args[0] for item in items]
-    first = {"devices": 0, "agents": 1}
-    items[:] = [
-        item
-        for _, item in sorted(
-            zip(groups, items, strict=True), key=lambda pair: first.get(pair[0], 2)
-        )
-    ]
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRig(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _rig(nodeid)
+
+    return ByRig(config, log)

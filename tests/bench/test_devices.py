@@ -11,8 +11,6 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.sshd import make_key
 
-pytestmark = pytest.mark.xdist_group("devices")
-
 SHORT = ("--rounds", 2, "--samples", 100, "--json")
 
 

@@ -20,8 +20,6 @@ from rigs.arm import CACHE, DISTRIBUTION, ArmMachine, arm_machine, ssh_environme
 from rigs.command import call_edgevid
 from rigs.sshd import make_key
 
-pytestmark = pytest.mark.xdist_group("devices")
-
 LIB = "/opt/lib"
 
 

@@ -17,8 +17,6 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.systemd import PROJECT
 
-pytestmark = pytest.mark.xdist_group("devices")
-
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):

@@ -166,7 +166,6 @@ def six(tmp_path_factory):
         yield Six(person, made, folder)
 
 
-@pytest.mark.xdist_group("devices")
 def test_a_wave_stops_at_its_threshold_and_the_others_serve(six):
     code, outcomes, said = six.flash(six.bundle("old"))
     assert (code, {one["state"] for one in outcomes.values()}) == (0, {"serving"}), said
@@ -217,7 +216,6 @@ def test_a_wave_stops_at_its_threshold_and_the_others_serve(six):
     }
 
 
-@pytest.mark.xdist_group("devices")
 def test_drift_is_seen_and_a_stale_lock_is_none(six):
     """Another person flashes a device of ours; and one who was killed in between holds no lock."""
     other = Person(six.folder / "other", key=six.person.key)

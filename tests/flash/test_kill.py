@@ -24,8 +24,6 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.traps import Disk, Traps
 
-pytestmark = pytest.mark.xdist_group("devices")
-
 ROOT = "/opt/edgevid"
 SETTLE_S = 60.0
 
