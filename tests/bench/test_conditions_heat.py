@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,19 @@ def _quick(monkeypatch):
 def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> Record:
     """A record of a machine whose files change one after another, some looks apart."""
     written(root, files)
-    with Monitor(list, root) as monitor:
-        time.sleep(0.1)
-        for change in changes:
+    looks = threading.Semaphore(0)
+
+    def pids() -> list[int]:  # asked for at the beginning of every look
+        looks.release()
+        return []
+
+    with Monitor(pids, root) as monitor:
+        for change in ({}, *changes):
             written(root, change)
-            time.sleep(0.15)
+            while looks.acquire(blocking=False):
+                pass
+            for _ in range(2):  # when the second begins, the first has seen the whole change
+                assert looks.acquire(timeout=60)
         return monitor.stop()
 
 
