@@ -25,6 +25,7 @@ from edgevid.files import write_json, writing, writing_folder
 from edgevid.media.clips import Clips, Split, Tree, common_rate_fps, find, load_clips, split_files
 from edgevid.progress import Progress, silent
 from edgevid.registry import need
+from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE
 from edgevid.train.augment import Augment
 from edgevid.train.data import Batches
 from edgevid.train.figures import draw_confusion, draw_curves, figures
@@ -332,7 +333,7 @@ def _finish(
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write what the run is remembered by, and sweep what it no longer needs."""
-    from edgevid.train.models import RUN_FILE, WEIGHTS_FILE, build
+    from edgevid.train.models import build
 
     config, part = run.config, run.part
     lean = build(config.model)  # without the optimizer's memory, twice the size of the weights
@@ -342,7 +343,7 @@ def _finish(
     contract = run.model.contract(tree.classes, config.rate_fps, config.fit)
     metrics = {name: _named(run.measure(name), tree.classes) for name in ("train", "val")}
     left_out = [*run.clips["train"].left_out, *run.clips["val"].left_out]
-    write_json(part / "contract.json", contract.to_json())
+    write_json(part / CONTRACT_FILE, contract.to_json())
     write_json(part / "metrics.json", metrics)
     write_json(
         part / RUN_FILE,

@@ -26,14 +26,12 @@ from edgevid.contract import (
 )
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
-from edgevid.train import Tensor
+from edgevid.train import RUN_FILE, WEIGHTS_FILE, Tensor
 from edgevid.train.encoders import ENCODERS
 from edgevid.train.heads import HEADS, Head
 
 MODELS = ("cnn", "cnn-lstm")
 WINDOW = "window"
-WEIGHTS_FILE = "model.weights.h5"
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)

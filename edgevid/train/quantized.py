@@ -9,7 +9,6 @@ any other. Written in ``keras.ops``, it runs on every backend.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,12 +19,13 @@ import keras
 from keras import layers, ops
 
 from edgevid.errors import BadInput
+from edgevid.files import sha256_of
 from edgevid.media.clips import find
 from edgevid.progress import Progress, silent
-from edgevid.train import Tensor
+from edgevid.train import WEIGHTS_FILE, Tensor
 from edgevid.train.augment import Augment
 from edgevid.train.fit import Fitting, TrainConfig
-from edgevid.train.models import WEIGHTS_FILE, Network, VideoModel, load_run
+from edgevid.train.models import Network, VideoModel, load_run
 
 EPOCHS = 10
 GENTLER = 0.1
@@ -57,8 +57,7 @@ def fine_tune(
         raise BadInput(f"{data}, the data of {run}, does not exist; name where it is now")
     config = _config(record, model, epochs, learning_rate)
     config.check()
-    weights = (Path(run) / WEIGHTS_FILE).read_bytes()
-    origin = {"quantize_aware": True, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    origin = {"quantize_aware": True, "tuned_from_sha256": sha256_of(Path(run) / WEIGHTS_FILE)}
     fitting = Fitting(config, find(data), record["split"], Path(out), progress, origin)
     before = fitting.figures(rounded(model), "val")
     result = fitting.run(rounded(model), started)

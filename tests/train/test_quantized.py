@@ -38,8 +38,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     """A run whose model is right in float, of channels that differ widely in size."""
+    from edgevid.train import WEIGHTS_FILE
     from edgevid.train.fit import TrainConfig, train
-    from edgevid.train.models import WEIGHTS_FILE, configure, load_run
+    from edgevid.train.models import configure, load_run
 
     run = tmp_path_factory.mktemp("quantized") / "run"
     shape = replace(configure("cnn", "compact", "none", height=16, width=16), embedding=16)
@@ -66,6 +67,7 @@ def _spread(encoder, norm: str, product: str) -> None:
 def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
     from edgevid.train.models import load_run
     from edgevid.train.quantized import fine_tune, rounded
+    from edgevid_converters.sources.run import describe
 
     out = tmp_path / "out"
     result = fine_tune(run, out, epochs=6)
@@ -76,6 +78,9 @@ def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
     origin = json.loads((run / "run.json").read_text())
     assert record["split"] == origin["split"] and record["model"] == origin["model"]
     assert record["quantize_aware"] is True and record["epochs"] == 6
+    assert record["tuned_from_sha256"] == describe(run).record["weights_sha256"]
+    assert record["tuned_from_sha256"] != describe(out).record["weights_sha256"]
+    assert describe(out).record["tuned_from_sha256"] == record["tuned_from_sha256"]
     assert {path.name for path in out.iterdir()} == {path.name for path in run.iterdir()}
     tuned, start = load_run(out)[0].network, load_run(run)[0].network
     form = rounded(load_run(out)[0]).unrolled(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import SCORES, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
-from edgevid.train import Tensor
+from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
 from edgevid_converters.sources import Source
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from edgevid.train.models import VideoModel
 
-RUN_FILE = "run.json"
-CONTRACT_FILE = "contract.json"
-WEIGHTS_FILE = "model.weights.h5"
 FORMS = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
 
