@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
+from edgevid.runtimes.openvino import UNFUSED
 from edgevid_converters.protocol import LayerError, answers_error, spread
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PRODUCTS = frozenset(
         "MatMul",
     }
 )
-F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+F32 = {"INFERENCE_PRECISION_HINT": "f32", **UNFUSED}
 
 
 @dataclass(frozen=True)

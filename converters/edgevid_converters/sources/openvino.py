@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
+from edgevid.runtimes.openvino import UNFUSED
 from edgevid_converters.sources.feed import Feed, Passed, Picture
 from edgevid_converters.sources.written import Port
 
@@ -20,7 +21,7 @@ EXACT = {
     "INFERENCE_NUM_THREADS": "1",
     "INFERENCE_PRECISION_HINT": "f32",
     "NUM_STREAMS": "1",
-    "SNIPPETS_MODE": "DISABLE",  # see edgevid.runtimes.openvino
+    **UNFUSED,
 }
 
 
