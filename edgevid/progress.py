@@ -16,7 +16,7 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
     """Tell nobody; the default wherever a `Progress` is taken."""
 
 
-def shown(value: object) -> str:
+def in_digits(value: object) -> str:
     """A value as it stands in a table: floats with four digits, none of them an exponent's."""
     if not isinstance(value, float):
         return str(value)

@@ -8,7 +8,7 @@ from typing import Any
 from edgevid.bench import across
 from edgevid.bench.facts import engine, facts, interval, origin
 from edgevid.bench.figures import STAGES
-from edgevid.progress import shown
+from edgevid.progress import in_digits
 
 Raw = Mapping[str, Any]
 
@@ -83,7 +83,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return _text(shown(value))
+    return _text(in_digits(value))
 
 
 def _text(text: str) -> str:

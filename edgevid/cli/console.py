@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgevid.progress import shown
+from edgevid.progress import in_digits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -54,7 +54,7 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return shown(value)
+    return in_digits(value)
 
 
 def _is_number(cell: str) -> bool:

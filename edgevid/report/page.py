@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edgevid.progress import shown
+from edgevid.progress import in_digits
 
 STYLE = """
 :root { --ink: #1c2330; --dim: #667085; --line: #e4e7ec; --paper: #fff; --wash: #f6f8fb;
@@ -222,7 +222,7 @@ def _numeric(column: Sequence[object]) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    return escape(shown(value))
+    return escape(in_digits(value))
 
 
 def _alarms(alarms: Sequence[str]) -> str:
