@@ -13,7 +13,6 @@ sha256 (`Bundle.key`) stands for the whole content and costs nothing at a start.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -139,7 +138,7 @@ def write(
         "artifacts": listed,
         "evidence": dict(evidence),
         "members": {
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            name: {"sha256": sha256_of(content), "bytes": len(content)}
             for name, content in members.items()
         },
     }
@@ -169,7 +168,7 @@ class Bundle:
     def __init__(self, path: Path, manifest: bytes, places: Mapping[str, tuple[int, int]]) -> None:
         self.path = path
         self._places = places
-        self.key = hashlib.sha256(manifest).hexdigest()
+        self.key = sha256_of(manifest)
         """The identity of the content: the manifest holds the hash of everything else."""
         data = _parse(path, manifest)
         try:
@@ -229,7 +228,7 @@ class Bundle:
         if name not in self._sums:
             raise BadBundle(f"{self.path} has no member {name}; {_COPY_AGAIN}")
         content = _slice(self.path, *self._places[name])
-        if hashlib.sha256(content).hexdigest() != self._sums[name].sha256:
+        if sha256_of(content) != self._sums[name].sha256:
             raise BadBundle(f"{self.path}: member {name} is damaged; {_COPY_AGAIN}")
         return content
 
@@ -246,7 +245,7 @@ class Bundle:
         members = {name: self.member(name) for name in self.names}
         start, size = self._places[MANIFEST]
         members[MANIFEST] = _slice(self.path, start, size)
-        if hashlib.sha256(members[MANIFEST]).hexdigest() != self.key:
+        if sha256_of(members[MANIFEST]) != self.key:
             raise BadBundle(f"{self.path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
         if self.path.read_bytes() != _serialise(members):
             raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")

@@ -8,7 +8,6 @@ Decoding is done once for each file and geometry. What cannot be decoded is name
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgevid.children import leave_interrupts_to_parent
 from edgevid.contract import FrameInput
 from edgevid.errors import BadInput, BadVideo
-from edgevid.files import canonical_json, write_json, writing
+from edgevid.files import canonical_json, sha256_of, write_json, writing
 from edgevid.media.video import VIDEO_ENDINGS, FileSource, read_clip
 from edgevid.progress import Progress, silent
 
@@ -307,7 +306,7 @@ def _key(batch: list[str], root: Path, frame: FrameInput) -> str:
         "frame": asdict(frame),
         "files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(batch, states, strict=True)],
     }
-    return hashlib.sha256(canonical_json(what)).hexdigest()[:24]
+    return sha256_of(canonical_json(what))[:24]
 
 
 def _cut(files: Sequence[ClipFile], shares: Mapping[str, float], seed: int) -> Split:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import Any
 from edgevid import __version__, registry
 from edgevid.bundle import Bundle
 from edgevid.errors import GateRefused
-from edgevid.files import canonical_json, user_folder, write_json
+from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.proof.child import run_child
 
 PROOF_TIMEOUT_S = 120.0
@@ -156,7 +155,7 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     kept = [line for line in first.splitlines() if line.partition(":")[0].strip() in names]
-    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+    return sha256_of("\n".join(kept).encode())
 
 
 def _version(package: str) -> str:
@@ -167,7 +166,7 @@ def _version(package: str) -> str:
 
 
 def _verdict_file(identity: Mapping[str, Any]) -> Path:
-    name = hashlib.sha256(canonical_json(identity)).hexdigest()[:32]
+    name = sha256_of(canonical_json(identity))[:32]
     return cache_folder() / "verdicts" / f"{name}.json"
 
 
