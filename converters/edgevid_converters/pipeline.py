@@ -416,16 +416,14 @@ def _golden(contract: Contract, folder: Path) -> Golden:
 def _notes(judged: Sequence[Judgement], budget: Budget) -> list[str]:
     """What the held-out clips are too few to show, once for each thing, and what had none."""
     found = (budget.words(one.made.artifact.metric) for one in judged)
-    coarse = [_coarse(one.made.artifact) for one in judged if _is_coarse(one.made.artifact)]
-    return sorted({words for words in found if words}) + coarse
-
-
-def _is_coarse(artifact: Artifact) -> bool:
-    """Whether integers were let through without a metric."""
-    return artifact.quantize in INTEGERS and not artifact.metric.get("name")
+    coarse = (_coarse(one.made.artifact) for one in judged)
+    return sorted({words for words in found if words}) + [words for words in coarse if words]
 
 
 def _coarse(artifact: Artifact) -> str:
+    """What to know of integers that were let through without a metric."""
+    if artifact.quantize not in INTEGERS or artifact.metric.get("name"):
+        return ""
     return (
         f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
         f"its largest difference is {artifact.parity['max_abs']:.2g}"

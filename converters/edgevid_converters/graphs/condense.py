@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 from edgevid_converters.graphs.graph import MOVES, PORT, WEIGHTS, Graph, Node, below
 
@@ -16,6 +17,9 @@ MOST_OPERATORS = 150
 """With more than so many, a box is a layer."""
 WIDEST_ROW = 4
 """In a wider row, boxes that are alike are one."""
+Key = TypeVar("Key", bound=Hashable)
+Placed: TypeAlias = tuple[int, Hashable]
+"""The row of a box, and what its operators have in common."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,8 @@ class Boxes:
 def condense(graph: Graph, kept: Collection[str] = ()) -> Boxes:
     """Make boxes of a graph; ``kept`` names the layers that a repair left in float."""
     by_layer = len(graph.operators) > MOST_OPERATORS
-    keys: list[Hashable] = [*(_layers if by_layer else _runs)(graph.nodes)]
-    keys = _alike(graph.nodes, keys)
-    return _boxes(graph.nodes, keys, frozenset(kept), by_layer)
+    keys = (_layers if by_layer else _runs)(graph.nodes)
+    return _boxes(graph.nodes, _alike(graph.nodes, keys), frozenset(kept), by_layer)
 
 
 def _runs(nodes: Sequence[Node]) -> list[Hashable]:
@@ -116,26 +119,27 @@ def _owners(nodes: Sequence[Node]) -> tuple[list[int | None], set[int]]:
     return owners, early
 
 
-def _alike(nodes: Sequence[Node], keys: Sequence[Hashable]) -> list[Hashable]:
-    """Let each key begin with its box's row, and be one where boxes of a wide row are alike."""
+def _alike(nodes: Sequence[Node], keys: Sequence[Hashable]) -> list[Placed]:
+    """Place each key in its box's row, and let it be one where boxes of a wide row are alike."""
     made = _collect(nodes, keys)
     rows = ranks(len(made), _edges(nodes, keys, [*made])[0])
     row_of = dict(zip(made, rows, strict=True))
     width = Counter(rows)
-    found: list[Hashable] = []
+    found: list[Placed] = []
     for key, node in zip(keys, nodes, strict=True):
         row = row_of.get(key, 0)
         if node.computes in (PORT, WEIGHTS) or width[row] <= WIDEST_ROW:
             found.append((row, key))
             continue
         own = [nodes[place] for place in made[key]]
-        found.append((row, own[0].computes, tuple(sorted(Counter(n.kind for n in own).items()))))
+        kinds = tuple(sorted(Counter(one.kind for one in own).items()))
+        found.append((row, (own[0].computes, kinds)))
     return found
 
 
-def _collect(nodes: Sequence[Node], keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+def _collect(nodes: Sequence[Node], keys: Sequence[Key]) -> dict[Key, list[int]]:
     """The places of the nodes of each box, in the order of their first ones."""
-    made: dict[Hashable, list[int]] = {}
+    made: dict[Key, list[int]] = {}
     for place, (node, key) in enumerate(zip(nodes, keys, strict=True)):
         if node.computes != WEIGHTS:
             made.setdefault(key, []).append(place)
@@ -173,10 +177,10 @@ def ranks(count: int, down: Collection[tuple[int, int]]) -> list[int]:
 
 
 def _boxes(
-    nodes: Sequence[Node], keys: Sequence[Hashable], kept: frozenset[str], by_layer: bool
+    nodes: Sequence[Node], keys: Sequence[Placed], kept: frozenset[str], by_layer: bool
 ) -> Boxes:
     made = _collect(nodes, keys)
-    order = sorted(made, key=lambda key: key[0])  # type: ignore[index]
+    order = sorted(made, key=lambda key: key[0])
     down, back = _edges(nodes, keys, order)
     boxes = []
     for key in order:
