@@ -23,4 +23,7 @@ def rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _ratio(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['value']:.3f} ({ratio['low']:.3f}-{ratio['high']:.3f})"
+    said = f"{ratio['value']:.3f}"
+    if ratio["low"] == ratio["high"]:  # of one round each: it has no interval
+        return said
+    return f"{said} ({ratio['low']:.3f}-{ratio['high']:.3f})"

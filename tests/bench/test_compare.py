@@ -1,4 +1,5 @@
 import copy
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from edgevid.bench.compare import Comparison, Verdict, compare, judge, overall
 from edgevid.bench.documents import pairs
 from edgevid.bench.results import pack
 from edgevid.bench.statistics import Estimate
+from edgevid.bench.words import rows
 from edgevid.errors import BadInput
 from rigs import traces
 
@@ -290,6 +292,15 @@ def test_what_is_not_valid_decides_nothing():
     found = compare(document(result()), document(invalid))
     assert overall(found) == "inconclusive"
     assert found[0].verdict.why == "the new result is not valid: it was too hot"
+
+
+def test_one_round_of_each_has_a_ratio_and_no_interval():
+    def ratio(old: list[float], new: list[float]) -> str:
+        comparison = Comparison("job", "latency p50", judge(old, new, paired=True))
+        return rows({"comparisons": [asdict(comparison)]})[0][2]
+
+    assert ratio([2.0], [2.5]) == "1.250"
+    assert ratio([2.0, 2.0], [2.5, 3.0]) == "1.375 (1.250-1.500)"
 
 
 def test_the_worst_decides_for_all():
