@@ -326,9 +326,10 @@ def test_the_work_of_a_process_of_somebody_else_is_kept_when_it_has_ended(tmp_pa
         f"proc/{os.getpid()}/stat": stat_line(parent=1, ticks=0),
     }
     root = machines.machine(tmp_path, files)
-    with Monitor(lambda: [77], root) as monitor:
+    looks = machines.Looks(77)
+    with Monitor(looks, root) as monitor:
         machines.machine(root, {"proc/77/stat": stat_line(parent=1, ticks=150)})
-        time.sleep(0.2)
+        looks.wait()
         machines.machine(root, {"proc/77/stat": ""})  # so it reads once it is gone
         record = monitor.stop()
     assert record.total().measured_s == pytest.approx(0.5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from edgevid.bench.conditions import Limits, Monitor, Record, judge, machine
 from edgevid.bench.conditions import monitor as monitors
 from edgevid.bench.conditions.files import Files
 from edgevid.bench.conditions.power import Pmic, Power, rails_w, sources
-from rigs.machines import MEMINFO, PC, PI5
+from rigs.machines import MEMINFO, PC, PI5, Looks
 from rigs.machines import machine as written
 
 ZONE = "sys/class/thermal/thermal_zone0"
@@ -41,19 +40,12 @@ def _quick(monkeypatch):
 def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> Record:
     """A record of a machine whose files change one after another, some looks apart."""
     written(root, files)
-    looks = threading.Semaphore(0)
-
-    def pids() -> list[int]:  # asked for at the beginning of every look
-        looks.release()
-        return []
-
-    with Monitor(pids, root) as monitor:
-        for change in ({}, *changes):
+    looks = Looks()
+    with Monitor(looks, root) as monitor:
+        looks.wait()
+        for change in changes:
             written(root, change)
-            while looks.acquire(blocking=False):
-                pass
-            for _ in range(2):  # when the second begins, the first has seen the whole change
-                assert looks.acquire(timeout=60)
+            looks.wait()
         return monitor.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 PI5_CORE = """processor\t: {n}
@@ -121,6 +122,25 @@ def machine(root: Path, files: dict[str, str], **changes: str) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         _put(root / path, content.encode())
     return root
+
+
+class Looks:
+    """Processes for a monitor, which asks for them at the beginning of every look."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = list(pids)
+        self._begun = threading.Semaphore(0)
+
+    def __call__(self) -> list[int]:
+        self._begun.release()
+        return self._pids
+
+    def wait(self) -> None:
+        """Until everything was looked at as it is now: a look has begun, and the one after it."""
+        while self._begun.acquire(blocking=False):
+            pass
+        for _ in range(2):
+            assert self._begun.acquire(timeout=60)
 
 
 def _put(path: Path, content: bytes) -> None:
