@@ -167,10 +167,7 @@ def _measured(page: Page, results: Sequence[Any], reasons: Sequence[str]) -> Non
         "measured in turn. Other machines have other numbers: edgevid bench gives them."
     )
     if reasons:
-        page.words(
-            "These figures are not worth much, as something disturbed the machine: "
-            f"{'; '.join(reasons)}."
-        )
+        page.words(f"Not all of these figures can be relied on: {'; '.join(reasons)}.")
     page.pictures(
         [
             (plots.latency(results), "Latency of a frame."),

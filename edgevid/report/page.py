@@ -89,7 +89,7 @@ details .drawing { margin: 0 auto .4rem; }
 .facts td:first-child { color: var(--dim); min-width: 9.5rem; }
 code, pre { font: .88rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre { background: var(--wash); border: 1px solid var(--line); border-radius: 8px;
-      padding: .8rem 1rem; overflow-x: auto; }
+      padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { color: var(--dim); font-size: .85rem; margin-top: 3rem; }
 """
 
