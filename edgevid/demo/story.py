@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from edgevid import __version__
@@ -12,6 +13,9 @@ from edgevid.media.clips import find
 from edgevid.media.video import open_file
 from edgevid.report import plots
 from edgevid.report.page import Page
+
+LINE = 106
+"""So many characters of a command stand in a line of the page."""
 
 
 def tell(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
@@ -26,7 +30,7 @@ def tell(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
     )
     artifacts, results = said["convert"]["artifacts"], by_engine(said["bench"]["results"])
     _headline(page, artifacts, results)
-    page.code("\n".join(f"$ {command}" for command in commands))
+    page.code("\n".join(map(_typed, commands)))
     _learned(page, out)
     _lowered(page, artifacts)
     _answered(page, out, said["video"]["stretches"], said["answers"])
@@ -34,6 +38,12 @@ def tell(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
     run = json.loads((out / "run" / "run.json").read_bytes())
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return page.html(f"Made by edgevid {__version__}. {versions}.")
+
+
+def _typed(command: str) -> str:
+    """A command as it can be typed, a long one in several lines."""
+    lines = wrap(f"$ {command}", LINE, break_on_hyphens=False, break_long_words=False)
+    return " \\\n      ".join(lines)
 
 
 def by_engine(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
