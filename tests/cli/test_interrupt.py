@@ -70,7 +70,7 @@ def test_an_interrupt_of_many_workers_ends_them_all_and_can_be_gone_on_from(tmp_
     _, said = child.communicate(timeout=20)
     assert child.returncode == 130
     assert "Traceback" not in said
-    assert workers
+    assert workers or len(os.sched_getaffinity(0)) == 1  # where one process makes them alone
     _wait_until_gone(workers)
     assert not out.exists()
     assert edgevid(*words).returncode == 0

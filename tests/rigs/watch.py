@@ -37,10 +37,13 @@ class Watcher:
             time.sleep(0.01)
         return time.monotonic() - began
 
+    def first(self, count: int, within_s: float = 10.0) -> float:
+        """Wait until so many frames have come, those from before this call among them."""
+        return self.wait(lambda: len(self.frames) >= count, within_s)
+
     def more(self, count: int = 1, within_s: float = 10.0) -> float:
         """Wait for so many more frames."""
-        wanted = len(self.frames) + count
-        return self.wait(lambda: len(self.frames) >= wanted, within_s)
+        return self.first(len(self.frames) + count, within_s)
 
     def stop(self, within_s: float = 1.0) -> float:
         """Stop the source; gives the seconds until its iteration ended."""
