@@ -67,12 +67,12 @@ class OpenVINO:
         keep: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
-        if quantize == "int8" and not keep:
-            model = self._quantised(lowered, form, trajectories).clone()
-        else:
+        if quantize != "int8":
             model = _loaded(lowered, form)
-        if quantize == "int8" and keep:
-            model = quantised(model, _steps(trajectories), keep)
+        elif keep:
+            model = quantised(_loaded(lowered, form), _steps(trajectories), keep)
+        else:
+            model = self._quantised(lowered, form, trajectories).clone()
         if quantize == "dynamic":
             model = in_bytes(model)
         merge_equal_nodes(model)

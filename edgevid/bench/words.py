@@ -24,6 +24,6 @@ def rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _ratio(ratio: Mapping[str, float]) -> str:
     said = f"{ratio['value']:.3f}"
-    if ratio["low"] == ratio["high"]:  # of one round each: it has no interval
+    if ratio["low"] == ratio["high"]:  # as of one round each: there is nothing to add
         return said
     return f"{said} ({ratio['low']:.3f}-{ratio['high']:.3f})"
