@@ -7,6 +7,7 @@ stopped goes on where it was when it is run again.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Stage:
     @property
     def spoken(self) -> str:
         """The command as one would type it."""
-        return " ".join(("edgevid", *self.words))
+        return shlex.join(("edgevid", *self.words))
 
     def kept(self, out: Path) -> Path:
         """Where the command's JSON is kept."""

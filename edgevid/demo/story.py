@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote, split
 from textwrap import wrap
 from typing import Any
 
@@ -42,8 +43,16 @@ def tell(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
 
 def _typed(command: str) -> str:
     """A command as it can be typed, a long one in several lines."""
-    lines = wrap(f"$ {command}", LINE, break_on_hyphens=False, break_long_words=False)
-    return " \\\n      ".join(lines)
+    words = " ".join(quote(word).replace(" ", "\0") for word in split(command))
+    lines = wrap(
+        words,
+        LINE,
+        initial_indent="$ ",
+        subsequent_indent=" " * 6,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return " \\\n".join(lines).replace("\0", " ")
 
 
 def by_engine(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

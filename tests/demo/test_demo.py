@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,15 @@ def flat(out):
         Stage(s.title, s.words, "bench.made" if s.product == ".demo" else s.product, s.keep)
         for s in stages(out)
     )
+
+
+def test_its_commands_can_be_typed_whatever_the_folder_is_called():
+    for out in (Path("demo"), Path("a folder " * 20)):
+        for stage in stages(out):
+            typed = story._typed(stage.spoken).removeprefix("$ edgevid")
+            shell = ["sh", "-c", f"printf '%s\\n' {typed}"]
+            assert subprocess.check_output(shell, text=True).splitlines() == [*stage.words]
+    assert max(map(len, story._typed(stages(Path("demo"))[-1].spoken).splitlines())) <= 108
 
 
 def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
