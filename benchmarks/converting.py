@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import GateRefused
+from edgevid.errors import CheckFailed
 from edgevid_converters import convert
 
 RUNS = ("demo-cnn", "demo-cnn-lstm", "demo-cnn-lstm-carry")
@@ -50,7 +50,7 @@ def _converted(run: Path, format_name: str, data: Path | None) -> dict[str, Any]
                 out=Path(folder) / "x.edgevid",
                 max_drop=MAX_DROP,
             )
-        except GateRefused as refused:
+        except CheckFailed as refused:
             return {"refused": str(refused)}
     sizes = {artifact["quantize"]: artifact["bytes"] for artifact in told["artifacts"]}
     metric = next(a["metric"] for a in told["artifacts"] if a["quantize"] == "int8")

@@ -1,25 +1,25 @@
 """Every error that edgevid raises on purpose.
 
-    EdgevidError                    one line: what is wrong, where, and how to mend it
+    EdgevidError                    one line: what is wrong; what to do
     ├── BadInput            (2)     wrong use, or a file that cannot be used
-    │   ├── BadBundle               a bundle that is damaged, or of another version
+    │   ├── BadBundle               a bundle that is damaged or of another version
     │   ├── BadVideo                a file or stream without usable frames
-    │   └── MissingExtra            a package that an extra of edgevid provides
-    ├── GateRefused         (1)     accuracy, parity, health or regression said no
-    ├── Inconclusive        (3)     too noisy, or too few samples to say
-    └── SurroundingsFailed  (4)     device unreachable, child process crashed
-        ├── ConverterFailed (1)     a converter crashed, hung or took too much: a model's no
-        ├── DeviceFailed            a device that cannot be reached, or could not do its part
-        └── EngineFailed            an engine that crashed, hung, or could not load
+    │   └── MissingExtra            a package that one of edgevid's extras provides
+    ├── CheckFailed         (1)     an accuracy, parity, health or regression check failed
+    ├── Inconclusive        (3)     too much noise or too few samples to decide
+    └── EnvironmentFailed   (4)     a device is unreachable, a child process crashed
+        ├── ConverterFailed (1)     a converter crashed, hung or ran out of memory on this model
+        ├── DeviceFailed            a device cannot be reached or failed at its part
+        └── EngineFailed            an engine crashed, hung or failed to load
 
-The number is the exit code of the command line. Anything else that escapes is a bug in edgevid.
+The number is the exit code of the command line. Any other exception that escapes is a bug.
 """
 
 from __future__ import annotations
 
 
 class EdgevidError(Exception):
-    """The root. Its message is one line that names the fault and the mend."""
+    """The root. Its message is one line: what is wrong; what to do."""
 
     exit_code = 2
 
@@ -29,46 +29,49 @@ class BadInput(EdgevidError):
 
 
 class BadBundle(BadInput):
-    """A bundle that is damaged, incomplete, or written by another version."""
+    """A bundle that is damaged, incomplete or written by another version."""
 
 
 class BadVideo(BadInput):
-    """A video file or stream that gives no usable frames."""
+    """A video file or stream without usable frames."""
 
 
 class MissingExtra(BadInput):
     """A package that is not installed; the message carries the install line."""
 
 
-class GateRefused(EdgevidError):
-    """A gate said no: accuracy, parity, health or regression."""
+class CheckFailed(EdgevidError):
+    """An accuracy, parity, health or regression check failed."""
 
     exit_code = 1
 
 
 class Inconclusive(EdgevidError):
-    """The measurement cannot decide: too noisy, or too few samples."""
+    """The measurement cannot decide: too much noise or too few samples."""
 
     exit_code = 3
 
 
-class SurroundingsFailed(EdgevidError):
-    """Something outside failed: a device, a child process, the disk."""
+class EnvironmentFailed(EdgevidError):
+    """Something outside edgevid failed: a device, a child process, the disk."""
 
     exit_code = 4
 
 
-class ConverterFailed(SurroundingsFailed):
-    """A converter crashed, hung or took too much memory over a model, and would again."""
+class ConverterFailed(EnvironmentFailed):
+    """A converter crashed, hung or ran out of memory on a model, and would again."""
 
     exit_code = 1
 
 
-class DeviceFailed(SurroundingsFailed):
-    """A device that cannot be reached, or could not do its part; ``kind`` is a word for machines.
+class DeviceFailed(EnvironmentFailed):
+    """A device cannot be reached or failed at its part.
 
-    Kinds: unreachable, refused, denied, host-key-unknown, host-key-changed, configuration,
-    no-python, protocol, lost, ended, and those that the agent on the device gives.
+    Args:
+        message: What is wrong; what to do.
+        kind: A fixed reason code for programs: unreachable, refused, denied, host-key-unknown,
+            host-key-changed, configuration, no-python, protocol, lost, ended, or one of the codes
+            that the agent on the device sends.
     """
 
     def __init__(self, message: str, kind: str = "device") -> None:
@@ -76,5 +79,5 @@ class DeviceFailed(SurroundingsFailed):
         self.kind = kind
 
 
-class EngineFailed(SurroundingsFailed):
-    """An engine crashed, hung, or could not load its artifact."""
+class EngineFailed(EnvironmentFailed):
+    """An engine crashed, hung or failed to load its artifact."""

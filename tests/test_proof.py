@@ -19,7 +19,7 @@ from edgevid import bundle as bundles
 from edgevid import proof
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FrameInput
-from edgevid.errors import BadBundle, BadInput, EngineFailed, GateRefused
+from edgevid.errors import BadBundle, BadInput, EngineFailed, CheckFailed
 from edgevid.proof import Golden, Taken, child, prove_in_child, replay, verdict
 from edgevid.proof.golden import read_taken, write_taken
 from edgevid.proof.replay import check_pixels, compare, take
@@ -268,7 +268,7 @@ def test_a_bad_engine_is_outlived_and_described(opened, monkeypatch, kind, at, s
         assert time.monotonic() - started < 10
         assert not list(verdict.cache_folder().rglob("*.json"))
         return
-    with pytest.raises(GateRefused, match=r"did not pass its proof.*edgevid verify"):
+    with pytest.raises(CheckFailed, match=r"did not pass its proof.*edgevid verify"):
         proof.require(opened, NAME, "null")  # remembered: nothing hangs again
 
 

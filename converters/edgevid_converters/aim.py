@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from edgevid import registry
 from edgevid.bundle import Artifact
-from edgevid.errors import BadInput, GateRefused
+from edgevid.errors import BadInput, CheckFailed
 from edgevid.targets import EngineChoice, Target
 from edgevid_converters import edgetpu
 
@@ -125,13 +125,13 @@ def _untaken(name: str, rules: Rules, operators: Mapping[str, int]) -> Iterator[
 
 
 def check_release(target: Target, artifact: Artifact) -> None:
-    """Raise `GateRefused` where no engine of a target is new enough to load an artifact."""
+    """Raise `CheckFailed` where no engine of a target is new enough to load an artifact."""
     needed = artifact.smallest_runtime.get(artifact.format)
     ways = [way for way in target.engine if way.runtime == artifact.format]
     if needed is None or not ways or any(_loads(way, needed) for way in ways):
         return
     newest = max((way.operators or "0" for way in ways), key=release)
-    raise GateRefused(
+    raise CheckFailed(
         f"{artifact.name} needs {artifact.format} {needed} or newer, and {target.name} has "
         f"{newest}; leave {artifact.quantize} out, or use another target"
     )

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.errors import ConverterFailed, GateRefused, MissingExtra
+from edgevid.errors import ConverterFailed, CheckFailed, MissingExtra
 
 FORMAT = "edgetpu"
 PROGRAM = "edgetpu_compiler"
@@ -104,7 +104,7 @@ def need() -> None:
 def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, Report]:
     """Compile an int8 ``.tflite``; gives the compiled one, and the report.
 
-    Raises `MissingExtra`, `GateRefused` where the Edge TPU takes nothing of it, `ConverterFailed`
+    Raises `MissingExtra`, `CheckFailed` where the Edge TPU takes nothing of it, `ConverterFailed`
     with the compiler's own reason where it fails.
     """
     need()
@@ -122,7 +122,7 @@ def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, 
         if not report.rows:
             raise ConverterFailed(f"{PROGRAM} gave no report that can be read; {_MEND}")
         if not report.taken:
-            raise GateRefused(f"the Edge TPU takes no operator: {'; '.join(report.words()[1:])}")
+            raise CheckFailed(f"the Edge TPU takes no operator: {'; '.join(report.words()[1:])}")
         return made.read_bytes(), report
 
 

@@ -14,7 +14,7 @@ from edgevid import bundle as bundles
 from edgevid import registry
 from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract
-from edgevid.errors import GateRefused, MissingExtra
+from edgevid.errors import CheckFailed, MissingExtra
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
 from edgevid.proof.golden import Taken, read_taken
@@ -122,7 +122,7 @@ class Judge:
         finally:
             engine.close()
         if self.held_out is not None and (said := self.budget.objection_to_source(metric)):
-            raise GateRefused(said)
+            raise CheckFailed(said)
         reason = self.budget.objection(metric) or self._disagreement(made.artifact, metric)
         return replace(
             judged,

@@ -81,8 +81,8 @@ def convert(
     Gives ``bundle``, ``sha256``, ``page``, ``artifacts``, ``preprocessing``, ``notes`` in words and
     the ladders of ``repairs``. Latencies are those on this machine; the bundle has none.
 
-    Raises `BadInput` for wrong use, `GateRefused` where an artifact does not do what the model
-    does, `SurroundingsFailed` where a converter crashes; then nothing is written.
+    Raises `BadInput` for wrong use, `CheckFailed` where an artifact does not do what the model
+    does, `EnvironmentFailed` where a converter crashes; then nothing is written.
     """
     budget, limits = Budget(max_drop, min_metric), Limits(time_limit_s, memory_limit_mb)
     budget.check()
@@ -367,7 +367,7 @@ def _lower(
 def _check_owner(
     owner: Reference | None, source: Source, contract: Path | None, folder: Path
 ) -> dict[str, Any] | None:
-    """Hold the model's answers against its owner's; raises `GateRefused` where they differ."""
+    """Hold the model's answers against its owner's; raises `CheckFailed` where they differ."""
     if owner is None:
         return None
     given = [

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
 from edgevid.contract import FRAME, Contract
-from edgevid.errors import BadInput, GateRefused
+from edgevid.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Reference:
     def check(self, given: Sequence[Arrays], feed: str) -> dict[str, Any]:
         """Compare with what the model gave through its contract; gives what the evidence keeps.
 
-        ``feed`` is where to mend what is fed. Raises `GateRefused` where it gave something else.
+        ``feed`` is where to mend what is fed. Raises `CheckFailed` where it gave something else.
         """
         import numpy as np
 
@@ -57,7 +57,7 @@ class Reference:
                 if worst != worst:
                     break
         if not worst <= TOLERANCE:
-            raise GateRefused(
+            raise CheckFailed(
                 f"the model does not give its owner's answers in {self.path}: {where} is off by "
                 f"{worst:.3g}, more than {TOLERANCE:g}; check colour, scale, mean and std in {feed}"
             )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgevid.errors import GateRefused
+from edgevid.errors import CheckFailed
 from edgevid_converters.judging import Judgement
 from edgevid_converters.protocol import LayerError
 
@@ -85,15 +85,15 @@ def repair(
     return Ladder(tuple(layers), tuple(search.rungs), found)
 
 
-def refuse(ladder: Ladder, name: str) -> GateRefused:
+def refuse(ladder: Ladder, name: str) -> CheckFailed:
     """Say that nothing is within the budget, and what comes closest."""
     first, closest = ladder.rungs[0].judgement, ladder.closest
     tries = len(ladder.rungs) - 1
     ways = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
     if not tries:
-        return GateRefused(f"{name} {first.reason}; there is no layer to repair it with; {ways}")
+        return CheckFailed(f"{name} {first.reason}; there is no layer to repair it with; {ways}")
     told = "every layer in int8" if not closest.kept else f"{listed(closest.kept)} kept in float"
-    return GateRefused(
+    return CheckFailed(
         f"{name} {first.reason}; none of {tries} repairs is within the budget; the closest, with "
         f"{told}, {closest.judgement.reason}; {ways}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.bundle import Artifact
-from edgevid.errors import GateRefused, SurroundingsFailed
+from edgevid.errors import CheckFailed, EnvironmentFailed
 from edgevid.proof.replay import own_tolerances
 from edgevid_converters import calibration
 from edgevid_converters.child import MEASURING, ChildFailed, ask
@@ -89,12 +89,12 @@ class Workshop:
         return [LayerError(**one) for one in answer["layers"]]
 
     def take_in(self, format_name: str, quantisation: str, told: Mapping[str, Any]) -> Made:
-        """Take in one artifact; raises `GateRefused` where integers have what computes in float."""
+        """Take in one artifact; raises `CheckFailed` where integers have what computes in float."""
         name = f"{format_name}-{quantisation}"
         operators = [Operator(**operator) for operator in told["float_ops"]]
         stray = [operator for operator in operators if operator.stray and not operator.kept]
         if quantisation in calibration.CALIBRATED and stray and not self.allow_float:
-            raise GateRefused(
+            raise CheckFailed(
                 f"{name} computes {len(stray)} operators in float: "
                 f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "
                 "--allow-float, or --quantize float32"
@@ -114,11 +114,11 @@ class Workshop:
 def mended(
     first: Judgement, judge: Judge, workshop: Workshop, say: Callable[[str], None], *, mend: bool
 ) -> Ladder:
-    """Repair one artifact; raises `GateRefused` where that is not possible, or not wanted."""
+    """Repair one artifact; raises `CheckFailed` where that is not possible, or not wanted."""
     artifact = first.made.artifact
     name, format_name = artifact.name, artifact.format
     if not (mend and first.mendable):
-        raise GateRefused(
+        raise CheckFailed(
             f"{name} {first.reason}; leave this artifact out, or change the model"
             if not first.mendable
             else f"{name} {first.reason}; leave out --no-repair, or this artifact"
@@ -130,7 +130,7 @@ def mended(
         say(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
         try:
             made = workshop.convert(format_name, [artifact.quantize], {artifact.quantize: kept})
-        except (GateRefused, SurroundingsFailed) as error:
+        except (CheckFailed, EnvironmentFailed) as error:
             nothing = replace(artifact, parity={}, metric=UNKNOWN)
             return Judgement(Made(nothing, {}), f"could not be made: {error}")
         return judge.judge(made[0])
@@ -139,7 +139,7 @@ def mended(
 
 
 def chosen(ladder: Ladder, name: str) -> Judgement:
-    """What the repair chose, its statistics allowing for the choice; raises `GateRefused`."""
+    """What the repair chose, its statistics allowing for the choice; raises `CheckFailed`."""
     if ladder.chosen is None:
         raise refuse(ladder, name)
     judged = ladder.chosen.judgement

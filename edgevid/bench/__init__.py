@@ -246,8 +246,8 @@ def bench(
 ) -> dict[str, Any]:
     """Measure ``jobs`` on the video file ``video``, and judge; gives the result document.
 
-    Raises `GateRefused` for an engine that does not pass its proof, `BadVideo`, and
-    `SurroundingsFailed` where a measuring process fails, with its last words.
+    Raises `CheckFailed` for an engine that does not pass its proof, `BadVideo`, and
+    `EnvironmentFailed` where a measuring process fails, with its last words.
     """
     return together([(bundle, jobs)], video, plan=plan, progress=progress)[0]
 

@@ -24,9 +24,9 @@ from edgevid.errors import (
     BadInput,
     DeviceFailed,
     EdgevidError,
-    GateRefused,
+    CheckFailed,
     Inconclusive,
-    SurroundingsFailed,
+    EnvironmentFailed,
 )
 from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import client, device_code, fleet, package, plan
@@ -56,7 +56,7 @@ Say = Callable[[str], None]
 Given = TypeVar("Given")
 
 
-class Stopped(SurroundingsFailed):
+class Stopped(EnvironmentFailed):
     """The person wants no more of it."""
 
 
@@ -289,7 +289,7 @@ class _Visit:
             if told["state"] == "ended" and not told["stderr"]:
                 return {**told, "last": lines.last}
             if told["state"] in ("lost", "absent"):
-                raise SurroundingsFailed(
+                raise EnvironmentFailed(
                     f"{self.entry.name}: what measured there was killed, or the device was "
                     "restarted; do the same again"
                 )
@@ -318,14 +318,14 @@ class _Visit:
         return document
 
     def _raise(self, end: Mapping[str, Any]) -> NoReturn:
-        kinds: dict[Any, type[EdgevidError]] = {1: GateRefused, 2: BadInput, 3: Inconclusive}
+        kinds: dict[Any, type[EdgevidError]] = {1: CheckFailed, 2: BadInput, 3: Inconclusive}
         if end["why"] == "deadline":
             hours = self.order.deadline_s / 3600
-            raise SurroundingsFailed(
+            raise EnvironmentFailed(
                 f"{self.entry.name}: it was ended after {hours:.3g} hours; measure less at once"
             )
         text = str(end["last"]).removeprefix("edgevid: ") if end["why"] == "ended" else end["why"]
-        error = kinds.get(end["exit_code"], SurroundingsFailed)
+        error = kinds.get(end["exit_code"], EnvironmentFailed)
         raise error(f"{self.entry.name}: {text or 'it ended without a word'}")
 
     def _about(self, place: _Place, installed: Installed, target: Target) -> dict[str, Any]:

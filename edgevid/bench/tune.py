@@ -19,7 +19,7 @@ from edgevid import bench, proof, targets
 from edgevid.bench.job import Job
 from edgevid.bench.results import FORMAT, unpack
 from edgevid.bench.scenarios import Clip
-from edgevid.errors import BadInput, EdgevidError, GateRefused
+from edgevid.errors import BadInput, EdgevidError, CheckFailed
 from edgevid.media.sources import SourceOptions
 from edgevid.progress import Progress, silent
 from edgevid.runner import engines, tuned
@@ -58,13 +58,13 @@ def tune(
 
     ``whole_way``: from encoded video to answers, which is what ``video`` is meant for; else the
     step alone. Its ``tuned`` has ``choice``, ``tried``, ``left_out`` with the reasons, and
-    ``name`` and ``content`` of what is kept. Raises `GateRefused` where no engine may be chosen.
+    ``name`` and ``content`` of what is kept. Raises `CheckFailed` where no engine may be chosen.
     """
     found, left_out = _eligible(bundle, max_drop)
     for what, why in left_out.items():
         say(f"{what} is left out: {why}")
     if not found:
-        raise GateRefused(f"{bundle.path}: no engine may be chosen: {'; '.join(left_out.values())}")
+        raise CheckFailed(f"{bundle.path}: no engine may be chosen: {'; '.join(left_out.values())}")
     scenario = "single" if whole_way else "step"
     jobs = [
         Job(*(c.artifact, c.runtime, c.accelerator, scenario), threads=threads)

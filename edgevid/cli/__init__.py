@@ -1,7 +1,7 @@
-"""The command line: parses and prints, no logic; one command a file, loaded when it is called.
+"""The command line: parses and prints, no logic; one module per command, imported when it is called.
 
-Exit codes: 0 done; 1 a gate said no; 2 wrong use or bad input; 3 inconclusive; 4 the surroundings
-failed; 130 interrupted.
+Exit codes: 0 done; 1 a check failed; 2 wrong use or bad input; 3 inconclusive; 4 environment error;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ import click
 from edgevid import __version__
 from edgevid.errors import BadInput, EdgevidError
 
-# name -> (module, one line of help); the help stands here so that listing loads no command
+# name -> (module, one line of help); the help is here so that listing imports no command
 COMMANDS = {
-    "bench": ("edgevid.cli.bench", "Honest numbers for every artifact of a bundle."),
-    "convert": ("edgevid.cli.convert", "Lower a model to TFLite and OpenVINO, and prove it."),
-    "dataset": ("edgevid.cli.dataset", "Make and check data."),
-    "demo": ("edgevid.cli.demo", "The whole journey on this machine, from nothing to a report."),
-    "doctor": ("edgevid.cli.doctor", "What this machine has, and what to do about each problem."),
-    "evaluate": ("edgevid.cli.evaluate", "The task metric of a run, or of each artifact."),
-    "fleet": ("edgevid.cli.fleet", "Many devices: what each one serves, and how well."),
-    "flash": ("edgevid.cli.flash", "Runner and bundles onto a device, or the device as it was."),
-    "inspect": ("edgevid.cli.inspect", "A bundle's contract and evidence, for people."),
-    "keys": ("edgevid.cli.keys", "The key that signs what is flashed."),
-    "run": ("edgevid.cli.run", "Answer a video, step by step."),
-    "targets": ("edgevid.cli.targets", "Kinds of device that edgevid knows."),
-    "train": ("edgevid.cli.train", "Fit a model to labelled clips."),
+    "bench": ("edgevid.cli.bench", "Measure every artifact of a bundle."),
+    "convert": (
+        "edgevid.cli.convert",
+        "Convert a model to TFLite and OpenVINO and verify the result.",
+    ),
+    "dataset": ("edgevid.cli.dataset", "Create and check datasets."),
+    "demo": ("edgevid.cli.demo", "Train, convert, run and benchmark a model on this machine."),
+    "doctor": ("edgevid.cli.doctor", "Check this machine and suggest a fix for each problem."),
+    "evaluate": ("edgevid.cli.evaluate", "Compute the task metric of a run or of each artifact."),
+    "fleet": ("edgevid.cli.fleet", "Show what many devices run and how well."),
+    "flash": ("edgevid.cli.flash", "Deploy the runner and bundles to a device, or roll back."),
+    "inspect": ("edgevid.cli.inspect", "Show a bundle's contract and evidence."),
+    "keys": ("edgevid.cli.keys", "Show or create the key that signs deployments."),
+    "run": ("edgevid.cli.run", "Run a bundle on video files and cameras."),
+    "targets": ("edgevid.cli.targets", "List supported devices and probe one."),
+    "train": ("edgevid.cli.train", "Train a model on labelled clips."),
     "verify": ("edgevid.cli.verify", "Replay a bundle's golden trajectory on this machine."),
 }
 
@@ -60,7 +63,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one was meant."""
+        """Find the command, or suggest the closest match."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             from edgevid.registry import unknown
 
@@ -83,7 +86,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; what goes wrong becomes one line and an exit code."""
+    """Run the command line; an error becomes one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         outcome = cli.main(standalone_mode=False)
@@ -96,13 +99,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = _report("interrupted; nothing was left half-written", 130, "Interrupted", None)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, which is its good right
+        sys.stderr.close()  # whoever reads our output closed the pipe: not an error
         code = 0
     sys.exit(code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """Let SIGTERM unwind like Ctrl-C, so that parts are removed and children ended."""
+    """Make SIGTERM unwind like Ctrl-C, so that partial files are removed and children end."""
     raise KeyboardInterrupt
 
 

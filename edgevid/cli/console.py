@@ -1,4 +1,4 @@
-"""How commands speak: one JSON document or a text on stdout, everything else on stderr."""
+"""Console output: one JSON document or text on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def common(function: Command) -> Command:
 
 
 def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print the result: as JSON for machines, or ``text`` for people."""
+    """Print the result: as JSON, or as ``text``."""
     click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
 
 
 def say(text: str) -> None:
-    """Tell people something on stderr."""
+    """Print a message on stderr."""
     click.echo(text, err=True)
 
 
 def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> str:
-    """Align columns; numbers to the right, text to the left, ``None`` as a dash."""
+    """Format a table: numbers right-aligned, text left-aligned, ``None`` as a dash."""
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[i]) for row in cells) for i in range(len(head))]
     widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
@@ -66,7 +66,7 @@ def _is_number(cell: str) -> bool:
 
 
 class Bar:
-    """A `Progress`: a bar on a terminal, lines at each quarter elsewhere."""
+    """A `Progress`: a bar on a terminal, a line per quarter elsewhere."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import EdgevidError, GateRefused, Inconclusive, MissingExtra, SurroundingsFailed
+from edgevid.errors import EdgevidError, CheckFailed, Inconclusive, MissingExtra, EnvironmentFailed
 from edgevid.files import write_bytes, write_json
 from edgevid.registry import install_line
 from edgevid.train.recipes import DEMO
@@ -116,7 +116,7 @@ def _option(name: str, value: object) -> tuple[str, str]:
 def demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Go the whole way into ``out``; give the report's path and the main figures.
 
-    Raises `GateRefused` where the model did not learn, and what a stage that fails says.
+    Raises `CheckFailed` where the model did not learn, and what a stage that fails says.
     """
     for package in ("openvino", "tensorflow"):  # looked for, not imported: that is the stages' part
         if find_spec(package) is None:
@@ -161,19 +161,19 @@ def _error(stage: Stage, done: subprocess.CompletedProcess[str]) -> BaseExceptio
     """The error that a stage ended with, with its own exit code."""
     if done.returncode == 130:
         return KeyboardInterrupt()
-    kinds = {1: GateRefused, 2: EdgevidError, 3: Inconclusive}
+    kinds = {1: CheckFailed, 2: EdgevidError, 3: Inconclusive}
     try:
         message = json.loads(done.stdout)["error"]
     except (ValueError, KeyError):
         message = f"ended with exit code {done.returncode}"
-    return kinds.get(done.returncode, SurroundingsFailed)(f"{stage.spoken}: {message}")
+    return kinds.get(done.returncode, EnvironmentFailed)(f"{stage.spoken}: {message}")
 
 
 def _judged(report: Path, said: dict[str, Any]) -> dict[str, Any]:
     artifacts = said["convert"]["artifacts"]
     accuracy = artifacts[0]["metric"]["source"]
     if accuracy < BAR:
-        raise GateRefused(
+        raise CheckFailed(
             f"the model reached {accuracy:.3f} top-1, under {BAR}; see {report}, or remove "
             f"{report.parent} and run the demo again"
         )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import DeviceFailed, GateRefused, SurroundingsFailed
+from edgevid.errors import DeviceFailed, CheckFailed, EnvironmentFailed
 from edgevid.files import sha256_of, user_folder, write_bytes
 from edgevid.flash.conversation import Device, agent_source, raise_fault
 from edgevid.flash.keys import SigningKey, own_key
@@ -81,7 +81,7 @@ class Installed:
         )
 
 
-class RolledBack(GateRefused):
+class RolledBack(CheckFailed):
     """The device did not find the release healthy and is as it was before; ``result`` says why."""
 
     def __init__(self, message: str, result: dict[str, Any]) -> None:
@@ -321,7 +321,7 @@ def read_back(
 
 
 def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -> bytes:
-    """Give a file of the release that serves; raises `SurroundingsFailed` where it is another."""
+    """Give a file of the release that serves; raises `EnvironmentFailed` where it is another."""
     content = b""
     while len(content) < size:
         request = {"do": "read", "sha256": sha256, "offset": len(content)}
@@ -331,7 +331,7 @@ def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -
         content += part
         told(len(content))
     if sha256_of(content) != sha256:
-        raise SurroundingsFailed(
+        raise EnvironmentFailed(
             f"{device.name}: {sha256[:16]} is damaged there; flash with --replace"
         )
     return content

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
-from edgevid.errors import BadInput, DeviceFailed, EdgevidError, GateRefused
+from edgevid.errors import BadInput, DeviceFailed, EdgevidError, CheckFailed
 from edgevid.remote import Remote, Session
 
 MARK = "edgevid-agent"
@@ -224,7 +224,7 @@ def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
     text = f"{name}: {message}{f'; {mend}' if mend else ''}"
     error: EdgevidError
     if kind in GATES:
-        error = GateRefused(text)
+        error = CheckFailed(text)
     elif kind in WRONG_USE:
         error = BadInput(text)
     else:

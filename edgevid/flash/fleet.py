@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgevid.errors import BadInput, EdgevidError, GateRefused
+from edgevid.errors import BadInput, EdgevidError, CheckFailed
 from edgevid.files import user_folder, write_json
 from edgevid.flash.client import Device
 from edgevid.flash.inventory import DeviceEntry
@@ -168,7 +168,7 @@ def _attempt(
         outcome = Outcome(device.name, str(result["outcome"]), wave, result=result)
     except EdgevidError as error:
         held = getattr(error, "result", None)
-        state = "refused" if isinstance(error, GateRefused) else "failed"
+        state = "refused" if isinstance(error, CheckFailed) else "failed"
         outcome = Outcome(
             device.name,
             str((held or {}).get("outcome", state)),
@@ -300,7 +300,7 @@ def _silent(_: str) -> None:
 
 
 def condition(device: DeviceEntry) -> Condition:
-    """Ask one device how it is; raises `SurroundingsFailed` where it does not say."""
+    """Ask one device how it is; raises `EnvironmentFailed` where it does not say."""
     with connect(device) as session:
         first = session.call({"do": "status"})
         rate = None

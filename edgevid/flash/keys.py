@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.errors import BadInput, SurroundingsFailed
+from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sync_folder, user_folder
 
 NAMESPACE = "edgevid"
@@ -119,7 +119,7 @@ def _keygen(*words: object, key: Path, stdin: bytes = b"") -> bytes:
             start_new_session=True,  # without a terminal it cannot ask for a passphrase
         )
     except subprocess.TimeoutExpired:
-        raise SurroundingsFailed(f"{key}: ssh-keygen waits for something; is it a token?") from None
+        raise EnvironmentFailed(f"{key}: ssh-keygen waits for something; is it a token?") from None
     if done.returncode:
         raise BadInput(f"{key}: cannot be used: {_reason(done.stderr, key)}")
     return done.stdout

@@ -82,7 +82,7 @@ def build(
     ``site`` is the runner's configuration as text, ``agent`` the agent's source (None: the one of
     this edgevid), ``now`` the time in seconds since 1970; ``renew`` looks for newer wheels. Raises
     `BadInput` where the device or a bundle does not fit, or no wheel exists for such a device, and
-    `SurroundingsFailed` where a wheel cannot be had.
+    `EnvironmentFailed` where a wheel cannot be had.
     """
     if unfit := misfits(facts, target):
         raise BadInput(f"{target.name} does not fit this device: {unfit[0]}")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from edgevid.errors import SurroundingsFailed
+from edgevid.errors import EnvironmentFailed
 from edgevid.flash.conversation import Device
 from edgevid.progress import Progress, silent
 
@@ -60,7 +60,7 @@ def send(
     """Send the rest of each missing blob from its offset on; gives how many bytes that were.
 
     ``blobs`` are contents by their sha256, ``missing`` what `Device.call` of ``missing`` gave.
-    Raises `SurroundingsFailed` where a file is not what it was, and what the device says no to.
+    Raises `EnvironmentFailed` where a file is not what it was, and what the device says no to.
     """
     rests = {sha256: size_of(blobs[sha256]) - missing[sha256] for sha256 in missing}
     ordered = sorted(rests, key=lambda sha256: (rests[sha256], sha256))
@@ -100,7 +100,7 @@ def _rest(blob: Path | bytes, offset: int, count: int, cap: Cap) -> Iterator[byt
         yield chunk
         count -= len(chunk)
     if count:
-        raise SurroundingsFailed(f"{blob!s}: became shorter while it was sent; flash again")
+        raise EnvironmentFailed(f"{blob!s}: became shorter while it was sent; flash again")
 
 
 def _chunks(blob: Path | bytes, offset: int, count: int, size: int) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from edgevid import settings
 from edgevid.children import die_with_parent
-from edgevid.errors import BadInput, SurroundingsFailed
+from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.progress import Progress, silent
 
@@ -127,7 +127,7 @@ def gather(
 ) -> list[tuple[Wheel, Path]]:
     """Give the wheels and their files, from what is kept or from the package index.
 
-    With ``renew`` they are resolved anew. Raises `SurroundingsFailed` that names the wheel which
+    With ``renew`` they are resolved anew. Raises `EnvironmentFailed` that names the wheel which
     cannot be had, and `BadInput` where there is none for such a device.
     """
     if not wanted.requirements:
@@ -191,7 +191,7 @@ def _fetch(wanted: Wanted, missing: Sequence[Wheel], progress: Progress) -> None
         with _download(wanted, words, progress, complete=False) as part:
             _keep(part)
     if still := [wheel.name for wheel in missing if not _is_kept(wheel)]:
-        raise SurroundingsFailed(
+        raise EnvironmentFailed(
             f"the package index no longer has the locked wheel {still[0]}; put it into {folder()}, "
             f"or resolve anew: remove {_lock_file(wanted)}"
         )
@@ -302,12 +302,12 @@ def _run(command: list[str], progress: Progress) -> tuple[str, int]:
     return "".join(said), child.returncode
 
 
-def _fault(wanted: Wanted, said: str) -> BadInput | SurroundingsFailed:
+def _fault(wanted: Wanted, said: str) -> BadInput | EnvironmentFailed:
     errors = _ERROR.findall(said)
     missing = _NOT_FOUND.findall(said)
     what = missing[-1].strip() if missing else None
     if _NO_NETWORK.search(said):
-        return SurroundingsFailed(
+        return EnvironmentFailed(
             f"no wheel of {what or wanted.requirements[0]} for {wanted} is kept here, and the "
             f"package index cannot be reached; connect this computer once, or put the wheel into "
             f"{folder()}"
@@ -318,4 +318,4 @@ def _fault(wanted: Wanted, said: str) -> BadInput | SurroundingsFailed:
             "or change what the target requires"
         )
     last = (errors or said.strip().splitlines() or ["it said nothing"])[-1]
-    return SurroundingsFailed(f"pip could not fetch the wheels for {wanted}: {last[:300]}")
+    return EnvironmentFailed(f"pip could not fetch the wheels for {wanted}: {last[:300]}")

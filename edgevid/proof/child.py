@@ -24,7 +24,7 @@ from edgevid.children import (
     python_module,
     signal_name,
 )
-from edgevid.errors import EdgevidError, SurroundingsFailed
+from edgevid.errors import EdgevidError, EnvironmentFailed
 from edgevid.files import canonical_json
 
 
@@ -144,7 +144,7 @@ class Talk:
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Give the answer to one request.
 
-        Raises what the child raised on purpose, and `SurroundingsFailed`, with its last words,
+        Raises what the child raised on purpose, and `EnvironmentFailed`, with its last words,
         where it is gone or gave no answer.
         """
         assert self._child.stdin is not None
@@ -177,11 +177,11 @@ class Talk:
         line, _, self._said = self._said.partition(b"\n")
         return line
 
-    def _failed(self, code: int | None, timeout_s: float) -> SurroundingsFailed:
+    def _failed(self, code: int | None, timeout_s: float) -> EnvironmentFailed:
         self.kill()
         self._stderr.seek(0)
         outcome = Outcome(code, b"", self._stderr.read())
-        return SurroundingsFailed(f"{self._name} {outcome.describe(timeout_s)}")
+        return EnvironmentFailed(f"{self._name} {outcome.describe(timeout_s)}")
 
     def kill(self) -> None:
         """Kill the process and all that it started."""

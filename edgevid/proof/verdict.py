@@ -14,7 +14,7 @@ from typing import Any
 
 from edgevid import __version__, registry
 from edgevid.bundle import Bundle
-from edgevid.errors import GateRefused
+from edgevid.errors import CheckFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.proof.child import run_child
 
@@ -81,10 +81,10 @@ def record_in_child(
 
 
 def require(bundle: Bundle, artifact: str, runtime: str, accelerator: str = "cpu") -> Verdict:
-    """Prove an engine, or recall its proof; raises `GateRefused` where it must not serve."""
+    """Prove an engine, or recall its proof; raises `CheckFailed` where it must not serve."""
     verdict = prove_in_child(bundle, artifact, runtime, accelerator)
     if not verdict.ok:
-        raise GateRefused(
+        raise CheckFailed(
             f"{artifact} in {runtime} on {accelerator} did not pass its proof: {verdict.reason}; "
             f"to prove it again: edgevid verify {bundle.path}"
         )

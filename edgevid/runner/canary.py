@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import GateRefused
+from edgevid.errors import CheckFailed
 from edgevid.proof import Golden
 from edgevid.proof.replay import OWN_TOLERANCE, SOURCE_TOLERANCE
 
@@ -44,7 +44,7 @@ class Canaries:
     """A few golden steps whose answers are far apart; `ask` puts them in turn."""
 
     def __init__(self, engine: Engine, bundle: Bundle, artifact: str) -> None:
-        """Take each step once; raises `GateRefused` where an answer is not the recorded one."""
+        """Take each step once; raises `CheckFailed` where an answer is not the recorded one."""
         golden = Golden.read(bundle, artifact)
         own = golden.references.get(artifact)
         recorded = [
@@ -63,7 +63,7 @@ class Canaries:
             for name, values in recorded[index].items():
                 scale = max(1.0, _largest(values[number]))
                 if not _largest(given[name] - values[number]) <= wide * scale:
-                    raise GateRefused(f"{name} of golden step {number} is not what was recorded")
+                    raise CheckFailed(f"{name} of golden step {number} is not what was recorded")
             self._steps.append(Step(frame, state, given))
         self._next = 0
 

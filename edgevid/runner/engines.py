@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgevid import proof, registry
-from edgevid.errors import BadInput, EdgevidError, EngineFailed, GateRefused, MissingExtra
+from edgevid.errors import BadInput, EdgevidError, EngineFailed, CheckFailed, MissingExtra
 from edgevid.proof.verify import runtimes_for
 from edgevid.runner.worker import WorkerEngine
 from edgevid.runtimes import accelerators
@@ -149,7 +149,7 @@ def open_engine(
     for choice in wanted:
         try:
             return _open(bundle, choice, threads), choice
-        except (EngineFailed, GateRefused, MissingExtra) as error:
+        except (EngineFailed, CheckFailed, MissingExtra) as error:
             first = first or error
             if len(wanted) > 1:
                 say(f"{choice} does not serve: {error}")

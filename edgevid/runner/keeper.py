@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EdgevidError, EngineFailed, GateRefused
+from edgevid.errors import EdgevidError, EngineFailed, CheckFailed
 from edgevid.runner.canary import Canaries
 from edgevid.runner.engines import Choice
 from edgevid.runner.worker import WorkerEngine
@@ -164,7 +164,7 @@ class Keeper(threading.Thread):
         except EdgevidError as error:
             with self._changed:
                 known = place.reason
-                then = place.fail(str(error), self._patience, flap=isinstance(error, GateRefused))
+                then = place.fail(str(error), self._patience, flap=isinstance(error, CheckFailed))
                 is_news = place.reason != known or place.state == "given up"
                 is_news = is_news and not self._stopping
             if is_news:

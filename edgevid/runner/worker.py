@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.children import die_with_parent, environment, kill_group, python_module
-from edgevid.errors import EdgevidError, EngineFailed, GateRefused
+from edgevid.errors import EdgevidError, EngineFailed, CheckFailed
 from edgevid.proof.child import Outcome
 from edgevid.runner.shared import Block
 
@@ -116,14 +116,14 @@ class WorkerEngine:
     def prove(self, timeout_s: float = READY_S) -> None:
         """Wait until the child has loaded the artifact and replayed the golden trajectory on it.
 
-        Raises `GateRefused` where it answered wrongly, `EngineFailed` where it crashed, hung or
+        Raises `CheckFailed` where it answered wrongly, `EngineFailed` where it crashed, hung or
         could not load, and what the child raised on purpose.
         """
         self.deadline_s = timeout_s
         told = json.loads(self._receive_ready(time.monotonic() + timeout_s))
         if "error" in told:
             self.kill()
-            kind = GateRefused if told["error"] == "GateRefused" else EngineFailed
+            kind = CheckFailed if told["error"] == "CheckFailed" else EngineFailed
             raise kind(f"{self._name}: {told['message']}")
         self.precision = str(told["precision"])
         self.deadline_s = deadline_s(float(told["slowest_s"]))
@@ -276,7 +276,7 @@ def _open(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]
     timed = _Timed(engine)
     check, _ = replay_artifact(timed, Golden.read(bundle, name), bundle, name)
     if not check.ok:
-        raise GateRefused(str(check.reason))
+        raise CheckFailed(str(check.reason))
     warm = timed.seconds[1:] or timed.seconds  # the first step may compile something
     return engine, {"precision": check.precision, "slowest_s": max(warm)}
 

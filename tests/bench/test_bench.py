@@ -20,7 +20,7 @@ from edgevid.bench.results import unpack
 from edgevid.bench.steady import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command, text
-from edgevid.errors import BadInput, GateRefused, MissingExtra, SurroundingsFailed
+from edgevid.errors import BadInput, CheckFailed, MissingExtra, EnvironmentFailed
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
 from rigs.bundles import write_null
@@ -189,14 +189,14 @@ def _document(*results):
 
 def test_a_measuring_process_that_fails_is_said(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 30, "kind": "error"}])
-    with pytest.raises(SurroundingsFailed, match="failed on schedule"):
+    with pytest.raises(EnvironmentFailed, match="failed on schedule"):
         measured(path, video, "single")
     assert not children()
 
 
 def test_a_measuring_process_that_crashes_is_said(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 30, "kind": "abort"}])
-    with pytest.raises(SurroundingsFailed, match=r"measuring null-float32 .* SIGABRT"):
+    with pytest.raises(EnvironmentFailed, match=r"measuring null-float32 .* SIGABRT"):
         measured(path, video, "step")
     assert not children()
 
@@ -204,21 +204,21 @@ def test_a_measuring_process_that_crashes_is_said(make_null_bundle, video):
 def test_a_measuring_process_that_hangs_is_said(monkeypatch, make_null_bundle, video):
     monkeypatch.setattr(bench, "SLOW_S", 3.0)
     path = make_null_bundle(faults=[{"at": 30, "kind": "hang"}])
-    with pytest.raises(SurroundingsFailed, match="gave no answer in 3 s"):
+    with pytest.raises(EnvironmentFailed, match="gave no answer in 3 s"):
         measured(path, video, "step")
     assert not children()
 
 
 def test_an_engine_that_does_not_open_leaves_no_process(make_null_bundle, video):
     path = make_null_bundle(on="null", faults=[{"at": -1, "kind": "abort"}])
-    with pytest.raises(SurroundingsFailed, match="SIGABRT"):
+    with pytest.raises(EnvironmentFailed, match="SIGABRT"):
         measured(path, video, "step", choice=Choice("null-float32", "null", "null"))
     assert not children()
 
 
 def test_a_lying_engine_is_not_measured(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 1, "kind": "wrong"}])
-    with pytest.raises(GateRefused, match="did not pass its proof"):
+    with pytest.raises(CheckFailed, match="did not pass its proof"):
         measured(path, video, "step")
 
 

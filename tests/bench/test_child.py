@@ -9,7 +9,7 @@ import pytest
 
 from edgevid.bench.job import Job
 from edgevid.bench.results import unpack
-from edgevid.errors import BadInput, BadVideo, EngineFailed, SurroundingsFailed
+from edgevid.errors import BadInput, BadVideo, EngineFailed, EnvironmentFailed
 from edgevid.proof.child import Talk
 from rigs.processes import alive, children, descriptors, wait_for
 
@@ -63,29 +63,29 @@ def test_what_it_raises_on_purpose_is_raised_and_it_lives_on(talk):
 
 
 def test_its_death_is_told_with_its_last_words(talk):
-    with pytest.raises(SurroundingsFailed, match=r"talker failed with exit code 7 \(last words\)"):
+    with pytest.raises(EnvironmentFailed, match=r"talker failed with exit code 7 \(last words\)"):
         talk.ask({"do": "die"}, 20)
-    with pytest.raises(SurroundingsFailed):
+    with pytest.raises(EnvironmentFailed):
         talk.ask({"do": "a"}, 20)
 
 
 def test_a_hanging_one_is_killed_in_time_with_all_that_it_started(talk):
     started = talk.ask({"do": "start"}, 20)["pid"]
-    with pytest.raises(SurroundingsFailed, match=r"gave no answer in 0\.3 s"):
+    with pytest.raises(EnvironmentFailed, match=r"gave no answer in 0\.3 s"):
         talk.ask({"do": "hang"}, 0.3)
     wait_for(lambda: not alive(started))
     wait_for(lambda: not alive(talk.pid))
 
 
 def test_no_table_is_no_answer(talk):
-    with pytest.raises(SurroundingsFailed, match="without a readable answer"):
+    with pytest.raises(EnvironmentFailed, match="without a readable answer"):
         talk.ask({"do": "babble"}, 20)
 
 
 def test_a_killed_one_is_told(talk):
     talk.ask({"do": "a"}, 20)
     os.kill(talk.pid, signal.SIGKILL)
-    with pytest.raises(SurroundingsFailed, match="SIGKILL"):
+    with pytest.raises(EnvironmentFailed, match="SIGKILL"):
         talk.ask({"do": "a"}, 20)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from edgevid import registry
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, ConverterFailed, GateRefused, MissingExtra
+from edgevid.errors import BadInput, ConverterFailed, CheckFailed, MissingExtra
 from edgevid.proof import Golden, Verdict, child
 from edgevid_converters import child as converter_child
 from edgevid_converters import convert, judging, pipeline, workshop
@@ -152,7 +152,7 @@ def quick(lowered, monkeypatch, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def refused(quick, tmp_path, said: str, error=GateRefused, **options) -> None:
+def refused(quick, tmp_path, said: str, error=CheckFailed, **options) -> None:
     with pytest.raises(error, match=said) as caught:
         quick(**options)
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 
 from edgevid import targets
 from edgevid.bundle import Artifact
-from edgevid.errors import BadInput, ConverterFailed, GateRefused, MissingExtra
+from edgevid.errors import BadInput, ConverterFailed, CheckFailed, MissingExtra
 from edgevid_converters import aim, edgetpu
 from edgevid_converters.edgetpu import Row, compile_model, read_report
 
@@ -154,7 +154,7 @@ def test_what_it_makes_and_says_is_given(compiler):
         (ABORTED, False, 1, ConverterFailed, r"failed \(Internal compiler error. Aborting!\)"),
         (ABORTED, False, 0, ConverterFailed, "made nothing"),
         ("odd\n", True, 0, ConverterFailed, "no report that can be read"),
-        (NOTHING, True, 0, GateRefused, "takes no operator: on the CPU stay 1 MUL"),
+        (NOTHING, True, 0, CheckFailed, "takes no operator: on the CPU stay 1 MUL"),
     ],
 )
 def test_its_failures_are_one_line(compiler, said, makes, code, error, words):
@@ -227,7 +227,7 @@ def test_what_an_accelerator_will_not_take_is_told_and_so_is_what_nobody_knows(t
 
 def test_an_artifact_that_no_engine_of_a_target_can_load_is_refused(tmp_path):
     dynamic = Artifact("tflite-dynamic", "tflite", "dynamic", smallest_runtime={"tflite": "2.17.0"})
-    with pytest.raises(GateRefused, match=r"tflite-dynamic needs tflite 2\.17\.0 .* has 2\.14"):
+    with pytest.raises(CheckFailed, match=r"tflite-dynamic needs tflite 2\.17\.0 .* has 2\.14"):
         aim.check_release(target(tmp_path, OLD), dynamic)
     aim.check_release(target(tmp_path, OLD, CPU), dynamic)
     older = Artifact("tflite-int8", "tflite", "int8", smallest_runtime={"tflite": "2.14.0"})

@@ -10,7 +10,7 @@ import pytest
 
 from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract, FrameInput, Output
-from edgevid.errors import BadInput, GateRefused
+from edgevid.errors import BadInput, CheckFailed
 from edgevid.proof import Golden, Taken, Trajectory
 from edgevid_converters import pipeline
 from edgevid_converters.gates import UNKNOWN, Budget, chance, drop_at_most, with_statistics
@@ -159,7 +159,7 @@ def test_an_owners_answers_are_held_against_the_models(owner):
     for off in (2e-3, np.nan):
         wrong = right[0][SCORES].copy()
         wrong[1, 2] += off
-        with pytest.raises(GateRefused, match="scores at step 1 of stream 0 is off by") as caught:
+        with pytest.raises(CheckFailed, match="scores at step 1 of stream 0 is off by") as caught:
             reference.check([{SCORES: wrong}], "x.contract.toml")
         assert "check colour, scale, mean and std in x.contract.toml" in str(caught.value)
 

@@ -13,7 +13,7 @@ import pytest
 
 from edgevid import registry
 from edgevid.contract import Contract, FrameInput, Output
-from edgevid.errors import BadInput, ConverterFailed, GateRefused
+from edgevid.errors import BadInput, ConverterFailed, CheckFailed
 from edgevid.proof.child import Outcome
 from edgevid_converters import child
 from edgevid_converters.child import ENVIRONMENT, Limits, ask, limited
@@ -158,7 +158,7 @@ def test_what_stays_in_float_is_refused_and_named(tiny, tmp_path, name, kind):
     task = workshop(tiny, tmp_path, name).task("convert", "tflite")
     task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
     told = ask("conversion to tflite", task)["tflite-int8"]
-    with pytest.raises(GateRefused, match=f"1 operators in float: {kind} .*--allow-float"):
+    with pytest.raises(CheckFailed, match=f"1 operators in float: {kind} .*--allow-float"):
         workshop(tiny, tmp_path).take_in("tflite", "int8", told)
     allowed = workshop(tiny, tmp_path, allow_float=True).take_in("tflite", "int8", told)
     assert kind in allowed.artifact.float_ops

@@ -15,7 +15,7 @@ import pytest
 from edgevid.bundle import Artifact, Bundle
 from edgevid.cli.convert import text
 from edgevid.cli.inspect import _shown as shown
-from edgevid.errors import GateRefused
+from edgevid.errors import CheckFailed
 from edgevid_converters import convert, graphs, pipeline
 from edgevid_converters.gates import Budget, with_statistics
 from edgevid_converters.graphs.condense import condense
@@ -209,10 +209,10 @@ def test_more_planted_outliers(data, tmp_path, number):
 
 def test_without_repair_it_is_refused():
     with pytest.raises(
-        GateRefused, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
+        CheckFailed, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
     ):
         mended(judged(0.5), None, None, print, mend=False)
-    with pytest.raises(GateRefused, match="leave this artifact out, or change the model"):
+    with pytest.raises(CheckFailed, match="leave this artifact out, or change the model"):
         mended(judged(0.5, mendable=False), None, None, print, mend=True)
 
 
@@ -230,7 +230,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
         "out": tmp_path / "x.edgevid",
     }
     contract.write_text(right.replace("[frame]", '[frame]\ncolour = "bgr"'))
-    with pytest.raises(GateRefused, match="does not give its owner's answers"):
+    with pytest.raises(CheckFailed, match="does not give its owner's answers"):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()
     contract.write_text(right)

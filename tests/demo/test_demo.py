@@ -9,7 +9,7 @@ import edgevid.demo as journey
 from edgevid.cli import COMMANDS
 from edgevid.demo import Stage, demo, stages, story
 from edgevid.demo.story import by_engine
-from edgevid.errors import BadInput, EdgevidError, GateRefused, SurroundingsFailed
+from edgevid.errors import BadInput, EdgevidError, CheckFailed, EnvironmentFailed
 from edgevid.report.page import Page
 from rigs.benches import measured
 
@@ -79,7 +79,7 @@ def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
 def test_a_model_that_did_not_learn_is_not_called_a_success(taken, monkeypatch, tmp_path):
     monkeypatch.setattr(journey, "stages", flat)
     taken.accuracy = 0.5
-    with pytest.raises(GateRefused, match=r"under 0\.85"):
+    with pytest.raises(CheckFailed, match=r"under 0\.85"):
         demo(tmp_path, lambda line: None)
     assert (tmp_path / "report.html").exists()
 
@@ -91,7 +91,7 @@ def test_the_products_are_the_promised_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(1, GateRefused), (2, BadInput), (4, SurroundingsFailed)]
+    ("code", "kind"), [(1, CheckFailed), (2, BadInput), (4, EnvironmentFailed)]
 )
 def test_a_stages_error_keeps_its_exit_code_and_words(monkeypatch, tmp_path, code, kind):
     def fail(*words, **options):

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from edgevid import targets
-from edgevid.errors import BadInput, DeviceFailed, SurroundingsFailed
+from edgevid.errors import BadInput, DeviceFailed, EnvironmentFailed
 from edgevid.flash import keys
 from edgevid.flash.client import Device, agent_source, flash, look
 from edgevid.flash.send import Cap, send
@@ -146,7 +146,7 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
     spoilt = content[:-1] + bytes([content[-1] ^ 1])
     with server.remote() as remote, Device(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
-        with pytest.raises((BadInput, SurroundingsFailed), match="is not what was meant"):
+        with pytest.raises((BadInput, EnvironmentFailed), match="is not what was meant"):
             send(device, {sha256: spoilt, other: much}, {sha256: 0, other: 0})
         device.close()
         device.call({"do": "session", "root": str(root)})
@@ -183,7 +183,7 @@ def test_a_file_that_shrinks_is_told(server, root, tmp_path):
 
     with server.remote() as remote, Device(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
-        with pytest.raises(SurroundingsFailed, match="became shorter"):
+        with pytest.raises(EnvironmentFailed, match="became shorter"):
             send(device, {sha256: file}, {sha256: 0}, progress=cut)
 
 

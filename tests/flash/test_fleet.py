@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from edgevid.errors import BadInput, DeviceFailed, GateRefused
+from edgevid.errors import BadInput, DeviceFailed, CheckFailed
 from edgevid.flash import fleet
 from edgevid.flash.fleet import exit_code, read_threshold, read_waves, roll
 from edgevid.flash.inventory import DeviceEntry
@@ -91,7 +91,7 @@ def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
 
 
 def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
-    act = Acts(d2=GateRefused("no frames"), d3=DeviceFailed("gone", "unreachable"))
+    act = Acts(d2=CheckFailed("no frames"), d3=DeviceFailed("gone", "unreachable"))
     outcomes = roll(devices(6), act, waves=[1, 4, 1], may_fail=1, parallel=1, say=str)
     assert states(outcomes) == ["serving", "refused", "failed", *["not begun"] * 3]
     assert (outcomes[1].reason, outcomes[2].kind) == ("no frames", "unreachable")

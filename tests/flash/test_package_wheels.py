@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edgevid.errors import BadInput, SurroundingsFailed
+from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.flash import wheels
 from edgevid.flash.wheels import Wanted, gather, platforms
 from rigs.need import need_program, need_root
@@ -102,7 +102,7 @@ def test_a_damaged_wheel_is_fetched_again_and_only_the_very_same(index):
     assert file.read_bytes() == whole
     file.unlink()
     write_wheel(index, "app", requires=["part", "another"])  # of the same version
-    with pytest.raises(SurroundingsFailed, match=r"pip could not fetch .*HASH"):
+    with pytest.raises(EnvironmentFailed, match=r"pip could not fetch .*HASH"):
         gather(want("app"))
 
 
@@ -153,6 +153,6 @@ except EdgevidError as error:
     assert alone("app") == "1\n"
     assert alone("by-hand") == "1\n"
     said = alone("numpy>=1.24")
-    assert said.startswith("SurroundingsFailed no wheel of numpy>=1.24 for aarch64, Python 3.13")
+    assert said.startswith("EnvironmentFailed no wheel of numpy>=1.24 for aarch64, Python 3.13")
     assert "the package index cannot be reached" in said
     assert str(wheels.folder()) in said

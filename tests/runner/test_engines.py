@@ -2,7 +2,7 @@ import pytest
 
 from edgevid import targets
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, GateRefused
+from edgevid.errors import BadInput, CheckFailed
 from edgevid.runner.engines import Choice, choices, open_engine
 from edgevid.runtimes import zero_state
 
@@ -38,7 +38,7 @@ def test_a_proven_engine_serves(null_bundle, contract):
 @pytest.mark.parametrize("kind", ["error", "abort", "nan", "wrong"])
 def test_an_engine_that_fails_its_proof_does_not_serve(make_null_bundle, kind):
     bundle = Bundle.open(make_null_bundle(faults=[{"at": 2, "kind": kind}]))
-    with pytest.raises(GateRefused, match="did not pass its proof"):
+    with pytest.raises(CheckFailed, match="did not pass its proof"):
         open_engine(bundle, choices(bundle, targets.load("local")), say=lambda line: None)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgevid import registry, targets
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, EngineFailed, GateRefused
+from edgevid.errors import BadInput, EngineFailed, CheckFailed
 from edgevid.runner import keeper, seat
 from edgevid.runner.canary import Canaries, distinct
 from edgevid.runner.engines import Choice, choices
@@ -242,7 +242,7 @@ def test_a_cpu_engine_that_fails_is_replaced_by_the_next(real_bundle, sit):
 def test_where_nothing_serves_the_reason_is_raised(own_children, opened, monkeypatch):
     fault = {"faults": [{"kind": "wrong", "at": 0}]}
     monkeypatch.setenv("EDGEVID_NULL", json.dumps(fault))  # on the CPU too
-    with pytest.raises(GateRefused, match="did not pass its proof"):
+    with pytest.raises(CheckFailed, match="did not pass its proof"):
         Seat(opened, [Choice(NAME, "null", "null")], say=print, patience=LATER)
     assert not own_children()
 
@@ -362,7 +362,7 @@ def test_canaries_find_a_small_lie_in_answer_and_memory(opened):
     assert "scores is off by 0.01" in canaries.ask(engine)
     engine.alter = lambda answer, after: (answer, {"level": after["level"] + np.float32(0.01)})
     assert "next_level is off by 0.01" in canaries.ask(engine)
-    with pytest.raises(GateRefused, match="next_level of golden step"):
+    with pytest.raises(CheckFailed, match="next_level of golden step"):
         Canaries(engine, opened, NAME)
 
 
@@ -392,7 +392,7 @@ def test_two_hundred_faults_leave_nothing_behind(opened, monkeypatch, sit, tmp_p
     triggers = {kind: tmp_path / kind for kind in FAULTS}
     faults = [{"kind": kind, "when": str(file)} for kind, file in triggers.items()]
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"on": "null", "faults": faults}))
-    monkeypatch.setattr(keeper, "GateRefused", ())  # nothing is given up by its proofs
+    monkeypatch.setattr(keeper, "CheckFailed", ())  # nothing is given up by its proofs
     patient = Patience(first_s=0.05, longest_s=0.05, flaps=1 << 30, proof_s=2)
     player = Player(sit(opened, patience=patient), opened.contract)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgevid.bundle import Bundle
-from edgevid.errors import EngineFailed, GateRefused
+from edgevid.errors import EngineFailed, CheckFailed
 from edgevid.proof import Golden
 from edgevid.runner import worker
 from edgevid.runner.worker import WorkerEngine, deadline_s
@@ -95,8 +95,8 @@ def test_a_failed_step_is_told_in_time_and_in_words(opened, start, monkeypatch, 
 @pytest.mark.parametrize(
     ("kind", "at", "error", "says"),
     [
-        ("wrong", 2, GateRefused, r"scores of trajectory 0 \(recorded state\) is off by"),
-        ("nan", 2, GateRefused, "not numbers"),
+        ("wrong", 2, CheckFailed, r"scores of trajectory 0 \(recorded state\) is off by"),
+        ("nan", 2, CheckFailed, "not numbers"),
         ("error", -1, EngineFailed, "failed on schedule"),
         ("abort", -1, EngineFailed, "crashed with SIGABRT"),
         ("hang", 2, EngineFailed, "gave no answer in 1.5 s"),

@@ -8,7 +8,7 @@ import pytest
 
 from edgevid import registry, targets
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, EngineFailed, GateRefused
+from edgevid.errors import BadInput, EngineFailed, CheckFailed
 from edgevid.proof import Golden, replay_artifact
 from edgevid.runner.engines import choices
 from edgevid.runner.seat import Patience, Seat
@@ -247,7 +247,7 @@ def test_that_is_the_gpus_lie_and_not_the_bundles(gpu, liar):
     """Its own library calls the run a success; only the answers are wrong."""
     engine = WorkerEngine(liar, "tflite-int8", "tflite", "gpu")
     try:
-        with pytest.raises(GateRefused, match="is off by"):
+        with pytest.raises(CheckFailed, match="is off by"):
             engine.prove()
     finally:
         engine.close()
