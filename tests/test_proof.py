@@ -19,7 +19,7 @@ from edgevid import bundle as bundles
 from edgevid import proof
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FrameInput
-from edgevid.errors import BadBundle, BadInput, EngineFailed, CheckFailed
+from edgevid.errors import BadBundle, BadInput, CheckFailed, EngineFailed
 from edgevid.proof import Golden, Taken, child, prove_in_child, replay, verdict
 from edgevid.proof.golden import read_taken, write_taken
 from edgevid.proof.replay import check_pixels, compare, take

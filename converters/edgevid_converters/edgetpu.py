@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.errors import ConverterFailed, CheckFailed, MissingExtra
+from edgevid.errors import CheckFailed, ConverterFailed, MissingExtra
 
 FORMAT = "edgetpu"
 PROGRAM = "edgetpu_compiler"

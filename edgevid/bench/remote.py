@@ -22,11 +22,11 @@ from typing import Any, NoReturn, TypeVar
 from edgevid.bundle import Bundle
 from edgevid.errors import (
     BadInput,
+    CheckFailed,
     DeviceFailed,
     EdgevidError,
-    CheckFailed,
-    Inconclusive,
     EnvironmentFailed,
+    Inconclusive,
 )
 from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import client, device_code, fleet, package, plan

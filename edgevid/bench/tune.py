@@ -19,7 +19,7 @@ from edgevid import bench, proof, targets
 from edgevid.bench.job import Job
 from edgevid.bench.results import FORMAT, unpack
 from edgevid.bench.scenarios import Clip
-from edgevid.errors import BadInput, EdgevidError, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.media.sources import SourceOptions
 from edgevid.progress import Progress, silent
 from edgevid.runner import engines, tuned

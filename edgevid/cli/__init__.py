@@ -1,4 +1,4 @@
-"""The command line: parses and prints, no logic; one module per command, imported when it is called.
+"""The command line: parses and prints, no logic; one module per command, imported when called.
 
 Exit codes: 0 done; 1 a check failed; 2 wrong use or bad input; 3 inconclusive; 4 environment error;
 130 interrupted.

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import EdgevidError, CheckFailed, Inconclusive, MissingExtra, EnvironmentFailed
+from edgevid.errors import CheckFailed, EdgevidError, EnvironmentFailed, Inconclusive, MissingExtra
 from edgevid.files import write_bytes, write_json
 from edgevid.registry import install_line
 from edgevid.train.recipes import DEMO

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import DeviceFailed, CheckFailed, EnvironmentFailed
+from edgevid.errors import CheckFailed, DeviceFailed, EnvironmentFailed
 from edgevid.files import sha256_of, user_folder, write_bytes
 from edgevid.flash.conversation import Device, agent_source, raise_fault
 from edgevid.flash.keys import SigningKey, own_key

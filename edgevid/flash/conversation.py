@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
-from edgevid.errors import BadInput, DeviceFailed, EdgevidError, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
 from edgevid.remote import Remote, Session
 
 MARK = "edgevid-agent"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgevid.errors import BadInput, EdgevidError, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.files import user_folder, write_json
 from edgevid.flash.client import Device
 from edgevid.flash.inventory import DeviceEntry

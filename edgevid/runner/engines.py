@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgevid import proof, registry
-from edgevid.errors import BadInput, EdgevidError, EngineFailed, CheckFailed, MissingExtra
+from edgevid.errors import BadInput, CheckFailed, EdgevidError, EngineFailed, MissingExtra
 from edgevid.proof.verify import runtimes_for
 from edgevid.runner.worker import WorkerEngine
 from edgevid.runtimes import accelerators

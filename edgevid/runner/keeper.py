@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EdgevidError, EngineFailed, CheckFailed
+from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
 from edgevid.runner.canary import Canaries
 from edgevid.runner.engines import Choice
 from edgevid.runner.worker import WorkerEngine

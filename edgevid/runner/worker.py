@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.children import die_with_parent, environment, kill_group, python_module
-from edgevid.errors import EdgevidError, EngineFailed, CheckFailed
+from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
 from edgevid.proof.child import Outcome
 from edgevid.runner.shared import Block
 

@@ -20,7 +20,7 @@ from edgevid.bench.results import unpack
 from edgevid.bench.steady import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command, text
-from edgevid.errors import BadInput, CheckFailed, MissingExtra, EnvironmentFailed
+from edgevid.errors import BadInput, CheckFailed, EnvironmentFailed, MissingExtra
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
 from rigs.bundles import write_null

@@ -16,7 +16,7 @@ import pytest
 
 from edgevid import registry
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, ConverterFailed, CheckFailed, MissingExtra
+from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid.proof import Golden, Verdict, child
 from edgevid_converters import child as converter_child
 from edgevid_converters import convert, judging, pipeline, workshop

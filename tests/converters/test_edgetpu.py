@@ -9,7 +9,7 @@ import pytest
 
 from edgevid import targets
 from edgevid.bundle import Artifact
-from edgevid.errors import BadInput, ConverterFailed, CheckFailed, MissingExtra
+from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid_converters import aim, edgetpu
 from edgevid_converters.edgetpu import Row, compile_model, read_report
 

@@ -13,7 +13,7 @@ import pytest
 
 from edgevid import registry
 from edgevid.contract import Contract, FrameInput, Output
-from edgevid.errors import BadInput, ConverterFailed, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, ConverterFailed
 from edgevid.proof.child import Outcome
 from edgevid_converters import child
 from edgevid_converters.child import ENVIRONMENT, Limits, ask, limited

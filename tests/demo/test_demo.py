@@ -9,7 +9,7 @@ import edgevid.demo as journey
 from edgevid.cli import COMMANDS
 from edgevid.demo import Stage, demo, stages, story
 from edgevid.demo.story import by_engine
-from edgevid.errors import BadInput, EdgevidError, CheckFailed, EnvironmentFailed
+from edgevid.errors import BadInput, CheckFailed, EdgevidError, EnvironmentFailed
 from edgevid.report.page import Page
 from rigs.benches import measured
 

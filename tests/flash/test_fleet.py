@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from edgevid.errors import BadInput, DeviceFailed, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, DeviceFailed
 from edgevid.flash import fleet
 from edgevid.flash.fleet import exit_code, read_threshold, read_waves, roll
 from edgevid.flash.inventory import DeviceEntry

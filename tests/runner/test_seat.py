@@ -12,7 +12,7 @@ import pytest
 
 from edgevid import registry, targets
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, EngineFailed, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.runner import keeper, seat
 from edgevid.runner.canary import Canaries, distinct
 from edgevid.runner.engines import Choice, choices

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgevid.bundle import Bundle
-from edgevid.errors import EngineFailed, CheckFailed
+from edgevid.errors import CheckFailed, EngineFailed
 from edgevid.proof import Golden
 from edgevid.runner import worker
 from edgevid.runner.worker import WorkerEngine, deadline_s

@@ -8,7 +8,7 @@ import pytest
 
 from edgevid import registry, targets
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, EngineFailed, CheckFailed
+from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.proof import Golden, replay_artifact
 from edgevid.runner.engines import choices
 from edgevid.runner.seat import Patience, Seat
