@@ -36,8 +36,12 @@ TABLE: dict[str, dict[str, Row]] = {
         "tflite/gpu": Row("edgevid.runtimes.tflite.gpu:GPU", "runner", ("ai_edge_litert",)),
     },
     "converter": {
-        "openvino": Row("edgevid_converters.openvino:OpenVINO", "convert", ("openvino",)),
-        "tflite": Row("edgevid_converters.tflite:TFLite", "convert", ("tensorflow",)),
+        "openvino": Row(
+            "edgevid_converters.lowering.openvino.converter:OpenVINO", "convert", ("openvino",)
+        ),
+        "tflite": Row(
+            "edgevid_converters.lowering.tflite.converter:TFLite", "convert", ("tensorflow",)
+        ),
     },
     "runtime": {
         "null": Row("edgevid.runtimes.null:Null"),
@@ -72,7 +76,9 @@ TABLE: dict[str, dict[str, Row]] = {
     },
     "tool": {  # host-only work that the device's package reaches by name alone
         "contract": Row(
-            "edgevid_converters.sources.start:start", "convert", ("tensorflow", "openvino")
+            "edgevid_converters.importers.contract_draft:start",
+            "convert",
+            ("tensorflow", "openvino"),
         ),
         "convert": Row("edgevid_converters:convert", "convert", ("tensorflow", "openvino")),
         "page": Row("edgevid_converters.page:page", "convert", ("ai_edge_litert", "openvino")),

@@ -197,7 +197,7 @@ def test_what_was_taken_survives_its_file(opened, golden, engine, tmp_path):
 CLIP = """
 import sys
 from edgevid.contract import FrameInput
-from edgevid_converters.clip import golden_clip
+from edgevid_converters.calibration.golden_clip import golden_clip
 sys.stdout.buffer.write(golden_clip(FrameInput(24, 32, 10.0, "letterbox"))[0])
 """
 
@@ -210,7 +210,7 @@ def _clip_elsewhere(environment: dict[str, str]) -> bytes:
 
 
 def test_decoding_and_geometry_are_proven():
-    from edgevid_converters.clip import golden_clip
+    from edgevid_converters.calibration.golden_clip import golden_clip
 
     frame = FrameInput(24, 32, 10.0, "letterbox")
     clip, pixels = golden_clip(frame)

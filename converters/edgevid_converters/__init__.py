@@ -4,10 +4,10 @@
 process, proves each artifact against the model, and writes one bundle or nothing.
 
 A converter is one file here and one row of `edgevid.registry`; a kind of source is one file in
-`edgevid_converters.sources`.
+`edgevid_converters.importers`.
 """
 
+from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 from edgevid_converters.pipeline import convert
-from edgevid_converters.protocol import Converter, LayerError, Operator
 
 __all__ = ["Converter", "LayerError", "Operator", "convert"]

@@ -20,15 +20,17 @@ from edgevid.errors import BadInput, MissingExtra
 from edgevid.files import writing
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
-from edgevid_converters import aim, calibration, edgetpu, graphs, material, sources, trajectories
-from edgevid_converters.child import Limits, ask, limited
-from edgevid_converters.clip import golden_clip
-from edgevid_converters.gates import MAX_DROP, Budget
-from edgevid_converters.judging import Judge, Judgement, Made
+from edgevid_converters import graphs, importers, target_selection
+from edgevid_converters.acceptance.gates import MAX_DROP, Budget
+from edgevid_converters.acceptance.measurement import Judge, Judgement, Made
+from edgevid_converters.acceptance.reference import Reference, read_reference
+from edgevid_converters.calibration import calibration_data, checks, trajectories
+from edgevid_converters.calibration.golden_clip import golden_clip
+from edgevid_converters.child_tasks import Limits, ask, limited
+from edgevid_converters.importers import Source
+from edgevid_converters.lowering import edgetpu
+from edgevid_converters.lowering.artifact_builder import Workshop, chosen, mended
 from edgevid_converters.page import Timed, page, page_path
-from edgevid_converters.reference import Reference, read_reference
-from edgevid_converters.sources import Source
-from edgevid_converters.workshop import Workshop, chosen, mended
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
@@ -92,7 +94,7 @@ def convert(
     aimed = targets.load(target) if target else None
     plan = _plan(formats, quantize, aimed)
     compiled = _wants_edgetpu(formats, plan, aimed)
-    source = sources.describe(model, contract)
+    source = importers.describe(model, contract)
     owner = read_reference(reference, source.contract) if reference else None
     forms = _forms(source, plan)
     artifacts = sum(map(len, plan.values()))
@@ -100,22 +102,22 @@ def convert(
     with limited(limits), tempfile.TemporaryDirectory(prefix="edgevid-convert-") as name:
         folder = Path(name)
         report("reading clips")
-        paths, clips = material.calibration_clips(source, calibrate)
-        held_out, why_not = material.held_out(source, calibrate, data, paths, progress)
+        paths, clips = calibration_data.calibration_clips(source, calibrate)
+        held_out, why_not = calibration_data.held_out(source, calibrate, data, paths, progress)
         if min_metric is not None and held_out is None:
             raise BadInput(f"--min-metric needs labelled clips ({why_not}); give them with --data")
         report("lowering the model")
         notes = _calibration_notes(source, plan, clips, held_out)
         lowered = _lower(source, forms, clips, held_out, owner, folder)
         if _calibrates(plan):
-            calibration.check_memory(trajectories.read_arrays(folder / "calibration"), source)
+            checks.check_memory(trajectories.read_arrays(folder / "calibration"), source)
         workshop = Workshop(forms, lowered, folder, allow_float)
         notes += _accelerator_notes(aimed, plan, workshop)
         for note in notes:
             report.note(note)
         checked = _check_owner(owner, source, contract, folder)
         golden = _golden(source.contract, folder)
-        notes += calibration.check_answers(_all_answers(golden))
+        notes += checks.check_answers(_all_answers(golden))
         answers = _source_answers(held_out, folder)
         judge = Judge(source.contract, golden, budget, folder, held_out, answers, progress)
         made: list[Made] = []
@@ -124,7 +126,7 @@ def convert(
             made += workshop.convert(format_name, quantisations)
         if aimed:
             for one in made:
-                aim.check_release(aimed, one.artifact)
+                target_selection.check_release(aimed, one.artifact)
         judged, ladders = [], {}
         for one in made:
             report(f"proving {one.artifact.name}")
@@ -144,7 +146,7 @@ def convert(
             "source": {"kind": source.kind, **source.record},
             "split": {name: list(listed) for name, listed in source.split.items()},
             "calibration": {"clips": paths, "sha256": _sum(folder / "calibration")},
-            "held_out": material.held_out_record(held_out, why_not),
+            "held_out": calibration_data.held_out_record(held_out, why_not),
             "preprocessing": _preprocessing(source, checked, budget),
             "gates": {**asdict(budget), "reference": checked, "notes": notes},
             "outputs": {_name(one): dict(one.outputs) for one in judged},
@@ -208,7 +210,7 @@ def _plan(
         if formats and edgetpu.FORMAT in formats:
             wanted.append("tflite")
         _check_names(wanted or registry.names("converter"), quantize or ())
-        return aim.plan(target, wanted, quantize or ())
+        return target_selection.plan(target, wanted, quantize or ())
     formats = FORMATS if formats is None else list(dict.fromkeys(formats))
     quantize = QUANTISATIONS if quantize is None else list(dict.fromkeys(quantize))
     if not formats or not quantize:
@@ -246,13 +248,13 @@ def _wants_edgetpu(
     if formats and edgetpu.FORMAT in formats:
         edgetpu.need()
         return True
-    aimed = target is not None and aim.wants_edgetpu(target)
+    aimed = target is not None and target_selection.wants_edgetpu(target)
     return aimed and "int8" in plan.get("tflite", ()) and edgetpu.there()
 
 
 def _calibrates(plan: Mapping[str, Sequence[str]]) -> bool:
     """Whether anything of it needs samples."""
-    return any(one in calibration.CALIBRATED for chosen in plan.values() for one in chosen)
+    return any(one in checks.CALIBRATED for chosen in plan.values() for one in chosen)
 
 
 def _calibration_notes(
@@ -264,7 +266,7 @@ def _calibration_notes(
     """What is odd about the calibration clips, where anything is calibrated on them."""
     if not _calibrates(plan):
         return []
-    return calibration.check(clips, source, held_out.pictures if held_out is not None else ())
+    return checks.check(clips, source, held_out.pictures if held_out is not None else ())
 
 
 def _accelerator_notes(
@@ -278,11 +280,12 @@ def _accelerator_notes(
     listed = {
         way.runtime
         for way in target.engine
-        if way.runtime in plan and aim.needs_operators(f"{way.runtime}/{way.accelerator}")
+        if way.runtime in plan
+        and target_selection.needs_operators(f"{way.runtime}/{way.accelerator}")
     }
     found = {name: workshop.operators(name) for name in sorted(listed)}
-    notes = aim.untaken(target, found, plan)
-    if aim.wants_edgetpu(target) and not edgetpu.there():
+    notes = target_selection.untaken(target, found, plan)
+    if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
     return notes
 
@@ -317,7 +320,7 @@ def _forms(source: Source, formats: Iterable[str]) -> dict[str, str]:
         form = next((form for form in taken if form in source.forms), None)
         if form is None:
             raise BadInput(
-                f"{source.path} cannot become {format_name}: {sources.why_not(source, taken)}"
+                f"{source.path} cannot become {format_name}: {importers.why_not(source, taken)}"
             )
         chosen[format_name] = form
     return chosen

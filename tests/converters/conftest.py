@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from edgevid import registry
-from edgevid_converters import material, pipeline, sources
-from edgevid_converters.child import ENVIRONMENT, ask
-from edgevid_converters.sources import Source
-from edgevid_converters.workshop import Workshop
+from edgevid_converters import importers, pipeline
+from edgevid_converters.calibration import calibration_data
+from edgevid_converters.child_tasks import ENVIRONMENT, ask
+from edgevid_converters.importers import Source
+from edgevid_converters.lowering.artifact_builder import Workshop
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def tiny(made_once) -> Path:
 def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
     folder = tmp_path_factory.mktemp("lowered")
-    source = sources.describe(real_run)
-    names, clips = material.calibration_clips(source, None)
-    held_out, _ = material.held_out(source, None, None, names, pipeline.silent)
+    source = importers.describe(real_run)
+    names, clips = calibration_data.calibration_clips(source, None)
+    held_out, _ = calibration_data.held_out(source, None, None, names, pipeline.silent)
     forms = pipeline._forms(source, registry.names("converter"))
     answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
     workshop = Workshop(forms, answers["lower"], folder)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid_converters.calibration import check, check_answers, check_memory
+from edgevid_converters.calibration.checks import check, check_answers, check_memory
 from rigs.films import pictures
 
 SOURCE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=("memory",)))

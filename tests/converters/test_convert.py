@@ -18,8 +18,10 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid.proof import Golden, Verdict, child
-from edgevid_converters import child as converter_child
-from edgevid_converters import convert, judging, pipeline, workshop
+from edgevid_converters import child_tasks as converter_child
+from edgevid_converters import convert, pipeline
+from edgevid_converters.acceptance import measurement
+from edgevid_converters.lowering import artifact_builder
 from rigs.films import pictures, write_video
 
 FORMATS = registry.names("converter")
@@ -88,7 +90,7 @@ def test_an_interrupt_leaves_nothing_behind(real_run, tmp_path):
     )
     try:
         end = time.monotonic() + 60
-        while not (children := _children(parent.pid, b"edgevid_converters.child")):
+        while not (children := _children(parent.pid, b"edgevid_converters.child_tasks")):
             assert time.monotonic() < end
             time.sleep(0.05)
         time.sleep(1.5)  # into TensorFlow's import
@@ -138,7 +140,7 @@ def quick(lowered, monkeypatch, tmp_path):
             return {"operators": {"CONV_2D": 4, "GATHER": 1}}
         return {name: told for name, told in answers.items() if name.startswith(task["format"])}
 
-    for asking in (pipeline, workshop):
+    for asking in (pipeline, artifact_builder):
         monkeypatch.setattr(asking, "ask", kept)
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -233,20 +235,20 @@ def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeyp
 
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
-    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
     said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
     refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
 
 
 def test_an_artifact_that_crashes_on_load_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": -1, "kind": "abort"}]}))
-    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "crashed with SIGABRT", formats=["tflite"])
 
 
 def test_nan_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 3, "kind": "nan"}]}))
-    monkeypatch.setattr(judging, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "not numbers", formats=["openvino"])
 
 
@@ -280,7 +282,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
 
 def test_a_verdict_of_no_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
     verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
-    monkeypatch.setattr(judging, "record_in_child", lambda *a: verdict)
+    monkeypatch.setattr(measurement, "record_in_child", lambda *a: verdict)
     refused(quick, tmp_path, "it says so; leave this artifact out")
 
 
@@ -292,7 +294,7 @@ def no_children(monkeypatch):
     def forbidden(*a):
         raise AssertionError("a child was started")
 
-    for asking in (pipeline, workshop):
+    for asking in (pipeline, artifact_builder):
         monkeypatch.setattr(asking, "ask", forbidden)
 
 

@@ -16,10 +16,11 @@ from edgevid import registry
 from edgevid.proof import Trajectory, replay
 from edgevid.proof.replay import SOURCE_TOLERANCE, source_tolerances
 from edgevid.runtimes import zero_state
-from edgevid_converters import pipeline, trajectories
-from edgevid_converters.child import ENVIRONMENT, ask
-from edgevid_converters.flatbuffer import kinds, pack, parse, slice_splits
-from edgevid_converters.protocol import Operator, summary
+from edgevid_converters import pipeline
+from edgevid_converters.calibration import trajectories
+from edgevid_converters.child_tasks import ENVIRONMENT, ask
+from edgevid_converters.lowering.protocol import Operator, summary
+from edgevid_converters.lowering.tflite.flatbuffer import kinds, pack, parse, slice_splits
 
 PAIRS = tuple(
     (name, quantize)
@@ -199,7 +200,7 @@ def test_equal_nodes_are_merged_and_others_are_not():
     openvino = pytest.importorskip("openvino")
     from openvino import opset13 as ops
 
-    from edgevid_converters.openvino import merge_equal_nodes
+    from edgevid_converters.lowering.openvino.converter import merge_equal_nodes
 
     x = ops.parameter([1, 2], np.float32, name="x")
     one, again, two = (ops.constant(np.float32([[v, v]])) for v in (1, 1, 2))

@@ -10,8 +10,9 @@ import pytest
 from edgevid import targets
 from edgevid.bundle import Artifact
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
-from edgevid_converters import aim, edgetpu
-from edgevid_converters.edgetpu import Row, compile_model, read_report
+from edgevid_converters import target_selection
+from edgevid_converters.lowering import edgetpu
+from edgevid_converters.lowering.edgetpu import Row, compile_model, read_report
 
 HEAD = """Edge TPU Compiler version 15.0.340273435
 
@@ -199,39 +200,42 @@ NPU = 'runtime = "openvino"\naccelerator = "npu"\nquantize = ["int8", "float16"]
 
 def test_a_target_gets_what_each_of_its_engines_likes_best(tmp_path):
     board = target(tmp_path, TPU, CPU, NPU)
-    assert aim.plan(board, (), ()) == {"tflite": ["int8", "float16"], "openvino": ["int8"]}
-    assert aim.plan(board, ["tflite"], ()) == {"tflite": ["int8", "float16"]}
-    assert aim.plan(board, (), ["dynamic"]) == {"tflite": ["dynamic"]}
+    assert target_selection.plan(board, (), ()) == {
+        "tflite": ["int8", "float16"],
+        "openvino": ["int8"],
+    }
+    assert target_selection.plan(board, ["tflite"], ()) == {"tflite": ["int8", "float16"]}
+    assert target_selection.plan(board, (), ["dynamic"]) == {"tflite": ["dynamic"]}
     with pytest.raises(BadInput, match=r"board runs none of what is asked for; it runs: openvino"):
-        aim.plan(board, (), ["int16x8"])
+        target_selection.plan(board, (), ["int16x8"])
 
 
 @pytest.mark.parametrize("name", targets.names())
 def test_every_shipped_target_gets_something(name):
-    assert aim.plan(targets.load(name), (), ())
+    assert target_selection.plan(targets.load(name), (), ())
 
 
 def test_what_an_accelerator_will_not_take_is_told_and_so_is_what_nobody_knows(tmp_path):
     board = target(tmp_path, TPU, CPU, NPU)
     kinds = {"CAST": 1, "CONV_2D": 9, "LEAKY_RELU": 2, "GATHER": 1}
-    told = aim.untaken(board, {"tflite": kinds}, ["tflite", "openvino"])
+    told = target_selection.untaken(board, {"tflite": kinds}, ["tflite", "openvino"])
     assert told[0].startswith(
         "tflite/edgetpu: will not take GATHER x1, LEAKY_RELU x2, and with each what comes after it"
     )
     assert told[1:] == [
         "openvino/npu: which operators it takes is told by its compiler, on the device only"
     ]
-    told = aim.untaken(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
+    told = target_selection.untaken(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
     assert "every operator is on the published list" in told[0]
 
 
 def test_an_artifact_that_no_engine_of_a_target_can_load_is_refused(tmp_path):
     dynamic = Artifact("tflite-dynamic", "tflite", "dynamic", smallest_runtime={"tflite": "2.17.0"})
     with pytest.raises(CheckFailed, match=r"tflite-dynamic needs tflite 2\.17\.0 .* has 2\.14"):
-        aim.check_release(target(tmp_path, OLD), dynamic)
-    aim.check_release(target(tmp_path, OLD, CPU), dynamic)
+        target_selection.check_release(target(tmp_path, OLD), dynamic)
+    target_selection.check_release(target(tmp_path, OLD, CPU), dynamic)
     older = Artifact("tflite-int8", "tflite", "int8", smallest_runtime={"tflite": "2.14.0"})
-    aim.check_release(target(tmp_path, OLD), older)
+    target_selection.check_release(target(tmp_path, OLD), older)
 
 
 def test_the_release_of_the_old_runtime_stands_in_its_target(edgevid):

@@ -13,9 +13,15 @@ from edgevid.contract import SCORES, Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.proof import Golden, Taken, Trajectory
 from edgevid_converters import pipeline
-from edgevid_converters.gates import UNKNOWN, Budget, chance, drop_at_most, with_statistics
-from edgevid_converters.judging import Judge, Judgement, Made, outputs
-from edgevid_converters.reference import read_reference
+from edgevid_converters.acceptance.gates import (
+    UNKNOWN,
+    Budget,
+    chance,
+    drop_at_most,
+    with_statistics,
+)
+from edgevid_converters.acceptance.measurement import Judge, Judgement, Made, outputs
+from edgevid_converters.acceptance.reference import read_reference
 
 CONTRACT = Contract(
     task="classification",

@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 
 from edgevid_converters import graphs
-from edgevid_converters.flatbuffer import kinds, parse
-from edgevid_converters.graphs.condense import MOST_OPERATORS, condense, ranks
 from edgevid_converters.graphs.draw import LEGEND, common, draw, label, look, short
 from edgevid_converters.graphs.graph import Graph, Node
-from edgevid_converters.openvino_integers import PRODUCTS as OPENVINO_PRODUCTS
-from edgevid_converters.tflite_integers import PRODUCTS as TFLITE_PRODUCTS
+from edgevid_converters.graphs.layout import MOST_OPERATORS, condense, ranks
+from edgevid_converters.lowering.openvino.integers import PRODUCTS as OPENVINO_PRODUCTS
+from edgevid_converters.lowering.tflite.flatbuffer import kinds, parse
+from edgevid_converters.lowering.tflite.integers import PRODUCTS as TFLITE_PRODUCTS
 
 PRODUCTS = {"openvino": OPENVINO_PRODUCTS, "tflite": TFLITE_PRODUCTS}
 # What the IR calls otherwise than OpenVINO's own nodes.

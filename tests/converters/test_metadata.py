@@ -19,8 +19,10 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract
 from edgevid.media.video import read_clip
-from edgevid_converters import openvino_metadata, sources, tflite_metadata
-from edgevid_converters.flatbuffer import parse
+from edgevid_converters import importers
+from edgevid_converters.lowering.openvino import metadata as openvino_metadata
+from edgevid_converters.lowering.tflite import metadata as tflite_metadata
+from edgevid_converters.lowering.tflite.flatbuffer import parse
 from rigs import models
 from rigs.need import missing
 from rigs.tflite_metadata import Fields, metadata_of
@@ -32,7 +34,7 @@ IMAGE, FEATURE = 2, 1
 def alone(tiny, tmp_path_factory) -> tuple[bytes, Contract]:
     """A classifier of single pictures: its ``.tflite``, and what its contract says."""
     source = models.described(tiny / "lite.tflite")
-    file = sources.load(source).lower("tflite", tmp_path_factory.mktemp("alone"))
+    file = importers.load(source).lower("tflite", tmp_path_factory.mktemp("alone"))
     return file.read_bytes(), source.contract
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevid_converters.sources.onnx_plain import plain
+from edgevid_converters.importers.onnx_plain import plain
 from rigs import models
 
 onnx = pytest.importorskip("onnx")

@@ -12,10 +12,11 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid.errors import BadBundle, BadInput
-from edgevid_converters import pipeline, workshop
-from edgevid_converters.child import MEASURING, ChildFailed
+from edgevid_converters import pipeline
+from edgevid_converters.child_tasks import MEASURING, ChildFailed
+from edgevid_converters.lowering import artifact_builder
+from edgevid_converters.lowering.protocol import spread
 from edgevid_converters.page import Timed, page, page_path
-from edgevid_converters.protocol import spread
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +193,9 @@ def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypat
         told["tflite-int8"].pop("layers")
         return told
 
-    monkeypatch.setattr(workshop, "ask", failing)
+    monkeypatch.setattr(artifact_builder, "ask", failing)
     forms = {"tflite": "saved_model"}
-    shop = workshop.Workshop(forms, lowered.answers["lower"], lowered.folder)
+    shop = artifact_builder.Workshop(forms, lowered.answers["lower"], lowered.folder)
     (made,) = shop.convert("tflite", ["int8"])
     assert asked == [True, False] and made.layers == ()
     assert pipeline._unmeasured([made]) == [
@@ -205,6 +206,6 @@ def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypat
     def crashing(what, task):
         raise ChildFailed("it crashed", "tflite-int8")
 
-    monkeypatch.setattr(workshop, "ask", crashing)
+    monkeypatch.setattr(artifact_builder, "ask", crashing)
     with pytest.raises(ChildFailed):
         shop.convert("tflite", ["int8"])

@@ -17,15 +17,15 @@ from edgevid.cli.convert import text
 from edgevid.cli.inspect import _shown as shown
 from edgevid.errors import CheckFailed
 from edgevid_converters import convert, graphs, pipeline
-from edgevid_converters.gates import Budget, with_statistics
-from edgevid_converters.graphs.condense import condense
+from edgevid_converters.acceptance.gates import Budget, with_statistics
+from edgevid_converters.acceptance.measurement import Judgement, Made
+from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, repair
 from edgevid_converters.graphs.draw import look
-from edgevid_converters.judging import Judgement, Made
-from edgevid_converters.protocol import LayerError
-from edgevid_converters.repair import MOST_TRIES, refuse, repair
-from edgevid_converters.sources import Source
-from edgevid_converters.sources.feed import Feed
-from edgevid_converters.workshop import mended
+from edgevid_converters.graphs.layout import condense
+from edgevid_converters.importers import Source
+from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.lowering.artifact_builder import mended
+from edgevid_converters.lowering.protocol import LayerError
 from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
 
 # --- the search, with layers that are only names --------------------------------------------------

@@ -11,12 +11,12 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.contract import FRAME, Signal
 from edgevid.errors import BadInput
-from edgevid_converters import convert, sources
-from edgevid_converters.front_end import read
-from edgevid_converters.sources import start as starting
-from edgevid_converters.sources.feed import Picture
-from edgevid_converters.sources.onnx import pinned
-from edgevid_converters.sources.written import Port, Terms
+from edgevid_converters import convert, importers
+from edgevid_converters.importers import contract_draft as starting
+from edgevid_converters.importers.contract_toml import Port, Terms
+from edgevid_converters.importers.onnx import pinned
+from edgevid_converters.importers.preprocessing import Picture
+from edgevid_converters.lowering.openvino.front_end import read
 from rigs import models
 from rigs.films import pictures, write_video
 
@@ -51,7 +51,7 @@ def test_every_kind_gives_equal_numbers_in_every_form_and_format(tiny):
     list(zip(models.FILES, KINDS, strict=True)),
 )
 def test_a_kind_is_recognised(tiny, name, kind):
-    assert sources.kind_of(tiny / name) == kind
+    assert importers.kind_of(tiny / name) == kind
 
 
 def test_pixels_are_prepared_by_the_words_of_the_contract():
@@ -335,14 +335,14 @@ def test_a_broken_file_is_one_line_and_leaves_nothing(tiny, tmp_path, name):
 def test_what_is_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(BadInput, match=r"notes.txt is no model; give .*\.onnx"):
-        sources.describe(tmp_path / "notes.txt")
+        importers.describe(tmp_path / "notes.txt")
     for name in ("a.tflite", "a.onnx", "a.xml", "a.keras"):
         (tmp_path / name).write_bytes(b"foreign" * 99)
     (tmp_path / "a.bin").write_bytes(b"")
     (tmp_path / "a.contract.toml").write_text(models.CONTRACT)
     for name in ("a.tflite", "a.onnx", "a.xml"):
         with pytest.raises(BadInput, match=name) as caught:
-            sources.describe(tmp_path / name)
+            importers.describe(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
@@ -384,7 +384,7 @@ def test_an_operator_set_from_the_future_is_named(stranger):
 
 def test_an_operator_that_openvino_lacks_is_named_with_its_node(stranger, tmp_path):
     source = models.described(stranger("Det"))
-    lowered = sources.load(source).lower("onnx", tmp_path)
+    lowered = importers.load(source).lower("onnx", tmp_path)
     said = r"OpenVINO cannot lower the model: operator Det \(node 'the_odd_one'\)"
     with pytest.raises(BadInput, match=said):
         read(lowered, "onnx")
@@ -408,7 +408,7 @@ def test_open_sizes_of_an_onnx_model(tmp_path):
         models.described(path)
     contract.write_text(models.CONTRACT + f"height = {models.HEIGHT}\nwidth = {models.WIDTH}\n")
     source = models.described(path)
-    model = sources.load(source)
+    model = importers.load(source)
     frame = models.frames()[0]
     wanted = models.expected(frame)
     np.testing.assert_allclose(model.step({FRAME: frame})["scores"], wanted, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
-from edgevid_converters import trajectories as t
+from edgevid_converters.calibration import trajectories as t
 
 CONTRACT = Contract(
     task="classification",

@@ -175,12 +175,12 @@ def answer_all(folder: Path) -> None:
     ``answers.npz``: ``<file>`` and ``<file>/<form>/<format>`` -> scores (3, 3).
     """
     from edgevid import registry
-    from edgevid_converters import sources
+    from edgevid_converters import importers
 
     answers = {}
     for name in FILES:
         source = described(folder / name)
-        model = sources.load(source)
+        model = importers.load(source)
         answers[name] = np.concatenate([model.step({"frame": f})["scores"] for f in frames()])
         for form in model.forms:
             with tempfile.TemporaryDirectory() as place:
@@ -199,14 +199,14 @@ def answer_all(folder: Path) -> None:
 def described(path: Path, contract: Path | None = None):
     """What `sources.describe` gives, found out in this process."""
     from edgevid.contract import Contract
-    from edgevid_converters import sources
-    from edgevid_converters.sources import imported, written
-    from edgevid_converters.sources.feed import Feed
+    from edgevid_converters import importers
+    from edgevid_converters.importers import contract_toml, imported
+    from edgevid_converters.importers.preprocessing import Feed
 
-    kind = sources.kind_of(path)
-    file = contract or written.beside(path)
+    kind = importers.kind_of(path)
+    file = contract or contract_toml.beside(path)
     told = imported.describe_here({"kind": kind, "model": str(path), "contract_file": str(file)})
-    return sources.Source(
+    return importers.Source(
         kind, path, Contract.from_json(told["contract"]), feed=Feed.from_json(told["feed"])
     )
 

@@ -40,7 +40,7 @@ def frames() -> np.ndarray:
 @pytest.fixture(scope="module")
 def files(frames, tmp_path_factory) -> dict[str, dict[str, bytes]]:
     """The model in float and in int8."""
-    from edgevid_converters.openvino_integers import quantised
+    from edgevid_converters.lowering.openvino.integers import quantised
 
     folder, made = tmp_path_factory.mktemp("row"), {}
     steps = [{"frame": frame} for frame in frames]

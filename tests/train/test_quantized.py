@@ -67,7 +67,7 @@ def _spread(encoder, norm: str, product: str) -> None:
 def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
     from edgevid.train.models import load_run
     from edgevid.train.quantized import fine_tune, rounded
-    from edgevid_converters.sources.run import describe
+    from edgevid_converters.importers.run import describe
 
     out = tmp_path / "out"
     result = fine_tune(run, out, epochs=6)

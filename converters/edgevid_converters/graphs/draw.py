@@ -8,8 +8,8 @@ from itertools import pairwise, takewhile
 from statistics import fmean
 
 from edgevid.report.svg import Drawing
-from edgevid_converters.graphs.condense import Box, Boxes, condense, ranks
 from edgevid_converters.graphs.graph import HALF, INTEGERS, MOVES, PORT, Graph
+from edgevid_converters.graphs.layout import Box, Boxes, condense, ranks
 
 LETTER, CAPITAL, SMALL = 6.4, 7.9, 5.3
 """About how wide a letter is; many names are in capitals."""

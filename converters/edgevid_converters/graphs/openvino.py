@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edgevid import registry
 from edgevid_converters.graphs.graph import FLOAT, HALF, MOVES, PORT, WEIGHTS, Graph, Node
-from edgevid_converters.openvino import MOVES as MOVING
-from edgevid_converters.openvino import OpenVINO
-from edgevid_converters.openvino_integers import PRODUCTS
-from edgevid_converters.openvino_integers import Node as Native
+from edgevid_converters.lowering.openvino.converter import MOVES as MOVING
+from edgevid_converters.lowering.openvino.converter import OpenVINO
+from edgevid_converters.lowering.openvino.integers import PRODUCTS
+from edgevid_converters.lowering.openvino.integers import Node as Native
 
 
 def read(files: Mapping[str, bytes]) -> Graph:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from edgevid import registry
-from edgevid_converters.flatbuffer import Table, kinds, parse
 from edgevid_converters.graphs.graph import FLOAT, HALF, MOVES, PORT, WEIGHTS, Graph, Node
-from edgevid_converters.tflite import MOVES as MOVING
-from edgevid_converters.tflite_integers import PRODUCTS
+from edgevid_converters.lowering.tflite.converter import MOVES as MOVING
+from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse
+from edgevid_converters.lowering.tflite.integers import PRODUCTS
 
 
 def read(files: Mapping[str, bytes]) -> Graph:

@@ -1,0 +1,1 @@
+"""Acceptance of artifacts: parity with the source model, metric gates, and repair."""

@@ -1,0 +1,212 @@
+"""One artifact before the gates: proven in a child, then measured on held-out clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from edgevid import bundle as bundles
+from edgevid import registry
+from edgevid.bundle import Artifact
+from edgevid.contract import SCORES, Contract
+from edgevid.errors import CheckFailed, MissingExtra
+from edgevid.progress import Progress, silent
+from edgevid.proof import Golden
+from edgevid.proof.golden import Taken, read_taken
+from edgevid.proof.verdict import record_in_child
+from edgevid.proof.verify import runtimes_for
+from edgevid_converters.acceptance.gates import UNKNOWN, Budget, with_statistics
+from edgevid_converters.lowering.protocol import LayerError
+
+if TYPE_CHECKING:
+    from edgevid.contract import Tensors
+    from edgevid.media.clips import Clips
+    from edgevid.runtimes import Engine
+
+TIMED_STEPS = 30
+LEAST_AGREEMENT = 0.9
+"""The least share of golden steps with the same label, where there is no metric to decide."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One artifact on its way into the bundle.
+
+    ``layers`` is what int8 costs each of them, empty where that was not measured.
+    """
+
+    artifact: Artifact
+    files: Mapping[str, bytes]
+    layers: tuple[LayerError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gates say of an artifact; ``made`` has its parity and metric as far as it got.
+
+    ``reason`` is why they say no, as a phrase that the artifact's name goes before. ``mendable``:
+    a higher precision of some layers may help. ``outputs`` has the differences from the source, by
+    tensor; ``taken`` what it gave on the golden trajectory; ``latency_ms`` the middle time of a
+    step on this machine.
+    """
+
+    made: Made
+    reason: str | None = None
+    mendable: bool = False
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    taken: tuple[Taken, ...] = ()
+    latency_ms: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gate says yes."""
+        return self.reason is None
+
+    @property
+    def distance(self) -> tuple[float, float]:
+        """How far from the source, for comparison: by the metric, then by the largest error."""
+        metric, off = self.made.artifact.metric, self.made.artifact.parity.get("max_abs")
+        dropped = inf
+        if metric.get("name"):
+            dropped = float(metric["source"] - metric["artifact"])
+        far = inf if off is None or off != off else float(off)
+        return (inf if dropped != dropped else dropped), far
+
+
+@dataclass(frozen=True)
+class Judge:
+    """All gates of a conversion.
+
+    ``held_out`` are labelled clips, ``answers`` the source model's raw answers to them; None
+    and empty where there are none: then parity alone decides.
+    """
+
+    contract: Contract
+    golden: Golden
+    budget: Budget
+    folder: Path
+    held_out: Clips | None = None
+    answers: Sequence[Tensors] = ()
+    progress: Progress = silent
+
+    def judge(self, made: Made) -> Judgement:
+        """Prove and measure; raises `MissingExtra` where no runtime is there for the format."""
+        artifact = made.artifact
+        runtime = reference_runtime(artifact)
+        record = self.folder / f"{artifact.name}.npz"
+        draft = self.folder / "draft.edgevid"
+        bundles.write(draft, self.contract, [(artifact, made.files)], self.golden.to_members(), {})
+        verdict = record_in_child(draft, artifact.name, runtime, record)
+        parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
+        made = replace(made, artifact=replace(artifact, parity=parity, metric=UNKNOWN))
+        if not verdict.ok:
+            reason = f"does not do in {runtime} what the model does: {verdict.reason}"
+            mendable = artifact.quantize == "int8" and verdict.precision is not None
+            return Judgement(made, reason, mendable)
+        taken = read_taken(record)
+        judged = Judgement(made, outputs=outputs(self.golden, taken), taken=taken)
+        return self._measured(judged, runtime)
+
+    def _measured(self, judged: Judgement, runtime: str) -> Judgement:
+        """Add the metric, and the time of a step; the engine loads here, where it was proven."""
+        made = judged.made
+        engine: Engine = registry.load("runtime", runtime)().load(made.files, self.contract)
+        try:
+            latency_ms = self._latency_ms(engine)
+            metric = self._metric(made.artifact.name, engine)
+        finally:
+            engine.close()
+        if self.held_out is not None and (said := self.budget.objection_to_source(metric)):
+            raise CheckFailed(said)
+        reason = self.budget.objection(metric) or self._disagreement(made.artifact, metric)
+        return replace(
+            judged,
+            made=replace(made, artifact=replace(made.artifact, metric=metric)),
+            reason=reason,
+            mendable=reason is not None and made.artifact.quantize == "int8",
+            latency_ms=latency_ms,
+        )
+
+    def _metric(self, name: str, engine: Engine) -> Mapping[str, Any]:
+        task = registry.load("task", self.contract.task)
+        if self.held_out is None or task.metric_name is None:
+            return UNKNOWN
+        from edgevid.evaluate import artifact_metrics
+
+        engines, clips = {name: engine}, self.held_out
+        found = artifact_metrics(self.contract, engines, clips, self.answers, self.progress)
+        return with_statistics(found[name])
+
+    def _disagreement(self, artifact: Artifact, metric: Mapping[str, Any]) -> str | None:
+        """Why a classifier that cannot be measured is too far from its source, by its answers.
+
+        It is coarse: the golden steps are few. It finds the artifact that answers by chance.
+        """
+        same = artifact.parity.get("agreement")
+        has_scores = any(output.name == SCORES for output in self.contract.outputs)
+        if metric["name"] or not has_scores or same is None or same >= LEAST_AGREEMENT:
+            return None
+        return (
+            f"gives the model's answer to {same:.0%} of the golden steps only, and there are no "
+            "labelled clips to show that this is harmless (--data)"
+        )
+
+    def _latency_ms(self, engine: Engine) -> float:
+        """The middle of some steps, one after another, on a trajectory that it has shown to do."""
+        trajectory = self.golden.trajectories[0]
+        state = {name: values[0] for name, values in trajectory.states.items()}
+        times = []
+        for step in range(TIMED_STEPS):
+            frame = trajectory.frames[step % len(trajectory.frames)]
+            started = time.perf_counter()
+            engine.step(frame, state)
+            times.append((time.perf_counter() - started) * 1e3)
+        return round(median(times), 4)
+
+
+def outputs(golden: Golden, taken: Sequence[Taken]) -> dict[str, dict[str, Any]]:
+    """The differences from the source by tensor, over all trajectories, recorded and carried.
+
+    ``max_abs`` and ``mean_abs`` in units of the tensor's own range where that exceeds 1, both None
+    where anything is not a number; ``range``, the source's largest magnitude.
+    """
+    import numpy as np
+
+    differences: dict[str, list[Any]] = {}
+    ranges: dict[str, float] = {}
+    for trajectory, given in zip(golden.trajectories, taken, strict=True):
+        wanted = trajectory.source()
+        for kind in ("recorded", "carried"):
+            for name, values in getattr(wanted, kind).items():
+                off = np.abs(getattr(given, kind)[name] - values).ravel()
+                differences.setdefault(name, []).append(off)
+                most = float(np.abs(values).max(initial=0))
+                ranges[name] = max(ranges.get(name, 0.0), most)
+    found = {}
+    for name, parts in sorted(differences.items()):
+        off = np.concatenate(parts) / max(1.0, ranges[name])
+        sound = bool(np.isfinite(off).all())
+        found[name] = {
+            "max_abs": _short(off.max()) if sound else None,
+            "mean_abs": _short(off.mean()) if sound else None,
+            "range": _short(ranges[name]),
+        }
+    return found
+
+
+def _short(value: Any) -> float:
+    """Six digits: enough to read, and the same everywhere."""
+    return float(f"{float(value):.6g}")
+
+
+def reference_runtime(artifact: Artifact) -> str:
+    """The runtime whose answers on this machine's CPU are the artifact's own."""
+    names = runtimes_for(artifact.format)
+    if not names:
+        raise MissingExtra(registry.install_line(f"a runtime for {artifact.format}", "convert"))
+    return names[0]

@@ -1,0 +1,127 @@
+"""The clips of a conversion: what is calibrated on, and what is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid import registry
+from edgevid.contract import Contract
+from edgevid.errors import BadInput, BadVideo
+from edgevid.media.video import VIDEO_ENDINGS, read_clip
+from edgevid.progress import Progress
+from edgevid_converters.calibration import trajectories
+from edgevid_converters.importers import Source
+
+if TYPE_CHECKING:
+    from edgevid.media.clips import Clips
+
+CALIBRATION_CLIPS = 48
+
+
+def calibration_clips(source: Source, calibrate: Path | None) -> tuple[list[str], list[Any]]:
+    """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
+    root, paths = _calibration_files(source, calibrate)
+    stride = max(1, len(paths) // CALIBRATION_CLIPS)
+    chosen = paths[::stride][:CALIBRATION_CLIPS]
+    names, clips = [], []
+    for path in chosen:
+        try:
+            clips.append(_clip(root / path, source.contract))
+        except BadVideo:
+            continue  # the rest is enough; what was used is in the evidence
+        names.append(path)
+    if not clips:
+        raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
+    return names, clips
+
+
+def _clip(file: Path, contract: Contract) -> Any:
+    """One clip: frames (N, H, W, 3), or the pieces of a signal, (N, ...), from an ``.npz``."""
+    if contract.signal is None:
+        return read_clip(file, contract.frame)
+    return trajectories.read_signal(file, contract.signal)
+
+
+def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, list[str]]:
+    """Where the calibration clips are: the recorded training split if it is there, else all."""
+    root = Path(calibrate) if calibrate else source.data
+    if root is None or not root.exists():
+        mend = "give another folder" if calibrate else "give clips with --calibrate"
+        raise BadInput(f"{root or 'the data of the training'} does not exist; {mend}")
+    if root.is_file():
+        return root.parent, [root.name]
+    train = sorted(source.split.get("train", ()))
+    if train and (root / train[0]).is_file():
+        return root, train
+    endings = VIDEO_ENDINGS if source.contract.signal is None else (".npz",)
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
+    paths = [p.relative_to(root).as_posix() for p in found]
+    if not paths:
+        known = ", ".join(endings)
+        raise BadInput(f"{root} has no clips to calibrate on; known endings: {known}")
+    return root, paths
+
+
+def held_out(
+    source: Source,
+    calibrate: Path | None,
+    data: Path | None,
+    calibrated: Sequence[str],
+    progress: Progress,
+) -> tuple[Clips | None, str]:
+    """Decode labelled clips that the model never saw; or None, and why there are none.
+
+    Those are the recorded test split; of ``data`` it too where it is there, else its own test
+    folder, else all clips but those that are calibrated on.
+    """
+    from edgevid.evaluate import choose_clips
+
+    if registry.load("task", source.contract.task).metric_name is None:
+        if data:
+            raise BadInput(f"--data: the task {source.contract.task} has no metric; leave it out")
+        return None, f"the task {source.contract.task} has no metric"
+    if data:
+        paths = _labelled(source, data, calibrate, calibrated)
+        clips = choose_clips(source.contract, {"test": paths}, data, "test", progress)
+        if not len(clips):
+            raise BadInput(f"{data}: none of {len(paths)} clips is readable; give other clips")
+        return clips, ""
+    recorded = source.split.get("test", ())
+    if not recorded:
+        return None, "the model has no recorded test split"
+    for root in filter(None, (source.data, calibrate)):
+        there = {"test": [path for path in recorded if (Path(root) / path).is_file()]}
+        if there["test"]:
+            clips = choose_clips(source.contract, there, Path(root), "test", progress)
+            return (clips, "") if len(clips) else (None, "no clip of the test split is readable")
+    return None, "the clips of the recorded test split are not there"
+
+
+def _labelled(
+    source: Source, data: Path, calibrate: Path | None, calibrated: Sequence[str]
+) -> list[str]:
+    """Which clips of ``data`` to measure on."""
+    from edgevid.media.clips import find
+
+    files = find(data).files
+    recorded = set(source.split.get("test", ()))
+    root, _ = _calibration_files(source, calibrate)
+    seen = {(root / path).resolve() for path in calibrated}
+    ways = (
+        [file.path for file in files if file.path in recorded],
+        [file.path for file in files if file.split == "test"],
+        [file.path for file in files if (data / file.path).resolve() not in seen],
+    )
+    found = next(filter(None, ways), None)
+    if found is None:
+        raise BadInput(f"{data}: all its clips are calibrated on; give others to measure on")
+    return found
+
+
+def held_out_record(clips: Clips | None, why_not: str) -> dict[str, Any]:
+    """What the evidence says of the labelled clips."""
+    if clips is None:
+        return {"split": "test", "clips": 0, "reason": why_not}
+    return {"split": "test", "clips": len(clips), "left_out": [dict(c) for c in clips.left_out]}

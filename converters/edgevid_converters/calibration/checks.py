@@ -1,0 +1,176 @@
+"""Whether clips are fit to calibrate on, in words.
+
+What an int8 artifact never saw in calibration it cannot tell apart later. So samples that are no
+pictures are refused, and those that are too few, too even or too strange are spoken of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgevid.errors import BadInput
+from edgevid_converters.importers import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Clip = NDArray[np.uint8]
+
+CALIBRATED = ("int8", "int16x8")
+"""Quantisations that need samples."""
+FEW_FRAMES = 32
+PLAIN = 2.0
+"""Standard deviation, of 255, below which all pictures together are one plain colour."""
+STILL = 0.5
+"""Mean difference from frame to frame, of 255, below which nothing moves."""
+ALIKE = 0.2
+"""Correlation of neighbouring pixels; in pictures it is above 0.8, in noise it is 0."""
+NARROW = 0.35
+"""The share of the range 0..255 that most pictures fill at least."""
+SWAPPED = 2.0
+"""So much nearer to the held-out pictures' colours are swapped ones, to be spoken of."""
+LEAST_TINT = 8.0
+"""Difference of the mean of red and blue, of 255, that tells them apart."""
+
+
+def check(clips: Sequence[Clip], source: Source, held_out: Sequence[Clip] = ()) -> list[str]:
+    """What is odd about clips (N, H, W, 3); raises `BadInput` for those that are of no use."""
+    if source.contract.signal is not None:
+        return []
+    pixels = _sample(clips)
+    _refuse(pixels, clips)
+    found = [*_few(clips), *_range(pixels), *_noise(clips), *_tint(clips, held_out)]
+    if source.contract.states:
+        found += _still(clips)
+    return [f"calibration: {words}" for words in found]
+
+
+def check_answers(answers: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What the model's answers (S, ...) to different pictures say of how it is fed."""
+    import numpy as np
+
+    for name, values in answers.items():
+        if values.size and not np.isfinite(values).all():
+            raise BadInput(
+                f"the model itself gives values that are not numbers in {name}: its weights are "
+                "damaged, or it is fed what it does not expect; check it, then its contract"
+            )
+    even = [
+        name
+        for name, values in answers.items()
+        if len(values) > 1 and float(np.ptp(values, axis=0).max(initial=0)) < 1e-6
+    ]
+    return [
+        f"the model gives the same {name} whatever it sees: is it fed as it was trained to be "
+        "(scale, mean, std, colour)?"
+        for name in even
+    ]
+
+
+def check_memory(recorded: Mapping[str, NDArray[Any]], source: Source) -> None:
+    """Raise `BadInput` where no recorded step has a memory: each clip ended with its first frame.
+
+    ``recorded`` are the inputs of the recorded steps by name, (N, *shape).
+    """
+    states = [recorded[state.taken] for state in source.contract.states]
+    if states and not any(values.any() for values in states):
+        raise BadInput(
+            "in all calibration clips the model's memory stays empty, and int8 would know no "
+            "other; give clips of more than one frame"
+        )
+
+
+def _refuse(pixels: Clip, clips: Sequence[Clip]) -> None:
+    top = int(pixels.max())
+    if float(pixels.std()) < PLAIN and top > 1:
+        raise BadInput(
+            f"the {len(clips)} calibration clips show one plain colour; give clips of what the "
+            "camera will see"
+        )
+    if top <= 1:
+        raise BadInput(
+            "the calibration clips are black, or hold values of 0 and 1 where 0 to 255 belong; "
+            "give clips as the camera makes them"
+        )
+
+
+def _few(clips: Sequence[Clip]) -> Iterator[str]:
+    frames = sum(map(len, clips))
+    if frames < FEW_FRAMES:
+        yield (
+            f"only {frames} frames of {len(clips)} clips; int8 knows the ranges of these alone, "
+            "give a hundred or more"
+        )
+
+
+def _range(pixels: Clip) -> Iterator[str]:
+    import numpy as np
+
+    low, high = (int(value) for value in np.percentile(pixels, (0.5, 99.5)))
+    if high - low < NARROW * 255:
+        yield (
+            f"its pictures keep within {low} to {high} of 0 to 255; what is darker or brighter "
+            "later will be cut off: give clips at other light"
+        )
+
+
+def _noise(clips: Sequence[Clip]) -> Iterator[str]:
+    import numpy as np
+
+    found = sorted(_alike(clip[len(clip) // 2]) for clip in clips)
+    if found[len(found) // 2] < ALIKE:
+        yield (
+            "its pictures look like noise: neighbouring pixels have little in common "
+            f"(correlation {np.median(found):.2f}); give clips of what the camera will see"
+        )
+
+
+def _alike(frame: Clip) -> float:
+    """The correlation of each pixel's brightness with that of its right neighbour."""
+    import numpy as np
+
+    grey = frame.astype(np.float64).mean(-1)
+    here, there = grey[:, :-1].ravel(), grey[:, 1:].ravel()
+    if here.std() < 1e-9 or there.std() < 1e-9:
+        return 1.0
+    return float(np.corrcoef(here, there)[0, 1])
+
+
+def _still(clips: Sequence[Clip]) -> Iterator[str]:
+    import numpy as np
+
+    moves = [
+        float(np.abs(np.diff(clip.astype(np.int16), axis=0)).mean())
+        for clip in clips
+        if len(clip) > 1
+    ]
+    if not moves or max(moves) < STILL:
+        yield "nothing moves in it, so the memory is not exercised; give clips with motion"
+
+
+def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
+    """Red and blue changed places, as they do where OpenCV's pictures are taken for RGB."""
+    import numpy as np
+
+    if not held_out:
+        return
+    ours, theirs = (_sample(some).mean(axis=0) for some in (clips, held_out))
+    apart = float(np.abs(ours - theirs).sum())
+    swapped = float(np.abs(ours[::-1] - theirs).sum())
+    tinted = abs(float(ours[0] - ours[2])) > LEAST_TINT
+    if tinted and apart > SWAPPED * swapped:
+        yield (
+            "red and blue seem to have changed places: its colours fit the held-out clips "
+            "better when they are swapped back; write the clips as RGB"
+        )
+
+
+def _sample(clips: Sequence[Clip], most: int = 1 << 20) -> Clip:
+    """Pixels (N, 3) evenly from all clips."""
+    import numpy as np
+
+    share = max(1, most // len(clips))
+    rows = [clip.reshape(-1, 3) for clip in clips]
+    return np.concatenate([row[:: max(1, len(row) // share)] for row in rows])

@@ -1,0 +1,169 @@
+"""The first draft of a contract file, from what a model's own file tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import BadInput
+from edgevid.files import write_bytes
+from edgevid_converters import importers
+from edgevid_converters.importers import imported
+from edgevid_converters.importers.contract_toml import Port, beside, layout_of, plain_names
+
+GUESS = "  # a guess: check it"
+FEW_LABELS = 20
+
+
+def start(model: Path, out: Path | None = None) -> dict[str, Any]:
+    """Write the contract file of a model; gives ``contract``, its path, and what stays to be said.
+
+    Raises `BadInput` where there is one already, or the model is none.
+    """
+    model = Path(model)
+    kind = importers.kind_of(model)
+    if kind == "run":
+        raise BadInput(f"{model} is a run and has a contract of its own; convert it as it is")
+    file = out or beside(model)
+    if file.exists():
+        raise BadInput(f"{file} is there already; edit it, or write another one with -o")
+    told = imported.ask_about(kind, model, {"do": "ports"})
+    inputs, outputs = (imported.read_ports(told[key]) for key in ("inputs", "outputs"))
+    content = draft(model.name, inputs, outputs)
+    write_bytes(file, content.encode())
+    return {"contract": str(file), "open": content.count("# SAY")}
+
+
+def draft(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """The text of the file: what is known stands there, what is not is marked ``# SAY``."""
+    parts = _sort(inputs, outputs)
+    return "\n".join([*_head(name, inputs, outputs), *_body(parts), ""])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What each input and output seems to be."""
+
+    picture: Port | None
+    signal: Port | None
+    states: tuple[tuple[Port, Port], ...]
+    others: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+def _sort(inputs: Sequence[Port], outputs: Sequence[Port]) -> _Parts:
+    picture = next((port for port in inputs if layout_of(port.shape)), None)
+    rest = [port for port in inputs if port is not picture]
+    states, left = [], list(outputs)
+    for port in rest:
+        fitting = [one for one in left if _could_return(port, one)]
+        if fitting:
+            best = max(fitting, key=lambda one: SequenceMatcher(None, port.name, one.name).ratio())
+            states.append((port, best))
+            left.remove(best)
+    kept = {port.name for port, _ in states}
+    rest = [port for port in rest if port.name not in kept]
+    floats = [port for port in rest if port.dtype.startswith("float") and len(port.shape) > 1]
+    signal = floats[0] if floats and picture is None else None
+    others = tuple(port for port in rest if port is not signal)
+    return _Parts(picture, signal, tuple(states), others, tuple(left))
+
+
+def _could_return(taken: Port, given: Port) -> bool:
+    """Whether an output could be the next step's input: memory."""
+    same = taken.dtype == given.dtype and len(taken.shape) == len(given.shape) > 1
+    sizes = zip(taken.shape, given.shape, strict=False)
+    return same and all(a == b or a is None or b is None for a, b in sizes)
+
+
+def _head(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Iterator[str]:
+    yield f"# What {name} means, which its file does not say. It takes"
+    yield from (f"#     {port}" for port in inputs)
+    yield "# and gives"
+    yield from (f"#     {port}" for port in outputs)
+    yield "# Lines with SAY have to be filled in; take the first # away."
+    yield ""
+
+
+def _body(parts: _Parts) -> Iterator[str]:
+    yield from _task(parts)
+    if parts.picture:
+        yield from _frame(parts.picture)
+    elif not parts.signal:
+        yield from ("", "# [frame]  # SAY which input takes the picture", "# rate_fps = 15")
+    if parts.signal:
+        yield from ("", "[[input]]  # what is new at every step")
+        yield f"input = {_text(parts.signal.name)}"
+        yield "rate_fps = 1  # steps a second" + GUESS
+        yield from _shape("shape", parts.signal)
+    for port in parts.others:
+        yield from ("", "[[input]]", f"input = {_text(port.name)}  # {port}")
+        yield "# value = 0  # SAY what it always is"
+    names = plain_names([port.name for port, _ in parts.states])
+    for name, (taken, given) in zip(names, parts.states, strict=True):
+        yield from ("", "[[state]]  # memory: the output is the next step's input" + GUESS)
+        yield f"name = {_text(name)}"
+        yield f"input = {_text(taken.name)}"
+        yield f"output = {_text(given.name)}"
+        yield from _shape("shape", taken)
+    yield from _outputs(parts)
+
+
+def _classes(parts: _Parts) -> int | None:
+    """How many scores there are, where this looks like a classification."""
+    if parts.picture is None or len(parts.outputs) != 1:
+        return None
+    shape = parts.outputs[0].shape
+    return shape[1] if len(shape) == 2 and shape[1] and shape[1] > 1 else None
+
+
+def _task(parts: _Parts) -> Iterator[str]:
+    count = _classes(parts)
+    if count is None:
+        yield 'task = "raw"  # the outputs as they are; else "classification"'
+        return
+    yield 'task = "classification"' + GUESS
+    if count <= FEW_LABELS:
+        yield f"labels = {json.dumps([f'class {n}' for n in range(count)])}{GUESS}"
+    else:
+        yield f'# labels_file = "labels.txt"  # SAY where the {count} labels are, one a line'
+
+
+def _frame(port: Port) -> Iterator[str]:
+    layout = layout_of(port.shape)
+    height, width = port.shape[2:] if layout == "nchw" else port.shape[1:3]
+    yield from ("", "[frame]  # each value is (pixel / scale - mean) / std")
+    yield "rate_fps = 15  # steps a second" + GUESS
+    yield f"input = {_text(port.name)}"
+    yield f'layout = "{layout}"'
+    for key, size in (("height", height), ("width", width)):
+        line = f"{key} = {size or 224}"
+        yield line if size else f"# {line}  # SAY it: the model leaves it open"
+    yield 'fit = "stretch"  # or crop, letterbox' + GUESS
+    yield 'colour = "rgb"  # or bgr' + GUESS
+    if port.dtype.startswith("float"):
+        yield "scale = 255" + GUESS
+        yield "mean = 0  # or one for each channel" + GUESS
+        yield "std = 1  # or one for each channel" + GUESS
+
+
+def _shape(key: str, port: Port) -> Iterator[str]:
+    if None in port.shape:
+        yield f"{key} = {[1 if size is None else size for size in port.shape]}{GUESS}"
+
+
+def _outputs(parts: _Parts) -> Iterator[str]:
+    scores = _classes(parts) is not None
+    names = ["scores"] if scores else plain_names([port.name for port in parts.outputs])
+    for name, port in zip(names, parts.outputs, strict=True):
+        yield from ("", "[[output]]", f"name = {_text(name)}", f"output = {_text(port.name)}")
+        if scores:
+            yield "softmax = false  # true where it gives logits" + GUESS
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)

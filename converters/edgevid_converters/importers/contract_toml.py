@@ -1,0 +1,487 @@
+"""The contract that stands in a TOML file: what an imported model's own file does not say.
+
+    task = "classification"             # or "raw": the tensors as they are
+    labels_file = "labels.txt"          # or labels = [...]
+
+    [frame]                             # x = (pixel / scale - mean) / std
+    rate_fps = 15
+    scale = 255
+    mean = [0.485, 0.456, 0.406]
+
+    [[state]]                           # memory: an output that is the next step's input
+    name = "memory"
+    input = "state"
+    output = "stateN"
+
+    [[output]]
+    name = "scores"
+    output = "logits"
+    softmax = true
+
+    [shapes]
+    "input.1" = [1, 3, 224, 224]
+
+It is strict: what is not known is refused, with its line and the nearest name that is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from edgevid import registry, settings
+from edgevid.contract import SCORES, Contract, Fit, FrameInput, Output, Signal, StateTensor
+from edgevid.errors import BadInput
+from edgevid.settings import Place, option, positive, shown, whole
+from edgevid_converters.importers.preprocessing import (
+    Colour,
+    Constant,
+    Feed,
+    Layout,
+    Passed,
+    Picture,
+)
+
+ENDING = ".contract.toml"
+CARRIED_FRAMES = 8
+_TOOK = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a model as its file tells it; None is a size that it leaves open."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.name)} {self.dtype} {sizes(self.shape)}"
+
+
+def sizes(shape: Shape) -> str:
+    """Write a shape, as in ``(1, 3, ?, ?)``."""
+    return f"({', '.join('?' if size is None else str(size) for size in shape)})"
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("a name of letters, digits and underscores")
+    return value
+
+
+def _values(value: Any) -> tuple[float, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or any(type(one) not in (int, float) or not abs(one) < 1e30 for one in listed):
+        raise ValueError("a number, or a list of numbers")
+    return tuple(float(one) for one in listed)
+
+
+def _channels(value: Any) -> tuple[float, ...]:
+    listed = _values(value)
+    if len(listed) not in (1, 3):
+        raise ValueError("a number, or one for each of three channels")
+    return listed
+
+
+def _divisors(value: Any) -> tuple[float, ...]:
+    listed = _channels(value)
+    if not all(listed):
+        raise ValueError("numbers other than 0")
+    return listed
+
+
+@dataclass(frozen=True)
+class _Frame:
+    rate_fps: float = option(read=positive)
+    height: int | None = option(None, read=whole(1))
+    width: int | None = option(None, read=whole(1))
+    fit: Fit = "stretch"
+    input: str | None = None
+    colour: Colour = "rgb"
+    layout: Layout | None = None
+    scale: float = option(1.0, read=positive)
+    mean: tuple[float, ...] = option((0.0,), read=_channels)
+    std: tuple[float, ...] = option((1.0,), read=_divisors)
+
+
+@dataclass(frozen=True)
+class _State:
+    name: str = option(read=_name)
+    input: str = ""
+    output: str = ""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Input:
+    input: str
+    name: str | None = option(None, read=_name)
+    value: tuple[float, ...] | None = option(None, read=_values)
+    shape: tuple[int, ...] = ()
+    rate_fps: float = option(1.0, read=positive)
+
+
+@dataclass(frozen=True)
+class _Output:
+    name: str = option(read=_name)
+    output: str | None = None
+    softmax: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """The keys of the file."""
+
+    task: str
+    labels: tuple[str, ...] = ()
+    labels_file: str | None = None
+    frames: int = option(CARRIED_FRAMES, read=whole(1))
+    frame: _Frame | None = None
+    state: tuple[_State, ...] = ()
+    input: tuple[_Input, ...] = ()
+    output: tuple[_Output, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def beside(model: Path) -> Path:
+    """The contract file that is found by itself: ``face.contract.toml`` for ``face.tflite``."""
+    return model.with_name((model.name if model.is_dir() else model.stem) + ENDING)
+
+
+class Terms:
+    """A contract file held against a model's inputs and outputs.
+
+    Raises `BadInput` that names the line, or the model's tensor, where they do not fit.
+    """
+
+    def __init__(self, file: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+        self._document = settings.read(file)
+        self._file = settings.build(Written, self._document)
+        self._inputs = {port.name: port for port in inputs}
+        self._outputs = {port.name: port for port in outputs}
+        if self._file.task not in registry.names("task"):
+            raise self._fault(
+                ("task",), registry.unknown("task", self._file.task, registry.names("task"))
+            )
+        for name in self._file.shapes:
+            self._known(("shapes", name), name, self._inputs, "input")
+        self._labels = self._read_labels()
+        self._constants, self._signal = self._read_inputs()
+        self._states = self._read_states()
+        self._picture = self._read_picture()
+        self._check_all_told()
+        self.shapes = {name: self._shape(port) for name, port in self._inputs.items()}
+        """Every input's shape, of which nothing is open any more."""
+        self._frame = self._read_frame()
+
+    # ------------------------------------------------------------ reading, table by table
+
+    def _fault(self, place: Place, text: str) -> BadInput:
+        return self._document.fault(place, text)
+
+    def _known(self, place: Place, name: str, known: Collection[str], what: str) -> str:
+        if name in known:
+            return name
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {shown(near[0])}?" if near else "see edgevid convert --init"
+        listed = ", ".join(map(shown, known))
+        raise self._fault(place, f"the model has no {what} {shown(name)}; {hint} (it has {listed})")
+
+    def _read_labels(self) -> tuple[str, ...]:
+        if self._file.labels_file is None:
+            return self._file.labels
+        if self._file.labels:
+            raise self._fault(("labels",), "labels and labels_file are both given; leave one out")
+        path = self._document.file.parent / self._file.labels_file
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise self._fault(("labels_file",), f"{path} cannot be read ({error})") from None
+        return tuple(line.strip() for line in lines if line.strip())
+
+    def _read_inputs(self) -> tuple[dict[str, _Input], _Input | None]:
+        """The inputs that are constant, and the one that is a signal."""
+        constants, signals = {}, []
+        for index, one in enumerate(self._file.input):
+            self._known(("input", index, "input"), one.input, self._inputs, "input")
+            if one.value is None:
+                signals.append((index, one))
+            else:
+                constants[one.input] = one
+        if signals and self._file.frame:
+            index, one = signals[0]
+            raise self._fault(
+                ("input", index), f"input {shown(one.input)} needs a value beside a frame"
+            )
+        if len(signals) > 1:
+            index, one = signals[1]
+            raise self._fault(
+                ("input", index), f"input {shown(one.input)} needs a value: one input may change"
+            )
+        return constants, signals[0][1] if signals else None
+
+    def _read_states(self) -> list[_State]:
+        for index, state in enumerate(self._file.state):
+            for key, ports in (("input", self._inputs), ("output", self._outputs)):
+                name = getattr(state, key)
+                place: Place = ("state", index, key)
+                if not name:
+                    raise self._fault(("state", index), f"state {shown(state.name)} lacks {key!r}")
+                self._known(place, name, ports, key)
+        return list(self._file.state)
+
+    def _read_picture(self) -> Picture | None:
+        frame = self._file.frame
+        if frame is None:
+            return None
+        place: Place = ("frame",)
+        taken = {s.input for s in self._states} | set(self._constants)
+        free = [name for name in self._inputs if name not in taken]
+        name = frame.input
+        if name is None:
+            if len(free) != 1:
+                listed = ", ".join(map(shown, free)) or "none"
+                raise self._fault(place, f"say which input takes the frame: {listed}; add 'input'")
+            name = free[0]
+        self._known(("frame", "input"), name, self._inputs, "input")
+        port = self._inputs[name]
+        layout = frame.layout or layout_of(port.shape)
+        channel = {"nhwc": 3, "nchw": 1}.get(layout or "", 0)
+        if len(port.shape) != 4 or layout is None or port.shape[channel] not in (3, None):
+            raise self._fault(
+                place,
+                f"input {port} takes no picture of three channels"
+                + ("" if frame.layout else "; if it does, say its layout"),
+            )
+        return Picture(name, port.dtype, frame.colour, layout, frame.scale, frame.mean, frame.std)
+
+    def _check_all_told(self) -> None:
+        told = {s.input for s in self._states} | set(self._constants)
+        told |= {one.input for one in (self._picture, self._signal) if one is not None}
+        for port in self._inputs.values():
+            if port.name not in told:
+                raise BadInput(
+                    f"{self._document.file}: nothing is said of the model's input {port}; add "
+                    "[frame], [[state]], or [[input]] with a value"
+                )
+            if port.dtype not in _TOOK:
+                raise BadInput(f"the model's input {port} cannot be fed; it must be of numbers")
+        if not self._picture and not self._signal:
+            raise BadInput(f"{self._document.file}: no input takes a frame; add [frame]")
+
+    # ------------------------------------------------------------ shapes
+
+    def _shape(self, port: Port) -> tuple[int, ...]:
+        """An input's shape with what the file pins down; the first size, where open, is 1."""
+        pinned, place = self._pinned(port)
+        if pinned and len(pinned) != len(port.shape):
+            raise self._fault(place, f"the model's input {port} has {len(port.shape)} sizes")
+        shape = []
+        for axis, size in enumerate(port.shape):
+            wanted = pinned[axis] if pinned else None
+            if size is not None and wanted is not None and size != wanted:
+                raise self._fault(place, f"{sizes(pinned)} does not fit the model's input {port}")
+            known = size if size is not None else wanted
+            shape.append(known if known is not None else 1 if axis == 0 else 0)
+        if 0 in shape:
+            raise BadInput(
+                f"{self._document.file}: the model leaves sizes of its input {port} open; pin them "
+                f'down, as in: [shapes] "{port.name}" = {_example(port.shape)}'
+            )
+        return tuple(shape)
+
+    def _pinned(self, port: Port) -> tuple[Shape, Place]:
+        if port.name in self._file.shapes:
+            return self._file.shapes[port.name], ("shapes", port.name)
+        tables: dict[str, Sequence[_State | _Input]] = {
+            "state": self._file.state,
+            "input": self._file.input,
+        }
+        for key, listed in tables.items():
+            for index, one in enumerate(listed):
+                if one.input == port.name and one.shape:
+                    return one.shape, (key, index, "shape")
+        frame = self._file.frame
+        if self._picture and frame and port.name == self._picture.input:
+            size = (frame.height, frame.width)
+            nchw = self._picture.layout == "nchw"
+            return ((None, 3, *size) if nchw else (None, *size, 3)), ("frame",)
+        return (), ()
+
+    def _read_frame(self) -> FrameInput:
+        if self._picture is None or self._file.frame is None:
+            assert self._signal is not None
+            return FrameInput(1, 1, self._signal.rate_fps)
+        shape, frame = self.shapes[self._picture.input], self._file.frame
+        nchw = self._picture.layout == "nchw"
+        batch, (height, width) = shape[0], shape[2:] if nchw else shape[1:3]
+        if batch != 1:
+            raise BadInput(f"the model takes {batch} pictures at once; export it with a batch of 1")
+        for key, size in (("height", height), ("width", width)):
+            if getattr(frame, key) not in (None, size):
+                raise self._fault(("frame", key), f"the model's {key} is {size}")
+        return FrameInput(height, width, frame.rate_fps, frame.fit)
+
+    # ------------------------------------------------------------ what comes of it
+
+    def zeros(self) -> dict[str, Any]:
+        """An input of the model, all zeros but for the constants."""
+        import numpy as np
+
+        values = {n: np.zeros(s, self._inputs[n].dtype) for n, s in self.shapes.items()}
+        return values | {one.own: one.array() for one in self._feed_constants()}
+
+    def _feed_constants(self) -> tuple[Constant, ...]:
+        made = []
+        for index, one in enumerate(self._file.input):
+            if one.value is None:
+                continue
+            shape = self.shapes[one.input]
+            count = 1
+            for size in shape:
+                count *= size
+            if len(one.value) not in (1, count):
+                raise self._fault(
+                    ("input", index, "value"), f"{len(one.value)} values for {count} places"
+                )
+            made.append(Constant(one.input, shape, self._inputs[one.input].dtype, one.value))
+        return tuple(made)
+
+    def settle(self, answers: Mapping[str, Any]) -> tuple[Contract, Feed]:
+        """Give the contract and the feed; ``answers`` is what the model gave to `zeros`."""
+        takes = tuple(
+            self._passed(f"state_{s.name}", s.input, self.shapes[s.input]) for s in self._states
+        )
+        gives = [self._given(o, index, answers) for index, o in enumerate(self._told_outputs())]
+        for index, state in enumerate(self._states):
+            next_shape = answers[state.output].shape
+            if tuple(next_shape) != self.shapes[state.input]:
+                raise self._fault(
+                    ("state", index),
+                    f"output {shown(state.output)} has the shape {sizes(next_shape)}, input "
+                    f"{shown(state.input)} {sizes(self.shapes[state.input])}",
+                )
+        outputs = tuple(Output(one.name, one.shape) for one in gives)
+        self._check_labels(gives, answers)
+        kept = [
+            Passed(f"next_{s.name}", s.output, self.shapes[s.input], str(answers[s.output].dtype))
+            for s in self._states
+        ]
+        signal = None
+        if self._signal:
+            name = self._signal.name or _plain(self._signal.input)
+            signal = self._passed(name, self._signal.input, self.shapes[self._signal.input])
+        contract = Contract(
+            task=self._file.task,
+            frame=self._frame,
+            outputs=outputs,
+            labels=self._labels,
+            temporal="carry" if self._states else "none",
+            frames=self._file.frames if self._states else 1,
+            states=tuple(StateTensor(s.name, self.shapes[s.input]) for s in self._states),
+            signal=Signal(signal.name, signal.shape) if signal else None,
+        )
+        contract.check()
+        feed = Feed(
+            self._picture,
+            signal,
+            self._feed_constants(),
+            takes,
+            (*gives, *kept),
+            self.shapes,
+        )
+        return contract, feed
+
+    def _passed(self, name: str, own: str, shape: tuple[int, ...]) -> Passed:
+        return Passed(name, own, shape, self._inputs[own].dtype)
+
+    def _told_outputs(self) -> list[_Output]:
+        """The outputs that the file names, or all that are no memory, under their own names."""
+        kept = {state.output for state in self._states}
+        free = [name for name in self._outputs if name not in kept]
+        if not self._file.output:
+            if self._file.task == "classification" and len(free) == 1:
+                return [_Output(SCORES, free[0])]
+            names = plain_names(free)
+            return [_Output(name, own) for name, own in zip(names, free, strict=True)]
+        told = []
+        for index, one in enumerate(self._file.output):
+            if one.output is None and len(free) == 1:
+                told.append(_Output(one.name, free[0], one.softmax))
+                continue
+            own = one.name if one.output is None else one.output
+            self._known(("output", index, "output"), own, self._outputs, "output")
+            told.append(_Output(one.name, own, one.softmax))
+        return told
+
+    def _given(self, told: _Output, index: int, answers: Mapping[str, Any]) -> Passed:
+        value = answers[str(told.output)]
+        if str(value.dtype) not in _TOOK:
+            raise BadInput(f"the model's output {shown(str(told.output))} gives no numbers")
+        if told.name.startswith(("state_", "next_")) or told.name == "frame":
+            raise self._fault(("output", index), f"the name {told.name!r} is taken; use another")
+        shape = tuple(value.shape)
+        return Passed(told.name, str(told.output), shape, str(value.dtype), told.softmax)
+
+    def _check_labels(self, gives: Sequence[Passed], answers: Mapping[str, Any]) -> None:
+        if self._file.task != "classification":
+            return
+        scores = next((one for one in gives if one.name == SCORES), None)
+        if scores is None:
+            raise self._fault(("task",), 'a classification needs an [[output]] name = "scores"')
+        count = len(self._labels)
+        if scores.shape != (1, count):
+            where: Place = ("labels_file",) if self._file.labels_file else ("labels",)
+            raise self._fault(
+                where,
+                f"{count} labels do not match the model's output {shown(scores.own)} of the shape "
+                f"{sizes(scores.shape)}; give one label for each score",
+            )
+        total = float(answers[scores.own].sum())
+        if not scores.softmax and not abs(total - 1) < 1e-2:
+            raise self._fault(
+                ("output", 0),
+                f"output {shown(scores.own)} is no softmax (to zeros its scores sum to "
+                f'{total:.3g}); add softmax = true to its [[output]], or use task = "raw"',
+            )
+
+
+def layout_of(shape: Shape) -> Layout | None:
+    """Guess where the three channels are; None where that cannot be told."""
+    if len(shape) != 4 or (shape[1] == 3) == (shape[3] == 3):
+        return None
+    return "nchw" if shape[1] == 3 else "nhwc"
+
+
+def _example(shape: Shape) -> str:
+    usual = 224 if len(shape) == 4 else 1
+    known = [size if size is not None else usual for size in shape]
+    return str([1 if shape[0] is None else known[0], *known[1:]])
+
+
+def _plain(name: str) -> str:
+    """A tensor's own name as one that can stand in a contract."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name.partition(":")[0]).strip("_").lower() or "tensor"
+    taken = plain[0].isdigit() or plain == "frame" or plain.startswith(("state_", "next_"))
+    return f"of_{plain}" if taken else plain
+
+
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Names that can stand in a contract, and differ."""
+    found: list[str] = []
+    for name in names:
+        plain = base = _plain(name)
+        count = 1
+        while plain in found:
+            count += 1
+            plain = f"{base}_{count}"
+        found.append(plain)
+    return found

@@ -1,0 +1,178 @@
+"""What the kinds of models that come from elsewhere have in common.
+
+A kind opens a model as a `Reference`: its own runtime, with its own tensors. `ImportedModel` puts
+the contract's in front of it: pixels are prepared here in numpy, so that what was lowered is
+compared with something that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgevid import settings
+from edgevid.contract import Contract
+from edgevid.errors import BadInput
+from edgevid_converters.importers.contract_toml import Port, Terms, beside
+from edgevid_converters.importers.preprocessing import Feed, Passed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgevid_converters.importers import Source
+
+DESCRIBE_TIMEOUT_S = 300.0
+
+
+class Reference(Protocol):
+    """A model in its own runtime, on the CPU, in float32; made by a kind's ``open_model``."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run it once, by its own names. Raises `BadInput` with the reason where it cannot."""
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """See `edgevid_converters.importers.Model.lower`."""
+
+
+class ImportedModel:
+    """A reference behind a contract; see `edgevid_converters.importers.Model`."""
+
+    def __init__(self, source: Source, forms: tuple[str, ...]) -> None:
+        assert source.feed is not None
+        self.forms = forms
+        self._contract, self._feed = source.contract, source.feed
+        self._reference = _open(source.kind, source.path)
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Take one step; see `edgevid_converters.importers.Model`."""
+        given = self._reference.infer(self._own(inputs))
+        return {one.name: _answer(one, given[one.own]) for one in self._feed.gives}
+
+    def _own(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The model's inputs, made of the contract's."""
+        feed = self._feed
+        own = {one.own: one.array() for one in feed.constants}
+        passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+        own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
+        if feed.picture:
+            own[feed.picture.input] = feed.picture.apply(inputs[self._contract.main])
+        return own
+
+    def last_answers(self, clips: Sequence[NDArray[Any]]) -> None:
+        """Only step after step."""
+
+    def lower(self, form: str, folder: Path) -> Path:
+        """Lower it; see `edgevid_converters.importers.Model`."""
+        return self._reference.lower(form, self._feed, self._contract, folder)
+
+
+def _answer(one: Passed, value: NDArray[Any]) -> NDArray[Any]:
+    """An output as the contract gives it."""
+    import numpy as np
+
+    if not one.softmax:
+        return value.astype(np.float32)
+    raised = np.exp(value.astype(np.float64) - value.max(-1, keepdims=True))
+    answer: NDArray[Any] = (raised / raised.sum(-1, keepdims=True)).astype(np.float32)
+    return answer
+
+
+def _open(kind: str, path: Path) -> Reference:
+    reference: Reference = import_module(f"edgevid_converters.importers.{kind}").open_model(path)
+    return reference
+
+
+# ---------------------------------------------------------------- describing, in a child
+
+
+def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any]:
+    """Find the contract file, and let a child hold it against the model.
+
+    Gives ``contract``, ``feed`` and ``record`` as plain data.
+    """
+    file = contract_file or beside(path)
+    if not file.is_file():
+        raise BadInput(
+            f"{file} is not there, and {path.name} does not say what its tensors mean; "
+            f"write it with: edgevid convert --init {path}"
+        )
+    return ask_about(kind, path, {"do": "describe", "contract_file": str(file.resolve())})
+
+
+def ask_about(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a child open the model, which may crash its own runtime."""
+    from edgevid_converters.child_tasks import ask
+
+    task = {**task, "kind": kind, "model": str(path.resolve())}
+    return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
+
+
+def describe_here(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What the child does for `describe`."""
+    import numpy as np
+
+    path = Path(task["model"])
+    reference = _open(task["kind"], path)
+    terms = Terms(Path(task["contract_file"]), reference.inputs, reference.outputs)
+    zeros = terms.zeros()
+    answers = reference.infer(zeros)
+    rng = np.random.default_rng(0)
+    other = reference.infer({n: _stirred(rng, v) for n, v in zeros.items()})
+    for name, value in answers.items():
+        if other[name].shape != value.shape:
+            raise BadInput(
+                f"{path}: the size of output {name!r} depends on what is seen; "
+                "export the model without its last, selecting part"
+            )
+    contract, feed = terms.settle(answers)
+    return {
+        "contract": contract.to_json(),
+        "feed": feed.to_json(),
+        "record": {"model": path.name, "sha256": _sum(path), "fed": feed.to_json()},
+    }
+
+
+def _stirred(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
+    """Other values of a float input; integers may be indices or switches and stay."""
+    if value.dtype.kind != "f":
+        return value
+    stirred: NDArray[Any] = rng.normal(size=value.shape).astype(value.dtype)
+    return stirred
+
+
+def ports_here(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Read inputs and outputs, in the child, for `contract_draft`."""
+    reference = _open(task["kind"], Path(task["model"]))
+    return {
+        "inputs": [asdict(port) for port in reference.inputs],
+        "outputs": [asdict(port) for port in reference.outputs],
+    }
+
+
+def read_ports(listed: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:
+    """Read what `ports_here` told."""
+    return tuple(settings.build_json(Port, one, "port") for one in listed)
+
+
+def _sum(path: Path) -> str:
+    """One hash over a file, its companion, or all files of a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if path.suffix == ".xml":
+        files.append(path.with_suffix(".bin"))
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def gist(error: BaseException, limit: int = 200) -> str:
+    """The first line of a library's error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:limit]

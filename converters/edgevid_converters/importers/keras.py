@@ -1,0 +1,60 @@
+"""Keras models in one file: ``.keras``, and the older ``.h5``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import BadInput
+from edgevid_converters.importers.contract_toml import Port
+from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.tensorflow_step import Reference, Tensor
+
+FORMS = ("saved_model",)
+ENDINGS = (".keras", ".h5", ".hdf5")
+
+
+def matches(path: Path) -> bool:
+    """Tell by the ending."""
+    return path.is_file() and path.suffix.lower() in ENDINGS
+
+
+def open_model(path: Path) -> KerasReference:
+    """Load it without code of its own: layers that are not Keras' are refused."""
+    import keras
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001 - Keras raises what the damage happens to cause
+        raise BadInput(f"{path} cannot be loaded by Keras: {gist(error)}") from None
+    if not getattr(model, "inputs", None):
+        raise BadInput(f"{path} does not say what it takes; save a functional or sequential model")
+    return KerasReference(model)
+
+
+class KerasReference(Reference):
+    """Keras itself; see `edgevid_converters.importers.imported.Reference`."""
+
+    library = "Keras"
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.inputs = tuple(_port(one, one.name) for one in model.inputs)
+        names = getattr(model, "output_names", None) or [f"output_{n}" for n in range(99)]
+        self.outputs = tuple(
+            _port(one, name) for one, name in zip(model.outputs, names, strict=False)
+        )
+
+    def _call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        import keras
+
+        flat = [inputs[port.name] for port in self.inputs]
+        structure = getattr(self._owner, "_inputs_struct", None)
+        packed = flat[0] if structure is None else keras.tree.pack_sequence_as(structure, flat)
+        given = keras.tree.flatten(self._owner(packed, training=False))
+        return {port.name: value for port, value in zip(self.outputs, given, strict=True)}
+
+
+def _port(tensor: Any, name: str) -> Port:
+    return Port(str(name), tuple(tensor.shape), str(tensor.dtype))

@@ -1,0 +1,255 @@
+"""ONNX models: to OpenVINO as they are, to TFLite by onnx2tf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import FRAME, Contract
+from edgevid.errors import BadInput
+from edgevid.registry import need
+from edgevid_converters.importers.contract_toml import Port
+from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMS = ("onnx", "saved_model")
+STANDARD = ("", "ai.onnx")
+
+
+def matches(path: Path) -> bool:
+    """Tell by the ending."""
+    return path.is_file() and path.suffix.lower() == ".onnx"
+
+
+def open_model(path: Path) -> ONNXReference:
+    """Read and check the graph; raises `BadInput` that names what no runtime here knows."""
+    onnx = need("onnx", "onnx")
+    runtime = need("onnxruntime", "onnx")
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+    except (DecodeError, OSError, ValueError) as error:
+        raise BadInput(f"{path} is no whole ONNX model ({gist(error)})") from None
+    if not model.graph.node or not model.opset_import:
+        raise BadInput(f"{path} is no whole ONNX model (it has no operators)")
+    _check_operators(path, model)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - its errors are RuntimeError's siblings, not children
+        raise BadInput(f"{path} cannot be loaded by ONNX Runtime: {gist(error)}") from None
+    return ONNXReference(path, model, session)
+
+
+def _check_operators(path: Path, model: Any) -> None:
+    """Refuse operator sets newer than the installed onnx, and operators that are not ONNX's."""
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    versions = {one.domain: one.version for one in model.opset_import}
+    version = max((versions.get(domain, 0) for domain in STANDARD), default=0)
+    if version > newest:
+        raise BadInput(
+            f"{path} uses ONNX operator set {version}; this onnx knows up to {newest}: "
+            "export it with an older one, or update onnx"
+        )
+    own = {(one.domain, one.name) for one in model.functions}
+    for node in nodes(model.graph):
+        known = node.domain in STANDARD and onnx.defs.has(node.op_type)
+        if not known and (node.domain, node.op_type) not in own:
+            where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise BadInput(
+                f"{path}: operator {where} (node {node_name(node)!r}) is not one of ONNX's and "
+                "cannot be lowered; export the model without it"
+            )
+
+
+def nodes(graph: Any) -> list[Any]:
+    """Every node of a graph, and of the graphs inside its nodes."""
+    found = []
+    for node in graph.node:
+        found.append(node)
+        for attribute in node.attribute:
+            inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+            for one in inner:
+                found += nodes(one)
+    return found
+
+
+def node_name(node: Any) -> str:
+    """The name of a node, or of what it gives."""
+    return node.name or (node.output[0] if node.output else "?")
+
+
+class ONNXReference:
+    """ONNX Runtime on one thread; see `edgevid_converters.importers.imported.Reference`."""
+
+    def __init__(self, path: Path, model: Any, session: Any) -> None:
+        self._path, self._model, self._session = path, model, session
+        self.inputs = tuple(_port(one) for one in session.get_inputs())
+        self.outputs = tuple(_port(one) for one in session.get_outputs())
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the session."""
+        names = [port.name for port in self.outputs]
+        try:
+            given = self._session.run(names, dict(inputs))
+        except Exception as error:  # noqa: BLE001 - see `open_model`
+            raise BadInput(f"ONNX Runtime cannot run {self._path}: {gist(error)}") from None
+        return dict(zip(names, given, strict=True))
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """Write an ONNX model with the preprocessing in front, or a SavedModel by onnx2tf."""
+        fixed = pinned(self._model, feed)
+        if form == "saved_model":
+            from edgevid_converters.importers.onnx_to_tensorflow import lower
+
+            return lower(fixed, self, feed, contract, folder / form)
+        import onnx
+
+        path = folder / form / "model.onnx"
+        path.parent.mkdir(parents=True)
+        onnx.save(framed(fixed, feed, contract), path)
+        return path
+
+
+def _port(one: Any) -> Port:
+    kinds = {"float": "float32", "double": "float64"}
+    kind = one.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(n if isinstance(n, int) and n >= 0 else None for n in one.shape)
+    return Port(one.name, shape, kinds.get(kind, kind))
+
+
+def pinned(model: Any, feed: Feed) -> Any:
+    """A copy whose inputs have fixed shapes, and whose constant inputs are weights."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    constants = {one.own: one.array() for one in feed.constants}
+    kept = [one for one in graph.input if one.name in feed.shapes and one.name not in constants]
+    for one in kept:
+        kind = one.type.tensor_type.elem_type
+        shape = feed.shapes[one.name]
+        one.CopyFrom(onnx.helper.make_tensor_value_info(one.name, kind, shape))
+    del graph.input[:]
+    graph.input.extend(kept)
+    for name, value in constants.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    return copy
+
+
+def framed(model: Any, feed: Feed, contract: Contract) -> Any:
+    """Put the contract's inputs and outputs around a pinned model."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    new = {FRAME, *(one.name for one in (*feed.takes, *feed.gives))}
+    if new & set(_tensor_names(model.graph)) or (
+        feed.signal and feed.signal.name != feed.signal.own
+    ):
+        model = onnx.compose.add_prefix(model, "model/", rename_nodes=False)
+        own = "model/"
+    else:
+        own = ""
+    graph = model.graph
+    front: list[Any] = []
+    inputs: list[Any] = []
+    weights: list[Any] = []
+    passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+    for one in passed:
+        if own + one.own == one.name:
+            inputs += [value for value in graph.input if value.name == one.name]
+            continue
+        inputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
+        front.append(_cast(one.name, own + one.own, one.dtype))
+    if feed.picture:
+        frame = contract.frame
+        shape = (1, frame.height, frame.width, 3)
+        inputs.insert(0, helper.make_tensor_value_info(FRAME, TensorProto.UINT8, shape))
+        steps, weights = _prepared(feed.picture, own + feed.picture.input)
+        front += steps
+    back, outputs = [], []
+    for one in feed.gives:
+        outputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
+        back += _given(one, own + one.own)
+    core = list(graph.node)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend([*front, *core, *back])
+    graph.input.extend(inputs)
+    graph.output.extend(outputs)
+    graph.initializer.extend(weights)
+    return model
+
+
+def _prepared(picture: Picture, target: str) -> tuple[list[Any], list[Any]]:
+    """What `Picture.apply` does, as nodes from ``frame`` to ``target``, and their constants."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    made: list[Any] = []
+    weights: list[Any] = []
+
+    def then(kind: str, value: NDArray[Any] | None = None, **attributes: Any) -> None:
+        taken = [made[-1].output[0] if made else FRAME]
+        name = f"edgevid/{kind.lower()}_{len(made)}"
+        if value is not None:
+            weights.append(numpy_helper.from_array(value, f"{name}_by"))
+            taken.append(f"{name}_by")
+        made.append(helper.make_node(kind, taken, [name], name, **attributes))
+
+    if picture.colour == "bgr":
+        then("Gather", np.array([2, 1, 0], np.int64), axis=3)
+    if picture.computes:
+        first, second = picture.factors
+        then("Cast", to=_kind("float32"))
+        if any(one != 1.0 for one in first):
+            then("Mul", np.array(first, np.float32))
+        if any(second):
+            then("Add", np.array(second, np.float32))
+    if picture.layout == "nchw":
+        then("Transpose", perm=[0, 3, 1, 2])
+    then("Cast", to=_kind(picture.dtype))
+    made[-1].output[0] = target
+    return made, weights
+
+
+def _given(one: Passed, source: str) -> list[Any]:
+    from onnx import helper
+
+    if not one.softmax:
+        return [_cast(source, one.name, "float32")]
+    between = f"edgevid/{one.name}"
+    return [
+        _cast(source, between, "float32"),
+        helper.make_node("Softmax", [between], [one.name], f"{between}_softmax", axis=-1),
+    ]
+
+
+def _cast(source: str, target: str, dtype: str) -> Any:
+    """A cast, which is an identity between equal types and then vanishes."""
+    from onnx import helper
+
+    return helper.make_node("Cast", [source], [target], f"edgevid/{target}", to=_kind(dtype))
+
+
+def _kind(dtype: str) -> int:
+    import numpy as np
+    from onnx import helper
+
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def _tensor_names(graph: Any) -> list[str]:
+    names = [one.name for one in (*graph.input, *graph.initializer)]
+    for node in nodes(graph):
+        names += node.output
+    return names

@@ -1,0 +1,167 @@
+"""OpenVINO's IR: ``.xml`` with its ``.bin``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import FRAME, Contract
+from edgevid.errors import BadInput
+from edgevid.registry import need
+from edgevid.runtimes.openvino import UNFUSED
+from edgevid_converters.importers.contract_toml import Port
+from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMS = ("ir",)
+EXACT = {
+    "INFERENCE_NUM_THREADS": "1",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "NUM_STREAMS": "1",
+    **UNFUSED,
+}
+
+
+def matches(path: Path) -> bool:
+    """Tell by the ending."""
+    return path.is_file() and path.suffix.lower() == ".xml"
+
+
+def open_model(path: Path) -> OpenVINOReference:
+    """Read the graph and its weights."""
+    openvino = need("openvino", "convert")
+    if not path.with_suffix(".bin").is_file():
+        raise BadInput(f"{path.with_suffix('.bin')} is not there; it belongs to {path.name}")
+    try:
+        model = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise BadInput(f"{path} cannot be loaded by OpenVINO: {_last(error)}") from None
+    return OpenVINOReference(path, model)
+
+
+class OpenVINOReference:
+    """OpenVINO itself, in float32; see `edgevid_converters.importers.imported.Reference`."""
+
+    def __init__(self, path: Path, model: Any) -> None:
+        self._path, self._model = path, model
+        self._compiled: tuple[Any, Any] | None = None
+        self.inputs = tuple(_port(one) for one in model.inputs)
+        self.outputs = tuple(_port(one) for one in model.outputs)
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Compile it for these shapes, and run it."""
+        import openvino
+
+        shapes = {name: value.shape for name, value in inputs.items()}
+        try:
+            if self._compiled is None or self._compiled[0] != shapes:
+                fixed = self._model.clone()
+                fixed.reshape({_of(fixed.inputs, n): list(s) for n, s in shapes.items()})
+                self._compiled = shapes, openvino.compile_model(fixed, "CPU", EXACT)
+            compiled = self._compiled[1]
+            given = compiled({_of(compiled.inputs, n): v for n, v in inputs.items()})
+        except RuntimeError as error:
+            raise BadInput(f"OpenVINO cannot run the model: {_last(error)}") from None
+        ports = zip(self.outputs, compiled.outputs, strict=True)
+        return {port.name: given[one].copy() for port, one in ports}
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """Put the preprocessing in front with OpenVINO's own means, and save the IR."""
+        import openvino
+
+        model = self._model.clone()
+        model.reshape({_of(model.inputs, n): list(s) for n, s in feed.shapes.items()})
+        for constant in feed.constants:
+            _fix(model, constant.own, constant.array())
+        own = [_own_name(one) for one in model.inputs]
+        if feed.picture:
+            model = _prepared(model, own.index(feed.picture.input), feed.picture)
+        names = {
+            one.own: one.name for one in (*feed.takes, *((feed.signal,) if feed.signal else ()))
+        }
+        if feed.picture:
+            names[feed.picture.input] = FRAME
+        for name, one in zip(own, model.inputs, strict=True):
+            one.get_tensor().set_names({names[name]})
+            one.node.set_friendly_name(names[name])
+        order = [port.name for port in self.outputs]
+        sources = [result.input_value(0) for result in model.get_results()]
+        values = [(one, sources[order.index(one.own)]) for one in feed.gives]
+        ends = [_end(one, value) for one, value in values]
+        model = openvino.Model(ends, model.get_parameters())
+        for one, output in zip(feed.gives, model.outputs, strict=True):
+            output.get_tensor().set_names({one.name})
+        path = folder / form / "model.xml"
+        path.parent.mkdir(parents=True)
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return path
+
+
+def _fix(model: Any, name: str, value: NDArray[Any]) -> None:
+    """Let an input be a constant."""
+    from openvino import opset13 as ops
+
+    node = _of(model.inputs, name).node
+    node.output(0).replace(ops.constant(value).output(0))
+    model.remove_parameter(node)
+
+
+def _prepared(model: Any, index: int, picture: Picture) -> Any:
+    """Let input ``index`` take the frame: uint8 RGB (1, H, W, 3)."""
+    import openvino
+    from openvino import Layout
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    whole = PrePostProcessor(model)
+    entry = whole.input(index)
+    tensor = entry.tensor().set_element_type(openvino.Type.u8).set_layout(Layout("NHWC"))
+    entry.model().set_layout(Layout(picture.layout.upper()))
+    steps = entry.preprocess()
+    if picture.colour == "bgr":
+        tensor.set_color_format(ColorFormat.RGB)
+        steps.convert_color(ColorFormat.BGR)
+    if picture.computes:
+        first, second = picture.factors
+        steps.convert_element_type(openvino.Type.f32)
+        steps.mean([-b / a for a, b in zip(first, second, strict=True)])
+        steps.scale([1.0 / a for a in first])
+    return whole.build()
+
+
+def _end(one: Passed, value: Any) -> Any:
+    """An output in float32, with a tensor of its own to carry its name."""
+    import numpy as np
+    from openvino import opset13 as ops
+
+    node = value
+    if one.dtype != "float32":
+        node = ops.convert(node, "f32")
+    if one.softmax:
+        node = ops.softmax(node, len(one.shape) - 1)
+    if node is value:
+        node = ops.reshape(node, ops.constant(np.array(one.shape, np.int64)), False)
+    return node
+
+
+def _port(one: Any) -> Port:
+    shape = tuple(d.get_length() if d.is_static else None for d in one.partial_shape)
+    kind = one.element_type.to_dtype().name
+    return Port(_own_name(one), shape, kind)
+
+
+def _own_name(one: Any) -> str:
+    names = sorted(one.names)
+    return str(names[0] if names else one.node.get_friendly_name())
+
+
+def _of(ports: Any, name: str) -> Any:
+    return next(one for one in ports if name in one.names or _own_name(one) == name)
+
+
+def _last(error: Exception) -> str:
+    """OpenVINO's last line is the reason; those before it are places in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]

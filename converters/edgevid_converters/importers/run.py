@@ -1,0 +1,113 @@
+"""The run folder of ``edgevid train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import SCORES, Contract
+from edgevid.errors import BadInput
+from edgevid.files import sha256_of
+from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
+from edgevid_converters.importers import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgevid.train.models import VideoModel
+
+FORMS = ("saved_model",)
+_NOT_KEPT = ("data", "split", "train_seconds")
+
+
+def matches(path: Path) -> bool:
+    """Say whether ``path`` is a run folder."""
+    return (path / RUN_FILE).is_file()
+
+
+def describe(path: Path, contract_file: Path | None = None) -> Source:
+    """Read the run's record and contract."""
+    if contract_file is not None:
+        raise BadInput(f"{path} is a run and has a contract of its own; leave out --contract")
+    record = _json(path / RUN_FILE)
+    data = record.get("data")
+    return Source(
+        kind="run",
+        path=path,
+        contract=Contract.from_json(_json(path / CONTRACT_FILE)),
+        forms=FORMS,
+        record={key: value for key, value in record.items() if key not in _NOT_KEPT} | _sum(path),
+        data=Path(data) if data else None,
+        split=record.get("split", {}),
+    )
+
+
+def _sum(path: Path) -> dict[str, str]:
+    """The hash of the weights; where they are missing, loading them will say so."""
+    weights = path / WEIGHTS_FILE
+    return {"weights_sha256": sha256_of(weights)} if weights.is_file() else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read ({error}); train again") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{file} is not a table of values; train again")
+    return found
+
+
+def load(source: Source) -> RunModel:
+    """Load the trained weights."""
+    from edgevid.train.models import load_run
+
+    return RunModel(load_run(source.path)[0])
+
+
+class RunModel:
+    """The step of a trained Keras model: batch 1, static, unrolled."""
+
+    forms = FORMS
+
+    def __init__(self, model: VideoModel) -> None:
+        import tensorflow as tf
+
+        self._model, self._step = model, model.step
+        self._signature = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+            for name, tensor in self._step.input.items()
+        }
+        self._call: Any = tf.function(self._answer, input_signature=[self._signature])
+
+    def _answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given: dict[str, Tensor] = self._step(inputs, training=False)
+        return given
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Take one step; see `edgevid_converters.importers.Model`."""
+        import tensorflow as tf
+
+        given = self._call({name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in given.items()}
+
+    def last_answers(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+        """By the training form, in batches; it answers as the stream does, and much faster."""
+        from edgevid.train.fit import last_scores
+
+        if min(map(len, clips)) < self._model.config.frames:
+            return None  # a stream answers before it is warm, the training form does not
+        return {SCORES: last_scores(self._model, clips)[:, None]}
+
+    def lower(self, form: str, folder: Path) -> Path:
+        """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""
+        import keras
+
+        archive = keras.export.ExportArchive()
+        archive.track(self._step)
+        archive.add_endpoint("serving_default", self._answer, [self._signature])
+        path = folder / form
+        archive.write_out(str(path), verbose=False)
+        return path

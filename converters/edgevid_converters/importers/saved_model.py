@@ -1,0 +1,63 @@
+"""TensorFlow's SavedModel: a folder with ``saved_model.pb``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import BadInput
+from edgevid_converters.importers.contract_toml import Port
+from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.tensorflow_step import Reference, Tensor
+
+FORMS = ("saved_model",)
+SERVING = "serving_default"
+
+
+def matches(path: Path) -> bool:
+    """Tell by the file that every SavedModel has."""
+    return (path / "saved_model.pb").is_file()
+
+
+def open_model(path: Path) -> SavedModelReference:
+    """Load it, and choose its signature: ``serving_default``, or the only one."""
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # noqa: BLE001 - protobuf, files and operators each raise their own
+        raise BadInput(f"{path} cannot be loaded by TensorFlow: {gist(error)}") from None
+    names = list(loaded.signatures)
+    name = SERVING if SERVING in names or len(names) != 1 else names[0]
+    if name not in names:
+        raise BadInput(
+            f"{path} has no signature {SERVING!r} (it has {', '.join(names) or 'none'}); "
+            "export it with one"
+        )
+    return SavedModelReference(loaded, loaded.signatures[name])
+
+
+class SavedModelReference(Reference):
+    """TensorFlow itself; see `edgevid_converters.importers.imported.Reference`."""
+
+    library = "TensorFlow"
+
+    def __init__(self, loaded: Any, function: Any) -> None:
+        super().__init__(loaded)
+        self._function = function
+        self.inputs = _ports(function.structured_input_signature[1])
+        self.outputs = _ports(function.structured_outputs)
+
+    def _call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given: dict[str, Tensor] = self._function(**inputs)
+        return given
+
+
+def _ports(specs: Mapping[str, Any]) -> tuple[Port, ...]:
+    found = []
+    for name, spec in sorted(specs.items()):
+        if spec.shape.rank is None:
+            raise BadInput(f"tensor {name!r} leaves open how many sizes it has; export it with one")
+        found.append(Port(name, tuple(spec.shape.as_list()), spec.dtype.name))
+    return tuple(found)

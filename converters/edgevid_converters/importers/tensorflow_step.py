@@ -1,0 +1,112 @@
+"""A model of TensorFlow's as a SavedModel that takes and gives the contract's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from edgevid.contract import FRAME, Contract
+from edgevid.errors import BadInput
+from edgevid_converters.importers.contract_toml import Port
+from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Tensor: TypeAlias = Any
+Call: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+SIGNATURE = "serving_default"
+
+
+class Reference:
+    """A model that TensorFlow runs; see `edgevid_converters.importers.imported.Reference`.
+
+    ``library`` is what people call it, ``owner`` holds the variables.
+    """
+
+    library: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def _call(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Take and give the model's own tensors by name."""
+        raise NotImplementedError
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run it, eagerly."""
+        import tensorflow as tf
+
+        try:
+            given = self._call({name: tf.constant(value) for name, value in inputs.items()})
+        except (ValueError, tf.errors.OpError) as error:
+            raise BadInput(f"{self.library} cannot run the model: {gist(error)}") from None
+        return {name: value.numpy() for name, value in given.items()}
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """Write a SavedModel around it."""
+        return write(self._call, self._owner, feed, contract, folder / form)
+
+
+def write(call: Call, owner: Any, feed: Feed, contract: Contract, path: Path) -> Path:
+    """Write one whose ``serving_default`` is the step; ``owner`` holds the variables.
+
+    ``call`` takes and gives the model's own tensors by name.
+    """
+    import keras
+    import tensorflow as tf
+
+    picture = feed.picture
+    frame = contract.frame
+    specs = {}
+    if picture:
+        shape = (1, frame.height, frame.width, 3)
+        specs[FRAME] = tf.TensorSpec(shape, tf.uint8, name=FRAME)
+    passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+    for one in passed:
+        specs[one.name] = tf.TensorSpec(one.shape, tf.float32, name=one.name)
+
+    def answer(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own = {one.own: tf.constant(one.array()) for one in feed.constants}
+        own |= {one.own: tf.cast(inputs[one.name], one.dtype) for one in passed}
+        if picture:
+            own[picture.input] = prepared(picture, inputs[FRAME])
+        given = call(own)
+        return {one.name: _named(one, given[one.own]) for one in feed.gives}
+
+    archive = keras.export.ExportArchive()
+    archive.track(owner)
+    archive.add_endpoint(SIGNATURE, answer, [specs])
+    archive.write_out(str(path), verbose=False)
+    return path
+
+
+def prepared(picture: Picture, frame: Tensor) -> Tensor:
+    """What `Picture.apply` does, in TensorFlow."""
+    import tensorflow as tf
+
+    if picture.colour == "bgr":
+        frame = tf.gather(frame, [2, 1, 0], axis=3)
+    if picture.computes:
+        first, second = picture.factors
+        frame = tf.cast(frame, tf.float32)
+        if any(one != 1.0 for one in first):
+            frame = frame * tf.constant(first, tf.float32)
+        if any(second):
+            frame = frame + tf.constant(second, tf.float32)
+    if picture.layout == "nchw":
+        frame = tf.transpose(frame, [0, 3, 1, 2])
+    return tf.cast(frame, picture.dtype)
+
+
+def _named(one: Passed, value: Tensor) -> Tensor:
+    """An output in float32; identity, so that two names of one tensor stay two."""
+    import tensorflow as tf
+
+    value = tf.ensure_shape(tf.cast(value, tf.float32), one.shape)
+    return tf.nn.softmax(value) if one.softmax else tf.identity(value)

@@ -1,0 +1,110 @@
+"""TFLite's own files: float ``.tflite`` models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import FRAME, Contract
+from edgevid.errors import BadInput
+from edgevid.registry import need
+from edgevid_converters.importers.contract_toml import Port, sizes
+from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
+from edgevid_converters.lowering.tflite.graph_rewrite import Surgery
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMS = ("tflite",)
+
+
+def matches(path: Path) -> bool:
+    """Tell by the ending."""
+    return path.is_file() and path.suffix.lower() == ".tflite"
+
+
+def open_model(path: Path) -> TFLiteReference:
+    """Load it in LiteRT; raises `BadInput` for what is quantised already."""
+    litert = need("ai_edge_litert.interpreter", "convert")
+    content = path.read_bytes()
+    try:
+        interpreter = litert.Interpreter(model_content=content, num_threads=1)
+        reference = TFLiteReference(content, interpreter)
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"{path} cannot be loaded by LiteRT: {gist(error)}") from None
+    for port in (*reference.inputs, *reference.outputs):
+        if port.dtype in ("int8", "int16"):
+            raise BadInput(
+                f"{path} is quantised already ({port}); give the float model that it was made of"
+            )
+    return reference
+
+
+class TFLiteReference:
+    """LiteRT on one thread; see `edgevid_converters.importers.imported.Reference`."""
+
+    def __init__(self, content: bytes, interpreter: Any) -> None:
+        self._content, self._interpreter = content, interpreter
+        self._inputs = interpreter.get_input_details()
+        self._outputs = interpreter.get_output_details()
+        self.inputs = tuple(_port(one) for one in self._inputs)
+        self.outputs = tuple(_port(one) for one in self._outputs)
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Set, invoke, get."""
+        shapes = {name: value.shape for name, value in inputs.items()}
+        try:
+            if shapes != self._shapes:
+                for port, one in zip(self.inputs, self._inputs, strict=True):
+                    self._interpreter.resize_tensor_input(one["index"], shapes[port.name])
+                self._interpreter.allocate_tensors()
+                self._shapes = shapes
+            for port, one in zip(self.inputs, self._inputs, strict=True):
+                self._interpreter.set_tensor(one["index"], inputs[port.name])
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(f"LiteRT cannot run the model: {gist(error)}") from None
+        return {
+            port.name: self._interpreter.get_tensor(one["index"])
+            for port, one in zip(self.outputs, self._outputs, strict=True)
+        }
+
+    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+        """Operate on the file itself: nothing is converted, so nothing is lost."""
+        model = parse(self._content)
+        surgery = Surgery(model)
+        for port, one in zip(self.inputs, self._inputs, strict=True):
+            stored = tuple(int(n) for n in one["shape"])
+            if stored != feed.shapes[port.name]:
+                raise BadInput(
+                    f"input {port} of a .tflite cannot be given another size than {sizes(stored)}; "
+                    "write that into the contract"
+                )
+        surgery.store_float16_as_float32()
+        for constant in feed.constants:
+            surgery.fix(constant.own, constant.array())
+        inputs = []
+        if feed.picture:
+            inputs.append((FRAME, surgery.take_frame(feed.picture, FRAME)))
+        for one in (*feed.takes, *((feed.signal,) if feed.signal else ())):
+            inputs.append((one.name, surgery.take(one)))
+        outputs = [(one.name, surgery.give(one)) for one in feed.gives]
+        surgery.sign(inputs, outputs)
+        surgery.drop_unused()
+        path = folder / form / "model.tflite"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(pack(model))
+        return path
+
+
+def _port(one: Mapping[str, Any]) -> Port:
+    import numpy as np
+
+    signature = [int(n) for n in one.get("shape_signature", one["shape"])]
+    shape = signature if len(signature) == len(one["shape"]) else [int(n) for n in one["shape"]]
+    sizes = tuple(n if n >= 0 else None for n in shape)
+    return Port(str(one["name"]), sizes, np.dtype(one["dtype"]).name)

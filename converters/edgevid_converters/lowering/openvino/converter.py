@@ -1,0 +1,247 @@
+"""OpenVINO: float, bytes for weights only, and int8 with every product in integer arithmetic."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgevid.contract import Contract
+from edgevid_converters.lowering.openvino import metadata as openvino_metadata
+from edgevid_converters.lowering.openvino.front_end import read
+from edgevid_converters.lowering.openvino.integers import (
+    PRODUCTS,
+    Node,
+    in_bytes,
+    layer_errors,
+    operators_of,
+    quantised,
+)
+from edgevid_converters.lowering.protocol import LayerError, Operator
+
+# Operators that move or regroup values, or bring them to and from integers, but compute nothing.
+MOVES = frozenset(
+    {
+        "Concat",
+        "Constant",
+        "FakeQuantize",
+        "Gather",
+        "Pad",
+        "Parameter",
+        "Reshape",
+        "Result",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "StridedSlice",
+        "Transpose",
+        "Unsqueeze",
+        "VariadicSplit",
+    }
+)
+WEIGHT_CHAIN = frozenset({"Convert", "Multiply", "Reshape", "Subtract", "Transpose"})
+IR_11_SINCE = "2022.1"
+OPSETS_OF_IR_11_START = 8
+
+
+class OpenVINO:
+    """The format ``openvino``: ``.xml`` and ``.bin``."""
+
+    name = "openvino"
+    endings = ("bin", "xml")
+    quantisations = ("float32", "float16", "dynamic", "int8")
+    forms = ("onnx", "saved_model", "ir", "tflite")
+
+    def __init__(self) -> None:
+        self._whole: dict[Path, Node] = {}
+
+    def convert(
+        self,
+        lowered: Path,
+        form: str,
+        trajectories: Mapping[str, Path],
+        quantize: str,
+        keep: Collection[str] = (),
+    ) -> dict[str, bytes]:
+        """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
+        if quantize != "int8":
+            model = _loaded(lowered, form)
+        elif keep:
+            model = quantised(_loaded(lowered, form), _steps(trajectories), keep)
+        else:
+            model = self._quantised(lowered, form, trajectories).clone()
+        if quantize == "dynamic":
+            model = in_bytes(model)
+        merge_equal_nodes(model)
+        _name_by_order(model, PRODUCTS)
+        return _saved(model, halves=quantize == "float16")
+
+    def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
+        """Add Model API's ``model_info``; see `Converter.describe`."""
+        return {**files, "xml": openvino_metadata.described(files["xml"], contract)}
+
+    def layer_errors(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[LayerError]:
+        """Quantise each layer alone; see `Converter.layer_errors`."""
+        whole = self._quantised(lowered, form, trajectories)
+        return layer_errors(_loaded(lowered, form), whole, _steps(trajectories))
+
+    def _quantised(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
+        """All layers in integers; NNCF is asked once, since it takes long."""
+        if lowered not in self._whole:
+            self._whole[lowered] = quantised(_loaded(lowered, form), _steps(trajectories))
+        return self._whole[lowered]
+
+    def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
+        """The products of layers; see `Converter.operators_of`."""
+        return operators_of(_loaded(lowered, form), layers)
+
+    def operators(self, lowered: Path, form: str) -> dict[str, int]:
+        """Count the kinds of nodes of the float model; see `Converter.operators`."""
+        nodes = _loaded(lowered, form).get_ordered_ops()
+        return dict(Counter(node.get_type_name() for node in nodes))
+
+    def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
+        """Walk the graph: what computes, and is not a product of integers or a weight's scale."""
+        model = _read(files)
+        scales = _weight_nodes(model)
+        found = []
+        for node in model.get_ordered_ops():
+            kind, name = node.get_type_name(), node.get_friendly_name()
+            if kind in MOVES or name in scales or not _gives_float(node):
+                continue
+            if kind not in PRODUCTS:
+                found.append(Operator(kind, name))
+            elif not (_is_quantised(node, 0, scales) and _is_quantised(node, 1, scales)):
+                found.append(Operator(kind, name, product=True, stray=True))
+        return found
+
+    def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Tell by the sets of operators that the IR uses; unknown ones need what wrote it."""
+        sets = {int(n) for n in re.findall(rb'version="opset(\d+)"', files["xml"])}
+        if max(sets, default=0) <= OPSETS_OF_IR_11_START:
+            return {"openvino": IR_11_SINCE}
+        import openvino
+
+        return {"openvino": openvino.__version__.partition("-")[0]}
+
+
+def _loaded(lowered: Path, form: str) -> Node:
+    """The model in float, its nodes named by kind and order."""
+    model = read(lowered, form)
+    merge_equal_nodes(model)
+    _name_by_order(model)
+    return model
+
+
+def _steps(trajectories: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Each recorded step, keyed by input name."""
+    import numpy as np
+
+    arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
+    count = len(next(iter(arrays.values())))
+    return [{name: np.array(values[k]) for name, values in arrays.items()} for k in range(count)]
+
+
+def merge_equal_nodes(model: Node) -> None:
+    """Let nodes with equal type, attributes and inputs be one.
+
+    An unrolled head uses one weight at every moment; without this each moment has its own chain of
+    weight, scale and zero point in the file.
+    """
+    first: dict[tuple[Any, ...], Any] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Parameter", "Result"):
+            continue
+        kept = first.setdefault(_identity(node), node)
+        if kept is not node:
+            for own, other in zip(node.outputs(), kept.outputs(), strict=True):
+                for target in list(own.get_target_inputs()):
+                    target.replace_source_output(other)
+
+
+def _identity(node: Node) -> tuple[Any, ...]:
+    """What two nodes have in common when they compute the same."""
+    kind = node.get_type_name()
+    if kind == "Constant":
+        shape = tuple(node.get_output_shape(0))
+        return kind, str(node.get_element_type()), shape, node.data.tobytes()
+    attributes = sorted((key, str(value)) for key, value in node.get_attributes().items())
+    inputs = [port.get_source_output() for port in node.inputs()]
+    sources = [(source.get_node().get_name(), source.get_index()) for source in inputs]
+    return kind, tuple(attributes), tuple(sources)
+
+
+def _name_by_order(model: Node, kept: Collection[str] = ()) -> None:
+    """Names that do not depend on what else this process did.
+
+    Inputs and outputs keep theirs, and so do the kinds in ``kept``.
+    """
+    counts: Counter[str] = Counter()
+    results = {node.get_name() for node in model.get_results()}
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "Parameter" or kind in kept:
+            continue
+        node.set_friendly_name(f"{kind}_{counts[kind]}")
+        counts[kind] += 1
+        for port in node.outputs() if node.get_name() not in results else ():
+            if not any(_is_result(target) for target in port.get_target_inputs()):
+                port.set_names(set())
+
+
+def _is_result(target: Node) -> bool:
+    return bool(target.get_node().get_type_name() == "Result")
+
+
+def _saved(model: Node, *, halves: bool = False) -> dict[str, bytes]:
+    """Save without what depends on the place: paths and versions in rt_info, and white space."""
+    import openvino
+
+    with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=halves)
+        xml = path.read_bytes()
+        weights = path.with_suffix(".bin").read_bytes()
+    xml = re.sub(rb"<rt_info>.*?</rt_info>|<rt_info ?/>", b"", xml, flags=re.DOTALL)
+    return {"xml": re.sub(rb">\s+<", b"><", xml).strip() + b"\n", "bin": weights}
+
+
+def _read(files: Mapping[str, bytes]) -> Node:
+    import openvino
+
+    return openvino.Core().read_model(model=files["xml"], weights=files["bin"])
+
+
+def _gives_float(node: Node) -> bool:
+    return any(port.get_element_type().is_real() for port in node.outputs())
+
+
+def _weight_nodes(model: Node) -> set[str]:
+    """Names of the nodes that turn stored integers into weights; at run time they are folded."""
+    found: set[str] = set()
+    for node in model.get_ordered_ops():
+        sources = [port.get_source_output().get_node() for port in node.inputs()]
+        kind = node.get_type_name()
+        if kind not in WEIGHT_CHAIN or not sources:
+            continue
+        if all(s.get_type_name() == "Constant" or s.get_friendly_name() in found for s in sources):
+            found.add(node.get_friendly_name())
+    return found
+
+
+def _is_quantised(node: Node, index: int, scales: set[str]) -> bool:
+    """Whether an input of a product comes from integers: quantised values, or stored weights."""
+    source = node.input(index).get_source_output().get_node()
+    while (kind := source.get_type_name()) != "FakeQuantize":
+        if kind == "Constant":
+            element = source.get_element_type()
+            return bool(element.is_integral() and element.bitwidth <= 8)
+        if kind not in MOVES - {"Parameter"} and source.get_friendly_name() not in scales:
+            return False
+        source = source.input(0).get_source_output().get_node()
+    return True

@@ -1,0 +1,58 @@
+"""OpenVINO's front ends: what they read, and of which operators they complain."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import BadInput
+
+
+def read(lowered: Path, form: str) -> Any:
+    """Read a model in any form; raises `BadInput` that names the operators that OpenVINO lacks."""
+    import openvino
+    from openvino import frontend
+
+    failures = (
+        RuntimeError,
+        frontend.GeneralFailure,
+        frontend.InitializationFailure,
+        frontend.NotImplementedFailure,
+        frontend.OpConversionFailure,
+        frontend.OpValidationFailure,
+    )
+    try:
+        if form == "ir":
+            return openvino.Core().read_model(lowered)
+        return openvino.convert_model(str(lowered))
+    except failures as error:
+        blamed = _blamed(str(error), lowered if form == "onnx" else None)
+        raise BadInput(f"OpenVINO cannot lower the model: {blamed}") from None
+
+
+def _blamed(text: str, graph: Path | None) -> str:
+    """The operators of a complaint, with their nodes where they can be found."""
+    named = re.findall(r"<Node\((\w+)\): ([^>]*)>", text)
+    missing = re.search(r"No conversion rule found for operations: (.+)", text)
+    if missing:
+        kinds = [kind.strip().rpartition("-")[0] or kind for kind in missing[1].split(",")]
+        named += [(kind, name) for kind in kinds for name in _nodes(graph, kind)]
+        named += [(kind, "") for kind in kinds if kind not in dict(named)]
+    if named:
+        said = dict.fromkeys(f"operator {k}" + (f" (node {n!r})" if n else "") for k, n in named)
+        return ", ".join(list(said)[:5])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it does not say why"
+
+
+def _nodes(graph: Path | None, kind: str) -> list[str]:
+    """The names of an ONNX graph's nodes of one kind."""
+    if graph is None:
+        return []
+    import onnx
+
+    from edgevid_converters.importers.onnx import node_name, nodes
+
+    found = nodes(onnx.load(graph, load_external_data=False).graph)
+    return [node_name(node) for node in found if node.op_type == kind]

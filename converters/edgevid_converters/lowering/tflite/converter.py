@@ -1,0 +1,195 @@
+"""TFLite: float, and integers with every product in integer arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgevid.contract import Contract
+from edgevid.errors import BadInput
+from edgevid_converters.lowering.protocol import LayerError, Operator
+from edgevid_converters.lowering.tflite import metadata as tflite_metadata
+from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse
+from edgevid_converters.lowering.tflite.integers import (
+    PRODUCTS,
+    calibrated,
+    layer_errors,
+    outputs_of,
+    quantised,
+    widened,
+)
+from edgevid_converters.lowering.tflite.versions import needed
+from edgevid_converters.lowering.tflite.weights import halved, in_bytes, unhalved
+
+SIGNATURE = "serving_default"
+# Operators that move or regroup values, or bring them to and from integers, but compute nothing.
+MOVES = frozenset(
+    {
+        "CONCATENATION",
+        "DEQUANTIZE",
+        "EXPAND_DIMS",
+        "GATHER",
+        "PACK",
+        "PAD",
+        "QUANTIZE",
+        "RESHAPE",
+        "SLICE",
+        "SPLIT",
+        "SPLIT_V",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "TRANSPOSE",
+        "UNPACK",
+    }
+)
+
+
+class TFLite:
+    """The format ``tflite``: one ``.tflite`` file.
+
+    Everything is made of one float file: TensorFlow's converter is asked once.
+    """
+
+    name = "tflite"
+    endings = ("tflite",)
+    quantisations = ("float32", "float16", "dynamic", "int8", "int16x8")
+    forms = ("saved_model", "tflite")
+
+    def __init__(self) -> None:
+        self._floats: dict[Path, bytes] = {}
+        self._ranges: dict[Path, bytes] = {}
+
+    def convert(
+        self,
+        lowered: Path,
+        form: str,
+        trajectories: Mapping[str, Path],
+        quantize: str,
+        keep: Collection[str] = (),
+    ) -> dict[str, bytes]:
+        """Lower with TensorFlow's converter; see `Converter.convert`.
+
+        The frame is uint8 and the states float32 at the boundary in every quantisation. What is
+        TFLite already stays as it is in float32.
+        """
+        if quantize == "float32" and form == "tflite":
+            return {"tflite": lowered.read_bytes()}
+        content = self._float(lowered, form)
+        if quantize == "float32":
+            return {"tflite": content}
+        if quantize == "float16":
+            return {"tflite": halved(content)}
+        if quantize == "dynamic":
+            return {"tflite": in_bytes(content)}
+        if quantize == "int16x8":
+            return {"tflite": widened(content, lambda: _samples(trajectories))}
+        return {"tflite": quantised(self._calibrated(lowered, form, trajectories), keep)}
+
+    def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
+        """Add TFLite Metadata; see `Converter.describe`."""
+        return {"tflite": tflite_metadata.described(files["tflite"], contract)}
+
+    def layer_errors(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[LayerError]:
+        """Quantise each layer alone; see `Converter.layer_errors`."""
+        ranges = self._calibrated(lowered, form, trajectories)
+        return layer_errors(self._float(lowered, form), ranges, lambda: _samples(trajectories))
+
+    def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
+        """The operators of layers, by what they give; see `Converter.operators_of`."""
+        return outputs_of(self._float(lowered, form), layers)
+
+    def _float(self, lowered: Path, form: str) -> bytes:
+        if lowered not in self._floats:
+            self._floats[lowered] = _plain(lowered) if form == "tflite" else _lowered(lowered)
+        return self._floats[lowered]
+
+    def _calibrated(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> bytes:
+        if lowered not in self._ranges:
+            content = self._float(lowered, form)
+            self._ranges[lowered] = calibrated(content, lambda: _samples(trajectories))
+        return self._ranges[lowered]
+
+    def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
+        """Walk the flatbuffer: what gives a float tensor and is more than a move."""
+        model = parse(files["tflite"])
+        names = kinds(model)
+        found = []
+        for graph in model.subgraphs:
+            for operator in graph.operators:
+                kind = names[operator.opcodeIndex]
+                outputs = [graph.tensors[index] for index in operator.outputs]
+                if kind not in MOVES and any(_is_float(tensor) for tensor in outputs):
+                    name = outputs[0].name.decode(errors="replace")
+                    stray = kind != "CAST"  # the frame's own way into the arithmetic
+                    found.append(Operator(kind, name, kind in PRODUCTS, stray))
+        return found
+
+    def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Read the release of TensorFlow whose interpreter knows every operator version.
+
+        A file that does not say so is judged by its operators.
+        """
+        model = parse(files["tflite"])
+        for entry in model.metadata or []:
+            if entry.name == b"min_runtime_version":
+                content = bytes(model.buffers[entry.buffer].data)
+                if told := content.rstrip(b"\0").decode():
+                    return {"tflite": told}
+        return {"tflite": needed(model)}
+
+    def operators(self, lowered: Path, form: str) -> dict[str, int]:
+        """Count the kinds of operators of the float model; see `Converter.operators`."""
+        model = parse(self._float(lowered, form))
+        names = kinds(model)
+        return dict(
+            Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
+        )
+
+
+def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Each recorded step, keyed by input name: the converter orders inputs by itself."""
+    import numpy as np
+
+    arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
+    for step in range(len(next(iter(arrays.values())))):
+        yield {name: np.array(values[step]) for name, values in arrays.items()}
+
+
+def _lowered(saved_model: Path) -> bytes:
+    """A SavedModel's step in float32."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=[SIGNATURE]
+    )
+    content: bytes = converter.convert()
+    return content
+
+
+def _plain(file: Path) -> bytes:
+    """A ``.tflite`` with plain float32 weights; raises `BadInput` where it is integer already."""
+    content = file.read_bytes()
+    model = parse(content)
+    if any(tensor.type in _integers() for graph in model.subgraphs for tensor in graph.tensors):
+        raise BadInput(
+            "the .tflite is quantised already, and can be made nothing else; "
+            "use --quantize float32, which leaves it as it is, or start from its float model"
+        )
+    return unhalved(content)
+
+
+def _integers() -> tuple[int, ...]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return (schema.TensorType.INT8, schema.TensorType.INT16)
+
+
+def _is_float(tensor: Table) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    floats = schema.TensorType
+    return tensor.type in (floats.FLOAT32, floats.FLOAT16, floats.FLOAT64)
