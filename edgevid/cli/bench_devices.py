@@ -13,11 +13,11 @@ from edgevid.cli.console import Bar, emit, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgevid.bench.remote import Order
     from edgevid.cli.bench_report import Reports
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
     from edgevid.flash.keys import SigningKey
+    from edgevid.jobs.client import Order
 
 HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
 HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown"}
@@ -67,7 +67,7 @@ def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> No
 
 
 def _order(context: click.Context, video: Path) -> Order:
-    from edgevid.bench.remote import DEADLINE_S, Order
+    from edgevid.jobs.client import DEADLINE_S, Order
 
     given = context.params
     root = given["root"]
@@ -129,8 +129,8 @@ def _one(
     text: Text,
     reports: Reports,
 ) -> int:
-    from edgevid.bench.remote import bench
     from edgevid.cli import bench_compare
+    from edgevid.jobs.client import bench
 
     before = bench_compare.read(baseline) if baseline else None
     document = bench(device, order, key=signing_key, progress=Bar(), say=say)
@@ -147,7 +147,7 @@ def _several(
 ) -> int:
     """Each device's document goes into the folder ``out``; one table for all."""
     from edgevid.bench.across import HEAD, rows
-    from edgevid.bench.remote import bench_all
+    from edgevid.jobs.client import bench_all
 
     if out is not None and out.is_file():
         raise BadInput(f"{out} is a file; of several devices the results go into a folder")

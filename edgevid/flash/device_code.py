@@ -18,7 +18,6 @@ from edgevid.targets import Target
 HOST_ONLY = (
     "bench/charts.py",
     "bench/page.py",
-    "bench/remote.py",
     "cli/bench_devices.py",
     "cli/convert.py",
     "cli/dataset.py",
@@ -32,6 +31,7 @@ HOST_ONLY = (
     "demo/",
     "evaluate.py",
     "flash/",
+    "jobs/",
     "media/clips.py",
     "remote/",
     "report/",

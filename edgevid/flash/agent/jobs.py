@@ -31,6 +31,7 @@ from typing import Any
 
 from . import disk, manifest, probe, service
 from .check import group_numbers
+from .job_protocol import DOCUMENT, FILES, TRIAL
 from .store import Store
 from .supervisor import give, lowering
 from .wire import Refused
@@ -38,12 +39,9 @@ from .wire import Refused
 START_S = 30.0
 STOP_S = 10.0
 PART = 1 << 20
-OUT = "document.json"
 BUSY = ("another bench runs on this device", "wait for its end, or end it with --end-other")
 MARK = "EDGEVID_JOB"
 """In the environment of everything that a job starts."""
-TRIAL = "-bench"
-"""What the folder of a throw-away runner is called after the name of the device's own."""
 _ID = re.compile(r"[0-9a-f]{16}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 _TUNED = re.compile(r"[0-9a-f]{32}")
@@ -104,12 +102,12 @@ def _write(
     files, words = request.get("files"), request.get("words")
     if not isinstance(files, dict) or not isinstance(words, list):
         raise Refused("protocol", "a job needs words and files", "use the same edgevid")
-    (folder / "files").mkdir(parents=True)
+    (folder / FILES).mkdir(parents=True)
     (folder / "out").mkdir()
     for file, sha256 in files.items():
         if not _NAME.fullmatch(file) or not place.verified(manifest.sha256(sha256)):
             raise Refused("missing", f"{file} is not there", "send it")
-        where = folder if file == "agent.py" else folder / "files"
+        where = folder if file == "agent.py" else folder / FILES
         disk.hard_link(place.blobs / sha256, where / file)
     job = {
         "words": [str(word) for word in words],
@@ -193,7 +191,7 @@ def _holder(place: Store) -> tuple[int, str]:
 def read(place: Store, request: dict[str, Any]) -> dict[str, Any]:
     """Give a part of what a job left: ``stdout``, ``stderr``, or its ``document.json``."""
     name, offset = _id(request), manifest.size(request.get("offset", 0))
-    file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{OUT}"}.get(
+    file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{DOCUMENT}"}.get(
         str(request.get("file"))
     )
     if file is None:
@@ -381,7 +379,7 @@ class Keeper:
         return None
 
     def _end(self, code: int | None, why: str, seconds: float = 0.0) -> int:
-        document = self.folder / "out" / OUT
+        document = self.folder / "out" / DOCUMENT
         whole = code is not None and document.is_file() and not document.is_symlink()
         if whole:
             disk.sync_file(document)
@@ -407,7 +405,7 @@ class Keeper:
         if self.place.lock.take():
             for folder in (self.place.releases, self.place.runners, self.place.blobs):
                 disk.remove(folder)
-            disk.remove(self.folder / "files")
+            disk.remove(self.folder / FILES)
             self.place.lock.let_go()
 
 

@@ -30,6 +30,7 @@ from edgevid.errors import (
 )
 from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import client, device_code, fleet, package, plan
+from edgevid.flash.agent.job_protocol import DOCUMENT, FILES, TRIAL
 from edgevid.flash.client import Installed
 from edgevid.flash.conversation import Device, agent_source
 from edgevid.flash.inventory import DeviceEntry
@@ -41,9 +42,6 @@ from edgevid.progress import Progress, silent
 from edgevid.remote import Remote
 from edgevid.targets import Target
 
-TRIAL = "-bench"
-"""What the folder of a throw-away runner is called after the name of the device's own."""
-DOCUMENT = "document.json"
 POLL_S = 1.0
 PATIENCE_S = 600.0
 """How long a device may be out of sight; what it measures goes on meanwhile."""
@@ -233,8 +231,8 @@ class _Visit:
             raise BadInput(f"{order.bundle} and {order.source} have one name; rename one")
         named = {file: sha256_of(content) for file, content in files.items()}
         self._send(place, {named[file]: one for file, one in files.items()}, facts.root)
-        words = ["bench", f"../files/{order.bundle.name}", "--source"]
-        words += [f"../files/{order.source.name}", "--out", DOCUMENT, *order.words]
+        words = ["bench", f"../{FILES}/{order.bundle.name}", "--source"]
+        words += [f"../{FILES}/{order.source.name}", "--out", DOCUMENT, *order.words]
         self._asked = True
         place.ask(
             "job",

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from edgevid import targets
-from edgevid.bench import remote
 from edgevid.bench.across import HEAD, rows
-from edgevid.bench.remote import Order
 from edgevid.errors import DeviceFailed
-from edgevid.flash import agent, package
+from edgevid.flash import package
 from edgevid.flash.client import look
 from edgevid.flash.conversation import Device
 from edgevid.flash.inventory import DeviceEntry
+from edgevid.jobs import client as jobs
+from edgevid.jobs.client import Order
 from edgevid.remote import Remote
 from rigs.bundles import write_null
 from rigs.processes import alive, wait_for
@@ -203,7 +203,7 @@ def test_a_runner_of_another_edgevid_or_without_the_runtime_is_not_used(person):
 
     def serves(manifest, *runtimes):
         order = Order(person.bundle, person.video, runtimes=runtimes)
-        visit = remote._Visit(ENTRY, order, Remote(ENTRY.address), None, None, None, None)
+        visit = jobs._Visit(ENTRY, order, Remote(ENTRY.address), None, None, None, None)
         return visit._serves(json.dumps(manifest).encode(), facts, target)
 
     assert serves(made)
@@ -347,7 +347,7 @@ def test_several_devices_at_once_give_one_table(person):
 
 def test_a_result_that_is_not_what_was_written_is_refused(person):
     order = Order(person.bundle, person.video)
-    visit = remote._Visit(ENTRY, order, Remote(ENTRY.address), None, lambda *_: None, None, None)
+    visit = jobs._Visit(ENTRY, order, Remote(ENTRY.address), None, lambda *_: None, None, None)
 
     class Place:
         def ask(self, verb, offset, **fields):
@@ -358,9 +358,3 @@ def test_a_result_that_is_not_what_was_written_is_refused(person):
     end["document"]["sha256"] = "0" * 64
     with pytest.raises(DeviceFailed, match="damaged"):
         visit._fetched(Place(), "name", end)
-
-
-def test_the_device_calls_its_folder_as_we_do():
-    text = agent.source().decode()
-    assert f'TRIAL = \\"{remote.TRIAL}\\"' in text or f'TRIAL = "{remote.TRIAL}"' in text
-    assert f'"{remote.DOCUMENT}"' in text
