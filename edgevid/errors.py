@@ -10,7 +10,8 @@
     └── EnvironmentFailed   (4)     a device is unreachable, a child process crashed
         ├── ConverterFailed (1)     a converter crashed, hung or ran out of memory on this model
         ├── DeviceFailed            a device cannot be reached or failed at its part
-        └── EngineFailed            an engine crashed, hung or failed to load
+        ├── EngineFailed            an engine crashed, hung or failed to load
+        └── PluginFailed            a plug-in of another package cannot be imported
 
 The number is the exit code of the command line. Any other exception that escapes is a bug.
 """
@@ -81,3 +82,7 @@ class DeviceFailed(EnvironmentFailed):
 
 class EngineFailed(EnvironmentFailed):
     """An engine crashed, hung or failed to load its artifact."""
+
+
+class PluginFailed(EnvironmentFailed):
+    """A plug-in of another package is installed and cannot be imported."""

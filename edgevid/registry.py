@@ -1,30 +1,74 @@
-"""What is plugged in where: kind -> name -> ``module:attribute``, and the extra that provides it.
+"""The plug-ins: kind -> name -> ``module:attribute``, and the extra that provides its libraries.
 
-A name here is the file's name and the option's value. To add a backend, write its file and add its
-row; the conformance tests find it here.
+A name here is the file's name and the option's value. To add a built-in plug-in, write its file and
+add its row to `TABLE`; the conformance suites of `edgevid.testing` find it here.
+
+Another package adds a plug-in with an entry point in the group ``edgevid.<kind>``, for instance in
+its ``pyproject.toml``::
+
+    [project.entry-points."edgevid.sink"]
+    webhook = "my_package.webhook:Webhook"
+
+Entry points are read only for a name that `TABLE` lacks and for listings, so they cost nothing
+otherwise. A built-in name cannot be shadowed. A name from a bundle or a contract is only ever
+looked up here and never imported as a module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from edgevid.errors import BadInput, MissingExtra
+from edgevid.errors import BadInput, MissingExtra, PluginFailed
+
+GROUP = "edgevid."
+"""What the name of an entry point group starts with; the kind follows."""
+
+BUILT_IN = "edgevid"
+"""The origin of the plug-ins in `TABLE`."""
+
+CLOSED = frozenset({"tool"})
+"""Kinds that other packages cannot add to."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Where one backend lives, the extra that provides it, and the modules that extra brings.
+    """Where one plug-in is, and what it needs.
 
-    Any one of ``needs`` is enough (a library and its successor, for instance).
+    Attributes:
+        where: ``module:attribute``.
+        extra: The extra of edgevid that installs its libraries.
+        needs: Modules that the extra installs; any one of them is enough (a library and its
+            successor, for instance).
+        origin: The distribution that provides it, with its version for a third party's.
     """
 
     where: str
     extra: str | None = None
     needs: tuple[str, ...] = ()
+    origin: str = BUILT_IN
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a listing of plug-ins.
+
+    Attributes:
+        kind: The kind of plug-in, such as ``sink``.
+        name: Its name.
+        origin: The distribution that provides it.
+        ignored: Why this plug-in is never used; empty if it is used.
+    """
+
+    kind: str
+    name: str
+    origin: str
+    ignored: str = ""
 
 
 TABLE: dict[str, dict[str, Row]] = {
@@ -43,6 +87,7 @@ TABLE: dict[str, dict[str, Row]] = {
             "edgevid_converters.lowering.tflite.converter:TFLite", "convert", ("tensorflow",)
         ),
     },
+    "event": {},  # stages between a prediction and the sinks
     "runtime": {
         "null": Row("edgevid.runtimes.null:Null"),
         "openvino": Row("edgevid.runtimes.openvino:OpenVINO", "openvino", ("openvino",)),
@@ -74,7 +119,7 @@ TABLE: dict[str, dict[str, Row]] = {
         "classification": Row("edgevid.tasks.classification:Classification"),
         "raw": Row("edgevid.tasks.raw:Raw"),
     },
-    "tool": {  # host-only work that the device's package reaches by name alone
+    "tool": {  # host-only functions that edgevid reaches by name alone
         "contract": Row(
             "edgevid_converters.importers.contract_draft:start",
             "convert",
@@ -86,25 +131,87 @@ TABLE: dict[str, dict[str, Row]] = {
 }
 
 
-def names(kind: str) -> tuple[str, ...]:
-    """Every name of ``kind``, sorted."""
+def kinds() -> tuple[str, ...]:
+    """The kinds of plug-in that other packages can add to, sorted."""
+    return tuple(sorted(TABLE.keys() - CLOSED))
+
+
+def builtin(kind: str) -> tuple[str, ...]:
+    """The names of the built-in plug-ins of ``kind``, sorted. Reads no entry points."""
     return tuple(sorted(TABLE[kind]))
 
 
+def third_party(kind: str) -> tuple[str, ...]:
+    """The names of ``kind`` that other packages provide and that are not built in, sorted."""
+    return tuple(sorted(_entry_points(kind).keys() - TABLE[kind].keys()))
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every name of ``kind``, sorted: the built-in ones and those of other packages."""
+    return tuple(sorted({*builtin(kind), *third_party(kind)}))
+
+
+def listing(kind: str) -> list[Listed]:
+    """Every plug-in of ``kind`` with its origin, by name; ignored ones are listed as such."""
+    listed = [Listed(kind, name, BUILT_IN) for name in builtin(kind)]
+    for name, rows in _entry_points(kind).items():
+        ignored = "edgevid has a built-in of this name" if name in TABLE[kind] else ""
+        if not ignored and len(rows) > 1:
+            ignored = "several packages provide this name"
+        listed += [Listed(kind, name, row.origin, ignored) for row in rows]
+    return sorted(listed, key=lambda one: (one.name, one.origin != BUILT_IN, one.origin))
+
+
+def has(kind: str, name: str) -> bool:
+    """Whether there is a plug-in of that name. Reads entry points only if none is built in."""
+    return name in TABLE[kind] or name in _entry_points(kind)
+
+
 def row(kind: str, name: str) -> Row:
-    """The row of ``name``; raises `BadInput` with the nearest name where there is none."""
-    try:
+    """Find a plug-in; nothing is imported.
+
+    Args:
+        kind: The kind of plug-in, a key of `TABLE`.
+        name: The plug-in's name, from any source: it is looked up, never imported.
+
+    Returns:
+        The built-in row, or the entry point of an installed package.
+
+    Raises:
+        BadInput: There is no such name (the message has the nearest one), or several packages
+            provide it.
+    """
+    if name in TABLE[kind]:
         return TABLE[kind][name]
-    except KeyError:
-        raise BadInput(unknown(kind, name, TABLE[kind])) from None
+    rows = _entry_points(kind).get(name, ())
+    if not rows:
+        raise BadInput(unknown(kind, name, names(kind)))
+    if len(rows) > 1:
+        origins = " and ".join(sorted(one.origin for one in rows))
+        raise BadInput(f"{kind} {name!r} is provided by {origins}; uninstall all but one of them")
+    return rows[0]
 
 
 def load(kind: str, name: str) -> Any:
-    """Import and give the backend; raises `MissingExtra` with the install line."""
+    """Import a plug-in.
+
+    Args:
+        kind: The kind of plug-in, a key of `TABLE`.
+        name: The plug-in's name.
+
+    Returns:
+        The object that the row names.
+
+    Raises:
+        BadInput: There is no such name.
+        MissingExtra: A library of a built-in plug-in is not installed.
+        PluginFailed: The plug-in of another package cannot be imported.
+    """
     found = row(kind, name)
-    module, _, attribute = found.where.partition(":")
+    if found.origin != BUILT_IN:
+        return _load_third_party(kind, name, found)
     try:
-        return getattr(import_module(module), attribute)
+        return attribute(found.where)
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if found.extra and missing in found.needs:
@@ -112,30 +219,88 @@ def load(kind: str, name: str) -> Any:
         raise
 
 
-def lack(kind: str, name: str) -> str | None:
-    """The install line where a backend's library is missing; nothing is imported for it."""
+def attribute(where: str) -> Any:
+    """Import what ``module:attribute`` names; only for text from code, never from a bundle."""
+    module, _, name = where.partition(":")
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _load_third_party(kind: str, name: str, found: Row) -> Any:
+    try:
+        return attribute(found.where)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PluginFailed(
+            f"{kind} {name} of the package {found.origin} cannot be imported: {reason}; "
+            "repair or uninstall that package"
+        ) from error
+
+
+def _entry_points(kind: str) -> dict[str, tuple[Row, ...]]:
+    """The entry points of installed packages: name -> rows, several if packages disagree."""
+    return {} if kind in CLOSED else _all_entry_points().get(kind, {})
+
+
+@cache
+def _all_entry_points() -> dict[str, dict[str, tuple[Row, ...]]]:
+    from importlib.metadata import entry_points
+
+    found: dict[str, dict[str, tuple[Row, ...]]] = {}
+    everything = entry_points()
+    for group in everything.groups:
+        if not group.startswith(GROUP):
+            continue
+        rows = found.setdefault(group.removeprefix(GROUP), {})
+        for point in everything.select(group=group):
+            dist = point.dist
+            origin = f"{dist.name} {dist.version}" if dist else "an unknown package"
+            new = Row(point.value, origin=origin)
+            if new not in rows.get(point.name, ()):
+                rows[point.name] = (*rows.get(point.name, ()), new)
+    return found
+
+
+def forget_entry_points() -> None:
+    """Read the entry points again when they are next needed: for tests and long-lived programs."""
+    _all_entry_points.cache_clear()
+
+
+def missing(kind: str, name: str) -> str | None:
+    """The install line if a plug-in's library is not installed, else None; imports nothing."""
     found = row(kind, name)
     if not found.extra or not found.needs or any(find_spec(module) for module in found.needs):
         return None
     return install_line(f"{kind} {name}", found.extra)
 
 
-def unknown(kind: str, name: str, known: Any) -> str:
-    """Say that ``name`` is not known, with the nearest one that is."""
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """The message for an unknown name, with the nearest known one."""
     near = get_close_matches(name, list(known), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known))}"
 
 
 def install_line(what: str, extra: str) -> str:
-    """Say which install line brings what is missing."""
+    """The message for something that is not installed, with the command that installs it."""
     return f"{what} is not installed; run: pip install 'edgevid[{extra}]'"
 
 
 def need(module: str, extra: str) -> Any:
-    """Import ``module``, or raise `MissingExtra` with the line that installs ``extra``.
+    """Import a module of an optional library.
 
-    An import error from deeper down, about another package, is let through as it is.
+    Args:
+        module: The module's full name.
+        extra: The extra of edgevid that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtra: The library is not installed.
+        ImportError: The library is installed, and something else is missing that it imports.
     """
     try:
         return import_module(module)

@@ -35,6 +35,7 @@ HOST_ONLY = (
     "media/clips.py",
     "remote/",
     "report/",
+    "testing/",
     "train/",
 )
 """What stays on the host: paths below ``edgevid/``, folders with a slash at the end."""

@@ -117,7 +117,7 @@ def kind(name: str) -> str:
     if name.startswith("/dev/video"):
         return "v4l2"
     scheme, colon, _ = name.partition(":")
-    if colon and scheme in registry.names("source"):
+    if colon and registry.has("source", scheme):
         return scheme
     if "://" in name:
         registry.row("source", scheme)  # raises: a URL of a kind that is not read

@@ -109,7 +109,7 @@ def installed(found: list[Choice], say: Callable[[str], None]) -> list[Choice]:
 
     Raises `MissingExtra` where none is.
     """
-    lacks = {name: registry.lack("runtime", name) for name in {one.runtime for one in found}}
+    lacks = {name: registry.missing("runtime", name) for name in {one.runtime for one in found}}
     there = [one for one in found if lacks[one.runtime] is None]
     if found and not there:
         raise MissingExtra(str(lacks[found[0].runtime]))

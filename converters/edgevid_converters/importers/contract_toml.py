@@ -167,7 +167,7 @@ class Terms:
         self._file = settings.build(Written, self._document)
         self._inputs = {port.name: port for port in inputs}
         self._outputs = {port.name: port for port in outputs}
-        if self._file.task not in registry.names("task"):
+        if not registry.has("task", self._file.task):
             raise self._fault(
                 ("task",), registry.unknown("task", self._file.task, registry.names("task"))
             )
