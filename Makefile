@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint soak clean
+.PHONY: demo test lint docs soak clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -19,6 +19,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site; a warning or a broken internal link is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo build/docs/index.html
 
 # Slow trials: fuzzing, kill sweeps, long runs.
 soak: $(READY)

@@ -57,7 +57,7 @@ class Readers:
         with zipfile.ZipFile(bundle) as archive:
             self._members = {info.filename: archive.read(info) for info in archive.infolist()}
         self._manifest = json.loads(self._members[MANIFEST])
-        self._configs = [(ROOT / "docs" / "service.toml").read_bytes(), *TOML]
+        self._configs = [(ROOT / "docs" / "examples" / "service.toml").read_bytes(), *TOML]
         self._targets = [file.read_bytes() for file in (ROOT / "targets").glob("*.toml")]
 
     def bundle(self, content: bytes) -> None:
@@ -120,7 +120,7 @@ TOML = (
 
 KEYS = [
     key.strip(" #").partition(" ")[0]
-    for key in (ROOT / "docs" / "service.toml").read_text().splitlines()
+    for key in (ROOT / "docs" / "examples" / "service.toml").read_text().splitlines()
     if "=" in key
 ]
 

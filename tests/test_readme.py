@@ -1,4 +1,4 @@
-"""The README's commands are commands: each one parses, and what it names is there."""
+"""Every command in the README and the docs parses, and every link leads somewhere."""
 
 import re
 import shlex
@@ -11,11 +11,14 @@ from edgevid.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMAND_LINES = sorted(set(re.findall(r"^ *(?:\$ )?(edgevid [a-z].*)$", README, re.MULTILINE)))
+COMMAND = re.compile(r"^ {4}(?:\$ )?(edgevid [a-z].*)$", re.MULTILINE)
+README_COMMANDS = sorted(set(COMMAND.findall(README)))
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ALL_COMMANDS = sorted({line for page in PAGES for line in COMMAND.findall(page.read_text())})
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
-def test_every_command_of_the_readme_parses(line):
+@pytest.mark.parametrize("line", sorted({*README_COMMANDS, *ALL_COMMANDS}))
+def test_every_command_parses(line):
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = cli
     context = click.Context(cli, info_name="edgevid")
@@ -30,12 +33,13 @@ def test_every_command_of_the_readme_parses(line):
 
 
 def test_every_command_is_shown():
-    shown = {line.split()[1] for line in COMMAND_LINES}
+    shown = {line.split()[1] for line in README_COMMANDS}
     assert shown == set(COMMANDS)
 
 
-def test_what_the_readme_links_to_is_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+def test_every_link_leads_to_a_file(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
 

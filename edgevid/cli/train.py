@@ -55,7 +55,8 @@ def command(
     origin: Path | None,
     as_json: bool,
 ) -> None:
-    """Fit a model to a folder of labelled clips: DATA/CLASS/*.mp4, or DATA/{train,val,test}/CLASS.
+    """Train a model on a folder of labelled clips: one folder per class, or the same below
+    DATA/train, DATA/val and DATA/test.
 
     An interrupted training goes on where it stopped when it is called again alike.
 

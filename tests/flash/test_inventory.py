@@ -15,7 +15,7 @@ from edgevid.flash.inventory import (
     resolve_all,
 )
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "devices.toml"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "devices.toml"
 
 
 def written(tmp_path, text):

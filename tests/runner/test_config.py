@@ -23,7 +23,7 @@ from edgevid.runner.config import (
     read_password,
 )
 
-EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "service.toml"
+EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "examples" / "service.toml"
 SMALL = """
 [[bundle]]
 path = "motion.edgevid"

@@ -1,4 +1,4 @@
-"""The service as `docs/edgevid.service` starts it, under a real systemd."""
+"""The service as `docs/examples/edgevid.service` starts it, under a real systemd."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def debian():
     with machine() as started:
         started.write("/opt/edgevid/bin/edgevid", PROGRAM)
         started.run("chmod", "755", "/opt/edgevid/bin/edgevid")
-        unit = (PROJECT / "docs/edgevid.service").read_text()
+        unit = (PROJECT / "docs/examples/edgevid.service").read_text()
         started.write(f"/etc/systemd/system/{UNIT}.service", unit)
         yield started
 
