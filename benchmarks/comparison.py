@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from edgevid.bench.compare import judge
-from edgevid.bench.steady import TOLERANCE, warm_up
+from edgevid.bench.comparison.compare import judge
+from edgevid.bench.warmup import TOLERANCE, warm_up
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for the rigs
 from rigs import traces

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgevid.bench.conditions import Monitor, judge
+from edgevid.bench.interference import Monitor, disturbances
 
 QUIET_SHARE = 0.05
 BURN = """
@@ -103,7 +103,7 @@ def one_run(seconds: float) -> dict:
         "longest_gap_s": round(whole.gap_s, 3),
         "look_ms": round(1000 * whole.looking_s / whole.looks, 3),
         "own_share_of_a_core": round(whole.own_s / whole.elapsed_s, 4),
-        "reasons": judge(record),
+        "reasons": disturbances(record),
     }
 
 

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from edgevid import targets
-from edgevid.bench import Plan, bench, jobs_of
+from edgevid.bench import BenchPlan, bench, jobs_of
 from edgevid.bundle import Bundle
 from edgevid.runner import engines
 
@@ -27,7 +27,7 @@ def main() -> None:
     asked = parser.parse_args()
     bundle = Bundle.open(asked.bundle)
     jobs = jobs_of(bundle, engines.choices(bundle, targets.load("local")), ["single"])
-    document = bench(bundle, jobs, asked.video, plan=Plan(rounds=asked.rounds, starts=1))
+    document = bench(bundle, jobs, asked.video, plan=BenchPlan(rounds=asked.rounds, starts=1))
     found = {
         "harness_us": document["harness"]["overhead_us"],
         "runner_ms": {one["job"]["artifact"]: one["runner_ms"] for one in document["results"]},

@@ -35,9 +35,9 @@ import vendors
 from footage import film
 from pipeline import interval
 
-from edgevid.bench import MODULE, conditions
+from edgevid.bench import MODULE, interference
 from edgevid.bench.job import Job
-from edgevid.bench.results import unpack
+from edgevid.bench.samples import unpack
 from edgevid.bundle import Bundle
 from edgevid.proof.child import Talk
 
@@ -159,7 +159,7 @@ def compare(
             stack.callback(way.close)
             way.play()  # once unmeasured
         found = []
-        with conditions.Monitor(lambda: [way.pid for way in ways.values()]) as monitor:
+        with interference.Monitor(lambda: [way.pid for way in ways.values()]) as monitor:
             for number in range(asked.rounds):
                 names = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
                 one = {}
@@ -171,7 +171,7 @@ def compare(
     return {
         "video": film(height).name,
         "rounds": asked.rounds,
-        "disturbed": conditions.judge(record),
+        "disturbed": interference.disturbances(record),
         "fps": {name: middle([fps(one[name]) for one in found]) for name in ways},
         "step_ms": {
             name: middle([one[name]["step_ms"] for one in found])

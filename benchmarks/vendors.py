@@ -26,7 +26,7 @@ from pipeline import interval
 from edgevid import bundle, registry
 from edgevid.bench import MODULE
 from edgevid.bench.job import Job
-from edgevid.bench.results import unpack
+from edgevid.bench.samples import unpack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.proof import Golden, Trajectory

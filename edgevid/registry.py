@@ -96,11 +96,11 @@ TABLE: dict[str, dict[str, Row]] = {
         ),
     },
     "scenario": {  # ways to load what is measured
-        "multi": Row("edgevid.bench.scenarios.multi:Multi"),
-        "offline": Row("edgevid.bench.scenarios.offline:Offline"),
-        "paced": Row("edgevid.bench.scenarios.paced:Paced"),
-        "single": Row("edgevid.bench.scenarios.single:Single"),
-        "step": Row("edgevid.bench.scenarios.step:Step"),
+        "multi": Row("edgevid.bench.scenarios.multi:MultiScenario"),
+        "offline": Row("edgevid.bench.scenarios.offline:OfflineScenario"),
+        "paced": Row("edgevid.bench.scenarios.paced:PacedScenario"),
+        "single": Row("edgevid.bench.scenarios.single:SingleScenario"),
+        "step": Row("edgevid.bench.scenarios.step:StepScenario"),
     },
     "sink": {
         "jsonl": Row("edgevid.runner.jsonl:JsonLines"),

@@ -22,7 +22,7 @@ def imported_by(code: str) -> set[str]:
     [
         "edgevid.cli",
         "edgevid.runner.service",
-        "edgevid.bench.child",
+        "edgevid.bench.engine_process",
         "edgevid.proof",
         "edgevid.evaluate",
         "edgevid.demo",

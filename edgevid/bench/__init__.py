@@ -2,7 +2,7 @@
 
 Every engine has one process, which lives through all rounds of its jobs. The rounds of all jobs are
 interleaved, so that whatever drifts in a machine hits all of them alike; the machine is watched all
-the while. What comes of it is one document: see `edgevid.bench.results`.
+the while. What comes of it is one document: see `edgevid.bench.samples`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import __version__, proof, registry
-from edgevid.bench import conditions
+from edgevid.bench import interference
 from edgevid.bench import operators as profiler
 from edgevid.bench.figures import figures_of
 from edgevid.bench.job import Job
-from edgevid.bench.results import FORMAT, unpack
+from edgevid.bench.samples import FORMAT, unpack
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
@@ -28,13 +28,13 @@ from edgevid.proof.child import Talk
 from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
-    from edgevid.bench.conditions import Record
+    from edgevid.bench.interference import MonitorRecord
     from edgevid.bundle import Bundle
     from edgevid.runner.engines import Choice
 
 SCENARIOS = ("step", "single", "paced")
 """Those that are measured unasked."""
-MODULE = "edgevid.bench.child"
+MODULE = "edgevid.bench.engine_process"
 OPEN_S, SLOW_S, TIMES_SLOWER = 180.0, 600.0, 20.0
 SUSTAINED_ROUND_S = 10.0
 TELLS = 0.1
@@ -42,7 +42,7 @@ TELLS = 0.1
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """How much is measured: ``samples`` of each job in all rounds, each of at least ``seconds``.
 
     ``sustained_s`` measures one job after the other for so long without a break. ``starts`` are the
@@ -55,7 +55,7 @@ class Plan:
     starts: int = 3
     sustained_s: float | None = None
 
-    def wish(self) -> dict[str, Any]:
+    def round_options(self) -> dict[str, Any]:
         """What is asked of one round."""
         if self.sustained_s is not None:
             return {"seconds": min(SUSTAINED_ROUND_S, self.sustained_s), "samples": 1}
@@ -147,7 +147,7 @@ class _Bench:
         self,
         work: Sequence[_Work],
         video: Path,
-        plan: Plan,
+        plan: BenchPlan,
         progress: Progress,
         stack: ExitStack,
     ) -> None:
@@ -199,11 +199,11 @@ class _Bench:
         """All processes that are measured."""
         return [pid for engine in self.engines.values() for pid in engine.opened["pids"]]
 
-    def measure(self) -> Record:
+    def measure(self) -> MonitorRecord:
         """All rounds of all jobs, while the machine is watched."""
         plan, total = self._plan, self._plan.count(len(self._work))
         turns = plan.turns(len(self._work), swing=self._several)
-        with conditions.Monitor(self.pids) as monitor:
+        with interference.Monitor(self.pids) as monitor:
             for done, (number, turn) in enumerate(turns):
                 work = self._work[number]
                 self._progress("bench", done, total, self._spoken(work, str(work.job)))
@@ -220,7 +220,7 @@ class _Bench:
         return f"{work.bundle.path.name}: {what}" if self._several else what
 
     def _round(self, number: int, work: _Work) -> None:
-        rounds, wish = self.rounds[number], self._plan.wish()
+        rounds, wish = self.rounds[number], self._plan.round_options()
         slow_s = SLOW_S if not rounds else 60.0 + TIMES_SLOWER * rounds[0]["elapsed_s"]
         request = {"do": "round", "job": work.job.to_json(), **wish}
         rounds.append(self.engine(work).talk.ask(request, slow_s + wish["seconds"]))
@@ -241,7 +241,7 @@ def bench(
     jobs: Sequence[Job],
     video: Path,
     *,
-    plan: Plan | None = None,
+    plan: BenchPlan | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure ``jobs`` on the video file ``video``, and judge; gives the result document.
@@ -256,7 +256,7 @@ def together(
     sides: Sequence[tuple[Bundle, Sequence[Job]]],
     video: Path,
     *,
-    plan: Plan | None = None,
+    plan: BenchPlan | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Measure several bundles in one run; a result document of each, to be compared in pairs.
@@ -265,7 +265,7 @@ def together(
     """
     if not all(jobs for _, jobs in sides):
         raise BadInput("there is nothing to measure; give a scenario")
-    plan = plan or Plan()
+    plan = plan or BenchPlan()
     source = _source(video)
     places = range(max(len(jobs) for _, jobs in sides))
     work = [
@@ -288,7 +288,7 @@ def together(
         "format": FORMAT,
         "edgevid": __version__,
         "created_unix_s": round(created, 3),
-        "machine": conditions.machine(),
+        "machine": interference.machine(),
         "release": None,
         "harness": dict(harness),
     }
@@ -327,7 +327,7 @@ def _told(bundle: Bundle, measured: Container[str]) -> dict[str, Any]:
     return {**told, "artifacts": artifacts}
 
 
-def _part(record: Record, number: int) -> Record:
+def _part(record: MonitorRecord, number: int) -> MonitorRecord:
     return record.part(lambda label: label.partition(":")[0] == str(number))
 
 
@@ -341,10 +341,10 @@ def _source(video: Path) -> dict[str, Any]:
 
 
 def _result(
-    job: Job, engine: _Engine, rounds: list[dict[str, Any]], plan: Plan, record: Record
+    job: Job, engine: _Engine, rounds: list[dict[str, Any]], plan: BenchPlan, record: MonitorRecord
 ) -> dict[str, Any]:
     found = figures_of(job.scenario, rounds, job.latency_ms)
-    reasons = [*_reasons(job, engine, found), *conditions.judge(record)]
+    reasons = [*_reasons(job, engine, found), *interference.disturbances(record)]
     return {
         "job": job.to_json(),
         "precision": engine.opened["precision"],

@@ -6,9 +6,9 @@ import statistics as plain
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgevid.bench.results import unpack
+from edgevid.bench.samples import unpack
 from edgevid.bench.statistics import as_json, mean, summary
-from edgevid.bench.steady import WarmUp, warm_up
+from edgevid.bench.warmup import WarmUp, warm_up
 
 Round = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from edgevid.bench.scenarios import Setup, Wish
-from edgevid.bench.scenarios.step import Step
+from edgevid.bench.scenarios import RoundOptions, ScenarioSetup
+from edgevid.bench.scenarios.step import StepScenario
 from edgevid.media.sources import SourceOptions
 from edgevid.runner.meters import percentiles_ms
 from edgevid.runtimes import zero_state
@@ -32,8 +32,10 @@ def measure(bundle: Bundle) -> dict[str, Any]:
     idle = _Idle(bundle.contract)
     engine = NullEngine(idle, {})
     options = SourceOptions()
-    setup = Setup(bundle, "null", engine, Path(), rate_fps=1.0, latency_s=1.0, options=options)
-    Step(setup).round(Wish(0.0, STEPS))
+    setup = ScenarioSetup(
+        bundle, "null", engine, Path(), rate_fps=1.0, latency_s=1.0, options=options
+    )
+    StepScenario(setup).round(RoundOptions(0.0, STEPS))
     gaps = [after - before for before, after in pairwise(idle.moments)]
     found = percentiles_ms(gaps[STEPS // 10 :], (50, 99))
     return {"overhead_us": {name: round(1000 * value, 2) for name, value in found.items()}}

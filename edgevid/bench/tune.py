@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid import bench, proof, targets
 from edgevid.bench.job import Job
-from edgevid.bench.results import FORMAT, unpack
-from edgevid.bench.scenarios import Clip
+from edgevid.bench.samples import FORMAT, unpack
+from edgevid.bench.scenarios import BoundedClip
 from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.media.sources import SourceOptions
 from edgevid.progress import Progress, silent
@@ -36,8 +36,8 @@ LEAST_EFFECT = 0.03
 """What is not faster by more is not faster: then accuracy counts, then fewer threads."""
 LAST = 3
 """So many are measured to the end."""
-SHORT = bench.Plan(rounds=3, samples=90, seconds=0.2, starts=0)
-FINAL = bench.Plan(starts=1)
+SHORT = bench.BenchPlan(rounds=3, samples=90, seconds=0.2, starts=0)
+FINAL = bench.BenchPlan(starts=1)
 COMPARED = 600
 """So many frames are answered both ways."""
 
@@ -50,7 +50,7 @@ def tune(
     *,
     whole_way: bool,
     max_drop: float = MAX_DROP,
-    final: bench.Plan = FINAL,
+    final: bench.BenchPlan = FINAL,
     progress: Progress = silent,
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
@@ -156,7 +156,12 @@ def _threads(choice: Choice) -> list[int]:
 
 
 def _last_ones(
-    bundle: Bundle, jobs: list[Job], video: Path, final: bench.Plan, progress: Progress, say: Say
+    bundle: Bundle,
+    jobs: list[Job],
+    video: Path,
+    final: bench.BenchPlan,
+    progress: Progress,
+    say: Say,
 ) -> dict[str, Any]:
     """Leave the slower half out until few are left; gives their document."""
     plan = SHORT
@@ -195,7 +200,7 @@ def _may_skip(
     best: Job,
     video: Path,
     max_drop: float,
-    final: bench.Plan,
+    final: bench.BenchPlan,
     progress: Progress,
     say: Say,
 ) -> bool:
@@ -231,7 +236,7 @@ def _answers(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Any]:
     answers = _Answers()
     options = SourceOptions(skip_loop_filter=skip, frame_threads=False)
     with closing(engine):
-        clip = Clip(video, options, until_s=0.0, least=COMPARED)
+        clip = BoundedClip(video, options, until_s=0.0, least=COMPARED)
         run(clip, bundle.contract, engine, [answers], rate_fps=None, meters=Meters())
     return answers
 

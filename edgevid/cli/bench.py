@@ -100,14 +100,14 @@ def command(
     What was measured:  edgevid bench compare before.json after.json
                         edgevid bench report pi-4.json pi-5.json --page bench.html
     """
-    from edgevid.bench.scene import scene
+    from edgevid.bench.synthetic_video import synthetic_video
     from edgevid.bundle import Bundle
     from edgevid.files import write_json
 
     reports = bench_report.Reports.wanted(page, markdown, as_json)
     if words:
         Bundle.open(bundle)
-        return _there(source or scene(Bar()), as_json, reports)
+        return _there(source or synthetic_video(Bar()), as_json, reports)
     before, paired = None, False
     if wishes["tune"]:
         result = bench_tune.tuned(bundle, source, wishes)
@@ -128,7 +128,7 @@ def _measured(
 ) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
     """The baseline's result, this one's, and whether they were measured side by side."""
     from edgevid import bench
-    from edgevid.bench.scene import scene
+    from edgevid.bench.synthetic_video import synthetic_video
     from edgevid.bundle import Bundle
     from edgevid.errors import BadInput
 
@@ -139,12 +139,12 @@ def _measured(
         old, new = bench_compare.side_by_side(baseline, path, {**wishes, "source": source})
         return old, new, True
     before = bench_compare.read(baseline) if baseline else None
-    plan = bench.Plan(
+    plan = bench.BenchPlan(
         rounds=wishes["rounds"], samples=wishes["samples"], sustained_s=wishes["sustained"]
     )
     opened = Bundle.open(path)
     jobs = jobs_of(opened, choices_of(opened, wishes), wishes)
-    video = source or scene(Bar())
+    video = source or synthetic_video(Bar())
     return before, bench.bench(opened, jobs, video, plan=plan, progress=Bar()), False
 
 

@@ -101,8 +101,8 @@ def is_bundle(path: Path) -> bool:
 def side_by_side(old: Path, new: Path, wishes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Measure two bundles in one run; raises `BadInput` where they have no jobs that are alike."""
     from edgevid import bench
-    from edgevid.bench.documents import alike
-    from edgevid.bench.scene import scene
+    from edgevid.bench.comparison.pairing import alike
+    from edgevid.bench.synthetic_video import synthetic_video
     from edgevid.bundle import Bundle
 
     bundles = [Bundle.open(path) for path in (old, new)]
@@ -110,9 +110,11 @@ def side_by_side(old: Path, new: Path, wishes: Mapping[str, Any]) -> list[dict[s
     jobs = [jobs_of(*both, wishes) for both in zip(bundles, choices, strict=True)]
     for before, after in zip(*jobs, strict=True):
         alike(before.to_json(), after.to_json())
-    plan = bench.Plan(rounds=wishes["rounds"], samples=wishes["samples"])
+    plan = bench.BenchPlan(rounds=wishes["rounds"], samples=wishes["samples"])
     sides = list(zip(bundles, jobs, strict=True))
-    return bench.together(sides, wishes["source"] or scene(Bar()), plan=plan, progress=Bar())
+    return bench.together(
+        sides, wishes["source"] or synthetic_video(Bar()), plan=plan, progress=Bar()
+    )
 
 
 def _common(old: list[Choice], new: list[Choice]) -> tuple[list[Choice], list[Choice]]:
@@ -150,8 +152,8 @@ def compared(
     """The comparison as plain data and as text, and its exit code."""
     from dataclasses import asdict
 
-    from edgevid.bench.compare import compare, overall
-    from edgevid.bench.words import HEAD, rows
+    from edgevid.bench.comparison.compare import compare, overall
+    from edgevid.bench.comparison.compare_table import HEAD, rows
 
     found = compare(old, new, paired=paired)
     outcome = overall(found)

@@ -146,7 +146,7 @@ def _several(
     devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool, reports: Reports
 ) -> int:
     """Each device's document goes into the folder ``out``; one table for all."""
-    from edgevid.bench.across import HEAD, rows
+    from edgevid.bench.summary_table import HEAD, rows
     from edgevid.jobs.client import bench_all
 
     if out is not None and out.is_file():

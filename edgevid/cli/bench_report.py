@@ -53,7 +53,7 @@ class Reports:
 
     def give(self, documents: Sequence[Mapping[str, Any]], said: str) -> str:
         """Write them; what is to be printed then, in place of ``said`` or as it is."""
-        from edgevid.bench.markdown import markdown
+        from edgevid.bench.report.markdown import markdown
         from edgevid.files import write_bytes
 
         if self.page is not None:
@@ -73,7 +73,7 @@ def _pages() -> Callable[[Sequence[Mapping[str, Any]]], str]:
     from edgevid.errors import BadInput
 
     try:
-        pages = import_module("edgevid.bench.page")
+        pages = import_module("edgevid.bench.report.html")
     except ModuleNotFoundError:
         raise BadInput(
             "pages are not made on a device; make one of what --out wrote, on a computer, with: "
@@ -94,8 +94,8 @@ def command(
 
     Example:  edgevid bench report pi-4.json pi-5.json --page bench.html
     """
-    from edgevid.bench.across import HEAD, rows
-    from edgevid.bench.documents import check
+    from edgevid.bench.comparison.pairing import check
+    from edgevid.bench.summary_table import HEAD, rows
     from edgevid.cli.bench_compare import read
     from edgevid.errors import BadInput
 

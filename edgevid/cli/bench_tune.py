@@ -45,7 +45,7 @@ def tuned(path: Path, source: Path | None, wishes: Mapping[str, Any]) -> dict[st
     """Search, or forget what was found; gives the document."""
     from edgevid import bench
     from edgevid.bench import tune
-    from edgevid.bench.scene import scene
+    from edgevid.bench.synthetic_video import synthetic_video
     from edgevid.bundle import Bundle
 
     opened = Bundle.open(path)
@@ -54,10 +54,10 @@ def tuned(path: Path, source: Path | None, wishes: Mapping[str, Any]) -> dict[st
         return tune.forget(opened)
     return tune.tune(
         opened,
-        source or scene(Bar()),
+        source or synthetic_video(Bar()),
         whole_way=source is not None and wishes["scenarios"] != ("step",),
         max_drop=wishes["max_drop"],
-        final=bench.Plan(rounds=wishes["rounds"], samples=wishes["samples"], starts=1),
+        final=bench.BenchPlan(rounds=wishes["rounds"], samples=wishes["samples"], starts=1),
         progress=Bar(),
         say=say,
     )

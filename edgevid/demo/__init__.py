@@ -128,11 +128,11 @@ def demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
             say("done before")
         else:
             take(stage, out)
-    from edgevid.demo.story import tell
+    from edgevid.demo.report import render_report
 
     said = {s.keep: json.loads(s.kept(out).read_bytes()) for s in journey if s.keep}
     report = out / "report.html"
-    write_bytes(report, tell(out, [stage.spoken for stage in journey], said).encode())
+    write_bytes(report, render_report(out, [stage.spoken for stage in journey], said).encode())
     return _judged(report, said)
 
 

@@ -16,8 +16,8 @@ from edgevid import __version__, targets
 from edgevid.targets import Target
 
 HOST_ONLY = (
-    "bench/charts.py",
-    "bench/page.py",
+    "bench/report/charts.py",
+    "bench/report/html.py",
     "cli/bench_devices.py",
     "cli/convert.py",
     "cli/dataset.py",

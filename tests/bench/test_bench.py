@@ -14,10 +14,10 @@ import pytest
 
 from edgevid import bench, registry
 from edgevid import bundle as bundles
-from edgevid.bench import Plan, jobs_of
-from edgevid.bench import scene as scenes
-from edgevid.bench.results import unpack
-from edgevid.bench.steady import WarmUp
+from edgevid.bench import BenchPlan, jobs_of
+from edgevid.bench import synthetic_video as scenes
+from edgevid.bench.samples import unpack
+from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command, text
 from edgevid.errors import BadInput, CheckFailed, EnvironmentFailed, MissingExtra
@@ -27,15 +27,15 @@ from rigs.bundles import write_null
 from rigs.processes import alive, children, wait_for
 
 NULL = Choice("null-float32", "null", "cpu")
-SHORT = Plan(rounds=2, samples=100, seconds=0.0, starts=0)
+SHORT = BenchPlan(rounds=2, samples=100, seconds=0.0, starts=0)
 
 
 @pytest.fixture
 def quiet(monkeypatch):
     """A machine on which nothing disturbs, and nothing has to warm up."""
-    monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: [])
+    monkeypatch.setattr("edgevid.bench.interference.disturbances", lambda record: [])
     monkeypatch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
-    monkeypatch.setattr(bench, "Plan", partial(Plan, starts=1))
+    monkeypatch.setattr(bench, "BenchPlan", partial(BenchPlan, starts=1))
 
 
 def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
@@ -48,7 +48,7 @@ def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
 def slow(tmp_path_factory, video):
     """What an engine of 20 ms a step gives in all closed scenarios."""
     path = write_null(tmp_path_factory.mktemp("slow") / "slow.edgevid", latency_ms=20)
-    plan = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
+    plan = BenchPlan(rounds=2, samples=100, seconds=0.0, starts=1)
     document = measured(path, video, "step", "single", "offline", plan=plan)
     return {one["job"]["scenario"]: one for one in document["results"]}, document
 
@@ -150,7 +150,7 @@ def test_rounds_are_interleaved(slow):
 
 def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
     monkeypatch.setattr(bench, "SUSTAINED_ROUND_S", 0.3)
-    plan = Plan(starts=0, sustained_s=0.9)
+    plan = BenchPlan(starts=0, sustained_s=0.9)
     found = measured(null_bundle, video, "step", "single", plan=plan)["results"]
     began = [[one["started_unix_s"] for one in result["rounds"]] for result in found]
     assert [len(one) for one in began] == [3, 3]
@@ -163,7 +163,7 @@ def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
 
 def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
     late = make_null_bundle("late.edgevid", latency_ms=30)
-    plan = Plan(rounds=2, samples=60, seconds=0.0, starts=0)
+    plan = BenchPlan(rounds=2, samples=60, seconds=0.0, starts=0)
     (found,) = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)["results"]
     told = found["deadlines"]
     assert told["bound_ms"] == 25
@@ -175,7 +175,7 @@ def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
 
 def test_how_many_streams_are_held(make_null_bundle, video):
     path = make_null_bundle(latency_ms=25)
-    plan = Plan(rounds=2, samples=30, seconds=0.5, starts=0)
+    plan = BenchPlan(rounds=2, samples=30, seconds=0.5, starts=0)
     (found,) = measured(path, video, "multi", plan=plan, rate_fps=10, latency_ms=200)["results"]
     assert len(found["streams"]["rounds"]) == 2
     assert 0 <= found["streams"]["high"] <= 4  # 40 steps a second are four cameras of 10
@@ -231,7 +231,7 @@ def test_nothing_is_valid_on_a_disturbed_machine(monkeypatch, quiet, null_bundle
         assert {span.label for span in record.spans} == {"0:0", "0:1"}
         return ["it was hot"]
 
-    monkeypatch.setattr("edgevid.bench.conditions.judge", judge)
+    monkeypatch.setattr("edgevid.bench.interference.disturbances", judge)
     document = measured(null_bundle, video, "step")
     assert not document["valid"]
     assert document["reasons"] == ["null-float32 in null on cpu, step: it was hot"]
@@ -272,7 +272,7 @@ def test_the_exit_code_is_that_of_the_verdict(monkeypatch, quiet, capsys, null_b
     assert code == 0
     assert said.out.endswith("VALID\n")
     assert "null-float32" in said.out
-    monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: ["it was hot"])
+    monkeypatch.setattr("edgevid.bench.interference.disturbances", lambda record: ["it was hot"])
     code, said = run_command(capsys, *words, "--json")
     assert code == 3
     assert json.loads(said.out)["valid"] is False
@@ -368,9 +368,9 @@ def test_an_interrupted_bench_leaves_no_process(make_null_bundle, video, number)
 
 def test_the_made_scene_is_a_video_and_is_made_once(monkeypatch):
     monkeypatch.setattr(scenes, "FRAMES", 5)
-    path = scenes.scene()
+    path = scenes.synthetic_video()
     with open_file(str(path)) as source:
         assert source.size == (720, 1280)
         assert sum(1 for _ in source) == 5
     before = path.stat().st_mtime_ns
-    assert scenes.scene().stat().st_mtime_ns == before
+    assert scenes.synthetic_video().stat().st_mtime_ns == before

@@ -4,11 +4,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from edgevid.bench.compare import Comparison, Verdict, compare, judge, overall
-from edgevid.bench.documents import pairs
-from edgevid.bench.results import pack
+from edgevid.bench.comparison.compare import Comparison, ComparisonVerdict, compare, judge, overall
+from edgevid.bench.comparison.compare_table import rows
+from edgevid.bench.comparison.pairing import pairs
+from edgevid.bench.samples import pack
 from edgevid.bench.statistics import Estimate
-from edgevid.bench.words import rows
 from edgevid.errors import BadInput
 from rigs import traces
 
@@ -305,7 +305,7 @@ def test_one_round_of_each_has_a_ratio_and_no_interval():
 
 def test_the_worst_decides_for_all():
     def one(outcome, tail=False):
-        return Comparison("j", "m", Verdict(outcome, Estimate(1, 1, 1), 1.0, ""), tail)
+        return Comparison("j", "m", ComparisonVerdict(outcome, Estimate(1, 1, 1), 1.0, ""), tail)
 
     assert overall([]) == "inconclusive"
     assert overall([one("better"), one("worse"), one("inconclusive")]) == "worse"

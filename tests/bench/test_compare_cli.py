@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from edgevid import bench
-from edgevid.bench import Plan, jobs_of
-from edgevid.bench.steady import WarmUp
+from edgevid.bench import BenchPlan, jobs_of
+from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command
 from edgevid.runner.engines import Choice
@@ -21,9 +21,9 @@ SHORT = ("--scenario", "step", "--samples", 400, "--rounds", 8)
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """A machine on which nothing disturbs, and nothing has to warm up."""
-    monkeypatch.setattr("edgevid.bench.conditions.judge", lambda record: [])
+    monkeypatch.setattr("edgevid.bench.interference.disturbances", lambda record: [])
     monkeypatch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
-    monkeypatch.setattr(bench, "Plan", partial(Plan, seconds=0.0, starts=1))
+    monkeypatch.setattr(bench, "BenchPlan", partial(BenchPlan, seconds=0.0, starts=1))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_two_bundles_are_measured_in_turn_and_compared(call, bundles, video, tmp
 
 def test_neighbours_take_turns_in_being_the_first(bundles, video):
     sides = [(one, jobs_of(one, [NULL], ["step"])) for one in map(Bundle.open, bundles)]
-    plan = Plan(rounds=3, samples=100, seconds=0.0, starts=1)
+    plan = BenchPlan(rounds=3, samples=100, seconds=0.0, starts=1)
     documents = bench.together(sides, video, plan=plan)
     began = [
         (played["started_unix_s"], document["bundle"]["name"])
@@ -84,7 +84,7 @@ def test_neighbours_take_turns_in_being_the_first(bundles, video):
 def test_a_bundle_beside_itself_is_two(bundles, video):
     one = Bundle.open(bundles[0])
     sides = [(one, jobs_of(one, [NULL], ["step"]))] * 2
-    plan = Plan(rounds=2, samples=100, seconds=0.0, starts=1)
+    plan = BenchPlan(rounds=2, samples=100, seconds=0.0, starts=1)
     documents = bench.together(sides, video, plan=plan)
     assert [len(d["results"][0]["rounds"]) for d in documents] == [2, 2]
 

@@ -83,7 +83,7 @@ def test_systemd_itself_ends_the_pause_when_client_and_keeper_are_killed(
     words = ("--target", "door", "--source", video, *SHORT, "--pause-service")
     running = person.start("bench", bundle, *words, "--sustained", "60s")
     lock = door.root / "opt/edgevid/jobs/lock"
-    wait_for(lambda: door.machine.processes("edgevid.bench.child"), 60)
+    wait_for(lambda: door.machine.processes("edgevid.bench.engine_process"), 60)
     (user,) = {uid(door, pid) for pid in door.machine.processes("edgevid bench")}
     assert user != 0
     running.kill()
@@ -92,7 +92,7 @@ def test_systemd_itself_ends_the_pause_when_client_and_keeper_are_killed(
     assert "edgevid.service" not in units(door)
     door.machine.run("kill", "-KILL", lock.read_text().split()[0])
     wait_for(lambda: units(door) == ["edgevid.service"], 30)
-    assert not door.machine.processes("edgevid.bench.child")
+    assert not door.machine.processes("edgevid.bench.engine_process")
 
 
 def uids(folder):

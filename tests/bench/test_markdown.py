@@ -7,8 +7,8 @@ import re
 import pytest
 
 from edgevid import __version__
-from edgevid.bench.facts import when
-from edgevid.bench.markdown import markdown
+from edgevid.bench.report.markdown import markdown
+from edgevid.bench.tables import when
 from edgevid.cli.bench import command
 from rigs.benches import measured, numbers, numbers_of, with_sensors
 from rigs.bundles import write_null

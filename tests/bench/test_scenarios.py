@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgevid import registry
-from edgevid.bench.results import Series, pack, unpack
-from edgevid.bench.scenarios import Clip, Setup, Wish, paced
+from edgevid.bench.samples import Series, pack, unpack
+from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup, paced
 from edgevid.bench.scenarios.multi import Trial, search
-from edgevid.bench.scenarios.paced import Camera
+from edgevid.bench.scenarios.paced import PacedSource
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput
 from edgevid.media.sources import SourceOptions
@@ -44,13 +44,15 @@ class Spy:
 
 
 def scenario(name, bundle, video, engine, rate_fps=25.0, latency_s=0.04, options=PLAIN):
-    setup = Setup(Bundle.open(bundle), "null-float32", engine, video, rate_fps, latency_s, options)
+    setup = ScenarioSetup(
+        Bundle.open(bundle), "null-float32", engine, video, rate_fps, latency_s, options
+    )
     return registry.load("scenario", name)(setup)
 
 
 def test_step_takes_the_golden_frames_in_turn_and_carries_its_memory(null_bundle, video):
     engine = Spy()
-    found = scenario("step", null_bundle, video, engine).round(Wish(0.0, 20))
+    found = scenario("step", null_bundle, video, engine).round(RoundOptions(0.0, 20))
     assert found.samples["step"].count == 20 == found.frames["answered"]
     assert all((engine.frames[n] == engine.frames[n + 6]).all() for n in range(14))
     assert (engine.frames[0] != engine.frames[1]).any()
@@ -60,14 +62,14 @@ def test_step_takes_the_golden_frames_in_turn_and_carries_its_memory(null_bundle
 def test_a_round_lasts_as_long_as_is_wished(null_bundle, video):
     for name in ("step", "single", "offline"):
         began = time.perf_counter()
-        found = scenario(name, null_bundle, video, Spy()).round(Wish(0.3, 1))
+        found = scenario(name, null_bundle, video, Spy()).round(RoundOptions(0.3, 1))
         assert time.perf_counter() - began >= 0.3
         assert found.frames["answered"] > 1
 
 
 def test_single_is_one_stage_after_another(null_bundle, video):
     engine = Spy(step_s=0.01, stalls={10: 0.2})
-    found = scenario("single", null_bundle, video, engine).round(Wish(0.0, 60))
+    found = scenario("single", null_bundle, video, engine).round(RoundOptions(0.0, 60))
     samples = {name: series.seconds for name, series in found.samples.items()}
     assert {len(values) for values in samples.values()} == {60}
     for place, latency in enumerate(samples["latency"]):
@@ -83,13 +85,13 @@ def test_single_is_one_stage_after_another(null_bundle, video):
 
 def test_single_plays_the_file_again_with_an_empty_memory(null_bundle, video):
     engine = Spy()
-    scenario("single", null_bundle, video, engine).round(Wish(0.0, 100))
+    scenario("single", null_bundle, video, engine).round(RoundOptions(0.0, 100))
     assert engine.states == [*range(40), *range(40), *range(20)]
     assert (engine.frames[0] == engine.frames[40]).all()
 
 
 def test_offline_is_the_pipeline_that_serves(null_bundle, video):
-    found = scenario("offline", null_bundle, video, Spy(step_s=0.005)).round(Wish(0.0, 100))
+    found = scenario("offline", null_bundle, video, Spy(step_s=0.005)).round(RoundOptions(0.0, 100))
     assert found.frames["answered"] == 100
     assert found.figures["fps"] == pytest.approx(100 / found.elapsed_s, rel=1e-3)
     assert found.figures["fps"] <= 200
@@ -101,7 +103,7 @@ def test_paced_counts_from_the_schedule_and_not_from_the_last_answer(null_bundle
     """The stall holds up every frame that was to come meanwhile; a closed loop sees one."""
     engine = Spy(stalls={20: 0.6})
     began = time.perf_counter()
-    found = scenario("paced", null_bundle, video, engine, rate_fps=25).round(Wish(0.0, 50))
+    found = scenario("paced", null_bundle, video, engine, rate_fps=25).round(RoundOptions(0.0, 50))
     assert time.perf_counter() - began >= 49 / 25
     books = found.frames
     assert books["captured"] == 50 == books["answered"] + books["dropped"]
@@ -115,7 +117,7 @@ def test_paced_counts_from_the_schedule_and_not_from_the_last_answer(null_bundle
 def test_paced_never_waits_for_a_slow_engine(null_bundle, video):
     engine = Spy(step_s=0.1)
     began = time.perf_counter()
-    found = scenario("paced", null_bundle, video, engine, rate_fps=40).round(Wish(0.0, 60))
+    found = scenario("paced", null_bundle, video, engine, rate_fps=40).round(RoundOptions(0.0, 60))
     assert 59 / 40 <= time.perf_counter() - began <= 59 / 40 + 2
     assert found.frames["dropped"] >= 30
     assert found.figures["sent"] == 60
@@ -124,7 +126,7 @@ def test_paced_never_waits_for_a_slow_engine(null_bundle, video):
 
 
 def test_a_camera_sends_its_film_again_from_the_start(video):
-    camera = Camera(video, PLAIN, 400.0, 100)
+    camera = PacedSource(video, PLAIN, 400.0, 100)
     frames = [c.picture.to_ndarray(format="rgb24") for c in camera]
     camera.close()
     assert len(frames) == camera.arrivals.captured == 100
@@ -136,7 +138,7 @@ def test_a_camera_sends_its_film_again_from_the_start(video):
 
 def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
     film = write_video(tmp_path / "p.mp4", pictures(20, 64, 96), bf="0", tune="zerolatency")
-    camera = Camera(film, PLAIN, 50.0, 20)
+    camera = PacedSource(film, PLAIN, 50.0, 20)
     arrived = []
     for captured in camera:
         arrived.append(captured.captured_s)
@@ -150,7 +152,7 @@ def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
 def test_a_camera_whose_frames_wait_for_later_ones(tmp_path):
     """B-frames: a picture was captured when the packet came with which it could come out."""
     film = write_video(tmp_path / "b.mp4", pictures(30, 64, 96), bf="3", refs="4")
-    camera = Camera(film, PLAIN, 100.0, 30)
+    camera = PacedSource(film, PLAIN, 100.0, 30)
     for captured in camera:
         assert 0 <= time.perf_counter() - captured.captured_s < 0.5
     camera.close()
@@ -158,7 +160,7 @@ def test_a_camera_whose_frames_wait_for_later_ones(tmp_path):
 
 def test_a_camera_stops_at_once(tmp_path):
     film = write_video(tmp_path / "p.mp4", pictures(5, 64, 96), bf="0", tune="zerolatency")
-    camera = Camera(film, PLAIN, 1.0, 100)
+    camera = PacedSource(film, PLAIN, 1.0, 100)
     began = time.perf_counter()
     for _ in camera:
         camera.stop()
@@ -169,11 +171,11 @@ def test_a_camera_stops_at_once(tmp_path):
 def test_multi_finds_how_many_streams_are_held(null_bundle, video):
     engine = Spy(step_s=0.02)  # 50 a second: five cameras of 10
     found = scenario("multi", null_bundle, video, engine, rate_fps=10, latency_s=0.2)
-    first = found.round(Wish(0.6, 6))
+    first = found.round(RoundOptions(0.6, 6))
     assert 1 <= first.figures["streams"] <= 5
     assert first.figures["tried"]["8"] < 0.99 if "8" in first.figures["tried"] else True
     assert max(first.samples["latency"].seconds) > 0.02
-    second = found.round(Wish(0.6, 6))
+    second = found.round(RoundOptions(0.6, 6))
     assert len(second.figures["tried"]) <= len(first.figures["tried"])
 
 
@@ -182,18 +184,18 @@ def test_streams_come_one_after_another_and_not_all_at_once(monkeypatch, null_bu
 
     def camera(*words):
         offsets.append(words[-1])
-        return Camera(*words)
+        return PacedSource(*words)
 
-    monkeypatch.setattr(paced, "Camera", camera)
+    monkeypatch.setattr(paced, "PacedSource", camera)
     found = scenario("multi", null_bundle, video, Spy(), rate_fps=10, latency_s=1.0)
-    Trial(found._setup, Wish(0.3, 4), 4, found._sink)
+    Trial(found._setup, RoundOptions(0.3, 4), 4, found._sink)
     assert offsets == pytest.approx([0, 0.025, 0.05, 0.075])
 
 
 def test_multi_says_where_not_even_one_is_held(null_bundle, video):
     engine = Spy(step_s=0.15)  # it answers everything, and everything too late
     found = scenario("multi", null_bundle, video, engine, rate_fps=4, latency_s=0.1)
-    told = found.round(Wish(1.0, 4))
+    told = found.round(RoundOptions(1.0, 4))
     assert told.frames["answered"] == 4
     assert told.figures["streams"] == 0
 
@@ -214,15 +216,15 @@ def test_the_search_finds_the_limit(start, limit):
 
 
 def test_a_clip_ends_when_there_is_enough(video):
-    with Clip(video, PLAIN, until_s=0.0, least=7) as clip:
+    with BoundedClip(video, PLAIN, until_s=0.0, least=7) as clip:
         assert len(list(clip)) == 7
-    with Clip(video, PLAIN, until_s=time.perf_counter() + 60, least=7) as clip:
+    with BoundedClip(video, PLAIN, until_s=time.perf_counter() + 60, least=7) as clip:
         assert len(list(clip)) == 40
 
 
 def test_decoding_in_turn_gives_each_picture_with_its_packet(tmp_path):
     film = write_video(tmp_path / "p.mp4", pictures(30, 64, 96), bf="0")
-    with Clip(film, PLAIN, 0.0, least=1) as clip:
+    with BoundedClip(film, PLAIN, 0.0, least=1) as clip:
         next(iter(clip))
         assert clip.arrivals.captured <= 2  # none waits for others to be decoded beside it
 

@@ -105,7 +105,7 @@ def test_accuracy_comes_before_speed(several, video, monkeypatch):
 
 
 def result(job, seconds):
-    from edgevid.bench.results import pack
+    from edgevid.bench.samples import pack
 
     rounds = [{"samples": {"step": pack([seconds] * 5)}} for _ in range(3)]
     return {"job": job.to_json(), "rounds": rounds}

@@ -8,7 +8,7 @@ import pytest
 import edgevid.demo as journey
 from edgevid.cli import COMMANDS
 from edgevid.demo import Stage, demo, stages, story
-from edgevid.demo.story import by_engine
+from edgevid.demo.report import by_engine
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EnvironmentFailed
 from edgevid.report.page import Page
 from rigs.benches import measured
@@ -44,7 +44,7 @@ def taken(monkeypatch, tmp_path):
 
     called = Called()
     monkeypatch.setattr(journey, "take", leave)
-    monkeypatch.setattr("edgevid.demo.story.tell", lambda *words: "<html>")
+    monkeypatch.setattr("edgevid.demo.report.render_report", lambda *words: "<html>")
     return called
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgevid import targets
-from edgevid.bench.across import HEAD, rows
+from edgevid.bench.summary_table import HEAD, rows
 from edgevid.errors import DeviceFailed
 from edgevid.flash import package
 from edgevid.flash.client import look

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgevid import bench
-from edgevid.bench import Plan, jobs_of
-from edgevid.bench.steady import WarmUp
+from edgevid.bench import BenchPlan, jobs_of
+from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.runner.engines import Choice
 
@@ -23,7 +23,7 @@ def measured(path: Path, video: Path) -> dict[str, Any]:
     """What the stand-in gives in most scenarios, measured here; nothing has to warm up."""
     bundle = Bundle.open(path)
     jobs = jobs_of(bundle, [NULL], ("step", "single", "offline", "paced"))
-    plan = Plan(rounds=3, samples=70, seconds=0.0, starts=2)
+    plan = BenchPlan(rounds=3, samples=70, seconds=0.0, starts=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
         return bench.bench(bundle, jobs, video, plan=plan)

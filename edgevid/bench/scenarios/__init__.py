@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgevid.bench.results import Series, pack
+from edgevid.bench.samples import Series, pack
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import Captured, FileSource
 from edgevid.runner.jsonl import JsonLines
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setup:
+class ScenarioSetup:
     """What a scenario measures: an engine that was proven, on a video file.
 
     ``rate_fps`` and ``latency_s`` are those of the scenarios that are paced like a camera.
@@ -42,7 +42,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Wish:
+class RoundOptions:
     """How long a round should be: at least so many seconds and so many samples."""
 
     seconds: float
@@ -91,14 +91,14 @@ class Scenario(Protocol):
     on_video: bool
     """Whether it goes the whole way from encoded video to the answer."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         """Prepare; nothing is timed here."""
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Measure one round. Raises `EngineFailed` and `BadVideo`."""
 
 
-class Clip(FileSource):
+class BoundedClip(FileSource):
     """A file that ends early, once its reader has seen enough; what was not shown is in flight."""
 
     def __init__(self, video: Path, options: SourceOptions, until_s: float, least: int) -> None:

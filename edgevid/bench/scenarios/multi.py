@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
-from edgevid.bench.results import Series
-from edgevid.bench.scenarios import Round, Setup, Wish, nowhere
+from edgevid.bench.samples import Series
+from edgevid.bench.scenarios import Round, RoundOptions, ScenarioSetup, nowhere
 from edgevid.bench.scenarios import paced as one
 from edgevid.runner.camera import Camera
 from edgevid.runner.jsonl import JsonLines
 from edgevid.runner.lane import Lane
-from edgevid.runner.lane import Wish as Plain
+from edgevid.runner.lane import Wish as LaneWish
 from edgevid.runner.meters import Meters, total
 from edgevid.runner.server import Fixed, Server
 
@@ -20,20 +20,20 @@ HELD = 0.99
 """So many of the frames that were sent must be answered within the bound."""
 
 
-class Multi:
+class MultiScenario:
     """The scenario ``multi``: doubling, then bisection; a later round starts where one ended."""
 
     paced = on_video = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._found = 0
         self._sink = nowhere()
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Find the largest number of streams that is held; 0 where not even one is."""
         self._tried: dict[int, Trial] = {}
-        self._wish = wish
+        self._wish = options
         began = perf_counter()
         self._found = search(self._holds, max(1, self._found), MOST)
         last = self._tried.get(self._found) or self._tried[min(self._tried)]
@@ -69,15 +69,17 @@ def search(holds: Callable[[int], bool], start: int, most: int) -> int:
 class Trial:
     """So many cameras at once, each with a thread that decodes; one engine."""
 
-    def __init__(self, setup: Setup, wish: Wish, count: int, sink: JsonLines) -> None:
-        frames = max(-(-wish.samples // count), round(wish.seconds * setup.rate_fps), 1)
+    def __init__(
+        self, setup: ScenarioSetup, options: RoundOptions, count: int, sink: JsonLines
+    ) -> None:
+        frames = max(-(-options.samples // count), round(options.seconds * setup.rate_fps), 1)
         server = Server(Fixed(setup.engine))
         meters, cameras = [Meters(frames) for _ in range(count)], []
         for place, meter in enumerate(meters):
             offset_s = place / count / setup.rate_fps
-            source = one.Camera(setup.video, setup.options, setup.rate_fps, frames, offset_s)
+            source = one.PacedSource(setup.video, setup.options, setup.rate_fps, frames, offset_s)
             name = f"camera {place}"
-            lane = Lane(name, setup.bundle.contract, [sink], Plain(), live=True, meters=meter)
+            lane = Lane(name, setup.bundle.contract, [sink], LaneWish(), live=True, meters=meter)
             cameras.append(Camera([(source, [(lane, server)])], name, bool))
         server.finish()
         for camera in cameras:

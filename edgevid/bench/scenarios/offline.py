@@ -5,28 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 from time import perf_counter
 
-from edgevid.bench.scenarios import KEPT, Clip, Round, Setup, Wish, nowhere, series_of
+from edgevid.bench.scenarios import (
+    KEPT,
+    BoundedClip,
+    Round,
+    RoundOptions,
+    ScenarioSetup,
+    nowhere,
+    series_of,
+)
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
 
 
-class Offline:
+class OfflineScenario:
     """The scenario ``offline``."""
 
     paced = False
     on_video = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._options = replace(setup.options, frame_threads=True)
         self._sink = nowhere()
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Answer every frame of the file, again and again; a frame's latency has queues in it."""
         setup, meters = self._setup, Meters(KEPT)
-        until_s = perf_counter() + wish.seconds
-        while (count := meters.latency.count) < wish.samples or perf_counter() < until_s:
-            clip = Clip(setup.video, self._options, until_s, wish.samples - count)
+        until_s = perf_counter() + options.seconds
+        while (count := meters.latency.count) < options.samples or perf_counter() < until_s:
+            clip = BoundedClip(setup.video, self._options, until_s, options.samples - count)
             contract, engine = setup.bundle.contract, setup.engine
             run(clip, contract, engine, [self._sink], rate_fps=None, meters=meters)
         fps = round(meters.frames.answered / meters.elapsed_s, 3)

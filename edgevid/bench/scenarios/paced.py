@@ -13,8 +13,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from edgevid.bench.results import Series
-from edgevid.bench.scenarios import KEPT, Round, Setup, Wish, nowhere, series_of
+from edgevid.bench.samples import Series
+from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
 from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import Captured
@@ -29,27 +29,27 @@ LATE_S = 1.0
 """What comes so long after the last packet's time is not waited for."""
 
 
-class Paced:
+class PacedScenario:
     """The scenario ``paced``."""
 
     paced = on_video = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._sink = nowhere()
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Send packets for the time that is wished, and answer what can be answered."""
         setup, meters = self._setup, Meters(KEPT)
-        frames = max(wish.samples, round(wish.seconds * setup.rate_fps))
-        camera = Camera(setup.video, setup.options, setup.rate_fps, frames)
+        frames = max(options.samples, round(options.seconds * setup.rate_fps))
+        camera = PacedSource(setup.video, setup.options, setup.rate_fps, frames)
         contract, engine = setup.bundle.contract, setup.engine
         run(camera, contract, engine, [self._sink], rate_fps=None, meters=meters)
         samples = series_of(meters) | {"release": camera.lags}
         return Round(meters.elapsed_s, meters.frames.to_json(), samples, {"sent": frames})
 
 
-class Camera:
+class PacedSource:
     """A file's packets at a camera's pace; a live source, as it is to whoever reads it.
 
     The first of ``frames`` packets comes ``LEAD_S`` + ``offset_s`` after the iteration began. A

@@ -8,43 +8,45 @@ from __future__ import annotations
 from contextlib import closing
 from time import perf_counter
 
-from edgevid.bench.results import Series
-from edgevid.bench.scenarios import Clip, Round, Setup, Wish, nowhere
+from edgevid.bench.samples import Series
+from edgevid.bench.scenarios import BoundedClip, Round, RoundOptions, ScenarioSetup, nowhere
 from edgevid.runner.lane import Lane
-from edgevid.runner.lane import Wish as Plain
+from edgevid.runner.lane import Wish as LaneWish
 from edgevid.runner.meters import STAGES, Meters, total
 
 REST = "rest"
 
 
-class Single:
+class SingleScenario:
     """The scenario ``single``."""
 
     paced = False
     on_video = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._sink = nowhere()
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Answer every frame of the file, again and again."""
         samples = {name: Series() for name in ("latency", *STAGES, REST)}
         books, elapsed_s = [], 0.0
-        until_s = perf_counter() + wish.seconds
-        while (count := samples["latency"].count) < wish.samples or perf_counter() < until_s:
+        until_s = perf_counter() + options.seconds
+        while (count := samples["latency"].count) < options.samples or perf_counter() < until_s:
             meters = Meters(capacity=1)  # the last frame's
-            clip = Clip(self._setup.video, self._setup.options, until_s, wish.samples - count)
+            clip = BoundedClip(
+                self._setup.video, self._setup.options, until_s, options.samples - count
+            )
             with closing(clip) as source:
                 meters.frames.arrivals.append(source.arrivals)
                 elapsed_s += self._play(source, meters, samples)
             books.append(meters.frames)
         return Round(elapsed_s, total(books), samples)
 
-    def _play(self, source: Clip, meters: Meters, samples: dict[str, Series]) -> float:
+    def _play(self, source: BoundedClip, meters: Meters, samples: dict[str, Series]) -> float:
         """Answer one file to its end; gives the seconds that it took."""
         contract, engine = self._setup.bundle.contract, self._setup.engine
-        lane = Lane(source.name, contract, [self._sink], Plain(), live=False, meters=meters)
+        lane = Lane(source.name, contract, [self._sink], LaneWish(), live=False, meters=meters)
         stages = [(samples[stage].add, meters.stages[stage].seconds()) for stage in STAGES]
         latency, rest = samples["latency"].add, samples[REST].add
         frames = iter(source)

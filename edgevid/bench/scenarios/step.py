@@ -6,8 +6,8 @@ from itertools import cycle
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from edgevid.bench.results import Series
-from edgevid.bench.scenarios import Round, Setup, Wish
+from edgevid.bench.samples import Series
+from edgevid.bench.scenarios import Round, RoundOptions, ScenarioSetup
 from edgevid.proof import Golden
 from edgevid.runtimes import zero_state
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from edgevid.contract import Tensors
 
 
-class Step:
+class StepScenario:
     """The scenario ``step``."""
 
     paced = on_video = False
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: ScenarioSetup) -> None:
         golden = Golden.read(setup.bundle)
         self._frames = [frame for one in golden.trajectories for frame in one.frames]
         self._engine = setup.engine
         self._state: Tensors = zero_state(setup.bundle.contract)
 
-    def round(self, wish: Wish) -> Round:
+    def round(self, options: RoundOptions) -> Round:
         """Step as fast as it goes; each sample is one step, its tensors in and out."""
         series, step, state = Series(), self._engine.step, self._state
         began = now = perf_counter()
-        until = began + wish.seconds
+        until = began + options.seconds
         for frame in cycle(self._frames):
-            if now >= until and series.count >= wish.samples:
+            if now >= until and series.count >= options.samples:
                 break
             before = perf_counter()
             _, state = step(frame, state)

@@ -1,7 +1,7 @@
 """The result document, JSON of format 1, and raw samples as they travel in it.
 
     format, edgevid, created_unix_s, release, valid, reasons
-    machine         see `edgevid.bench.conditions.machine`
+    machine         see `edgevid.bench.interference.machine`
     harness         {"overhead_us": {"p50", "p99"}}
     bundle, source  names and hashes; the bundle's artifacts with their metric
     comparison      with a baseline, where one was given

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgevid.bench.conditions.heat import TOO_HOT
-from edgevid.bench.conditions.record import Record, Span
+from edgevid.bench.interference.heat import TOO_HOT
+from edgevid.bench.interference.record import MonitorRecord, Span
 
 
 @dataclass(frozen=True)
-class Limits:
+class InterferenceLimits:
     """Up to where a disturbance is left to the statistics; shares are of the time, or of all cores.
 
     A p99 tells of the slowest hundredth, so whatever stops the measured processes as a whole may
@@ -44,12 +44,12 @@ class Limits:
     """Shares mean nothing below ten ticks of the kernel's clock."""
 
 
-def judge(record: Record, limits: Limits | None = None) -> list[str]:
+def disturbances(record: MonitorRecord, limits: InterferenceLimits | None = None) -> list[str]:
     """Reasons for INVALID, one plain line each, with figures; none where all is well.
 
     Judge one job by ``record.part(lambda label: ...)``, all of them by the whole record.
     """
-    limits = limits or Limits()
+    limits = limits or InterferenceLimits()
     whole = record.total()
     return [
         *_quotas(whole, limits),
@@ -63,7 +63,7 @@ def judge(record: Record, limits: Limits | None = None) -> list[str]:
     ]
 
 
-def _quotas(whole: Span, limits: Limits) -> Iterator[str]:
+def _quotas(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     for name, quota in whole.quotas.items():
         if quota.stopped_s > limits.quota_share * whole.elapsed_s:
             cores = quota.limit_cores
@@ -85,7 +85,7 @@ def _throttled(whole: Span) -> Iterator[str]:
             yield f"the firmware told of: {name} (in {count} of {whole.looks} looks)"
 
 
-def _hot(record: Record, limits: Limits) -> Iterator[str]:
+def _hot(record: MonitorRecord, limits: InterferenceLimits) -> Iterator[str]:
     told = [
         look
         for look in record.timeline
@@ -111,13 +111,13 @@ def _hot(record: Record, limits: Limits) -> Iterator[str]:
         yield f"{said} (its clock rate fell from {most} to {least} MHz)"
 
 
-def _capped(record: Record) -> Iterator[str]:
+def _capped(record: MonitorRecord) -> Iterator[str]:
     caps = [look["limit_mhz"] for look in record.timeline if look["limit_mhz"]]
     if caps and min(caps) < max(caps):
         yield f"the highest clock rate allowed went down to {min(caps)} of {max(caps)} MHz"
 
 
-def _steal(whole: Span, limits: Limits) -> Iterator[str]:
+def _steal(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     stolen = whole.steal_s or 0.0
     if stolen > max(limits.steal_share * whole.capacity_s, limits.least_s):
         yield (
@@ -126,11 +126,11 @@ def _steal(whole: Span, limits: Limits) -> Iterator[str]:
         )
 
 
-def _disturbed(record: Record, whole: Span, limits: Limits) -> list[str]:
+def _disturbed(record: MonitorRecord, whole: Span, limits: InterferenceLimits) -> list[str]:
     return [*_others(record, whole, limits)] or [*_waited(whole, limits)]
 
 
-def _others(record: Record, whole: Span, limits: Limits) -> Iterator[str]:
+def _others(record: MonitorRecord, whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     lasting = [span for span in record.spans if span.elapsed_s >= 1]
     worst = max(lasting, key=_others_share, default=whole)
     where = f" in one of {len(lasting)} rounds"
@@ -149,7 +149,7 @@ def _others_share(span: Span) -> float:
     return (span.others_s or 0.0) / span.capacity_s
 
 
-def _waited(whole: Span, limits: Limits) -> Iterator[str]:
+def _waited(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     """Threads that are more than the cores wait for each other: only others' part counts."""
     if whole.waited_s is None or whole.others_s is None:
         return
@@ -161,7 +161,7 @@ def _waited(whole: Span, limits: Limits) -> Iterator[str]:
         )
 
 
-def _memory(whole: Span, limits: Limits) -> Iterator[str]:
+def _memory(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     waited, pages = whole.pressure_s.get("memory", 0.0), whole.swapped_in or 0
     if waited > max(limits.memory_share * whole.elapsed_s, limits.least_s):
         yield f"memory was short: processes waited for it {waited:.1f} s of {whole.elapsed_s:.1f} s"
@@ -169,7 +169,7 @@ def _memory(whole: Span, limits: Limits) -> Iterator[str]:
         yield f"memory was short: {pages} pages were read back from swap"
 
 
-def _stood_still(whole: Span, limits: Limits) -> Iterator[str]:
+def _stood_still(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     if whole.slept_s > limits.slept_s:
         yield f"the machine was suspended for {whole.slept_s:.1f} s"
     elif whole.gap_s > limits.gap_s:

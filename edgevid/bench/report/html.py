@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgevid import __version__
-from edgevid.bench import across, charts
-from edgevid.bench.facts import engine, facts, interval, label, origin
+from edgevid.bench import summary_table
 from edgevid.bench.figures import STAGES
+from edgevid.bench.report import charts
+from edgevid.bench.tables import engine, facts, interval, label, origin
 from edgevid.report.page import Page
 
 Raw = Mapping[str, Any]
@@ -33,7 +34,7 @@ INSUFFICIENT = (
 def page(documents: Sequence[Raw]) -> str:
     """The page of these documents, as HTML."""
     names = ", ".join(dict.fromkeys(one["bundle"]["name"] for one in documents))
-    devices = ", ".join(dict.fromkeys(across.device(one) for one in documents))
+    devices = ", ".join(dict.fromkeys(summary_table.device(one) for one in documents))
     made = Page(f"Bench of {names}", f"Measured on {devices}.")
     for document in documents:
         _verdict(made, document, several=len(documents) > 1)
@@ -49,12 +50,12 @@ def _all(made: Page, documents: Sequence[Raw]) -> None:
     several = len(documents) > 1
     made.heading("All devices" if several else "All figures")
     first = 0 if several else 1  # the device's name, where there is but one
-    rows = [row[first:] for row in across.rows(documents)]
-    made.table(across.HEAD[first:], rows, tight=True)
+    rows = [row[first:] for row in summary_table.rows(documents)]
+    made.table(summary_table.HEAD[first:], rows, tight=True)
 
 
 def _verdict(made: Page, document: Raw, *, several: bool) -> None:
-    where = f"{across.device(document)}: " if several else ""
+    where = f"{summary_table.device(document)}: " if several else ""
     word = "VALID" if document["valid"] else "INVALID"
     made.verdict(document["valid"], f"{where}{word}", document["reasons"])
     if not document["valid"]:
@@ -79,7 +80,7 @@ def _accuracy(made: Page, documents: Sequence[Raw]) -> None:
     made.table(
         ("device", "artifact", "engine", "scenario", "p50 ms", "accuracy"),
         [
-            (across.device(document), *engine(one), one["job"]["scenario"], ms, accuracy)
+            (summary_table.device(document), *engine(one), one["job"]["scenario"], ms, accuracy)
             for document, one, ms, accuracy in found
         ],
         tight=True,
@@ -88,7 +89,7 @@ def _accuracy(made: Page, documents: Sequence[Raw]) -> None:
 
 def _document(made: Page, document: Raw, *, several: bool) -> None:
     if several:
-        made.heading(across.device(document))
+        made.heading(summary_table.device(document))
     parts = (_latency, _stages, _more, _timelines, _operators, _comparison, _conditions, _origin)
     for part in parts:
         part(made, document, made.subheading if several else made.heading)
@@ -217,7 +218,7 @@ def _comparison(made: Page, document: Raw, title: Any) -> None:
     comparison = document.get("comparison")
     if not comparison:
         return
-    from edgevid.bench.words import HEAD, rows
+    from edgevid.bench.comparison.compare_table import HEAD, rows
 
     title("Against the baseline")
     made.table(HEAD, rows(comparison))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.bench.conditions.files import Files, Tally
+from edgevid.bench.interference.files import CounterSums, PolledFiles
 
 MEASURED, OWN = ("cpu", "measured"), ("cpu", "own")
 WAITED, INVOLUNTARY, FAULTS = ("waited",), ("involuntary",), ("faults",)
@@ -51,7 +51,7 @@ class Processes:
     their own parents are there: nothing is lost between two looks, and nothing counted twice.
     """
 
-    def __init__(self, files: Files, root: Path) -> None:
+    def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
         self._proc = str(root / "proc")
         self._own = os.getpid()
@@ -63,7 +63,7 @@ class Processes:
         self._measured_s: float | None = None
         self._looked_ticks: float | None = None
 
-    def look(self, tally: Tally, pids: Iterable[int], full: bool) -> None:
+    def look(self, tally: CounterSums, pids: Iterable[int], full: bool) -> None:
         """Count; without ``full`` only what is lost when a process or a thread ends."""
         for pid in set(pids) - self._known.keys():
             self._meet(pid)
@@ -76,7 +76,7 @@ class Processes:
             self._measured(tally, measured_s + self._kept_s)
         self._looked_ticks = time.clock_gettime(time.CLOCK_BOOTTIME) / self._tick_s
 
-    def _measured(self, tally: Tally, now_s: float) -> None:
+    def _measured(self, tally: CounterSums, now_s: float) -> None:
         # It may fall: a child that is reaped during a look is seen twice, until the next one.
         tally.add(MEASURED, 0.0 if self._measured_s is None else now_s - self._measured_s)
         self._measured_s = now_s
@@ -103,7 +103,7 @@ class Processes:
         """Whether it started since the last look."""
         return self._looked_ticks is not None and found.started >= self._looked_ticks - 1
 
-    def _follow(self, pid: int, tally: Tally, full: bool) -> float:
+    def _follow(self, pid: int, tally: CounterSums, full: bool) -> float:
         """What it worked in all; 0 once it has ended."""
         before, found = self._known[pid], self._stat(pid)
         if found is None or found.started != before.started:
@@ -126,7 +126,7 @@ class Processes:
         self._files.forget(f"{self._proc}/{pid}/stat")
         del self._known[pid]
 
-    def _look_at_threads(self, pid: int, tally: Tally, new: bool, full: bool) -> None:
+    def _look_at_threads(self, pid: int, tally: CounterSums, new: bool, full: bool) -> None:
         """Waiting and switches are told thread by thread only."""
         folder = f"{self._proc}/{pid}/task"
         known = self._threads[pid]
@@ -143,7 +143,7 @@ class Processes:
         self._threads[pid] = now
 
     def _count_thread(
-        self, folder: str, whose: tuple[int, str], tally: Tally, new: bool, full: bool
+        self, folder: str, whose: tuple[int, str], tally: CounterSums, new: bool, full: bool
     ) -> None:
         times = (self._files.text(f"{folder}/schedstat") or "").split()
         if len(times) == 3:

@@ -19,7 +19,7 @@ LINE = 106
 """So many characters of a command stand in a line of the page."""
 
 
-def tell(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
+def render_report(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
     """The report of the journey into ``out``, as one HTML file.
 
     ``said`` is what ``convert``, ``video``, ``answers`` and ``bench`` said.

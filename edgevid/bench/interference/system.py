@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from edgevid.bench.conditions.files import Files, Tally
+from edgevid.bench.interference.files import CounterSums, PolledFiles
 
 BUSY, STEAL, SWAPPED, SLEPT = ("cpu", "busy"), ("cpu", "steal"), ("swapped",), ("slept",)
 PRESSURES = ("cpu", "memory", "io")
@@ -27,15 +27,15 @@ def suspended_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
-class System:
+class SystemCounters:
     """Counts of the whole machine; they rise by themselves, so only marks need a look."""
 
-    def __init__(self, files: Files, root: Path) -> None:
+    def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
         self._proc = root / "proc"
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
 
-    def look(self, tally: Tally) -> None:
+    def look(self, tally: CounterSums) -> None:
         """Count."""
         tally.count(SLEPT, suspended_s())
         self._cores(tally)
@@ -48,7 +48,7 @@ class System:
             if some.startswith("some ") and total.isdecimal():
                 tally.count(("pressure", name), int(total) / 1e6)
 
-    def _cores(self, tally: Tally) -> None:
+    def _cores(self, tally: CounterSums) -> None:
         words = self._text("stat").partition("\n")[0].split()
         if len(words) < 8 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:]):
             return

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from edgevid.bench.conditions import Limits, Monitor, Record, judge, machine
-from edgevid.bench.conditions import monitor as monitors
-from edgevid.bench.conditions.files import Files
-from edgevid.bench.conditions.power import Pmic, Power, rails_w, sources
+from edgevid.bench.interference import (
+    InterferenceLimits,
+    Monitor,
+    MonitorRecord,
+    disturbances,
+    machine,
+)
+from edgevid.bench.interference import monitor as monitors
+from edgevid.bench.interference.files import PolledFiles
+from edgevid.bench.interference.power import Pmic, Power, rails_w, sources
 from rigs.machines import MEMINFO, PC, PI5, Looks
 from rigs.machines import machine as written
 
@@ -37,7 +43,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(monitors, "LOOK_S", 0.02)
 
 
-def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> Record:
+def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> MonitorRecord:
     """A record of a machine whose files change one after another, some looks apart."""
     written(root, files)
     looks = Looks()
@@ -60,7 +66,7 @@ def test_an_overheated_board_is_told_with_its_temperature_and_its_clock_rate(tmp
         {TEMP: "86100\n", RATE: "1800000\n"},
         {TEMP: "85500\n", RATE: "1500000\n"},
     )
-    assert judge(record) == [
+    assert disturbances(record) == [
         "the processor reached 86 °C (soc-thermal) and slows down at 85 (its clock rate fell from "
         "2400 to 1500 MHz)"
     ]
@@ -80,25 +86,25 @@ def test_an_overheated_board_is_told_with_its_temperature_and_its_clock_rate(tmp
     ],
 )
 def test_neither_heat_nor_a_lower_clock_rate_is_a_reason_alone(tmp_path, change):
-    assert judge(run(tmp_path, BOARD, change)) == []
+    assert disturbances(run(tmp_path, BOARD, change)) == []
 
 
 def test_a_board_that_tells_no_clock_rate_is_judged_by_its_heat(tmp_path):
     files = {path: content for path, content in BOARD.items() if "cpufreq" not in path}
-    (reason,) = judge(run(tmp_path, files, {TEMP: "86000\n"}))
+    (reason,) = disturbances(run(tmp_path, files, {TEMP: "86000\n"}))
     assert reason.endswith("slows down at 85 (it does not tell its clock rate)")
 
 
 def test_where_no_trip_point_is_told_the_usual_one_counts(tmp_path):
     fell = {"sys/class/thermal/thermal_zone0/temp": "82300\n", RATE: "1500000\n"}
     files = {**PI5, RATE: "2400000\n"}
-    (reason,) = judge(run(tmp_path, files, fell))
+    (reason,) = disturbances(run(tmp_path, files, fell))
     assert reason.startswith("the processor reached 82 °C (cpu-thermal) and slows down at about 80")
 
 
 def test_the_heat_of_other_parts_is_not_the_processors(tmp_path):
     files = {**BOARD, f"{ZONE}/type": "iwlwifi_1\n"}
-    assert judge(run(tmp_path, files, {TEMP: "99000\n", RATE: "1000000\n"})) == []
+    assert disturbances(run(tmp_path, files, {TEMP: "99000\n", RATE: "1000000\n"})) == []
 
 
 def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
@@ -112,7 +118,7 @@ def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
 
 def test_a_cap_on_the_clock_rate_is_told(tmp_path):
     record = run(tmp_path, BOARD, {f"{POLICY}/scaling_max_freq": "1800000\n"})
-    assert judge(record) == ["the highest clock rate allowed went down to 1800 of 2400 MHz"]
+    assert disturbances(record) == ["the highest clock rate allowed went down to 1800 of 2400 MHz"]
 
 
 def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
@@ -126,8 +132,8 @@ def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
         f"{device.format(2)}/type": "intel_powerclamp\n",
         f"{device.format(2)}/cur_state": "-1\n",
     }
-    assert judge(run(tmp_path, files)) == []
-    (reason,) = judge(run(tmp_path, files, {f"{device.format(1)}/cur_state": "2\n"}))
+    assert disturbances(run(tmp_path, files)) == []
+    (reason,) = disturbances(run(tmp_path, files, {f"{device.format(1)}/cur_state": "2\n"}))
     assert reason.startswith(
         "the kernel slowed the processor down for its heat (cooling by cpufreq"
     )
@@ -154,30 +160,30 @@ def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
     ],
 )
 def test_the_firmware_of_a_pi_tells_of_power_and_heat(tmp_path, bits, told):
-    reasons = judge(run(tmp_path, PI5, {THROTTLED: f"{bits}\n"}))
+    reasons = disturbances(run(tmp_path, PI5, {THROTTLED: f"{bits}\n"}))
     assert [reason.partition(" (in ")[0] for reason in reasons] == [
         f"the firmware told of: {name}" for name in told
     ]
 
 
 def test_what_was_before_the_start_is_no_reason(tmp_path):
-    assert judge(run(tmp_path, {**PI5, THROTTLED: "50000\n"})) == []
-    (reason,) = judge(run(tmp_path, {**PI5, THROTTLED: "50000\n"}, {THROTTLED: "70000\n"}))
+    assert disturbances(run(tmp_path, {**PI5, THROTTLED: "50000\n"})) == []
+    (reason,) = disturbances(run(tmp_path, {**PI5, THROTTLED: "50000\n"}, {THROTTLED: "70000\n"}))
     assert reason.startswith("the firmware told of: frequency capped (in 1 of ")
 
 
 def test_under_voltage_is_told_by_the_sensor_too(tmp_path):
     alarm = {"sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
-    (reason,) = judge(run(tmp_path, {**PI5, THROTTLED: "no number\n"}, alarm))
+    (reason,) = disturbances(run(tmp_path, {**PI5, THROTTLED: "no number\n"}, alarm))
     assert reason.startswith("the firmware told of: under-voltage")
 
 
 def test_an_x86_processor_that_grew_too_hot_is_told_once(tmp_path):
     folder = "sys/devices/system/cpu/cpu{}/thermal_throttle/package_throttle_count"
     files = {**PC, folder.format(0): "17\n", folder.format(1): "17\n"}
-    assert judge(run(tmp_path, files)) == []
+    assert disturbances(run(tmp_path, files)) == []
     hot = {folder.format(0): "21\n", folder.format(1): "21\n"}
-    assert judge(run(tmp_path, files, hot)) == [
+    assert disturbances(run(tmp_path, files, hot)) == [
         "the processor grew too hot and slowed down 4 times"
     ]
 
@@ -197,7 +203,7 @@ PACKAGE = {
 def watts(root: Path, files: dict[str, str], *then: dict[str, str]) -> list[float | None]:
     """What is told at the first look, and at each that follows a change, a second apart."""
     written(root, files)
-    power = Power(Files(), root)
+    power = Power(PolledFiles(), root)
     told = [power.look(0.0)]
     for second, change in enumerate(then, 1):
         written(root, change)
@@ -230,7 +236,7 @@ def test_two_packages_are_one_machine_and_the_whole_board_counts_more(tmp_path):
     assert watts(tmp_path, {**PACKAGE, **second}, then) == [None, 5.0]
     board = {f"{RAPL.format('2')}/name": "psys\n", f"{RAPL.format('2')}/energy_uj": "0\n"}
     written(tmp_path, board)
-    assert Power(Files(), tmp_path).name == "RAPL psys"
+    assert Power(PolledFiles(), tmp_path).name == "RAPL psys"
 
 
 def test_a_counter_that_this_user_may_not_read_is_said(tmp_path, monkeypatch):
@@ -246,7 +252,7 @@ def test_a_counter_that_this_user_may_not_read_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     (found,) = machine(tmp_path)["power"]
     assert found["unreadable"] == f"no permission for {path}; run as root"
-    power = Power(Files(), tmp_path)
+    power = Power(PolledFiles(), tmp_path)
     assert (power.name, power.look(1.0)) == (None, None)
 
 
@@ -275,7 +281,7 @@ def test_rails_of_which_none_feeds_the_others_are_added_up(tmp_path):
     assert source.name == "ina3221 VDD_GPU_SOC + VDD_CPU_GPU_CV"
     assert source.covers == "supply"
     (tmp_path / "sys/class/hwmon/hwmon3/curr2_input").write_text("off\n")
-    assert Power(Files(), tmp_path).look(0.0) is None  # not: less than it is
+    assert Power(PolledFiles(), tmp_path).look(0.0) is None  # not: less than it is
 
 
 def test_the_rails_of_an_older_jetson(tmp_path):
@@ -325,7 +331,7 @@ def test_the_power_chip_of_a_pi_5_is_asked_as_vcgencmd_does(tmp_path, monkeypatc
         return 0
 
     monkeypatch.setattr(fcntl, "ioctl", firmware)
-    power = Power(Files(), tmp_path)
+    power = Power(PolledFiles(), tmp_path)
     assert power.look(0.0) == pytest.approx(0.37 + 0.66)
     assert power.look(0.2) == pytest.approx(0.37 + 0.66)
     assert len(asked) == 1  # once a second
@@ -336,7 +342,10 @@ def test_the_power_chip_of_a_pi_5_is_asked_as_vcgencmd_does(tmp_path, monkeypatc
 
 def test_a_firmware_that_does_not_answer_is_no_power(tmp_path):
     (tmp_path / "vcio").write_text("")
-    assert Pmic("x", "measured", "supply", None, str(tmp_path / "vcio")).watts(Files(), 0.0) is None
+    assert (
+        Pmic("x", "measured", "supply", None, str(tmp_path / "vcio")).watts(PolledFiles(), 0.0)
+        is None
+    )
     assert rails_w("error=1 error_msg='Command not registered'") is None
 
 
@@ -405,8 +414,8 @@ def test_containers_are_known(tmp_path, files, told):
 
 def test_a_limit_can_be_chosen(tmp_path):
     record = run(tmp_path, BOARD, {TEMP: "86000\n", RATE: "2000000\n"})
-    assert judge(record)
-    assert judge(record, Limits(slower_share=0.2)) == []
+    assert disturbances(record)
+    assert disturbances(record, InterferenceLimits(slower_share=0.2)) == []
 
 
 def test_a_sensor_that_vanishes_is_none(tmp_path):
@@ -415,4 +424,4 @@ def test_a_sensor_that_vanishes_is_none(tmp_path):
         (tmp_path / TEMP).write_text("")
         record = monitor.stop()
     assert record.timeline[-1]["temperature_c"] is None
-    assert judge(record) == []
+    assert disturbances(record) == []

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import pytest
 
 from edgevid import __version__
-from edgevid.bench import charts
-from edgevid.bench.facts import when
-from edgevid.bench.page import page
+from edgevid.bench.report import charts
+from edgevid.bench.report.html import page
+from edgevid.bench.tables import when
 from edgevid.errors import BadInput
 from edgevid.report import svg
 from rigs.benches import measured, numbers, numbers_of, with_sensors
@@ -274,6 +274,6 @@ def test_pages_are_made_on_computers_only(monkeypatch):
 
     from edgevid.cli.bench_report import Reports
 
-    monkeypatch.setitem(sys.modules, "edgevid.bench.page", None)
+    monkeypatch.setitem(sys.modules, "edgevid.bench.report.html", None)
     with pytest.raises(BadInput, match="not made on a device"):
         Reports.wanted(__import__("pathlib").Path("p.html"), None, False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, RATE_FPS, FRAMES = 1280, 720, 25, 250
 
 
-def scene(progress: Progress = silent) -> Path:
+def synthetic_video(progress: Progress = silent) -> Path:
     """A 720p H.264 file of 10 s: soft clouds under a slow pan, with a camera's noise.
 
     Kept in the user's cache; the name holds what it is made of.

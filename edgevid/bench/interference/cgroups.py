@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgevid.bench.conditions.files import Files, Tally
+from edgevid.bench.interference.files import CounterSums, PolledFiles
 from edgevid.kernel import text, whole
 
 PERIODS, STOPPED, STOPPED_S = "periods", "stopped", "stopped_s"
@@ -93,7 +93,7 @@ def lowest_limit(root: Path, pid: str = "self") -> float | None:
 class Cgroups:
     """Follows the quotas above the measured processes, which may be moved at any time."""
 
-    def __init__(self, files: Files, root: Path) -> None:
+    def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files, self._root = files, root
         self._hierarchies = hierarchies(root)
         self._memberships: set[str] = set()
@@ -102,7 +102,7 @@ class Cgroups:
         self.limits: dict[str, float] = {}
         """The last quota of each cgroup that had one, in cores."""
 
-    def look(self, tally: Tally, pids: Iterable[int]) -> None:
+    def look(self, tally: CounterSums, pids: Iterable[int]) -> None:
         """Count the periods in which processes were stopped."""
         for pid in pids:
             membership = self._files.text(str(self._root / f"proc/{pid}/cgroup")) or ""
@@ -113,7 +113,7 @@ class Cgroups:
         for folder, name in self._groups.items():
             self._count(folder, name, tally)
 
-    def _count(self, folder: Path, name: str, tally: Tally) -> None:
+    def _count(self, folder: Path, name: str, tally: CounterSums) -> None:
         said = self._files.text(str(folder / "cpu.stat")) or ""
         told = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
         periods, stopped = whole(told.get("nr_periods")), whole(told.get("nr_throttled"))

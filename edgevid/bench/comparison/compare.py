@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from edgevid.bench.documents import TAILS, Result, pairs
-from edgevid.bench.ranks import mann_whitney, paired_shift, shift, signed_rank
+from edgevid.bench.comparison.nonparametric import mann_whitney, paired_shift, shift, signed_rank
+from edgevid.bench.comparison.pairing import TAILS, Result, pairs
 from edgevid.bench.statistics import Estimate
 
 Outcome = Literal["no worse", "worse", "better", "inconclusive"]
@@ -26,7 +26,7 @@ CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ComparisonVerdict:
     """What can be said of B against A; ``ratio`` is B/A, above 1 where B takes longer."""
 
     outcome: Outcome
@@ -41,7 +41,7 @@ class Comparison:
 
     job: str
     metric: str
-    verdict: Verdict
+    verdict: ComparisonVerdict
     tail: bool = False
     """A tail that is worse is worse; one that cannot be told leaves the rest its verdict."""
 
@@ -90,7 +90,7 @@ def judge(
     least_effect: float = LEAST_EFFECT,
     alpha: float = ALPHA,
     paired: bool = False,
-) -> Verdict:
+) -> ComparisonVerdict:
     """Judge B against A by one value a round (a median, a p95), above 0 and the longer the worse.
 
     ``paired``: round i of A and of B were measured next to each other, so both met the same
@@ -110,7 +110,7 @@ def judge(
     value, low, high = found
     ratio = Estimate(math.exp(value), math.exp(low), math.exp(high))
     outcome, why = _outcome(ratio, p_value < alpha, least_effect)
-    return Verdict(outcome, ratio, p_value, why)
+    return ComparisonVerdict(outcome, ratio, p_value, why)
 
 
 def _outcome(ratio: Estimate, sure: bool, least: float) -> tuple[Outcome, str]:
@@ -125,14 +125,18 @@ def _outcome(ratio: Estimate, sure: bool, least: float) -> tuple[Outcome, str]:
     return "inconclusive", f"may be {least:.0%} longer, or not: {said}; measure more rounds"
 
 
-def _too_few(a_rounds: Sequence[float], b_rounds: Sequence[float], p_value: float) -> Verdict:
+def _too_few(
+    a_rounds: Sequence[float], b_rounds: Sequence[float], p_value: float
+) -> ComparisonVerdict:
     value = median(b_rounds) / median(a_rounds)
     ratio = Estimate(value, min(b_rounds) / max(a_rounds), max(b_rounds) / min(a_rounds))
     few = f"{len(a_rounds)} rounds against {len(b_rounds)} cannot tell; measure more"
-    return Verdict("inconclusive", ratio, p_value, few)
+    return ComparisonVerdict("inconclusive", ratio, p_value, few)
 
 
-def _judge_results(before: Result, after: Result, metric: str, parts: int, paired: bool) -> Verdict:
+def _judge_results(
+    before: Result, after: Result, metric: str, parts: int, paired: bool
+) -> ComparisonVerdict:
     a, b = before.figures[metric], after.figures[metric]
     if paired:  # a warm-up takes the first rounds, and not equally many of each
         a, b = a[-len(b) :], b[-len(a) :]
@@ -144,5 +148,5 @@ def _judge_results(before: Result, after: Result, metric: str, parts: int, paire
         if not result.valid:
             reasons = "; ".join(result.reasons) or "no reason is given"
             why = f"the {name} result is not valid: {reasons}"
-            return Verdict("inconclusive", found.ratio, found.p_value, why)
+            return ComparisonVerdict("inconclusive", found.ratio, found.p_value, why)
     return found

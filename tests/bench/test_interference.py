@@ -16,11 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from edgevid.bench.conditions import Limits, Monitor, Quota, Record, Span, judge, machine, system
-from edgevid.bench.conditions import monitor as monitors
-from edgevid.bench.conditions.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
-from edgevid.bench.conditions.files import MOST_OPEN, Files, Tally
-from edgevid.bench.conditions.processes import stat
+from edgevid.bench.interference import (
+    InterferenceLimits,
+    Monitor,
+    MonitorRecord,
+    Quota,
+    Span,
+    disturbances,
+    machine,
+    system,
+)
+from edgevid.bench.interference import monitor as monitors
+from edgevid.bench.interference.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
+from edgevid.bench.interference.files import MOST_OPEN, CounterSums, PolledFiles
+from edgevid.bench.interference.processes import stat
 from edgevid.children import python_module
 from rigs import machines
 from rigs.cgroups import cgroup
@@ -48,9 +57,9 @@ def nobody() -> list[int]:
     return []
 
 
-def reasons(record: Record, word: str) -> list[str]:
+def reasons(record: MonitorRecord, word: str) -> list[str]:
     """Those reasons that speak of something: others' load on this machine may give more."""
-    return [reason for reason in judge(record) if word in reason]
+    return [reason for reason in disturbances(record) if word in reason]
 
 
 # --- quotas, by real cgroups ----------------------------------------------------------------------
@@ -154,7 +163,7 @@ def test_both_versions_of_cgroups_are_read(tmp_path, version, top, name, where):
         record = monitor.stop()
     told = str(Path(top) / where)
     assert record.total().quotas == {told: Quota(1.5, 20, 10, pytest.approx(2.0))}
-    (reason,) = judge(record)
+    (reason,) = disturbances(record)
     assert reason.startswith(f"the CPU quota of 1.5 cores of cgroup {told} stopped it for 2.0 s of")
     assert reason.endswith("(10 of 20 periods)")
 
@@ -296,9 +305,9 @@ def test_waiting_for_a_core_is_seen_in_every_thread():
 def test_a_process_that_stood_still_is_told():
     code = (
         "import time\n"
-        "from edgevid.bench.conditions import Monitor, judge\n"
+        "from edgevid.bench.interference import Monitor, judge\n"
         "monitor = Monitor(lambda: []); monitor.start(); print('go', flush=True)\n"
-        "time.sleep(0.5); print(judge(monitor.stop()))"
+        "time.sleep(0.5); print(disturbances(monitor.stop()))"
     )
     with python(code) as process:
         assert process.stdout.readline() == "go\n"
@@ -358,7 +367,7 @@ SEEN = {
 }
 
 
-def seen(tmp_path: Path, **changes: str) -> Record:
+def seen(tmp_path: Path, **changes: str) -> MonitorRecord:
     """A record of a machine of two cores, whose files change after the start."""
     root = machines.machine(tmp_path, SEEN)
     with Monitor(nobody, root) as monitor:
@@ -370,35 +379,35 @@ def seen(tmp_path: Path, **changes: str) -> Record:
 def test_time_that_the_host_took_is_told(tmp_path):
     record = seen(tmp_path, proc__stat=STAT.format(busy=100, idle=9000, steal=40))
     assert record.total().cores == 2
-    (reason,) = judge(record)
+    (reason,) = disturbances(record)
     assert reason.startswith("the host of this virtual machine took 0.4 s of 0.1 s of core time")
 
 
 def test_work_of_others_on_a_fake_machine(tmp_path):
     record = seen(tmp_path, proc__stat=STAT.format(busy=150, idle=9800, steal=0))
     assert record.total().others_s == pytest.approx(0.5)
-    assert judge(record)[0].startswith("other processes used ")
+    assert disturbances(record)[0].startswith("other processes used ")
 
 
 def test_short_memory_is_told(tmp_path):
     some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=401000\nfull total=9\n"
     record = seen(tmp_path, proc__pressure__memory=some)
     assert record.total().pressure_s == {"memory": pytest.approx(0.4)}
-    assert judge(record) == ["memory was short: processes waited for it 0.4 s of 0.1 s"]
+    assert disturbances(record) == ["memory was short: processes waited for it 0.4 s of 0.1 s"]
 
 
 def test_swapping_counts_only_where_the_measured_faulted(tmp_path):
     record = seen(tmp_path, proc__vmstat="pgpgin 3\npswpin 1100\n")
-    assert judge(record) == []
+    assert disturbances(record) == []
     record.spans[0] = replace(record.spans[0], major_faults=3)
-    assert judge(record) == ["memory was short: 1000 pages were read back from swap"]
+    assert disturbances(record) == ["memory was short: 1000 pages were read back from swap"]
 
 
 def test_a_machine_that_tells_nothing_gives_no_reason(tmp_path):
     with Monitor(lambda: [os.getpid()], tmp_path) as monitor:
         record = monitor.stop()
     whole = record.total()
-    assert judge(record) == []
+    assert disturbances(record) == []
     assert whole.busy_s is whole.others_s is whole.steal_s is whole.waited_s is None
     assert whole.energy_j is whole.swapped_in is None
     assert machine(tmp_path)["cpu"] is None
@@ -430,16 +439,19 @@ def span(**values) -> Span:
     ],
 )
 def test_what_is_left_to_the_statistics_and_what_is_not(values, word):
-    found = judge(Record([span(**values)], []))
+    found = disturbances(MonitorRecord([span(**values)], []))
     assert found == [] if word is None else (len(found) == 1 and word in found[0])
 
 
 def test_one_round_in_which_others_worked_is_found():
     calm = [span(label=f"A {n}", elapsed_s=10.0) for n in range(9)]
     loud = span(label="A 9", elapsed_s=10.0, busy_s=13.0)
-    (reason,) = judge(Record([*calm, loud], []))
+    (reason,) = disturbances(MonitorRecord([*calm, loud], []))
     assert reason == "other processes used 32 % of the cores in one of 10 rounds (13.0 s of 40.0 s)"
-    assert judge(Record([*calm, loud], []), Limits(others_span_share=0.4)) == []
+    assert (
+        disturbances(MonitorRecord([*calm, loud], []), InterferenceLimits(others_span_share=0.4))
+        == []
+    )
 
 
 # --- the monitor itself ---------------------------------------------------------------------------
@@ -488,7 +500,7 @@ def test_a_long_timeline_is_thinned(monkeypatch):
 
 def test_files_are_kept_open_and_found_again(tmp_path):
     path, before = tmp_path / "x", descriptors()
-    files = Files()
+    files = PolledFiles()
     assert files.text(str(path)) is None
     path.write_text("1\n")
     assert files.text(str(path)) == "1"
@@ -504,7 +516,7 @@ def test_files_are_kept_open_and_found_again(tmp_path):
 
 
 def test_counts_that_begin_anew_are_not_counted_backwards():
-    tally = Tally()
+    tally = CounterSums()
     for value in (100, 130, 10, 15):
         tally.count(("x",), value)
     tally.count(("x",), 7, "something new", new=True)
@@ -512,6 +524,6 @@ def test_counts_that_begin_anew_are_not_counted_backwards():
 
 
 def test_no_library_is_imported():
-    code = "import sys, edgevid.bench.conditions as c; c.machine(); print(*sys.modules)"
+    code = "import sys, edgevid.bench.interference as c; c.machine(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"av", "openvino", "ai_edge_litert", "cv2"} & set(done.stdout.split())

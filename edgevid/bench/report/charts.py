@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from edgevid.bench.across import device
-from edgevid.bench.facts import interval, label
 from edgevid.bench.figures import STAGES
-from edgevid.bench.results import unpack
+from edgevid.bench.samples import unpack
+from edgevid.bench.summary_table import device
+from edgevid.bench.tables import interval, label
 from edgevid.report import svg
 from edgevid.runtimes import accelerators
 

@@ -73,7 +73,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Record:
+class MonitorRecord:
     """Spans, and a look at heat, clock rate and power every fifth of a second.
 
     Keys of the timeline: ``t_s`` since the start, ``label`` of the span, ``frequency_mhz`` (of the
@@ -90,9 +90,9 @@ class Record:
     power: str | None = None
     """What ``power_w`` is: a source of ``machine()["power"]``."""
 
-    def part(self, wanted: Callable[[str], bool]) -> Record:
+    def part(self, wanted: Callable[[str], bool]) -> MonitorRecord:
         """Only the spans whose label is wanted, and their part of the timeline."""
-        return Record(
+        return MonitorRecord(
             [span for span in self.spans if wanted(span.label)],
             [look for look in self.timeline if wanted(look["label"])],
             self.zone,

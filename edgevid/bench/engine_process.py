@@ -1,4 +1,4 @@
-"""The process that measures one engine: ``python -m edgevid.bench.child``, see `Talk`.
+"""The process that measures one engine: ``python -m edgevid.bench.engine_process``, see `Talk`.
 
 It imports what a serving process imports and nothing more, so that its memory and its first answer
 are those of a serving process. It is asked for, one after another:
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import registry
 from edgevid.bench import overhead
 from edgevid.bench.job import Job
-from edgevid.bench.scenarios import Clip, Setup, Wish
+from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
 from edgevid.media.sources import SourceOptions
 from edgevid.proof.child import child_talk
@@ -75,7 +75,7 @@ class Child:
     def _first(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         assert self._engine is not None
         options = _options(Job.from_json(request["job"]))
-        meters, clip = Meters(), Clip(self._video, options, until_s=0.0, least=1)
+        meters, clip = Meters(), BoundedClip(self._video, options, until_s=0.0, least=1)
         run(clip, self._bundle.contract, self._engine, [], rate_fps=None, meters=meters)
         return {"first_answer_s": first_answer_age_s([meters.first_answer_s])}
 
@@ -84,14 +84,14 @@ class Child:
         key = json.dumps(job.to_json(), sort_keys=True)
         if key not in self._scenarios:
             self._scenarios[key] = self._prepared(job)
-        wish = Wish(float(request["seconds"]), int(request["samples"]))
+        options = RoundOptions(float(request["seconds"]), int(request["samples"]))
         started = time.time()
-        found = self._scenarios[key].round(wish).to_json()
+        found = self._scenarios[key].round(options).to_json()
         return {"started_unix_s": round(started, 3), **found}
 
     def _prepared(self, job: Job) -> Scenario:
         assert self._engine is not None
-        setup = Setup(
+        setup = ScenarioSetup(
             self._bundle,
             job.artifact,
             self._engine,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgevid.bench.results import FORMAT, unpack
+from edgevid.bench.samples import FORMAT, unpack
 from edgevid.errors import BadInput
 
 MACHINE = (

@@ -13,7 +13,7 @@ LARGEST = 16384
 Key = tuple[str, ...]
 
 
-class Files:
+class PolledFiles:
     """Reads files of ``/proc`` and ``/sys`` from their beginning, and keeps them open.
 
     A file that vanished or may not be read is None, and is tried again the next time.
@@ -55,7 +55,7 @@ class Files:
             self.forget(path)
 
 
-class Tally:
+class CounterSums:
     """Sums of what counts of many things rose by: of threads and cgroups that come and go."""
 
     def __init__(self) -> None:

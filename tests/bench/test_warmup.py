@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevid.bench.steady import TOLERANCE, WarmUp, warm_up
+from edgevid.bench.warmup import TOLERANCE, WarmUp, warm_up
 from rigs import traces
 
 LATENCY_S = 0.004

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import __version__, kernel
-from edgevid.bench.conditions.cgroups import lowest_limit
-from edgevid.bench.conditions.power import sources
+from edgevid.bench.interference.cgroups import lowest_limit
+from edgevid.bench.interference.power import sources
 
 PACKAGES = ("numpy", "av", "ai-edge-litert", "tflite-runtime", "openvino")
 HOSTS = {

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edgevid.bench.conditions import cgroups, processes, system
-from edgevid.bench.conditions.cgroups import Cgroups
-from edgevid.bench.conditions.files import Files, Key, Tally
-from edgevid.bench.conditions.heat import TOO_HOT, Heat
-from edgevid.bench.conditions.power import Power
-from edgevid.bench.conditions.processes import Processes
-from edgevid.bench.conditions.record import Quota, Record, Span
-from edgevid.bench.conditions.system import System, core_count
+from edgevid.bench.interference import cgroups, processes, system
+from edgevid.bench.interference.cgroups import Cgroups
+from edgevid.bench.interference.files import CounterSums, Key, PolledFiles
+from edgevid.bench.interference.heat import TOO_HOT, Heat
+from edgevid.bench.interference.power import Power
+from edgevid.bench.interference.processes import Processes
+from edgevid.bench.interference.record import MonitorRecord, Quota, Span
+from edgevid.bench.interference.system import SystemCounters, core_count
 
 LOOK_S = 0.2
 MOVES = 5
@@ -34,10 +34,10 @@ class Monitor:
 
     def __init__(self, pids: Callable[[], Iterable[int]], root: Path = Path("/")) -> None:
         self._pids = pids
-        self._files, self._tally = Files(), Tally()
+        self._files, self._tally = PolledFiles(), CounterSums()
         self._processes = Processes(self._files, root)
         self._cgroups = Cgroups(self._files, root)
-        self._system = System(self._files, root)
+        self._system = SystemCounters(self._files, root)
         self._heat = Heat(self._files, root)
         self._power = Power(self._files, root)
         self._cores = core_count(root)
@@ -48,7 +48,7 @@ class Monitor:
         self._started = self._looked = 0.0
         self._gap = 0.0
         self._count = 0
-        self._record: Record | None = None
+        self._record: MonitorRecord | None = None
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conditions", daemon=True)
@@ -66,7 +66,7 @@ class Monitor:
         with self._lock:
             self._close_span(label)
 
-    def stop(self) -> Record:
+    def stop(self) -> MonitorRecord:
         """End the last span, and the thread. A second call gives the same record."""
         with self._lock:
             if self._record is not None:
@@ -169,9 +169,9 @@ class Monitor:
             if quota.periods or quota.limit_cores is not None
         }
 
-    def _finished(self) -> Record:
+    def _finished(self) -> MonitorRecord:
         zone = self._heat.zone
-        return Record(
+        return MonitorRecord(
             self._spans,
             self._timeline,
             None if zone is None else zone.name,

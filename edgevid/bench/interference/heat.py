@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import kernel
-from edgevid.bench.conditions.files import Files, Tally
+from edgevid.bench.interference.files import CounterSums, PolledFiles
 
 ELSEWHERE = re.compile(r"wifi|wlan|phy\d|bat|charger|nvme|skin", re.IGNORECASE)
 """Zones whose heat slows no processor down."""
@@ -22,7 +22,7 @@ TOO_HOT = "too hot"
 class Heat:
     """Reads the sensors of a machine; those it has are found once."""
 
-    def __init__(self, files: Files, root: Path) -> None:
+    def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
         zones = [zone for zone in kernel.zones(root) if not ELSEWHERE.search(zone.name)]
         self._zones = [(str(zone.file), zone) for zone in zones[:MOST]]
@@ -41,7 +41,7 @@ class Heat:
         self.zone: kernel.Zone | None = None
         """The zone that came nearest to where it slows the machine down."""
 
-    def look(self, tally: Tally, full: bool) -> dict[str, Any]:
+    def look(self, tally: CounterSums, full: bool) -> dict[str, Any]:
         """What the timeline holds of heat; flags and counts are added to the tally."""
         self._flags(tally)
         if full:
@@ -72,7 +72,7 @@ class Heat:
             self._nearest, self.zone = left, zone
         return {"temperature_c": degrees, "slows_at_c": zone.slows_at_c}
 
-    def _flags(self, tally: Tally) -> None:
+    def _flags(self, tally: CounterSums) -> None:
         names = set(self._cooled())
         bits = kernel.bits(self._files.text(self._firmware)) if self._firmware else None
         if bits is not None:

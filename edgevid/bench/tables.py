@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from edgevid.bench import across
+from edgevid.bench import summary_table
 
 Raw = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def facts(document: Raw) -> Iterator[tuple[str, object]]:
     """What stayed the same of a document's machine, in words."""
     machine = document["machine"]
     cpu = machine.get("cpu") or {}
-    yield "device", across.device(document)
+    yield "device", summary_table.device(document)
     yield "board", machine.get("board")
     yield "processor", cpu.get("model")
     yield "cores", _joined([cpu.get("cores"), f"{cpu.get('usable_cores')} usable"])

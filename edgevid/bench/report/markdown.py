@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgevid.bench import across
-from edgevid.bench.facts import engine, facts, interval, origin
+from edgevid.bench import summary_table
 from edgevid.bench.figures import STAGES
+from edgevid.bench.tables import engine, facts, interval, origin
 from edgevid.progress import in_digits
 
 Raw = Mapping[str, Any]
@@ -17,17 +17,17 @@ def markdown(documents: Sequence[Raw]) -> str:
     """The tables of these documents, each with its verdict and reasons, as Markdown."""
     names = ", ".join(dict.fromkeys(one["bundle"]["name"] for one in documents))
     parts = [f"# Bench of {_text(names)}", *map(_verdict, documents)]
-    parts.append(_table(across.HEAD, across.rows(documents)))
+    parts.append(_table(summary_table.HEAD, summary_table.rows(documents)))
     for document in documents:
         if len(documents) > 1:
-            parts.append(f"## {_text(across.device(document))}")
+            parts.append(f"## {_text(summary_table.device(document))}")
         parts += _document(document)
     return "\n\n".join(parts) + "\n"
 
 
 def _verdict(document: Raw) -> str:
     word = "VALID" if document["valid"] else "INVALID"
-    told = [f"**{_text(across.device(document))}: {word}**"]
+    told = [f"**{_text(summary_table.device(document))}: {word}**"]
     return "\n".join([*told, *(f"- {_text(reason)}" for reason in document["reasons"])])
 
 
@@ -70,7 +70,7 @@ def _document(document: Raw) -> Iterator[str]:
 
 def comparison(found: Raw) -> str:
     """What `edgevid bench compare --json` prints, as Markdown."""
-    from edgevid.bench.words import HEAD, rows
+    from edgevid.bench.comparison.compare_table import HEAD, rows
 
     return f"{_table(HEAD, rows(found))}\n\n**{found['outcome'].upper()}**"
 

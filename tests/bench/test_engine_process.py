@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from edgevid.bench.job import Job
-from edgevid.bench.results import unpack
+from edgevid.bench.samples import unpack
 from edgevid.errors import BadInput, BadVideo, EngineFailed, EnvironmentFailed
 from edgevid.proof.child import Talk
 from rigs.processes import alive, children, descriptors, wait_for
 
-MODULE = "edgevid.bench.child"
+MODULE = "edgevid.bench.engine_process"
 STEP = Job("null-float32", "null", "cpu", "step")
 
 TALKER = """
@@ -177,7 +177,7 @@ def test_the_harness_measures_itself(null_bundle):
 def test_it_imports_no_more_than_a_server(null_bundle, video):
     code = f"""
 import sys
-from edgevid.bench.child import Child
+from edgevid.bench.engine_process import Child
 child = Child()
 job = {STEP.to_json()!r}
 child.give({{"do": "open", "bundle": {str(null_bundle)!r}, "video": {str(video)!r}, "job": job}})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgevid import kernel
-from edgevid.bench.conditions.files import Files
+from edgevid.bench.interference.files import PolledFiles
 
 Kind = Literal["measured", "informative"]
 Rail = tuple[str, tuple[str, ...]]
@@ -29,7 +29,7 @@ INPUT = re.compile(r"(^|_)IN$", re.IGNORECASE)
 
 
 @dataclass
-class Source:
+class PowerSource:
     """One way to know the power; ``why`` it cannot be read, where it cannot."""
 
     name: str
@@ -37,7 +37,7 @@ class Source:
     covers: str
     why: str | None = None
 
-    def watts(self, files: Files, now_s: float) -> float | None:
+    def watts(self, files: PolledFiles, now_s: float) -> float | None:
         """Power now, or since the last look; None where it cannot be told."""
         raise NotImplementedError
 
@@ -47,14 +47,14 @@ class Source:
 
 
 @dataclass
-class Counter(Source):
+class EnergyCounter(PowerSource):
     """A counter of microjoules, which begins anew at ``largest``."""
 
     path: str = ""
     largest: int = 0
     last: tuple[float, int] | None = None
 
-    def watts(self, files: Files, now_s: float) -> float | None:
+    def watts(self, files: PolledFiles, now_s: float) -> float | None:
         """Mean power since the last look."""
         value = kernel.whole(files.text(self.path))
         before, self.last = self.last, None if value is None else (now_s, value)
@@ -65,13 +65,13 @@ class Counter(Source):
 
 
 @dataclass
-class Rails(Source):
+class PowerRails(PowerSource):
     """Sensors that are added up: files of power, or of volts and amperes to multiply."""
 
     factors: tuple[tuple[str, ...], ...] = ()
     unit: float = 1.0
 
-    def watts(self, files: Files, now_s: float) -> float | None:
+    def watts(self, files: PolledFiles, now_s: float) -> float | None:
         """Power now."""
         total = 0.0
         for paths in self.factors:
@@ -86,14 +86,14 @@ class Rails(Source):
 
 
 @dataclass
-class Pmic(Source):
+class Pmic(PowerSource):
     """The power chip of a Raspberry Pi 5, which its firmware asks; once a second is enough."""
 
     device: str = ""
     asked_s: float = float("-inf")
     said: float | None = None
 
-    def watts(self, files: Files, now_s: float) -> float | None:
+    def watts(self, files: PolledFiles, now_s: float) -> float | None:
         """Power of all rails together, at most a second old."""
         if now_s - self.asked_s >= 1:
             self.asked_s = now_s
@@ -129,7 +129,7 @@ def rails_w(said: str) -> float | None:
     return sum(pairs) if pairs else None
 
 
-def sources(root: Path) -> list[Source]:
+def sources(root: Path) -> list[PowerSource]:
     """All that this machine has, the one that tells most first."""
     found = [*_ina(root), *_pmic(root), *_hwmon(root), *_rapl(root)]
     order = {"board": 0, "supply": 1, "processor": 2}
@@ -147,7 +147,7 @@ def _why_not(path: str) -> str | None:
     return None
 
 
-def _rapl(root: Path) -> Iterator[Source]:
+def _rapl(root: Path) -> Iterator[PowerSource]:
     packages: dict[str, Path] = {}
     for zone in sorted(root.glob("sys/class/powercap/intel-rapl:*")):
         if zone.name.count(":") == 1:  # others are parts of these
@@ -156,10 +156,10 @@ def _rapl(root: Path) -> Iterator[Source]:
         path = str(zone / "energy_uj")
         largest = kernel.number(zone / "max_energy_range_uj") or 0
         covers = "board" if name == "psys" else "processor"
-        yield Counter(f"RAPL {name}", "informative", covers, _why_not(path), path, largest)
+        yield EnergyCounter(f"RAPL {name}", "informative", covers, _why_not(path), path, largest)
 
 
-def _hwmon(root: Path) -> Iterator[Source]:
+def _hwmon(root: Path) -> Iterator[PowerSource]:
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         name = kernel.text(chip / "name") or chip.name
         kind: Kind = "measured" if name.startswith(SENSORS) else "informative"
@@ -169,14 +169,14 @@ def _hwmon(root: Path) -> Iterator[Source]:
         if paths:
             covers = "supply" if kind == "measured" else name
             why = _why_not(paths[0][0])
-            yield Rails(f"hwmon {name}", kind, covers, why, tuple(paths), 1e-6)
+            yield PowerRails(f"hwmon {name}", kind, covers, why, tuple(paths), 1e-6)
 
 
 def _label(file: Path) -> str | None:
     return kernel.text(file.with_name(file.name.partition("_")[0] + "_label"))
 
 
-def _ina(root: Path) -> Iterator[Source]:
+def _ina(root: Path) -> Iterator[PowerSource]:
     """The rails of Jetson boards, by the kernel's driver and by the older one of the vendor."""
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         if (kernel.text(chip / "name") or "").startswith("ina3221"):
@@ -197,13 +197,13 @@ def _ina(root: Path) -> Iterator[Source]:
         yield from _rails("ina3221x", rails, 1e-3)
 
 
-def _rails(chip: str, rails: list[Rail], unit: float) -> Iterator[Source]:
+def _rails(chip: str, rails: list[Rail], unit: float) -> Iterator[PowerSource]:
     if rails:
         chosen = _input_or_all(rails)
         names = [label for label, paths in rails if paths in chosen]
         covers = "board" if len(names) == 1 and INPUT.search(names[0]) else "supply"
         name = f"{chip} {' + '.join(names)}"
-        yield Rails(name, "measured", covers, _why_not(chosen[0][0]), tuple(chosen), unit)
+        yield PowerRails(name, "measured", covers, _why_not(chosen[0][0]), tuple(chosen), unit)
 
 
 def _input_or_all(rails: list[Rail]) -> list[tuple[str, ...]]:
@@ -212,7 +212,7 @@ def _input_or_all(rails: list[Rail]) -> list[tuple[str, ...]]:
     return whole[:1] or [paths for _, paths in rails]
 
 
-def _pmic(root: Path) -> Iterator[Source]:
+def _pmic(root: Path) -> Iterator[PowerSource]:
     board, device = kernel.board(root), root / "dev/vcio"
     if re.search(r"Raspberry Pi (5|Compute Module 5|500)\b", board) and device.exists():
         allowed = os.access(device, os.R_OK | os.W_OK)
@@ -223,7 +223,7 @@ def _pmic(root: Path) -> Iterator[Source]:
 class Power:
     """Follows the one source that tells most; all packages of a processor are one."""
 
-    def __init__(self, files: Files, root: Path) -> None:
+    def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
         readable = [source for source in sources(root) if source.why is None]
         self._used = [
@@ -238,10 +238,10 @@ class Power:
         return sum(known) if told and len(known) == len(told) else None
 
 
-def _like(source: Source, first: Source) -> bool:
+def _like(source: PowerSource, first: PowerSource) -> bool:
     """Another package, or another chip of rails; never one that holds the first one's power."""
     return (
-        isinstance(source, (Counter, Rails))
+        isinstance(source, (EnergyCounter, PowerRails))
         and type(source) is type(first)
         and source.covers == first.covers != "board"
         and source.kind == first.kind

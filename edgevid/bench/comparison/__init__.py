@@ -1,0 +1,1 @@
+"""Comparison of bench results: pairing of jobs, tests, verdicts. Host only."""

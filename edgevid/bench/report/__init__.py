@@ -1,0 +1,1 @@
+"""Renderers of the bench result: Markdown, HTML and its charts. Host only."""
