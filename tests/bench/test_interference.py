@@ -305,7 +305,7 @@ def test_waiting_for_a_core_is_seen_in_every_thread():
 def test_a_process_that_stood_still_is_told():
     code = (
         "import time\n"
-        "from edgevid.bench.interference import Monitor, judge\n"
+        "from edgevid.bench.interference import Monitor, disturbances\n"
         "monitor = Monitor(lambda: []); monitor.start(); print('go', flush=True)\n"
         "time.sleep(0.5); print(disturbances(monitor.stop()))"
     )

@@ -7,7 +7,7 @@ import pytest
 
 import edgevid.demo as journey
 from edgevid.cli import COMMANDS
-from edgevid.demo import Stage, demo, stages, story
+from edgevid.demo import Stage, demo, report, stages
 from edgevid.demo.report import by_engine
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EnvironmentFailed
 from edgevid.report.page import Page
@@ -59,10 +59,10 @@ def flat(out):
 def test_its_commands_can_be_typed_whatever_the_folder_is_called():
     for out in (Path("demo"), Path("a folder " * 20)):
         for stage in stages(out):
-            typed = story._typed(stage.spoken).removeprefix("$ edgevid")
+            typed = report._typed(stage.spoken).removeprefix("$ edgevid")
             shell = ["sh", "-c", f"printf '%s\\n' {typed}"]
             assert subprocess.check_output(shell, text=True).splitlines() == [*stage.words]
-    assert max(map(len, story._typed(stages(Path("demo"))[-1].spoken).splitlines())) <= 108
+    assert max(map(len, report._typed(stages(Path("demo"))[-1].spoken).splitlines())) <= 108
 
 
 def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
@@ -146,8 +146,8 @@ def test_the_story_understands_what_a_run_and_a_bench_really_say(
     answered = [json.loads(line) for line in (tmp_path / "answers.jsonl").open()]
     shown = {"label": answered[-1]["label"], "start_s": 0.0, "end_s": 2.5, "end_frame": 40}
     page = Page("A title", "a subtitle")
-    story._answered(page, tmp_path, [shown], json.loads(done.stdout))
-    story._measured(page, by_engine(measured(null_bundle, video)["results"]), ["it was hot"])
+    report._answered(page, tmp_path, [shown], json.loads(done.stdout))
+    report._measured(page, by_engine(measured(null_bundle, video)["results"]), ["it was hot"])
     html = page.html("the end")
     for told in ("answered by null-float32: 40 captured", "Scores over time", "it was hot"):
         assert told in html

@@ -1,6 +1,6 @@
 """The conditions under which something is measured, and whether they spoil it.
 
-`machine` tells what stays the same, `Monitor` watches what does not, and `judge` says what of it
+`machine` tells what stays the same, `Monitor` watches what does not, and `disturbances` says what of it
 makes a measurement worthless. Only the standard library is needed; whatever a machine does not
 tell, or not to this user, is None.
 """
