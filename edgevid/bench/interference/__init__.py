@@ -1,8 +1,8 @@
-"""The conditions under which something is measured, and whether they spoil it.
+"""Watching the machine while something is measured on it, and judging what disturbed it.
 
-`machine` tells what stays the same, `Monitor` watches what does not, and `disturbances` says what of it
-makes a measurement worthless. Only the standard library is needed; whatever a machine does not
-tell, or not to this user, is None.
+`machine` describes what stays the same, `Monitor` records what changes, and `disturbances` lists
+what makes a measurement invalid. Only the standard library is needed. A value that the machine does
+not report, or not to this user, is None.
 """
 
 from edgevid.bench.interference.limits import InterferenceLimits, disturbances
