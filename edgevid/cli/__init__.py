@@ -18,25 +18,28 @@ import click
 from edgevid import __version__
 from edgevid.errors import BadInput, EdgevidError
 
-# name -> (module, one line of help); the help is here so that listing imports no command
+# name -> (module in this package, one line of help): listing the commands imports none of them
 COMMANDS = {
-    "bench": ("edgevid.cli.bench", "Measure every artifact of a bundle."),
+    "bench": ("bench", "Measure every artifact of a bundle."),
     "convert": (
-        "edgevid.cli.convert",
+        "host.convert",
         "Convert a model to TFLite and OpenVINO and verify the result.",
     ),
-    "dataset": ("edgevid.cli.dataset", "Create and check datasets."),
-    "demo": ("edgevid.cli.demo", "Train, convert, run and benchmark a model on this machine."),
-    "doctor": ("edgevid.cli.doctor", "Check this machine and suggest a fix for each problem."),
-    "evaluate": ("edgevid.cli.evaluate", "Compute the task metric of a run or of each artifact."),
-    "fleet": ("edgevid.cli.fleet", "Show what many devices run and how well."),
-    "flash": ("edgevid.cli.flash", "Deploy the runner and bundles to a device, or roll back."),
-    "inspect": ("edgevid.cli.inspect", "Show a bundle's contract and evidence."),
-    "keys": ("edgevid.cli.keys", "Show or create the key that signs deployments."),
-    "run": ("edgevid.cli.run", "Run a bundle on video files and cameras."),
-    "targets": ("edgevid.cli.targets", "List supported devices and probe one."),
-    "train": ("edgevid.cli.train", "Train a model on labelled clips."),
-    "verify": ("edgevid.cli.verify", "Replay a bundle's golden trajectory on this machine."),
+    "dataset": ("host.dataset", "Create and check datasets."),
+    "demo": ("host.demo", "Train, convert, run and benchmark a model on this machine."),
+    "doctor": ("doctor", "Check this machine and suggest a fix for each problem."),
+    "evaluate": (
+        "host.evaluate",
+        "Compute the task metric of a run or of each artifact.",
+    ),
+    "fleet": ("host.fleet", "Show what many devices run and how well."),
+    "flash": ("host.flash", "Deploy the runner and bundles to a device, or roll back."),
+    "inspect": ("inspect", "Show a bundle's contract and evidence."),
+    "keys": ("host.keys", "Show or create the key that signs deployments."),
+    "run": ("run", "Run a bundle on video files and cameras."),
+    "targets": ("host.targets", "List supported devices and probe one."),
+    "train": ("host.train", "Train a model on labelled clips."),
+    "verify": ("verify", "Replay a bundle's golden trajectory on this machine."),
 }
 
 
@@ -51,11 +54,11 @@ class LazyGroup(click.Group):
         """Import the command ``cmd_name``."""
         if cmd_name not in COMMANDS:
             return None
-        module = COMMANDS[cmd_name][0]
+        module = f"edgevid.cli.{COMMANDS[cmd_name][0]}"
         try:
             command: click.Command = import_module(module).command
         except ModuleNotFoundError as error:
-            if error.name != module:
+            if error.name not in (module, "edgevid.cli.host"):
                 raise
             raise BadInput(f"edgevid {cmd_name} is not on a device; run it on a computer") from None
         return command

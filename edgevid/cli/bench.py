@@ -12,7 +12,7 @@ import click
 from edgevid.cli import bench_compare, bench_report, bench_tune
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring
 from edgevid.cli.bench_report import reporting
-from edgevid.cli.console import Bar, common, emit, say, table
+from edgevid.cli.console import Bar, common, emit, on_host, say, table
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 INVALID = 3
@@ -149,13 +149,11 @@ def _measured(
 
 
 def _there(video: Path, as_json: bool, reports: bench_report.Reports) -> int:
-    from edgevid.errors import BadInput
-
-    try:
-        from edgevid.cli import bench_devices
-    except ImportError:
-        raise BadInput("--target is not for a device; run it on a computer") from None
-    return bench_devices.measure(click.get_current_context(), video, as_json, text, reports)
+    devices = on_host(
+        "edgevid.cli.host.bench_devices", "--target is not for a device; run it on a computer"
+    )
+    code: int = devices.measure(click.get_current_context(), video, as_json, text, reports)
+    return code
 
 
 def text(document: Mapping[str, Any]) -> str:

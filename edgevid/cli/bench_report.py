@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgevid.cli.console import common, emit, say, table
+from edgevid.cli.console import common, emit, on_host, say, table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 STDOUT = Path("-")
@@ -68,17 +68,11 @@ class Reports:
 
 
 def _pages() -> Callable[[Sequence[Mapping[str, Any]]], str]:
-    from importlib import import_module
-
-    from edgevid.errors import BadInput
-
-    try:
-        pages = import_module("edgevid.bench.report.html")
-    except ModuleNotFoundError:
-        raise BadInput(
-            "pages are not made on a device; make one of what --out wrote, on a computer, with: "
-            "edgevid bench report"
-        ) from None
+    pages = on_host(
+        "edgevid.bench.report.html",
+        "pages are not made on a device; make one of what --out wrote, on a computer, with: "
+        "edgevid bench report",
+    )
     page: Callable[[Sequence[Mapping[str, Any]]], str] = pages.page
     return page
 

@@ -6,10 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
 
+from edgevid.errors import BadInput
 from edgevid.progress import in_digits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,6 +36,20 @@ def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
 def say(text: str) -> None:
     """Print a message on stderr."""
     click.echo(text, err=True)
+
+
+def on_host(module: str, message: str) -> ModuleType:
+    """Import a module that is not installed on devices.
+
+    Raises:
+        BadInput: with ``message``, where this is a device.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise BadInput(message) from None
 
 
 def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> str:

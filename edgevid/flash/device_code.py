@@ -15,30 +15,29 @@ from pathlib import Path
 from edgevid import __version__, targets
 from edgevid.targets import Target
 
-HOST_ONLY = (
-    "bench/report/charts.py",
-    "bench/report/html.py",
-    "cli/bench_devices.py",
-    "cli/convert.py",
-    "cli/dataset.py",
-    "cli/demo.py",
-    "cli/evaluate.py",
-    "cli/fleet.py",
-    "cli/flash.py",
-    "cli/keys.py",
-    "cli/targets.py",
-    "cli/train.py",
-    "demo/",
-    "evaluate.py",
-    "flash/",
-    "jobs/",
-    "media/clips.py",
-    "remote/",
-    "report/",
-    "testing/",
-    "train/",
+HOST_CODE = (
+    "edgevid.**.host",
+    "edgevid.bench.report.charts",
+    "edgevid.bench.report.html",
+    "edgevid.demo",
+    "edgevid.evaluate",
+    "edgevid.flash",
+    "edgevid.jobs",
+    "edgevid.media.clips",
+    "edgevid.remote",
+    "edgevid.report",
+    "edgevid.testing",
+    "edgevid.train",
 )
-"""What stays on the host: paths below ``edgevid/``, folders with a slash at the end."""
+"""Packages and modules that stay on the host; ``**`` stands for any packages in between.
+
+pyproject.toml has the same list in the import contract "device code imports no host code". In a
+package that has both, host code lies in a sub-package or module called ``host``.
+"""
+
+_HOST_PATTERNS = tuple(
+    re.compile(re.escape(one).replace(r"\*\*", r"\w+(\.\w+)*") + r"\.") for one in HOST_CODE
+)
 
 STAND_IN = """
 # The stand-in, for trials: only where a bundle holds nothing else.
@@ -76,9 +75,14 @@ def archive(target: Target) -> bytes:
 def _modules() -> Iterator[tuple[str, Path]]:
     package = Path(__file__).parent.parent
     for file in package.rglob("*.py"):
-        path = file.relative_to(package).as_posix()
-        if not path.startswith(HOST_ONLY):
-            yield path, file
+        path = file.relative_to(package)
+        if not is_host_code(".".join(("edgevid", *path.with_suffix("").parts))):
+            yield path.as_posix(), file
+
+
+def is_host_code(module: str) -> bool:
+    """Whether a module, by its whole name, stays on the host."""
+    return any(pattern.match(f"{module}.") for pattern in _HOST_PATTERNS)
 
 
 def _local(target: Target) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgevid.bundle import Artifact, Bundle
-from edgevid.cli.convert import text
+from edgevid.cli.host.convert import text
 from edgevid.cli.inspect import _shown as shown
 from edgevid.errors import CheckFailed
 from edgevid_converters import convert, graphs, pipeline

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -222,6 +223,21 @@ def on_device(unpacked: Path, *words: object) -> subprocess.CompletedProcess:
 def test_equal_code_gives_equal_bytes():
     target = targets.load("raspberry-pi-5")
     assert device_code.archive(target) == device_code.archive(target)
+
+
+def test_the_import_contract_and_the_zip_have_one_list_of_host_code(unpacked):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    (contract,) = (
+        one
+        for one in project["tool"]["importlinter"]["contracts"]
+        if one["name"] == "device code imports no host code"
+    )
+    assert contract["protected_modules"] == list(device_code.HOST_CODE)
+    assert contract["allowed_importers"] == [*device_code.HOST_CODE, "edgevid_converters"]
+    names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*.py")}
+    assert "edgevid/cli/run.py" in names and "edgevid/bench/child.py" in names
+    assert not [name for name in names if "/host/" in name or name.endswith("/host.py")]
+    assert not [name for name in names if name.startswith(("edgevid/train", "edgevid/flash"))]
 
 
 def _imports(tree: ast.Module) -> set[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgevid.cli.train import command
+from edgevid.cli.host.train import command
 from edgevid.errors import BadInput
 from edgevid.train.synth import synth_motion
 from rigs.films import write_video
