@@ -172,7 +172,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         trajectories.write_arrays(folder / "states", one.states)
     if task["held_out"]:
         held_out = list(trajectories.read_clips(Path(task["held_out"])))
-        answers = trajectories.last_answers(model, contract, held_out)
+        answers = trajectories.last_outputs(model, contract, held_out)
         trajectories.write_arrays(out / "held_out", answers)
     if task["reference"]:
         for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
@@ -231,11 +231,11 @@ def _layer_errors(task: Mapping[str, Any], converter: Converter | None = None) -
 
 TASKS = {
     "convert": _convert,
-    "describe": imported.describe_here,
+    "describe": imported.describe_task,
     "layer_errors": _layer_errors,
     "lower": _lower,
     "operators": _operators,
-    "ports": imported.ports_here,
+    "tensors": imported.tensors_task,
 }
 
 

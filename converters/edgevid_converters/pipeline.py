@@ -27,7 +27,7 @@ from edgevid_converters.acceptance.reference import Reference, read_reference
 from edgevid_converters.calibration import calibration_data, checks, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
 from edgevid_converters.child_tasks import Limits, ask, limited
-from edgevid_converters.importers import Source
+from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import Workshop, chosen, mended
 from edgevid_converters.page import Timed, page, page_path
@@ -258,7 +258,7 @@ def _calibrates(plan: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _calibration_notes(
-    source: Source,
+    source: SourceModel,
     plan: Mapping[str, Sequence[str]],
     clips: list[Any],
     held_out: Clips | None,
@@ -312,7 +312,7 @@ def _with_edgetpu(judged: Sequence[Judgement]) -> tuple[list[Judgement], list[st
     return [*judged, replace(base, made=made)], [f"{name}: {words}" for words in told.words()]
 
 
-def _forms(source: Source, formats: Iterable[str]) -> dict[str, str]:
+def _forms(source: SourceModel, formats: Iterable[str]) -> dict[str, str]:
     """Format -> the form of the model that its converter likes best among those there are."""
     chosen = {}
     for format_name in formats:
@@ -339,7 +339,7 @@ def _missing(what: str, extra: str) -> MissingExtra:
 
 
 def _lower(
-    source: Source,
+    source: SourceModel,
     forms: Mapping[str, str],
     clips: list[Any],
     held_out: Clips | None,
@@ -368,7 +368,7 @@ def _lower(
 
 
 def _check_owner(
-    owner: Reference | None, source: Source, contract: Path | None, folder: Path
+    owner: Reference | None, source: SourceModel, contract: Path | None, folder: Path
 ) -> dict[str, Any] | None:
     """Hold the model's answers against its owner's; raises `CheckFailed` where they differ."""
     if owner is None:
@@ -388,7 +388,7 @@ def _source_answers(held_out: Clips | None, folder: Path) -> list[Tensors]:
     return [{n: values[k] for n, values in stacked.items()} for k in range(len(held_out))]
 
 
-def _preprocessing(source: Source, checked: Mapping[str, Any] | None, budget: Budget) -> str:
+def _preprocessing(source: SourceModel, checked: Mapping[str, Any] | None, budget: Budget) -> str:
     """What shows that the model is fed as it was trained to be: source and artifact share it."""
     if not source.imported:
         return "own"

@@ -15,7 +15,7 @@ from edgevid import registry
 from edgevid_converters import importers, pipeline
 from edgevid_converters.calibration import calibration_data
 from edgevid_converters.child_tasks import ENVIRONMENT, ask
-from edgevid_converters.importers import Source
+from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering.artifact_builder import Workshop
 
 
@@ -23,7 +23,7 @@ from edgevid_converters.lowering.artifact_builder import Workshop
 class Lowered:
     """What the children made of a run, and what they answered."""
 
-    source: Source
+    source: SourceModel
     folder: Path
     answers: dict[str, dict[str, Any]]
 

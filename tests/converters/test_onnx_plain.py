@@ -35,12 +35,14 @@ def recurrent(kind: str, *, batch=1, moments=1, bias=True, memory=True, opset=17
 
 def answers(model) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
-    feed = {
+    preprocessing = {
         one.name: rng.normal(size=[n.dim_value for n in one.type.tensor_type.shape.dim])
         for one in model.graph.input
     }
     session = runtime.InferenceSession(model.SerializeToString())
-    return session.run(None, {name: value.astype(np.float32) for name, value in feed.items()})
+    return session.run(
+        None, {name: value.astype(np.float32) for name, value in preprocessing.items()}
+    )
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def test_inspect_writes_it_from_the_bundle_alone(edgevid, real_bundle, tmp_path,
 
 
 def test_convert_left_it_beside_the_bundle(real_bundle):
-    beside = page_path(real_bundle.parent / "making" / real_bundle.name)  # where it was written
-    html = beside.read_text(encoding="utf-8")
+    page = page_path(real_bundle.parent / "making" / real_bundle.name)  # where it was written
+    html = page.read_text(encoding="utf-8")
     assert "ms a step here" in html and Bundle.open(real_bundle).sha256 in html
 
 

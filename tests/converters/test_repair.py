@@ -22,8 +22,8 @@ from edgevid_converters.acceptance.measurement import Judgement, Made
 from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, repair
 from edgevid_converters.graphs.draw import look
 from edgevid_converters.graphs.layout import condense
-from edgevid_converters.importers import Source
-from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.importers import SourceModel
+from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.lowering.artifact_builder import mended
 from edgevid_converters.lowering.protocol import LayerError
 from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
@@ -242,8 +242,8 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
 
 
 def test_a_feed_that_nothing_proves_is_told(tmp_path):
-    run = Source("run", tmp_path, None)
-    other = replace(run, feed=Feed())
+    run = SourceModel("run", tmp_path, None)
+    other = replace(run, preprocessing=Preprocessing())
     kinds = {
         pipeline._preprocessing(source, checked, Budget(min_metric=floor))
         for source, checked, floor in (

@@ -13,9 +13,9 @@ from edgevid.contract import FRAME, Signal
 from edgevid.errors import BadInput
 from edgevid_converters import convert, importers
 from edgevid_converters.importers import contract_draft as starting
-from edgevid_converters.importers.contract_toml import Port, Terms
+from edgevid_converters.importers.contract_toml import ContractResolver, TensorInfo
 from edgevid_converters.importers.onnx import pinned
-from edgevid_converters.importers.preprocessing import Picture
+from edgevid_converters.importers.preprocessing import ImageMapping
 from edgevid_converters.lowering.openvino.front_end import read
 from rigs import models
 from rigs.films import pictures, write_video
@@ -56,10 +56,10 @@ def test_a_kind_is_recognised(tiny, name, kind):
 
 def test_pixels_are_prepared_by_the_words_of_the_contract():
     frame = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
-    plain = Picture("x", "float32")
+    plain = ImageMapping("x", "float32")
     np.testing.assert_array_equal(plain.apply(frame), frame)
     assert not plain.computes
-    other = Picture("x", "float32", "bgr", "nchw", 2.0, (1.0, 2.0, 3.0), (4.0,))
+    other = ImageMapping("x", "float32", "bgr", "nchw", 2.0, (1.0, 2.0, 3.0), (4.0,))
     value = other.apply(frame)
     assert value.shape == (1, 3, 2, 2)
     blue = (frame[..., 2] / 2 - 1) / 4  # the model's first channel
@@ -84,7 +84,7 @@ def test_a_stranger_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
     bundle = Bundle.open(out)
     assert bundle.contract.labels == models.LABELS
     assert bundle.evidence["source"]["kind"] == "tflite"
-    assert bundle.evidence["source"]["fed"]["picture"]["colour"] == "bgr"
+    assert bundle.evidence["source"]["fed"]["image"]["colour"] == "bgr"
     assert len(bundle.evidence["source"]["sha256"]) == 64
     assert str(tiny) not in str(bundle.evidence)
     assert all(artifact.parity["max_abs"] < 1e-6 for artifact in bundle.artifacts)
@@ -158,43 +158,46 @@ def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path
 
 # --- the contract file ----------------------------------------------------------------------------
 
-IMAGE = Port("image", (1, 3, 8, 10), "float32")
-OPEN = Port("image", (None, 3, None, None), "float32")
-MEMORY, NEXT = Port("h", (1, 4), "float32"), Port("hn", (None, 4), "float32")
-RATE = Port("sr", (), "int64")
-SCORES = Port("probs", (None, 3), "float32")
+IMAGE = TensorInfo("image", (1, 3, 8, 10), "float32")
+OPEN = TensorInfo("image", (None, 3, None, None), "float32")
+MEMORY, NEXT = TensorInfo("h", (1, 4), "float32"), TensorInfo("hn", (None, 4), "float32")
+RATE = TensorInfo("sr", (), "int64")
+SCORES = TensorInfo("probs", (None, 3), "float32")
 HEAD = 'task = "classification"\nlabels = ["a", "b", "c"]\n'
 FRAMED = HEAD + "[frame]\nrate_fps = 10\n"
 
 
 @pytest.fixture
 def terms(tmp_path):
-    def make(text: str, inputs=(IMAGE,), outputs=(SCORES,)) -> Terms:
+    def make(text: str, inputs=(IMAGE,), outputs=(SCORES,)) -> ContractResolver:
         file = tmp_path / "m.contract.toml"
         file.write_text(text)
-        return Terms(file, inputs, outputs)
+        return ContractResolver(file, inputs, outputs)
 
     return make
 
 
-def settled(found: Terms, **shapes):
+def settled(found: ContractResolver, **shapes):
     answers = {"probs": np.float32([[0.2, 0.3, 0.5]])}
     answers |= {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    return found.settle(answers)
+    return found.resolve(answers)
 
 
 def test_what_stands_in_the_file_becomes_contract_and_feed(terms):
     text = FRAMED + '[[state]]\nname = "m"\ninput = "h"\noutput = "hn"\n'
     text += '[[input]]\ninput = "sr"\nvalue = 16\n'
     found = terms(text, (IMAGE, MEMORY, RATE), (SCORES, NEXT))
-    contract, feed = settled(found, hn=(1, 4))
+    contract, preprocessing = settled(found, hn=(1, 4))
     assert (contract.frame.height, contract.frame.width) == (8, 10)
     assert [output.name for output in contract.outputs] == ["scores"]
-    assert feed.picture.layout == "nchw"
-    assert [(one.name, one.own) for one in feed.gives] == [("scores", "probs"), ("next_m", "hn")]
-    assert feed.constants[0].array().tolist() == 16
+    assert preprocessing.image.layout == "nchw"
+    assert [(one.name, one.own) for one in preprocessing.outputs] == [
+        ("scores", "probs"),
+        ("next_m", "hn"),
+    ]
+    assert preprocessing.constants[0].array().tolist() == 16
     assert found.zeros()["sr"].dtype == np.int64
-    assert type(feed).from_json(feed.to_json()) == feed
+    assert type(preprocessing).from_json(preprocessing.to_json()) == preprocessing
     assert contract.main == FRAME
 
 
@@ -234,12 +237,12 @@ def test_open_sizes_must_be_pinned_down(terms):
     found = terms(FRAMED + '[shapes]\n"image" = [1, 3, 6, 6]\n', (OPEN,))
     assert settled(found)[0].frame.width == 6
     with pytest.raises(BadInput, match="takes 4 pictures at once"):
-        terms(FRAMED, (Port("image", (4, 3, 8, 8), "float32"),))
+        terms(FRAMED, (TensorInfo("image", (4, 3, 8, 8), "float32"),))
 
 
 def test_inputs_that_are_no_pictures(terms):
     with pytest.raises(BadInput, match="takes no picture of three channels"):
-        terms(FRAMED, (Port("image", (1, 8, 8, 1), "float32"),))
+        terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
     with pytest.raises(BadInput, match="say which input takes the frame: 'image', 'h'"):
         terms(FRAMED, (IMAGE, MEMORY))
     with pytest.raises(BadInput, match=r"nothing is said of the model's input 'sr' int64 \(\)"):
@@ -256,9 +259,9 @@ def test_memory_must_come_back_as_it_went(terms):
 def test_logits_are_not_taken_for_scores(terms):
     found = terms(FRAMED)
     with pytest.raises(BadInput, match=r"is no softmax .* add softmax = true"):
-        found.settle({"probs": np.float32([[1, 2, 3]])})
+        found.resolve({"probs": np.float32([[1, 2, 3]])})
     text = FRAMED + '[[output]]\nname = "scores"\noutput = "probs"\nsoftmax = true\n'
-    assert terms(text).settle({"probs": np.float32([[1, 2, 3]])})[1].gives[0].softmax
+    assert terms(text).resolve({"probs": np.float32([[1, 2, 3]])})[1].gives[0].softmax
 
 
 def test_labels_may_stand_in_a_file(terms, tmp_path):
@@ -273,9 +276,9 @@ def test_labels_may_stand_in_a_file(terms, tmp_path):
 def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
     text = starting.draft("m.onnx", (IMAGE,), (SCORES,))
     assert "SAY " not in text.partition("\n\n")[2]
-    contract, feed = settled(terms(text))
+    contract, preprocessing = settled(terms(text))
     assert contract.labels == ("class 0", "class 1", "class 2")
-    assert feed.picture.scale == 255
+    assert preprocessing.image.scale == 255
 
 
 def test_the_draft_marks_what_has_to_be_said(terms):
@@ -286,10 +289,10 @@ def test_the_draft_marks_what_has_to_be_said(terms):
         terms(text, (OPEN, MEMORY, RATE), (SCORES, NEXT))
     lines = [line.removeprefix("# ") if "# SAY" in line else line for line in text.splitlines()]
     found = terms("\n".join(lines), (OPEN, MEMORY, RATE), (SCORES, NEXT))
-    contract, feed = settled(found, hn=(1, 4))
+    contract, preprocessing = settled(found, hn=(1, 4))
     assert [s.shape for s in contract.states] == [(1, 4)]
-    assert feed.takes[0].own == "h"
-    assert feed.picture.layout == "nchw"
+    assert preprocessing.takes[0].own == "h"
+    assert preprocessing.image.layout == "nchw"
 
 
 def test_the_command_writes_the_draft_once(tiny, tmp_path, edgevid):
@@ -412,7 +415,7 @@ def test_open_sizes_of_an_onnx_model(tmp_path):
     frame = models.frames()[0]
     wanted = models.expected(frame)
     np.testing.assert_allclose(model.step({FRAME: frame})["scores"], wanted, atol=1e-6)
-    shape = pinned(onnx.load(path), source.feed).graph.input[0].type.tensor_type.shape
+    shape = pinned(onnx.load(path), source.preprocessing).graph.input[0].type.tensor_type.shape
     assert [size.dim_value for size in shape.dim] == [1, 3, models.HEIGHT, models.WIDTH]
     file = model.lower("onnx", tmp_path)
     onnx.checker.check_model(onnx.load(file), full_check=True)  # though both call it `frame`

@@ -22,7 +22,7 @@ CONTRACT = Contract(
 class Adder:
     """Adds up brightness."""
 
-    def last_answers(self, clips):
+    def last_outputs(self, clips):
         return None
 
     def step(self, inputs):
@@ -60,7 +60,7 @@ def test_golden_trajectories_are_long_enough_and_hold_states_before_and_after():
 
 
 def test_last_answers_start_each_clip_anew():
-    answers = t.last_answers(Adder(), CONTRACT, [clip(1, 2), clip(5)])
+    answers = t.last_outputs(Adder(), CONTRACT, [clip(1, 2), clip(5)])
     assert answers["scores"][:, 0, 0].tolist() == [3, 5]
 
 

@@ -128,10 +128,10 @@ def write_all(folder: Path) -> None:
 
     folder.mkdir(parents=True)
     w = weights()
-    picture = layers.Input((HEIGHT, WIDTH, 3), name="picture")
-    x = layers.Conv2D(4, 3, 2, activation="relu", name="conv")(picture)
+    image = layers.Input((HEIGHT, WIDTH, 3), name="picture")
+    x = layers.Conv2D(4, 3, 2, activation="relu", name="conv")(image)
     x = layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(picture, layers.Dense(3, activation="softmax", name="last")(x))
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="last")(x))
     model.get_layer("conv").set_weights([w["kernel"], w["bias"]])
     model.get_layer("last").set_weights([w["last"], w["shift"]])
     model.save(folder / "keras.keras")
@@ -154,12 +154,12 @@ def _write_remembering(folder: Path) -> None:
     from keras import layers
 
     keras.utils.set_random_seed(3)
-    picture = layers.Input((16, 16, 3), name="img")
+    image = layers.Input((16, 16, 3), name="img")
     before = layers.Input((5,), name="mem")
-    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(picture))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(image))
     after = layers.Dense(5, activation="tanh", name="mem_out")(layers.Concatenate()([x, before]))
     logits = layers.Dense(2, name="logits")(after)
-    model = keras.Model({"mem": before, "img": picture}, {"logits": logits, "mem_out": after})
+    model = keras.Model({"mem": before, "img": image}, {"logits": logits, "mem_out": after})
     model.save(folder / "memory.keras")
     (folder / "memory.contract.toml").write_text(
         'task = "classification"\nlabels = ["in", "out"]\nframes = 3\n'
@@ -201,13 +201,16 @@ def described(path: Path, contract: Path | None = None):
     from edgevid.contract import Contract
     from edgevid_converters import importers
     from edgevid_converters.importers import contract_toml, imported
-    from edgevid_converters.importers.preprocessing import Feed
+    from edgevid_converters.importers.preprocessing import Preprocessing
 
     kind = importers.kind_of(path)
-    file = contract or contract_toml.beside(path)
-    told = imported.describe_here({"kind": kind, "model": str(path), "contract_file": str(file)})
-    return importers.Source(
-        kind, path, Contract.from_json(told["contract"]), feed=Feed.from_json(told["feed"])
+    file = contract or contract_toml.default_contract_path(path)
+    told = imported.describe_task({"kind": kind, "model": str(path), "contract_file": str(file)})
+    return importers.SourceModel(
+        kind,
+        path,
+        Contract.from_json(told["contract"]),
+        preprocessing=Preprocessing.from_json(told["preprocessing"]),
     )
 
 

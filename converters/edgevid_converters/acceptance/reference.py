@@ -39,10 +39,13 @@ class Reference:
     streams: tuple[NDArray[Any], ...]
     answers: tuple[Arrays, ...]
 
-    def check(self, given: Sequence[Arrays], feed: str) -> dict[str, Any]:
-        """Compare with what the model gave through its contract; gives what the evidence keeps.
+    def check(self, given: Sequence[Arrays], contract: str) -> dict[str, Any]:
+        """Compare with the model's own outputs through its contract; returns the evidence.
 
-        ``feed`` is where to mend what is fed. Raises `CheckFailed` where it gave something else.
+        ``contract`` names the file that describes the preprocessing.
+
+        Raises:
+            CheckFailed: The outputs differ by more than `TOLERANCE`.
         """
         import numpy as np
 
@@ -59,7 +62,8 @@ class Reference:
         if not worst <= TOLERANCE:
             raise CheckFailed(
                 f"the model does not give its owner's answers in {self.path}: {where} is off by "
-                f"{worst:.3g}, more than {TOLERANCE:g}; check colour, scale, mean and std in {feed}"
+                f"{worst:.3g}, more than {TOLERANCE:g}; check colour, scale, mean and std in "
+                f"{contract}"
             )
         digest = hashlib.sha256()
         for stream, answers in zip(self.streams, self.answers, strict=True):

@@ -12,7 +12,7 @@ from edgevid.errors import BadInput, BadVideo
 from edgevid.media.video import VIDEO_ENDINGS, read_clip
 from edgevid.progress import Progress
 from edgevid_converters.calibration import trajectories
-from edgevid_converters.importers import Source
+from edgevid_converters.importers import SourceModel
 
 if TYPE_CHECKING:
     from edgevid.media.clips import Clips
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CALIBRATION_CLIPS = 48
 
 
-def calibration_clips(source: Source, calibrate: Path | None) -> tuple[list[str], list[Any]]:
+def calibration_clips(source: SourceModel, calibrate: Path | None) -> tuple[list[str], list[Any]]:
     """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
     root, paths = _calibration_files(source, calibrate)
     stride = max(1, len(paths) // CALIBRATION_CLIPS)
@@ -44,7 +44,7 @@ def _clip(file: Path, contract: Contract) -> Any:
     return trajectories.read_signal(file, contract.signal)
 
 
-def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, list[str]]:
+def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Path, list[str]]:
     """Where the calibration clips are: the recorded training split if it is there, else all."""
     root = Path(calibrate) if calibrate else source.data
     if root is None or not root.exists():
@@ -65,7 +65,7 @@ def _calibration_files(source: Source, calibrate: Path | None) -> tuple[Path, li
 
 
 def held_out(
-    source: Source,
+    source: SourceModel,
     calibrate: Path | None,
     data: Path | None,
     calibrated: Sequence[str],
@@ -100,7 +100,7 @@ def held_out(
 
 
 def _labelled(
-    source: Source, data: Path, calibrate: Path | None, calibrated: Sequence[str]
+    source: SourceModel, data: Path, calibrate: Path | None, calibrated: Sequence[str]
 ) -> list[str]:
     """Which clips of ``data`` to measure on."""
     from edgevid.media.clips import find

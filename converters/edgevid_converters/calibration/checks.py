@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers import Source
+from edgevid_converters.importers import SourceModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ LEAST_TINT = 8.0
 """Difference of the mean of red and blue, of 255, that tells them apart."""
 
 
-def check(clips: Sequence[Clip], source: Source, held_out: Sequence[Clip] = ()) -> list[str]:
+def check(clips: Sequence[Clip], source: SourceModel, held_out: Sequence[Clip] = ()) -> list[str]:
     """What is odd about clips (N, H, W, 3); raises `BadInput` for those that are of no use."""
     if source.contract.signal is not None:
         return []
@@ -69,7 +69,7 @@ def check_answers(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     ]
 
 
-def check_memory(recorded: Mapping[str, NDArray[Any]], source: Source) -> None:
+def check_memory(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> None:
     """Raise `BadInput` where no recorded step has a memory: each clip ended with its first frame.
 
     ``recorded`` are the inputs of the recorded steps by name, (N, *shape).

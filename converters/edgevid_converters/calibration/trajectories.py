@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers import Model
+    from edgevid_converters.importers import ReferenceModel
 
     Clip = NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ GOLDEN_STEPS_BEYOND_T = 4
 
 
 def stream(
-    model: Model, contract: Contract, frames: Clip
+    model: ReferenceModel, contract: Contract, frames: Clip
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Stream frames (N, H, W, 3) from an empty memory; yield each step's inputs and outputs.
 
@@ -46,7 +46,7 @@ def stream(
 
 
 def calibration(
-    model: Model, contract: Contract, clips: Iterable[Clip], limit: int = CALIBRATION_STEPS
+    model: ReferenceModel, contract: Contract, clips: Iterable[Clip], limit: int = CALIBRATION_STEPS
 ) -> dict[str, NDArray[Any]]:
     """Record the inputs of steps over clips, evenly thinned: input name -> (N, *shape)."""
     import numpy as np
@@ -56,7 +56,7 @@ def calibration(
     return {name: np.stack([rows[k][name] for k in kept]) for name in rows[0]}
 
 
-def golden(model: Model, contract: Contract, clips: Sequence[Clip]) -> list[Trajectory]:
+def golden(model: ReferenceModel, contract: Contract, clips: Sequence[Clip]) -> list[Trajectory]:
     """Record the golden trajectories, each long enough to be warm for some steps."""
     steps = contract.frames + GOLDEN_STEPS_BEYOND_T
     count = min(GOLDEN_TRAJECTORIES, len(clips))
@@ -74,7 +74,7 @@ def _at_least(clips: Sequence[Clip], steps: int) -> Clip:
     return np.concatenate([joined] * (1 + steps // len(joined)))[:steps]
 
 
-def _trajectory(model: Model, contract: Contract, frames: Clip) -> Trajectory:
+def _trajectory(model: ReferenceModel, contract: Contract, frames: Clip) -> Trajectory:
     import numpy as np
 
     taken = list(stream(model, contract, frames))
@@ -89,20 +89,22 @@ def _trajectory(model: Model, contract: Contract, frames: Clip) -> Trajectory:
     )
 
 
-def last_answers(
-    model: Model, contract: Contract, clips: Sequence[Clip]
+def last_outputs(
+    model: ReferenceModel, contract: Contract, clips: Sequence[Clip]
 ) -> dict[str, NDArray[np.float32]]:
     """The answers at each clip's last frame: output name -> (clips, *shape)."""
     import numpy as np
 
-    at_once = model.last_answers(clips)
+    at_once = model.last_outputs(clips)
     if at_once is not None:
         return at_once
     last = [list(stream(model, contract, clip))[-1][1] for clip in clips]
     return {o.name: np.stack([given[o.name] for given in last]) for o in contract.outputs}
 
 
-def answers(model: Model, contract: Contract, frames: Clip) -> dict[str, NDArray[np.float32]]:
+def answers(
+    model: ReferenceModel, contract: Contract, frames: Clip
+) -> dict[str, NDArray[np.float32]]:
     """The answers at every step of one stream: output name -> (N, *shape without its batch)."""
     import numpy as np
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.importers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,13 +25,13 @@ KNOWN = "a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's 
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """What is known of a model before it is loaded.
 
     ``forms`` are those that it can be lowered to. ``record`` is what the bundle keeps about it,
     without times and places. ``data`` is the folder that it was trained on, ``split`` the recorded
-    paths below it. ``feed`` says what an imported model takes and gives itself; it is None for a
-    run, whose step has the contract's own tensors.
+    paths below it. ``preprocessing`` maps them to
+    an imported model's own tensors; None for a run, whose step has the contract's own.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class Source:
     record: Mapping[str, Any] = field(default_factory=dict)
     data: Path | None = None
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    feed: Feed | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def imported(self) -> bool:
-        """Whether somebody else's contract tells how to feed it, which may be wrong."""
-        return self.feed is not None
+        """Whether its preprocessing comes from a contract file, which may be wrong."""
+        return self.preprocessing is not None
 
     def to_task(self) -> dict[str, Any]:
         """What a child needs to load it, as plain data."""
@@ -54,21 +54,23 @@ class Source:
             "kind": self.kind,
             "model": str(self.path.resolve()),
             "contract": self.contract.to_json(),
-            "feed": self.feed.to_json() if self.feed else None,
+            "preprocessing": self.preprocessing.to_json() if self.preprocessing else None,
         }
 
 
-def from_task(task: Mapping[str, Any]) -> Source:
-    """Read what `Source.to_task` gave."""
-    return Source(
+def from_task(task: Mapping[str, Any]) -> SourceModel:
+    """Read what `SourceModel.to_task` gave."""
+    return SourceModel(
         kind=task["kind"],
         path=Path(task["model"]),
         contract=Contract.from_json(task["contract"]),
-        feed=Feed.from_json(task["feed"]) if task["feed"] else None,
+        preprocessing=Preprocessing.from_json(task["preprocessing"])
+        if task["preprocessing"]
+        else None,
     )
 
 
-class Model(Protocol):
+class ReferenceModel(Protocol):
     """A loaded model of any kind."""
 
     forms: tuple[str, ...]
@@ -77,7 +79,7 @@ class Model(Protocol):
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take one step with the contract's full tensor names (``state_x``, ``next_x``)."""
 
-    def last_answers(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
         """The answers at the last frame of each clip (N, H, W, 3), all at once: (clips, *shape).
 
         None where the model can only take step after step.
@@ -91,24 +93,24 @@ class Model(Protocol):
         """
 
 
-def describe(path: Path, contract_file: Path | None = None) -> Source:
+def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
     """Recognise the model at ``path``; raises `BadInput` that says what would be one."""
     path = Path(path)
     kind = kind_of(path)
     module = import_module(f"{__name__}.{kind}")
     if kind == "run":
-        source: Source = module.describe(path, contract_file)
+        source: SourceModel = module.describe(path, contract_file)
         return source
     from edgevid_converters.importers import imported
 
     told = imported.describe(kind, path, contract_file)
-    return Source(
+    return SourceModel(
         kind=kind,
         path=path,
         contract=Contract.from_json(told["contract"]),
         forms=module.FORMS,
         record=told["record"],
-        feed=Feed.from_json(told["feed"]),
+        preprocessing=Preprocessing.from_json(told["preprocessing"]),
     )
 
 
@@ -123,18 +125,18 @@ def kind_of(path: Path) -> str:
     raise BadInput(f"{path} {what} give {KNOWN}")
 
 
-def why_not(source: Source, forms: Collection[str]) -> str:
+def why_not(source: SourceModel, forms: Collection[str]) -> str:
     """Say why a source can take none of ``forms``."""
     if source.kind == "openvino":
         return "nothing turns OpenVINO's IR into it; give the model that the IR was made of"
     return f"it can be lowered to {', '.join(source.forms)} only, not to {', '.join(forms)}"
 
 
-def load(source: Source) -> Model:
+def load(source: SourceModel) -> ReferenceModel:
     """Load the model; raises `BadInput` where its files are damaged."""
     module = import_module(f"{__name__}.{source.kind}")
-    if source.feed is None:
-        model: Model = module.load(source)
+    if source.preprocessing is None:
+        model: ReferenceModel = module.load(source)
         return model
     from edgevid_converters.importers.imported import ImportedModel
 

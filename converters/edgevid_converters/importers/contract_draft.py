@@ -13,7 +13,12 @@ from edgevid.errors import BadInput
 from edgevid.files import write_bytes
 from edgevid_converters import importers
 from edgevid_converters.importers import imported
-from edgevid_converters.importers.contract_toml import Port, beside, layout_of, plain_names
+from edgevid_converters.importers.contract_toml import (
+    TensorInfo,
+    default_contract_path,
+    layout_of,
+    plain_names,
+)
 
 GUESS = "  # a guess: check it"
 FEW_LABELS = 20
@@ -28,17 +33,17 @@ def start(model: Path, out: Path | None = None) -> dict[str, Any]:
     kind = importers.kind_of(model)
     if kind == "run":
         raise BadInput(f"{model} is a run and has a contract of its own; convert it as it is")
-    file = out or beside(model)
+    file = out or default_contract_path(model)
     if file.exists():
         raise BadInput(f"{file} is there already; edit it, or write another one with -o")
-    told = imported.ask_about(kind, model, {"do": "ports"})
-    inputs, outputs = (imported.read_ports(told[key]) for key in ("inputs", "outputs"))
+    told = imported.ask_reference(kind, model, {"do": "tensors"})
+    inputs, outputs = (imported.read_tensors(told[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)
     write_bytes(file, content.encode())
     return {"contract": str(file), "open": content.count("# SAY")}
 
 
-def draft(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def draft(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> str:
     """The text of the file: what is known stands there, what is not is marked ``# SAY``."""
     parts = _sort(inputs, outputs)
     return "\n".join([*_head(name, inputs, outputs), *_body(parts), ""])
@@ -48,16 +53,16 @@ def draft(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
 class _Parts:
     """What each input and output seems to be."""
 
-    picture: Port | None
-    signal: Port | None
-    states: tuple[tuple[Port, Port], ...]
-    others: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    image: TensorInfo | None
+    signal: TensorInfo | None
+    states: tuple[tuple[TensorInfo, TensorInfo], ...]
+    others: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
 
 
-def _sort(inputs: Sequence[Port], outputs: Sequence[Port]) -> _Parts:
-    picture = next((port for port in inputs if layout_of(port.shape)), None)
-    rest = [port for port in inputs if port is not picture]
+def _sort(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> _Parts:
+    image = next((port for port in inputs if layout_of(port.shape)), None)
+    rest = [port for port in inputs if port is not image]
     states, left = [], list(outputs)
     for port in rest:
         fitting = [one for one in left if _could_return(port, one)]
@@ -68,19 +73,19 @@ def _sort(inputs: Sequence[Port], outputs: Sequence[Port]) -> _Parts:
     kept = {port.name for port, _ in states}
     rest = [port for port in rest if port.name not in kept]
     floats = [port for port in rest if port.dtype.startswith("float") and len(port.shape) > 1]
-    signal = floats[0] if floats and picture is None else None
+    signal = floats[0] if floats and image is None else None
     others = tuple(port for port in rest if port is not signal)
-    return _Parts(picture, signal, tuple(states), others, tuple(left))
+    return _Parts(image, signal, tuple(states), others, tuple(left))
 
 
-def _could_return(taken: Port, given: Port) -> bool:
+def _could_return(taken: TensorInfo, given: TensorInfo) -> bool:
     """Whether an output could be the next step's input: memory."""
     same = taken.dtype == given.dtype and len(taken.shape) == len(given.shape) > 1
     sizes = zip(taken.shape, given.shape, strict=False)
     return same and all(a == b or a is None or b is None for a, b in sizes)
 
 
-def _head(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Iterator[str]:
+def _head(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Iterator[str]:
     yield f"# What {name} means, which its file does not say. It takes"
     yield from (f"#     {port}" for port in inputs)
     yield "# and gives"
@@ -91,8 +96,8 @@ def _head(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Iterato
 
 def _body(parts: _Parts) -> Iterator[str]:
     yield from _task(parts)
-    if parts.picture:
-        yield from _frame(parts.picture)
+    if parts.image:
+        yield from _frame(parts.image)
     elif not parts.signal:
         yield from ("", "# [frame]  # SAY which input takes the picture", "# rate_fps = 15")
     if parts.signal:
@@ -115,7 +120,7 @@ def _body(parts: _Parts) -> Iterator[str]:
 
 def _classes(parts: _Parts) -> int | None:
     """How many scores there are, where this looks like a classification."""
-    if parts.picture is None or len(parts.outputs) != 1:
+    if parts.image is None or len(parts.outputs) != 1:
         return None
     shape = parts.outputs[0].shape
     return shape[1] if len(shape) == 2 and shape[1] and shape[1] > 1 else None
@@ -133,7 +138,7 @@ def _task(parts: _Parts) -> Iterator[str]:
         yield f'# labels_file = "labels.txt"  # SAY where the {count} labels are, one a line'
 
 
-def _frame(port: Port) -> Iterator[str]:
+def _frame(port: TensorInfo) -> Iterator[str]:
     layout = layout_of(port.shape)
     height, width = port.shape[2:] if layout == "nchw" else port.shape[1:3]
     yield from ("", "[frame]  # each value is (pixel / scale - mean) / std")
@@ -151,7 +156,7 @@ def _frame(port: Port) -> Iterator[str]:
         yield "std = 1  # or one for each channel" + GUESS
 
 
-def _shape(key: str, port: Port) -> Iterator[str]:
+def _shape(key: str, port: TensorInfo) -> Iterator[str]:
     if None in port.shape:
         yield f"{key} = {[1 if size is None else size for size in port.shape]}{GUESS}"
 

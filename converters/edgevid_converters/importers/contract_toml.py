@@ -39,11 +39,11 @@ from edgevid.errors import BadInput
 from edgevid.settings import Place, option, positive, shown, whole
 from edgevid_converters.importers.preprocessing import (
     Colour,
-    Constant,
-    Feed,
+    ConstantInput,
+    ImageMapping,
     Layout,
-    Passed,
-    Picture,
+    Preprocessing,
+    TensorMapping,
 )
 
 ENDING = ".contract.toml"
@@ -55,7 +55,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorInfo:
     """An input or output of a model as its file tells it; None is a size that it leaves open."""
 
     name: str
@@ -137,7 +137,7 @@ class _Output:
 
 
 @dataclass(frozen=True)
-class Written:
+class ContractFile:
     """The keys of the file."""
 
     task: str
@@ -151,20 +151,22 @@ class Written:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def beside(model: Path) -> Path:
+def default_contract_path(model: Path) -> Path:
     """The contract file that is found by itself: ``face.contract.toml`` for ``face.tflite``."""
     return model.with_name((model.name if model.is_dir() else model.stem) + ENDING)
 
 
-class Terms:
+class ContractResolver:
     """A contract file held against a model's inputs and outputs.
 
     Raises `BadInput` that names the line, or the model's tensor, where they do not fit.
     """
 
-    def __init__(self, file: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    def __init__(
+        self, file: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    ) -> None:
         self._document = settings.read(file)
-        self._file = settings.build(Written, self._document)
+        self._file = settings.build(ContractFile, self._document)
         self._inputs = {port.name: port for port in inputs}
         self._outputs = {port.name: port for port in outputs}
         if not registry.has("task", self._file.task):
@@ -238,7 +240,7 @@ class Terms:
                 self._known(place, name, ports, key)
         return list(self._file.state)
 
-    def _read_picture(self) -> Picture | None:
+    def _read_picture(self) -> ImageMapping | None:
         frame = self._file.frame
         if frame is None:
             return None
@@ -261,7 +263,9 @@ class Terms:
                 f"input {port} takes no picture of three channels"
                 + ("" if frame.layout else "; if it does, say its layout"),
             )
-        return Picture(name, port.dtype, frame.colour, layout, frame.scale, frame.mean, frame.std)
+        return ImageMapping(
+            name, port.dtype, frame.colour, layout, frame.scale, frame.mean, frame.std
+        )
 
     def _check_all_told(self) -> None:
         told = {s.input for s in self._states} | set(self._constants)
@@ -279,7 +283,7 @@ class Terms:
 
     # ------------------------------------------------------------ shapes
 
-    def _shape(self, port: Port) -> tuple[int, ...]:
+    def _shape(self, port: TensorInfo) -> tuple[int, ...]:
         """An input's shape with what the file pins down; the first size, where open, is 1."""
         pinned, place = self._pinned(port)
         if pinned and len(pinned) != len(port.shape):
@@ -298,7 +302,7 @@ class Terms:
             )
         return tuple(shape)
 
-    def _pinned(self, port: Port) -> tuple[Shape, Place]:
+    def _pinned(self, port: TensorInfo) -> tuple[Shape, Place]:
         if port.name in self._file.shapes:
             return self._file.shapes[port.name], ("shapes", port.name)
         tables: dict[str, Sequence[_State | _Input]] = {
@@ -339,7 +343,7 @@ class Terms:
         values = {n: np.zeros(s, self._inputs[n].dtype) for n, s in self.shapes.items()}
         return values | {one.own: one.array() for one in self._feed_constants()}
 
-    def _feed_constants(self) -> tuple[Constant, ...]:
+    def _feed_constants(self) -> tuple[ConstantInput, ...]:
         made = []
         for index, one in enumerate(self._file.input):
             if one.value is None:
@@ -352,15 +356,15 @@ class Terms:
                 raise self._fault(
                     ("input", index, "value"), f"{len(one.value)} values for {count} places"
                 )
-            made.append(Constant(one.input, shape, self._inputs[one.input].dtype, one.value))
+            made.append(ConstantInput(one.input, shape, self._inputs[one.input].dtype, one.value))
         return tuple(made)
 
-    def settle(self, answers: Mapping[str, Any]) -> tuple[Contract, Feed]:
-        """Give the contract and the feed; ``answers`` is what the model gave to `zeros`."""
-        takes = tuple(
+    def resolve(self, answers: Mapping[str, Any]) -> tuple[Contract, Preprocessing]:
+        """Return contract and preprocessing; ``answers`` are the outputs for `zeros`."""
+        state_inputs = tuple(
             self._passed(f"state_{s.name}", s.input, self.shapes[s.input]) for s in self._states
         )
-        gives = [self._given(o, index, answers) for index, o in enumerate(self._told_outputs())]
+        mapped = [self._given(o, index, answers) for index, o in enumerate(self._told_outputs())]
         for index, state in enumerate(self._states):
             next_shape = answers[state.output].shape
             if tuple(next_shape) != self.shapes[state.input]:
@@ -369,10 +373,12 @@ class Terms:
                     f"output {shown(state.output)} has the shape {sizes(next_shape)}, input "
                     f"{shown(state.input)} {sizes(self.shapes[state.input])}",
                 )
-        outputs = tuple(Output(one.name, one.shape) for one in gives)
-        self._check_labels(gives, answers)
+        outputs = tuple(Output(one.name, one.shape) for one in mapped)
+        self._check_labels(mapped, answers)
         kept = [
-            Passed(f"next_{s.name}", s.output, self.shapes[s.input], str(answers[s.output].dtype))
+            TensorMapping(
+                f"next_{s.name}", s.output, self.shapes[s.input], str(answers[s.output].dtype)
+            )
             for s in self._states
         ]
         signal = None
@@ -390,18 +396,18 @@ class Terms:
             signal=Signal(signal.name, signal.shape) if signal else None,
         )
         contract.check()
-        feed = Feed(
+        preprocessing = Preprocessing(
             self._picture,
             signal,
             self._feed_constants(),
-            takes,
-            (*gives, *kept),
+            state_inputs,
+            (*mapped, *kept),
             self.shapes,
         )
-        return contract, feed
+        return contract, preprocessing
 
-    def _passed(self, name: str, own: str, shape: tuple[int, ...]) -> Passed:
-        return Passed(name, own, shape, self._inputs[own].dtype)
+    def _passed(self, name: str, own: str, shape: tuple[int, ...]) -> TensorMapping:
+        return TensorMapping(name, own, shape, self._inputs[own].dtype)
 
     def _told_outputs(self) -> list[_Output]:
         """The outputs that the file names, or all that are no memory, under their own names."""
@@ -422,19 +428,19 @@ class Terms:
             told.append(_Output(one.name, own, one.softmax))
         return told
 
-    def _given(self, told: _Output, index: int, answers: Mapping[str, Any]) -> Passed:
+    def _given(self, told: _Output, index: int, answers: Mapping[str, Any]) -> TensorMapping:
         value = answers[str(told.output)]
         if str(value.dtype) not in _TOOK:
             raise BadInput(f"the model's output {shown(str(told.output))} gives no numbers")
         if told.name.startswith(("state_", "next_")) or told.name == "frame":
             raise self._fault(("output", index), f"the name {told.name!r} is taken; use another")
         shape = tuple(value.shape)
-        return Passed(told.name, str(told.output), shape, str(value.dtype), told.softmax)
+        return TensorMapping(told.name, str(told.output), shape, str(value.dtype), told.softmax)
 
-    def _check_labels(self, gives: Sequence[Passed], answers: Mapping[str, Any]) -> None:
+    def _check_labels(self, outputs: Sequence[TensorMapping], answers: Mapping[str, Any]) -> None:
         if self._file.task != "classification":
             return
-        scores = next((one for one in gives if one.name == SCORES), None)
+        scores = next((one for one in outputs if one.name == SCORES), None)
         if scores is None:
             raise self._fault(("task",), 'a classification needs an [[output]] name = "scores"')
         count = len(self._labels)

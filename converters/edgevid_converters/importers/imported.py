@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid import settings
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import Port, Terms, beside
-from edgevid_converters.importers.preprocessing import Feed, Passed
+from edgevid_converters.importers.contract_toml import (
+    ContractResolver,
+    TensorInfo,
+    default_contract_path,
+)
+from edgevid_converters.importers.preprocessing import Preprocessing, TensorMapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers import Source
+    from edgevid_converters.importers import SourceModel
 
 DESCRIBE_TIMEOUT_S = 300.0
 
@@ -31,49 +35,51 @@ DESCRIBE_TIMEOUT_S = 300.0
 class Reference(Protocol):
     """A model in its own runtime, on the CPU, in float32; made by a kind's ``open_model``."""
 
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run it once, by its own names. Raises `BadInput` with the reason where it cannot."""
 
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+    def lower(
+        self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
+    ) -> Path:
         """See `edgevid_converters.importers.Model.lower`."""
 
 
 class ImportedModel:
     """A reference behind a contract; see `edgevid_converters.importers.Model`."""
 
-    def __init__(self, source: Source, forms: tuple[str, ...]) -> None:
-        assert source.feed is not None
+    def __init__(self, source: SourceModel, forms: tuple[str, ...]) -> None:
+        assert source.preprocessing is not None
         self.forms = forms
-        self._contract, self._feed = source.contract, source.feed
+        self._contract, self._preprocessing = source.contract, source.preprocessing
         self._reference = _open(source.kind, source.path)
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take one step; see `edgevid_converters.importers.Model`."""
         given = self._reference.infer(self._own(inputs))
-        return {one.name: _answer(one, given[one.own]) for one in self._feed.gives}
+        return {one.name: _answer(one, given[one.own]) for one in self._preprocessing.outputs}
 
     def _own(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The model's inputs, made of the contract's."""
-        feed = self._feed
-        own = {one.own: one.array() for one in feed.constants}
-        passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+        preprocessing = self._preprocessing
+        own = {one.own: one.array() for one in preprocessing.constants}
+        passed = preprocessing.tensor_inputs
         own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
-        if feed.picture:
-            own[feed.picture.input] = feed.picture.apply(inputs[self._contract.main])
+        if preprocessing.image:
+            own[preprocessing.image.input] = preprocessing.image.apply(inputs[self._contract.main])
         return own
 
-    def last_answers(self, clips: Sequence[NDArray[Any]]) -> None:
+    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> None:
         """Only step after step."""
 
     def lower(self, form: str, folder: Path) -> Path:
         """Lower it; see `edgevid_converters.importers.Model`."""
-        return self._reference.lower(form, self._feed, self._contract, folder)
+        return self._reference.lower(form, self._preprocessing, self._contract, folder)
 
 
-def _answer(one: Passed, value: NDArray[Any]) -> NDArray[Any]:
+def _answer(one: TensorMapping, value: NDArray[Any]) -> NDArray[Any]:
     """An output as the contract gives it."""
     import numpy as np
 
@@ -95,18 +101,18 @@ def _open(kind: str, path: Path) -> Reference:
 def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any]:
     """Find the contract file, and let a child hold it against the model.
 
-    Gives ``contract``, ``feed`` and ``record`` as plain data.
+    Returns ``contract``, ``preprocessing`` and ``record`` as plain data.
     """
-    file = contract_file or beside(path)
+    file = contract_file or default_contract_path(path)
     if not file.is_file():
         raise BadInput(
             f"{file} is not there, and {path.name} does not say what its tensors mean; "
             f"write it with: edgevid convert --init {path}"
         )
-    return ask_about(kind, path, {"do": "describe", "contract_file": str(file.resolve())})
+    return ask_reference(kind, path, {"do": "describe", "contract_file": str(file.resolve())})
 
 
-def ask_about(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+def ask_reference(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
     """Let a child open the model, which may crash its own runtime."""
     from edgevid_converters.child_tasks import ask
 
@@ -114,32 +120,32 @@ def ask_about(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
     return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
 
 
-def describe_here(task: Mapping[str, Any]) -> dict[str, Any]:
+def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
     """What the child does for `describe`."""
     import numpy as np
 
     path = Path(task["model"])
     reference = _open(task["kind"], path)
-    terms = Terms(Path(task["contract_file"]), reference.inputs, reference.outputs)
+    terms = ContractResolver(Path(task["contract_file"]), reference.inputs, reference.outputs)
     zeros = terms.zeros()
     answers = reference.infer(zeros)
     rng = np.random.default_rng(0)
-    other = reference.infer({n: _stirred(rng, v) for n, v in zeros.items()})
+    other = reference.infer({n: _perturbed(rng, v) for n, v in zeros.items()})
     for name, value in answers.items():
         if other[name].shape != value.shape:
             raise BadInput(
                 f"{path}: the size of output {name!r} depends on what is seen; "
                 "export the model without its last, selecting part"
             )
-    contract, feed = terms.settle(answers)
+    contract, preprocessing = terms.resolve(answers)
     return {
         "contract": contract.to_json(),
-        "feed": feed.to_json(),
-        "record": {"model": path.name, "sha256": _sum(path), "fed": feed.to_json()},
+        "preprocessing": preprocessing.to_json(),
+        "record": {"model": path.name, "sha256": _sum(path), "fed": preprocessing.to_json()},
     }
 
 
-def _stirred(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
+def _perturbed(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
     """Other values of a float input; integers may be indices or switches and stay."""
     if value.dtype.kind != "f":
         return value
@@ -147,7 +153,7 @@ def _stirred(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
     return stirred
 
 
-def ports_here(task: Mapping[str, Any]) -> dict[str, Any]:
+def tensors_task(task: Mapping[str, Any]) -> dict[str, Any]:
     """Read inputs and outputs, in the child, for `contract_draft`."""
     reference = _open(task["kind"], Path(task["model"]))
     return {
@@ -156,9 +162,9 @@ def ports_here(task: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_ports(listed: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:
-    """Read what `ports_here` told."""
-    return tuple(settings.build_json(Port, one, "port") for one in listed)
+def read_tensors(listed: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    """Read what `tensors_task` told."""
+    return tuple(settings.build_json(TensorInfo, one, "port") for one in listed)
 
 
 def _sum(path: Path) -> str:
@@ -172,7 +178,7 @@ def _sum(path: Path) -> str:
     return total.hexdigest()
 
 
-def gist(error: BaseException, limit: int = 200) -> str:
+def first_line(error: BaseException, limit: int = 200) -> str:
     """The first line of a library's error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:limit]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import Port
-from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.contract_toml import TensorInfo
+from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.tensorflow_step import Reference, Tensor
 
 FORMS = ("saved_model",)
@@ -27,7 +27,7 @@ def open_model(path: Path) -> KerasReference:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # noqa: BLE001 - Keras raises what the damage happens to cause
-        raise BadInput(f"{path} cannot be loaded by Keras: {gist(error)}") from None
+        raise BadInput(f"{path} cannot be loaded by Keras: {first_line(error)}") from None
     if not getattr(model, "inputs", None):
         raise BadInput(f"{path} does not say what it takes; save a functional or sequential model")
     return KerasReference(model)
@@ -56,5 +56,5 @@ class KerasReference(Reference):
         return {port.name: value for port, value in zip(self.outputs, given, strict=True)}
 
 
-def _port(tensor: Any, name: str) -> Port:
-    return Port(str(name), tuple(tensor.shape), str(tensor.dtype))
+def _port(tensor: Any, name: str) -> TensorInfo:
+    return TensorInfo(str(name), tuple(tensor.shape), str(tensor.dtype))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers.contract_toml import Port
-from edgevid_converters.importers.imported import gist
-from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+from edgevid_converters.importers.contract_toml import TensorInfo
+from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def open_model(path: Path) -> ONNXReference:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is no whole ONNX model ({gist(error)})") from None
+        raise BadInput(f"{path} is no whole ONNX model ({first_line(error)})") from None
     if not model.graph.node or not model.opset_import:
         raise BadInput(f"{path} is no whole ONNX model (it has no operators)")
     _check_operators(path, model)
@@ -44,7 +44,7 @@ def open_model(path: Path) -> ONNXReference:
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its errors are RuntimeError's siblings, not children
-        raise BadInput(f"{path} cannot be loaded by ONNX Runtime: {gist(error)}") from None
+        raise BadInput(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}") from None
     return ONNXReference(path, model, session)
 
 
@@ -102,43 +102,47 @@ class ONNXReference:
         try:
             given = self._session.run(names, dict(inputs))
         except Exception as error:  # noqa: BLE001 - see `open_model`
-            raise BadInput(f"ONNX Runtime cannot run {self._path}: {gist(error)}") from None
+            raise BadInput(f"ONNX Runtime cannot run {self._path}: {first_line(error)}") from None
         return dict(zip(names, given, strict=True))
 
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+    def lower(
+        self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
+    ) -> Path:
         """Write an ONNX model with the preprocessing in front, or a SavedModel by onnx2tf."""
-        fixed = pinned(self._model, feed)
+        fixed = pinned(self._model, preprocessing)
         if form == "saved_model":
             from edgevid_converters.importers.onnx_to_tensorflow import lower
 
-            return lower(fixed, self, feed, contract, folder / form)
+            return lower(fixed, self, preprocessing, contract, folder / form)
         import onnx
 
         path = folder / form / "model.onnx"
         path.parent.mkdir(parents=True)
-        onnx.save(framed(fixed, feed, contract), path)
+        onnx.save(framed(fixed, preprocessing, contract), path)
         return path
 
 
-def _port(one: Any) -> Port:
+def _port(one: Any) -> TensorInfo:
     kinds = {"float": "float32", "double": "float64"}
     kind = one.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(n if isinstance(n, int) and n >= 0 else None for n in one.shape)
-    return Port(one.name, shape, kinds.get(kind, kind))
+    return TensorInfo(one.name, shape, kinds.get(kind, kind))
 
 
-def pinned(model: Any, feed: Feed) -> Any:
+def pinned(model: Any, preprocessing: Preprocessing) -> Any:
     """A copy whose inputs have fixed shapes, and whose constant inputs are weights."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    constants = {one.own: one.array() for one in feed.constants}
-    kept = [one for one in graph.input if one.name in feed.shapes and one.name not in constants]
+    constants = {one.own: one.array() for one in preprocessing.constants}
+    kept = [
+        one for one in graph.input if one.name in preprocessing.shapes and one.name not in constants
+    ]
     for one in kept:
         kind = one.type.tensor_type.elem_type
-        shape = feed.shapes[one.name]
+        shape = preprocessing.shapes[one.name]
         one.CopyFrom(onnx.helper.make_tensor_value_info(one.name, kind, shape))
     del graph.input[:]
     graph.input.extend(kept)
@@ -147,14 +151,14 @@ def pinned(model: Any, feed: Feed) -> Any:
     return copy
 
 
-def framed(model: Any, feed: Feed, contract: Contract) -> Any:
+def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
     """Put the contract's inputs and outputs around a pinned model."""
     import onnx
     from onnx import TensorProto, helper
 
-    new = {FRAME, *(one.name for one in (*feed.takes, *feed.gives))}
+    new = {FRAME, *(one.name for one in (*preprocessing.state_inputs, *preprocessing.outputs))}
     if new & set(_tensor_names(model.graph)) or (
-        feed.signal and feed.signal.name != feed.signal.own
+        preprocessing.signal and preprocessing.signal.name != preprocessing.signal.own
     ):
         model = onnx.compose.add_prefix(model, "model/", rename_nodes=False)
         own = "model/"
@@ -164,21 +168,21 @@ def framed(model: Any, feed: Feed, contract: Contract) -> Any:
     front: list[Any] = []
     inputs: list[Any] = []
     weights: list[Any] = []
-    passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+    passed = preprocessing.tensor_inputs
     for one in passed:
         if own + one.own == one.name:
             inputs += [value for value in graph.input if value.name == one.name]
             continue
         inputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
         front.append(_cast(one.name, own + one.own, one.dtype))
-    if feed.picture:
+    if preprocessing.image:
         frame = contract.frame
         shape = (1, frame.height, frame.width, 3)
         inputs.insert(0, helper.make_tensor_value_info(FRAME, TensorProto.UINT8, shape))
-        steps, weights = _prepared(feed.picture, own + feed.picture.input)
+        steps, weights = _prepared(preprocessing.image, own + preprocessing.image.input)
         front += steps
     back, outputs = [], []
-    for one in feed.gives:
+    for one in preprocessing.outputs:
         outputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
         back += _given(one, own + one.own)
     core = list(graph.node)
@@ -190,8 +194,8 @@ def framed(model: Any, feed: Feed, contract: Contract) -> Any:
     return model
 
 
-def _prepared(picture: Picture, target: str) -> tuple[list[Any], list[Any]]:
-    """What `Picture.apply` does, as nodes from ``frame`` to ``target``, and their constants."""
+def _prepared(image: ImageMapping, target: str) -> tuple[list[Any], list[Any]]:
+    """What `ImageMapping.apply` does, as nodes up to ``target``, and their constants."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -206,23 +210,23 @@ def _prepared(picture: Picture, target: str) -> tuple[list[Any], list[Any]]:
             taken.append(f"{name}_by")
         made.append(helper.make_node(kind, taken, [name], name, **attributes))
 
-    if picture.colour == "bgr":
+    if image.colour == "bgr":
         then("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    if picture.computes:
-        first, second = picture.factors
+    if image.computes:
+        first, second = image.factors
         then("Cast", to=_kind("float32"))
         if any(one != 1.0 for one in first):
             then("Mul", np.array(first, np.float32))
         if any(second):
             then("Add", np.array(second, np.float32))
-    if picture.layout == "nchw":
+    if image.layout == "nchw":
         then("Transpose", perm=[0, 3, 1, 2])
-    then("Cast", to=_kind(picture.dtype))
+    then("Cast", to=_kind(image.dtype))
     made[-1].output[0] = target
     return made, weights
 
 
-def _given(one: Passed, source: str) -> list[Any]:
+def _given(one: TensorMapping, source: str) -> list[Any]:
     from onnx import helper
 
     if not one.softmax:

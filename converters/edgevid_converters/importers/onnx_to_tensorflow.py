@@ -16,9 +16,9 @@ from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers import tensorflow_step
 from edgevid_converters.importers.contract_toml import sizes
-from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.onnx_plain import plain
-from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.importers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,9 @@ CLOSE = 1e-3
 """Largest difference from ONNX Runtime, in units of the output's own range where that exceeds 1."""
 
 
-def lower(model: Any, reference: Reference, feed: Feed, contract: Contract, path: Path) -> Path:
+def lower(
+    model: Any, reference: Reference, preprocessing: Preprocessing, contract: Contract, path: Path
+) -> Path:
     """Convert a pinned model, and write the step around what came out.
 
     Raises `BadInput` that names the node where onnx2tf gives up, and where it gives something else
@@ -38,19 +40,19 @@ def lower(model: Any, reference: Reference, feed: Feed, contract: Contract, path
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(prefix="edgevid-onnx2tf-") as name:
-        made = _converted(model, feed, Path(name))
+        made = _converted(model, preprocessing, Path(name))
         loaded = tf.saved_model.load(str(made))
         function = loaded.signatures[tensorflow_step.SIGNATURE]
-        core = _Core(function, reference, feed)
+        core = _Core(function, reference, preprocessing)
         core.match()
-        own = feed.picture
+        own = preprocessing.image
         if own and own.layout == "nchw":
-            feed = replace(feed, picture=replace(own, layout="nhwc"))
-        feed = replace(feed, constants=())
-        return tensorflow_step.write(core, loaded, feed, contract, path)
+            preprocessing = replace(preprocessing, image=replace(own, layout="nhwc"))
+        preprocessing = replace(preprocessing, constants=())
+        return tensorflow_step.write(core, loaded, preprocessing, contract, path)
 
 
-def _converted(model: Any, feed: Feed, folder: Path) -> Path:
+def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
     """Make it static and let onnx2tf write a SavedModel."""
     onnx = need("onnx", "onnx")
     onnxsim = need("onnxsim", "onnx")
@@ -58,9 +60,9 @@ def _converted(model: Any, feed: Feed, folder: Path) -> Path:
     file = folder / "model.onnx"
     simple = plain(simple)
     onnx.save(simple, file)
-    kept = [one.own for one in (*feed.takes, *((feed.signal,) if feed.signal else ()))]
-    if feed.picture and feed.picture.layout == "nhwc":
-        kept.append(feed.picture.input)
+    kept = [one.own for one in preprocessing.tensor_inputs]
+    if preprocessing.image and preprocessing.image.layout == "nhwc":
+        kept.append(preprocessing.image.input)
     with _offline(folder) as onnx2tf:
         try:
             onnx2tf.convert(
@@ -115,14 +117,14 @@ def _blamed(error: BaseException, model: Any) -> str:
         trace = trace.tb_next
     if kind:
         return f": operator {kind} (node {name!r})"
-    return f" ({gist(error)})"
+    return f" ({first_line(error)})"
 
 
 class _Core:
     """What onnx2tf made, called by the names and with the shapes that the ONNX model has."""
 
-    def __init__(self, function: Any, reference: Reference, feed: Feed) -> None:
-        self._function, self._reference, self._feed = function, reference, feed
+    def __init__(self, function: Any, reference: Reference, preprocessing: Preprocessing) -> None:
+        self._function, self._reference, self._feed = function, reference, preprocessing
         self._inputs = {name: name for name in function.structured_input_signature[1]}
         self._orders: dict[str, tuple[str, tuple[int, ...]]] = {}
 
@@ -146,19 +148,19 @@ class _Core:
         import tensorflow as tf
 
         rng = np.random.default_rng(1)
-        feed, ports = self._feed, {port.name: port for port in self._reference.inputs}
-        constants = {one.own: one.array() for one in feed.constants}
+        preprocessing, ports = self._feed, {port.name: port for port in self._reference.inputs}
+        constants = {one.own: one.array() for one in preprocessing.constants}
         inputs = {
             name: rng.normal(size=shape).astype(ports[name].dtype)  # of both signs
-            for name, shape in feed.shapes.items()
+            for name, shape in preprocessing.shapes.items()
         } | constants
         expected = self._reference.infer(inputs)
         own = {name: value for name, value in inputs.items() if name not in constants}
-        if feed.picture and feed.picture.layout == "nchw":
-            own[feed.picture.input] = own[feed.picture.input].transpose(0, 2, 3, 1)
+        if preprocessing.image and preprocessing.image.layout == "nchw":
+            own[preprocessing.image.input] = own[preprocessing.image.input].transpose(0, 2, 3, 1)
         given = self._raw({name: tf.constant(value) for name, value in own.items()})
         found = {name: value.numpy() for name, value in given.items()}
-        for one in {one.own for one in feed.gives}:
+        for one in {one.own for one in preprocessing.outputs}:
             self._orders[one] = _nearest(one, expected[one], found)
 
 

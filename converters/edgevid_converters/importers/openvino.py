@@ -10,8 +10,8 @@ from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
-from edgevid_converters.importers.contract_toml import Port
-from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+from edgevid_converters.importers.contract_toml import TensorInfo
+from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,31 +68,31 @@ class OpenVINOReference:
         ports = zip(self.outputs, compiled.outputs, strict=True)
         return {port.name: given[one].copy() for port, one in ports}
 
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+    def lower(
+        self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
+    ) -> Path:
         """Put the preprocessing in front with OpenVINO's own means, and save the IR."""
         import openvino
 
         model = self._model.clone()
-        model.reshape({_of(model.inputs, n): list(s) for n, s in feed.shapes.items()})
-        for constant in feed.constants:
+        model.reshape({_of(model.inputs, n): list(s) for n, s in preprocessing.shapes.items()})
+        for constant in preprocessing.constants:
             _fix(model, constant.own, constant.array())
         own = [_own_name(one) for one in model.inputs]
-        if feed.picture:
-            model = _prepared(model, own.index(feed.picture.input), feed.picture)
-        names = {
-            one.own: one.name for one in (*feed.takes, *((feed.signal,) if feed.signal else ()))
-        }
-        if feed.picture:
-            names[feed.picture.input] = FRAME
+        if preprocessing.image:
+            model = _prepared(model, own.index(preprocessing.image.input), preprocessing.image)
+        names = {one.own: one.name for one in preprocessing.tensor_inputs}
+        if preprocessing.image:
+            names[preprocessing.image.input] = FRAME
         for name, one in zip(own, model.inputs, strict=True):
             one.get_tensor().set_names({names[name]})
             one.node.set_friendly_name(names[name])
         order = [port.name for port in self.outputs]
         sources = [result.input_value(0) for result in model.get_results()]
-        values = [(one, sources[order.index(one.own)]) for one in feed.gives]
+        values = [(one, sources[order.index(one.own)]) for one in preprocessing.outputs]
         ends = [_end(one, value) for one, value in values]
         model = openvino.Model(ends, model.get_parameters())
-        for one, output in zip(feed.gives, model.outputs, strict=True):
+        for one, output in zip(preprocessing.outputs, model.outputs, strict=True):
             output.get_tensor().set_names({one.name})
         path = folder / form / "model.xml"
         path.parent.mkdir(parents=True)
@@ -109,7 +109,7 @@ def _fix(model: Any, name: str, value: NDArray[Any]) -> None:
     model.remove_parameter(node)
 
 
-def _prepared(model: Any, index: int, picture: Picture) -> Any:
+def _prepared(model: Any, index: int, image: ImageMapping) -> Any:
     """Let input ``index`` take the frame: uint8 RGB (1, H, W, 3)."""
     import openvino
     from openvino import Layout
@@ -118,20 +118,20 @@ def _prepared(model: Any, index: int, picture: Picture) -> Any:
     whole = PrePostProcessor(model)
     entry = whole.input(index)
     tensor = entry.tensor().set_element_type(openvino.Type.u8).set_layout(Layout("NHWC"))
-    entry.model().set_layout(Layout(picture.layout.upper()))
+    entry.model().set_layout(Layout(image.layout.upper()))
     steps = entry.preprocess()
-    if picture.colour == "bgr":
+    if image.colour == "bgr":
         tensor.set_color_format(ColorFormat.RGB)
         steps.convert_color(ColorFormat.BGR)
-    if picture.computes:
-        first, second = picture.factors
+    if image.computes:
+        first, second = image.factors
         steps.convert_element_type(openvino.Type.f32)
         steps.mean([-b / a for a, b in zip(first, second, strict=True)])
         steps.scale([1.0 / a for a in first])
     return whole.build()
 
 
-def _end(one: Passed, value: Any) -> Any:
+def _end(one: TensorMapping, value: Any) -> Any:
     """An output in float32, with a tensor of its own to carry its name."""
     import numpy as np
     from openvino import opset13 as ops
@@ -146,10 +146,10 @@ def _end(one: Passed, value: Any) -> Any:
     return node
 
 
-def _port(one: Any) -> Port:
+def _port(one: Any) -> TensorInfo:
     shape = tuple(d.get_length() if d.is_static else None for d in one.partial_shape)
     kind = one.element_type.to_dtype().name
-    return Port(_own_name(one), shape, kind)
+    return TensorInfo(_own_name(one), shape, kind)
 
 
 def _own_name(one: Any) -> str:

@@ -17,7 +17,7 @@ Layout = Literal["nhwc", "nchw"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageMapping:
     """What a model wants in place of ``frame``, which is uint8 RGB (1, H, W, 3).
 
     Each value becomes ``(pixel / scale - mean) / std``; ``mean`` and ``std`` have one value, or one
@@ -62,7 +62,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Passed:
+class TensorMapping:
     """One tensor under two names: the contract's, and the model's own.
 
     ``shape`` and ``dtype`` are the model's; the contract has the same shape in float32.
@@ -76,7 +76,7 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantInput:
     """An input of the model that is always the same."""
 
     own: str
@@ -95,25 +95,30 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Feed:
+class Preprocessing:
     """All that stands between a contract and an imported model's own inputs and outputs.
 
     Exactly one of ``picture`` and ``signal`` is there. ``takes`` are the states' inputs, by the
     contract's full names (``state_x``), ``gives`` the outputs and the states' (``next_x``).
     """
 
-    picture: Picture | None = None
-    signal: Passed | None = None
-    constants: tuple[Constant, ...] = ()
-    takes: tuple[Passed, ...] = ()
-    gives: tuple[Passed, ...] = ()
+    image: ImageMapping | None = None
+    signal: TensorMapping | None = None
+    constants: tuple[ConstantInput, ...] = ()
+    state_inputs: tuple[TensorMapping, ...] = ()
+    outputs: tuple[TensorMapping, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def tensor_inputs(self) -> tuple[TensorMapping, ...]:
+        """The inputs that are passed on as tensors: the states', then the signal."""
+        return (*self.state_inputs, *((self.signal,) if self.signal else ()))
 
     def to_json(self) -> dict[str, Any]:
         """Give plain data for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Feed:
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         """Read what `to_json` gave."""
-        return settings.build_json(cls, data, "feed")
+        return settings.build_json(cls, data, "preprocessing")

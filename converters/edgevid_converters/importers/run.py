@@ -11,7 +11,7 @@ from edgevid.contract import SCORES, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
-from edgevid_converters.importers import Source
+from edgevid_converters.importers import SourceModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +27,13 @@ def matches(path: Path) -> bool:
     return (path / RUN_FILE).is_file()
 
 
-def describe(path: Path, contract_file: Path | None = None) -> Source:
+def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
     """Read the run's record and contract."""
     if contract_file is not None:
         raise BadInput(f"{path} is a run and has a contract of its own; leave out --contract")
     record = _json(path / RUN_FILE)
     data = record.get("data")
-    return Source(
+    return SourceModel(
         kind="run",
         path=path,
         contract=Contract.from_json(_json(path / CONTRACT_FILE)),
@@ -60,7 +60,7 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-def load(source: Source) -> RunModel:
+def load(source: SourceModel) -> RunModel:
     """Load the trained weights."""
     from edgevid.train.models import load_run
 
@@ -93,7 +93,7 @@ class RunModel:
         given = self._call({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in given.items()}
 
-    def last_answers(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
         """By the training form, in batches; it answers as the stream does, and much faster."""
         from edgevid.train.fit import last_scores
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import Port
-from edgevid_converters.importers.imported import gist
+from edgevid_converters.importers.contract_toml import TensorInfo
+from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.tensorflow_step import Reference, Tensor
 
 FORMS = ("saved_model",)
@@ -27,7 +27,7 @@ def open_model(path: Path) -> SavedModelReference:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # noqa: BLE001 - protobuf, files and operators each raise their own
-        raise BadInput(f"{path} cannot be loaded by TensorFlow: {gist(error)}") from None
+        raise BadInput(f"{path} cannot be loaded by TensorFlow: {first_line(error)}") from None
     names = list(loaded.signatures)
     name = SERVING if SERVING in names or len(names) != 1 else names[0]
     if name not in names:
@@ -54,10 +54,10 @@ class SavedModelReference(Reference):
         return given
 
 
-def _ports(specs: Mapping[str, Any]) -> tuple[Port, ...]:
+def _ports(specs: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
     found = []
     for name, spec in sorted(specs.items()):
         if spec.shape.rank is None:
             raise BadInput(f"tensor {name!r} leaves open how many sizes it has; export it with one")
-        found.append(Port(name, tuple(spec.shape.as_list()), spec.dtype.name))
+        found.append(TensorInfo(name, tuple(spec.shape.as_list()), spec.dtype.name))
     return tuple(found)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import Port
-from edgevid_converters.importers.imported import gist
-from edgevid_converters.importers.preprocessing import Feed, Passed, Picture
+from edgevid_converters.importers.contract_toml import TensorInfo
+from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,8 @@ class Reference:
     """
 
     library: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
@@ -45,15 +45,19 @@ class Reference:
         try:
             given = self._call({name: tf.constant(value) for name, value in inputs.items()})
         except (ValueError, tf.errors.OpError) as error:
-            raise BadInput(f"{self.library} cannot run the model: {gist(error)}") from None
+            raise BadInput(f"{self.library} cannot run the model: {first_line(error)}") from None
         return {name: value.numpy() for name, value in given.items()}
 
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+    def lower(
+        self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
+    ) -> Path:
         """Write a SavedModel around it."""
-        return write(self._call, self._owner, feed, contract, folder / form)
+        return write(self._call, self._owner, preprocessing, contract, folder / form)
 
 
-def write(call: Call, owner: Any, feed: Feed, contract: Contract, path: Path) -> Path:
+def write(
+    call: Call, owner: Any, preprocessing: Preprocessing, contract: Contract, path: Path
+) -> Path:
     """Write one whose ``serving_default`` is the step; ``owner`` holds the variables.
 
     ``call`` takes and gives the model's own tensors by name.
@@ -61,23 +65,23 @@ def write(call: Call, owner: Any, feed: Feed, contract: Contract, path: Path) ->
     import keras
     import tensorflow as tf
 
-    picture = feed.picture
+    image = preprocessing.image
     frame = contract.frame
     specs = {}
-    if picture:
+    if image:
         shape = (1, frame.height, frame.width, 3)
         specs[FRAME] = tf.TensorSpec(shape, tf.uint8, name=FRAME)
-    passed = (*feed.takes, *((feed.signal,) if feed.signal else ()))
+    passed = preprocessing.tensor_inputs
     for one in passed:
         specs[one.name] = tf.TensorSpec(one.shape, tf.float32, name=one.name)
 
     def answer(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own = {one.own: tf.constant(one.array()) for one in feed.constants}
+        own = {one.own: tf.constant(one.array()) for one in preprocessing.constants}
         own |= {one.own: tf.cast(inputs[one.name], one.dtype) for one in passed}
-        if picture:
-            own[picture.input] = prepared(picture, inputs[FRAME])
+        if image:
+            own[image.input] = prepared(image, inputs[FRAME])
         given = call(own)
-        return {one.name: _named(one, given[one.own]) for one in feed.gives}
+        return {one.name: _named(one, given[one.own]) for one in preprocessing.outputs}
 
     archive = keras.export.ExportArchive()
     archive.track(owner)
@@ -86,25 +90,25 @@ def write(call: Call, owner: Any, feed: Feed, contract: Contract, path: Path) ->
     return path
 
 
-def prepared(picture: Picture, frame: Tensor) -> Tensor:
-    """What `Picture.apply` does, in TensorFlow."""
+def prepared(image: ImageMapping, frame: Tensor) -> Tensor:
+    """What `ImageMapping.apply` does, in TensorFlow."""
     import tensorflow as tf
 
-    if picture.colour == "bgr":
+    if image.colour == "bgr":
         frame = tf.gather(frame, [2, 1, 0], axis=3)
-    if picture.computes:
-        first, second = picture.factors
+    if image.computes:
+        first, second = image.factors
         frame = tf.cast(frame, tf.float32)
         if any(one != 1.0 for one in first):
             frame = frame * tf.constant(first, tf.float32)
         if any(second):
             frame = frame + tf.constant(second, tf.float32)
-    if picture.layout == "nchw":
+    if image.layout == "nchw":
         frame = tf.transpose(frame, [0, 3, 1, 2])
-    return tf.cast(frame, picture.dtype)
+    return tf.cast(frame, image.dtype)
 
 
-def _named(one: Passed, value: Tensor) -> Tensor:
+def _named(one: TensorMapping, value: Tensor) -> Tensor:
     """An output in float32; identity, so that two names of one tensor stay two."""
     import tensorflow as tf
 

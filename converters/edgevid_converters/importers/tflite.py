@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers.contract_toml import Port, sizes
-from edgevid_converters.importers.imported import gist
-from edgevid_converters.importers.preprocessing import Feed
+from edgevid_converters.importers.contract_toml import TensorInfo, sizes
+from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
 from edgevid_converters.lowering.tflite.graph_rewrite import Surgery
 
@@ -34,7 +34,7 @@ def open_model(path: Path) -> TFLiteReference:
         interpreter = litert.Interpreter(model_content=content, num_threads=1)
         reference = TFLiteReference(content, interpreter)
     except (ValueError, RuntimeError) as error:
-        raise BadInput(f"{path} cannot be loaded by LiteRT: {gist(error)}") from None
+        raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
     for port in (*reference.inputs, *reference.outputs):
         if port.dtype in ("int8", "int16"):
             raise BadInput(
@@ -67,32 +67,34 @@ class TFLiteReference:
                 self._interpreter.set_tensor(one["index"], inputs[port.name])
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"LiteRT cannot run the model: {gist(error)}") from None
+            raise BadInput(f"LiteRT cannot run the model: {first_line(error)}") from None
         return {
             port.name: self._interpreter.get_tensor(one["index"])
             for port, one in zip(self.outputs, self._outputs, strict=True)
         }
 
-    def lower(self, form: str, feed: Feed, contract: Contract, folder: Path) -> Path:
+    def lower(
+        self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
+    ) -> Path:
         """Operate on the file itself: nothing is converted, so nothing is lost."""
         model = parse(self._content)
         surgery = Surgery(model)
         for port, one in zip(self.inputs, self._inputs, strict=True):
             stored = tuple(int(n) for n in one["shape"])
-            if stored != feed.shapes[port.name]:
+            if stored != preprocessing.shapes[port.name]:
                 raise BadInput(
                     f"input {port} of a .tflite cannot be given another size than {sizes(stored)}; "
                     "write that into the contract"
                 )
         surgery.store_float16_as_float32()
-        for constant in feed.constants:
+        for constant in preprocessing.constants:
             surgery.fix(constant.own, constant.array())
         inputs = []
-        if feed.picture:
-            inputs.append((FRAME, surgery.take_frame(feed.picture, FRAME)))
-        for one in (*feed.takes, *((feed.signal,) if feed.signal else ())):
+        if preprocessing.image:
+            inputs.append((FRAME, surgery.take_frame(preprocessing.image, FRAME)))
+        for one in preprocessing.tensor_inputs:
             inputs.append((one.name, surgery.take(one)))
-        outputs = [(one.name, surgery.give(one)) for one in feed.gives]
+        outputs = [(one.name, surgery.give(one)) for one in preprocessing.outputs]
         surgery.sign(inputs, outputs)
         surgery.drop_unused()
         path = folder / form / "model.tflite"
@@ -101,10 +103,10 @@ class TFLiteReference:
         return path
 
 
-def _port(one: Mapping[str, Any]) -> Port:
+def _port(one: Mapping[str, Any]) -> TensorInfo:
     import numpy as np
 
     signature = [int(n) for n in one.get("shape_signature", one["shape"])]
     shape = signature if len(signature) == len(one["shape"]) else [int(n) for n in one["shape"]]
     sizes = tuple(n if n >= 0 else None for n in shape)
-    return Port(str(one["name"]), sizes, np.dtype(one["dtype"]).name)
+    return TensorInfo(str(one["name"]), sizes, np.dtype(one["dtype"]).name)

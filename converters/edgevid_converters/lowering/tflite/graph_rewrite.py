@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.preprocessing import Passed, Picture
+from edgevid_converters.importers.preprocessing import ImageMapping, TensorMapping
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Surgery:
         tensor = self._graph.tensors[self._input(name)]
         tensor.buffer = self._buffer(value)
 
-    def take(self, one: Passed) -> int:
+    def take(self, one: TensorMapping) -> int:
         """Let an input be float32 under the contract's name; gives its tensor."""
         old = self._input(one.own)
         if one.dtype == "float32":
@@ -45,26 +45,26 @@ class Surgery:
         self._front.append(self._cast(new, old))
         return new
 
-    def take_frame(self, picture: Picture, name: str) -> int:
+    def take_frame(self, image: ImageMapping, name: str) -> int:
         """Put the arithmetic of ``picture`` between a uint8 RGB frame and an input."""
-        old = self._input(picture.input)
+        old = self._input(image.input)
         shape = tuple(int(n) for n in self._graph.tensors[old].shape)
-        nchw = picture.layout == "nchw"
+        nchw = image.layout == "nchw"
         if nchw:
             shape = (shape[0], *shape[2:], shape[1])
         new = at = self._tensor(name, shape, "uint8")
-        if picture.colour == "bgr":
+        if image.colour == "bgr":
             at = self._then("GATHER", [at, self._constant([2, 1, 0], "int32")], shape, "uint8")
-        if picture.computes:
-            first, second = picture.factors
+        if image.computes:
+            first, second = image.factors
             at = self._to(at, shape, "uint8", "float32")
             if any(factor != 1.0 for factor in first):
                 at = self._then("MUL", [at, self._constant(first, "float32")], shape, "float32")
             if any(second):
                 at = self._then("ADD", [at, self._constant(second, "float32")], shape, "float32")
-            at = self._to(at, shape, "float32", picture.dtype)
+            at = self._to(at, shape, "float32", image.dtype)
         else:
-            at = self._to(at, shape, "uint8", picture.dtype)
+            at = self._to(at, shape, "uint8", image.dtype)
         if nchw:
             order = self._constant([0, 3, 1, 2], "int32")
             self._front.append(self._operator("TRANSPOSE", [at, order], old))
@@ -90,7 +90,7 @@ class Surgery:
 
     # ------------------------------------------------------------ outputs
 
-    def give(self, one: Passed) -> int:
+    def give(self, one: TensorMapping) -> int:
         """Let an output be float32 under the contract's name; gives its tensor."""
         at = self._place(self._graph.outputs, one.own)
         kind = "SOFTMAX" if one.softmax else "RESHAPE"
