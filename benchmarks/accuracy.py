@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edgevid.data.cache import load_clips
+from edgevid.data.folders import find
 from edgevid.files import write_json
-from edgevid.media.clips import find, load_clips
 from edgevid.train import backend, recipes
 
 

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from accuracy import _tell, measure
 
+from edgevid.data.motion import MOTIONS, Speeds, poses
+from edgevid.data.synthesis import Clip, write_tree
 from edgevid.files import write_json
 from edgevid.train import backend
-from edgevid.train.motion import MOTIONS, Speeds, poses
-from edgevid.train.synth import Clip, write_tree
 
 SOURCES = {
     "bikes": "bikes.mp4",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from edgevid.bundle import Bundle
     from edgevid.contract import Contract, Tensors
-    from edgevid.media.clips import Clips
+    from edgevid.data.cache import Clips
     from edgevid.runtimes import Engine
     from edgevid.tasks import Task
 
@@ -116,7 +116,8 @@ def choose_clips(
     Raises `BadInput` where the data's classes are not the model's, or the recorded files are not
     there.
     """
-    from edgevid.media.clips import find, load_clips
+    from edgevid.data.cache import load_clips
+    from edgevid.data.folders import find
 
     if split not in SPLITS:
         raise BadInput(registry.unknown("split", split, SPLITS))

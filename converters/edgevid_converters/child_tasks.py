@@ -6,7 +6,6 @@ converters abort, and what they leave behind in a process is theirs.
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from edgevid.errors import BadInput, ConverterFailed
 from edgevid.files import write_bytes
 from edgevid.proof.child import Outcome, child_task, run_child
 from edgevid.proof.verdict import cache_folder
+from edgevid.system import kernel
 from edgevid_converters import importers
 from edgevid_converters.calibration import trajectories
 from edgevid_converters.importers import imported
@@ -136,13 +136,9 @@ def _without(lines: Sequence[str], beginning: str) -> bytes:
 
 
 def _free_mb() -> int | None:
-    """Most of the memory that is free; None where that is not told."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return None
-    found = re.search(r"MemAvailable: +(\d+) kB", text)
-    return max(LEAST_MB, int(int(found[1]) / 1024 * FREE_SHARE)) if found else None
+    """Most of the free memory, in MB; None where it is not known."""
+    free_mb = kernel.memory_mb(Path("/")).get("MemAvailable")
+    return None if free_mb is None else max(LEAST_MB, int(free_mb * FREE_SHARE))
 
 
 def _keep_to(memory_mb: int | None) -> None:

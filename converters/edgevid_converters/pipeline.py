@@ -34,7 +34,7 @@ from edgevid_converters.page import Timed, page, page_path
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
-    from edgevid.media.clips import Clips
+    from edgevid.data.cache import Clips
     from edgevid.targets import Target
 
 FORMATS = ("tflite", "openvino")

@@ -29,8 +29,8 @@ from edgevid.proof.child import child_talk
 from edgevid.runner.engines import open_engine
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
-from edgevid.runner.process import age_s, first_answer_age_s, peak_rss_mb
 from edgevid.runner.worker import WorkerEngine
+from edgevid.system.process import age_s, first_answer_age_s, peak_rss_mb
 
 if TYPE_CHECKING:
     from edgevid.bench.scenarios import Scenario

@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import Any
 
 from edgevid import __version__
-from edgevid.media.clips import find
+from edgevid.data.folders import find
 from edgevid.media.video import open_file
 from edgevid.report import plots
 from edgevid.report.page import Page

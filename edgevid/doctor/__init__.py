@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgevid.doctor import hardware, serving, software, surroundings
 from edgevid.doctor.check import Check, State
-from edgevid.runtimes import machine
+from edgevid.system import devices
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -23,7 +23,7 @@ __all__ = ["Check", "State", "examine", "fit"]
 
 def examine(bundle: Bundle | None = None, root: Path | None = None) -> list[Check]:
     """Look at everything; with ``bundle`` also at what of it could be served here, and on what."""
-    root = machine.ROOT if root is None else root
+    root = devices.ROOT if root is None else root
     return list(_checks(bundle, root))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgevid import kernel
 from edgevid.doctor.check import Check, names
+from edgevid.system import kernel
 
 MEMORY_NEEDED_MB = 64
 MEMORY_WANTED_MB = 256

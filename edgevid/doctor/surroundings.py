@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgevid.doctor.check import Check, names
-from edgevid.kernel import text
 from edgevid.proof.verdict import cache_folder
+from edgevid.system.kernel import text
 
 DISK_NEEDED_MB = 20
 DISK_WANTED_MB = 500

@@ -17,6 +17,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.proof.child import run_child
+from edgevid.system.kernel import processor_identity
 
 PROOF_TIMEOUT_S = 120.0
 
@@ -139,23 +140,16 @@ def place_of(bundle: Bundle) -> dict[str, Any]:
     return {
         "bundle": bundle.key,
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": _processor_key(),
         "python": platform.python_version(),
         "edgevid": __version__,
         "av": _version("av"),
     }
 
 
-def _processor() -> str:
-    """The first processor's model and features; what changes from second to second is left out."""
-    names = ("CPU implementer", "CPU part", "Features", "Hardware", "flags", "model name")
-    try:
-        with Path("/proc/cpuinfo").open("rb") as file:
-            first = file.read(1 << 14).decode(errors="replace").split("\n\n")[0]
-    except OSError:
-        return platform.processor()
-    kept = [line for line in first.splitlines() if line.partition(":")[0].strip() in names]
-    return sha256_of("\n".join(kept).encode())
+def _processor_key() -> str:
+    identity = processor_identity()
+    return platform.processor() if identity is None else sha256_of(identity.encode())
 
 
 def _version(package: str) -> str:

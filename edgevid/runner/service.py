@@ -25,10 +25,10 @@ from edgevid.runner.engines import choices, preferring
 from edgevid.runner.jsonl import Appending, JsonLines
 from edgevid.runner.lane import Lane, Wish
 from edgevid.runner.meters import STAGES, Meters, mean_ms, percentiles_ms, total
-from edgevid.runner.process import first_answer_age_s, peak_rss_mb, rss_mb
 from edgevid.runner.seat import Seat
 from edgevid.runner.server import Server
 from edgevid.runner.status import StatusBoard
+from edgevid.system.process import first_answer_age_s, peak_rss_mb, rss_mb
 
 if TYPE_CHECKING:
     from edgevid.contract import Contract

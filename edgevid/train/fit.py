@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Fit, FrameInput
+from edgevid.data.cache import Clips, load_clips
+from edgevid.data.folders import Tree, find
+from edgevid.data.inspection import common_rate_fps
+from edgevid.data.splits import Split, split_files
 from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
-from edgevid.media.clips import Clips, Split, Tree, common_rate_fps, find, load_clips, split_files
 from edgevid.progress import Progress, silent
 from edgevid.registry import need
 from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE

@@ -18,9 +18,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from edgevid.data.folders import find
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
-from edgevid.media.clips import find
 from edgevid.progress import Progress, silent
 from edgevid.train import WEIGHTS_FILE, Tensor
 from edgevid.train.augment import Augment

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevid.data.synthesis import synth_motion
 from edgevid.progress import Progress, silent
-from edgevid.train.synth import synth_motion
 
 if TYPE_CHECKING:
     from edgevid.train.fit import TrainConfig

@@ -24,13 +24,13 @@ from edgevid.bench.interference import (
     Span,
     disturbances,
     machine,
-    system,
 )
 from edgevid.bench.interference import monitor as monitors
-from edgevid.bench.interference.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
-from edgevid.bench.interference.files import MOST_OPEN, CounterSums, PolledFiles
-from edgevid.bench.interference.processes import stat
 from edgevid.children import python_module
+from edgevid.system import load
+from edgevid.system.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
+from edgevid.system.counters import MOST_OPEN, CounterSums, PolledFiles
+from edgevid.system.processes import stat
 from rigs import machines
 from rigs.cgroups import cgroup
 from rigs.processes import descriptors
@@ -318,10 +318,10 @@ def test_a_process_that_stood_still_is_told():
 
 
 def test_a_suspended_machine_is_told(monkeypatch):
-    real = system.suspended_s
+    real = load.suspended_s
     with Monitor(nobody) as monitor:
         monitor.mark("A 1")
-        monkeypatch.setattr(system, "suspended_s", lambda: real() + 7.3)
+        monkeypatch.setattr(load, "suspended_s", lambda: real() + 7.3)
         monitor.mark("A 2")
         record = monitor.stop()
     assert reasons(record, "suspended") == ["the machine was suspended for 7.3 s"]

@@ -17,8 +17,8 @@ from edgevid.bench.interference import (
     machine,
 )
 from edgevid.bench.interference import monitor as monitors
-from edgevid.bench.interference.files import PolledFiles
-from edgevid.bench.interference.power import Pmic, Power, rails_w, sources
+from edgevid.system.counters import PolledFiles
+from edgevid.system.power import Pmic, Power, rails_w, sources
 from rigs.machines import MEMINFO, PC, PI5, Looks
 from rigs.machines import machine as written
 

@@ -16,7 +16,7 @@ from edgevid.bundle import Artifact
 from edgevid.doctor import hardware, serving, software, surroundings
 from edgevid.doctor.check import Check
 from edgevid.doctor.software import Tried
-from edgevid.runtimes import machine as looked_at
+from edgevid.system import devices
 from rigs.machines import MEMINFO, PC, PC_CORE, PI5, machine
 
 
@@ -273,7 +273,7 @@ def test_what_is_missing_gets_its_install_line():
 
 
 def test_accelerators_that_are_not_there_are_no_problem(tmp_path, monkeypatch):
-    monkeypatch.setattr(looked_at, "ROOT", tmp_path)
+    monkeypatch.setattr(devices, "ROOT", tmp_path)
     found = {check.name: check for check in serving.accelerators()}
     assert {"openvino/gpu", "openvino/npu", "tflite/edgetpu", "tflite/gpu"} <= set(found)
     assert "null/null" not in found
@@ -283,7 +283,7 @@ def test_accelerators_that_are_not_there_are_no_problem(tmp_path, monkeypatch):
 
 def test_an_accelerator_that_lacks_only_its_driver_is_a_problem(tmp_path, monkeypatch):
     pytest.importorskip("openvino")
-    monkeypatch.setattr(looked_at, "ROOT", machine(tmp_path, PC))
+    monkeypatch.setattr(devices, "ROOT", machine(tmp_path, PC))
     gpu = next(check for check in serving.accelerators() if check.name == "openvino/gpu")
     assert (gpu.state, gpu.do) == ("warn", "run: sudo apt-get install intel-opencl-icd")
     machine(tmp_path, {"etc/OpenCL/vendors/intel.icd": "libigdrcl.so\n"})

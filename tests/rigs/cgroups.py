@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgevid.bench.interference.cgroups import hierarchies
+from edgevid.system.cgroups import hierarchies
 from rigs.need import missing, need_root
 from rigs.processes import wait_for
 

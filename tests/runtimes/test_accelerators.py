@@ -13,9 +13,10 @@ from edgevid.proof import Golden, replay_artifact
 from edgevid.runner.engines import choices
 from edgevid.runner.seat import Patience, Seat
 from edgevid.runner.worker import WorkerEngine
-from edgevid.runtimes import accelerators, machine, zero_state
+from edgevid.runtimes import accelerators, zero_state
 from edgevid.runtimes.openvino import OpenVINOEngine
 from edgevid.runtimes.tflite import edgetpu
+from edgevid.system import devices
 from rigs.player import Player, furthest, noise
 from rigs.vulkan import use_software_gpu, write_liar
 
@@ -23,7 +24,7 @@ from rigs.vulkan import use_software_gpu, write_liar
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """Give a function that puts files on another machine, which is empty at first."""
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(devices, "ROOT", tmp_path)
     for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)
 
@@ -55,7 +56,7 @@ def test_the_npu(elsewhere, monkeypatch):
     forbid(monkeypatch, "accel0")
     assert "no permission for /dev/accel/accel0" in why()
     assert "usermod -aG render" in why()
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
     assert "pip install 'edgevid[openvino]'" in why()
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgevid.contract import Contract
+from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
 from edgevid.train.augment import Augment
 from edgevid.train.data import Batches, shuffled
 from edgevid.train.figures import figures
-from edgevid.train.synth import synth_motion
 
 pytest.importorskip("keras")
 
@@ -41,7 +41,8 @@ def _config(temporal="window", model="cnn-lstm", **options):
     ("model", "temporal"), [("cnn-lstm", "window"), ("cnn-lstm", "carry"), ("cnn", "none")]
 )
 def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
-    from edgevid.media.clips import find, load_clips
+    from edgevid.data.cache import load_clips
+    from edgevid.data.folders import find
     from edgevid.train.fit import last_scores, train
     from edgevid.train.models import load_run
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgevid.cli.host.train import command
+from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
-from edgevid.train.synth import synth_motion
 from rigs.films import write_video
 
 pytest.importorskip("keras")

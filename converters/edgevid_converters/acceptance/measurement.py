@@ -25,7 +25,7 @@ from edgevid_converters.lowering.protocol import LayerError
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
-    from edgevid.media.clips import Clips
+    from edgevid.data.cache import Clips
     from edgevid.runtimes import Engine
 
 TIMED_STEPS = 30

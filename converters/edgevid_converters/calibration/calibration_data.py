@@ -15,7 +15,7 @@ from edgevid_converters.calibration import trajectories
 from edgevid_converters.importers import SourceModel
 
 if TYPE_CHECKING:
-    from edgevid.media.clips import Clips
+    from edgevid.data.cache import Clips
 
 CALIBRATION_CLIPS = 48
 
@@ -103,7 +103,7 @@ def _labelled(
     source: SourceModel, data: Path, calibrate: Path | None, calibrated: Sequence[str]
 ) -> list[str]:
     """Which clips of ``data`` to measure on."""
-    from edgevid.media.clips import find
+    from edgevid.data.folders import find
 
     files = find(data).files
     recorded = set(source.split.get("test", ()))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgevid.bench.interference.heat import TOO_HOT
 from edgevid.bench.interference.record import MonitorRecord, Span
+from edgevid.system.thermal import TOO_HOT
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgevid import __version__, kernel
-from edgevid.bench.interference.cgroups import lowest_limit
-from edgevid.bench.interference.power import sources
+from edgevid import __version__
+from edgevid.system import kernel
+from edgevid.system.cgroups import lowest_limit
+from edgevid.system.power import sources
 
 PACKAGES = ("numpy", "av", "ai-edge-litert", "tflite-runtime", "openvino")
 HOSTS = {

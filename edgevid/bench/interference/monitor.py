@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edgevid.bench.interference import cgroups, processes, system
-from edgevid.bench.interference.cgroups import Cgroups
-from edgevid.bench.interference.files import CounterSums, Key, PolledFiles
-from edgevid.bench.interference.heat import TOO_HOT, Heat
-from edgevid.bench.interference.power import Power
-from edgevid.bench.interference.processes import Processes
 from edgevid.bench.interference.record import MonitorRecord, Quota, Span
-from edgevid.bench.interference.system import SystemCounters, core_count
+from edgevid.system import cgroups, load, processes
+from edgevid.system.cgroups import Cgroups
+from edgevid.system.counters import CounterSums, Key, PolledFiles
+from edgevid.system.load import SystemCounters, core_count
+from edgevid.system.power import Power
+from edgevid.system.processes import Processes
+from edgevid.system.thermal import TOO_HOT, Heat
 
 LOOK_S = 0.2
 MOVES = 5
@@ -135,18 +135,18 @@ class Monitor:
             elapsed_s=self._looked - self._began,
             looks=int(rose.get(LOOKS, 0)),
             cores=self._cores,
-            busy_s=rose.get(system.BUSY),
-            steal_s=rose.get(system.STEAL),
+            busy_s=rose.get(load.BUSY),
+            steal_s=rose.get(load.STEAL),
             measured_s=max(0.0, rose.get(processes.MEASURED, 0.0)),
             own_s=rose.get(processes.OWN, 0.0),
             waited_s=rose.get(processes.WAITED),
             involuntary=int(rose.get(processes.INVOLUNTARY, 0)),
             major_faults=int(rose.get(processes.FAULTS, 0)),
-            swapped_in=_whole(rose.get(system.SWAPPED)),
+            swapped_in=_whole(rose.get(load.SWAPPED)),
             pressure_s={key[1]: value for key, value in rose.items() if key[0] == "pressure"},
             quotas=self._quotas(rose),
             throttled=_throttled(rose),
-            slept_s=rose.get(system.SLEPT, 0.0),
+            slept_s=rose.get(load.SLEPT, 0.0),
             gap_s=self._gap,
             energy_j=rose.get(ENERGY),
             looking_s=rose.get(LOOKING, 0.0),

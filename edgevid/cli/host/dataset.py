@@ -45,8 +45,8 @@ def motion(
 
     Example:  edgevid dataset synth motion --out data
     """
-    from edgevid.train.motion import MOTIONS
-    from edgevid.train.synth import synth_motion
+    from edgevid.data.motion import MOTIONS
+    from edgevid.data.synthesis import synth_motion
 
     settings = synth_motion(
         out,
@@ -76,7 +76,7 @@ def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bo
 
     Example:  edgevid dataset synth video --out video.mp4
     """
-    from edgevid.train.synth import synth_video
+    from edgevid.data.synthesis import synth_video
 
     stretches = synth_video(out, seconds_each=seconds, size=size, fps=fps, seed=seed)
     rows = [(s["label"], s["start_s"], s["end_s"]) for s in stretches]
@@ -92,9 +92,9 @@ def check(data: Path, as_json: bool) -> None:
 
     Example:  edgevid dataset check data
     """
-    from edgevid.media import clips
+    from edgevid.data.inspection import check
 
-    report = clips.check(data, progress=Bar())
+    report = check(data, progress=Bar())
     emit(report, as_json, _text(report))
 
 

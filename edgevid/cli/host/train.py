@@ -65,7 +65,7 @@ def command(
 
     Example:  edgevid train data --model cnn-lstm --out run
     """
-    from edgevid.media.clips import find
+    from edgevid.data.folders import find
     from edgevid.train import backend
 
     if origin is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgevid.registry import install_line
-from edgevid.runtimes import machine, openvino
+from edgevid.runtimes import openvino
+from edgevid.system import devices
 
 
 class NPU(openvino.Plugged):
@@ -13,12 +14,12 @@ class NPU(openvino.Plugged):
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""
-        plugin = machine.in_package("openvino", "libs/libopenvino_intel_npu_plugin.so")
+        plugin = devices.in_package("openvino", "libs/libopenvino_intel_npu_plugin.so")
         if plugin is None:
             return install_line("runtime openvino", "openvino")
-        devices = machine.beneath("dev/accel/accel*")
-        if not devices:
+        nodes = devices.beneath("dev/accel/accel*")
+        if not nodes:
             return "there is no /dev/accel/accel0; load the kernel's driver: modprobe intel_vpu"
         if not plugin:
             return "this openvino comes without the NPU plugin; use one for Linux on x86-64"
-        return machine.no_access(devices, "render")
+        return devices.no_access(nodes, "render")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line
-from edgevid.runtimes import Operator, machine, tflite
+from edgevid.runtimes import Operator, tflite
+from edgevid.system import devices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +32,16 @@ class EdgeTPU:
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""
         packages = {module.partition(".")[0] for module, _ in tflite.LIBRARIES}
-        if all(machine.in_package(name, "*") is None for name in packages):
+        if all(devices.in_package(name, "*") is None for name in packages):
             return install_line("runtime tflite", "runner")
-        boards, sticks = machine.beneath("dev/apex_*"), list(machine.usb(USB))
+        boards, sticks = devices.beneath("dev/apex_*"), list(devices.usb(USB))
         if not boards and not sticks:
             return "there is no Edge TPU: no /dev/apex_0 and no USB device 18d1:9302; plug it in"
-        if machine.shared_library(LIBRARY) is None:
+        if devices.shared_library(LIBRARY) is None:
             return f"there is no {LIBRARY}; run: sudo apt-get install libedgetpu1-std"
         if boards:
-            return machine.no_access(boards, "apex")
-        return machine.no_access(sticks, "plugdev")
+            return devices.no_access(boards, "apex")
+        return devices.no_access(sticks, "plugdev")
 
     def load(
         self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None

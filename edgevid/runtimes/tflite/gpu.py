@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line, need
-from edgevid.runtimes import Operator, machine, tflite
+from edgevid.runtimes import Operator, tflite
+from edgevid.system import devices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,23 +46,23 @@ class GPU:
 
         Drivers that the environment names are believed; software ones work without a device.
         """
-        plugin = machine.in_package(PACKAGE, "libLiteRt*GpuAccelerator.so")
+        plugin = devices.in_package(PACKAGE, "libLiteRt*GpuAccelerator.so")
         if plugin is None:
             return install_line("package ai-edge-litert", "runner")
         if not plugin:
             return "this ai-edge-litert comes without a GPU accelerator; upgrade it to 2.3 or newer"
         named = next((os.environ[name] for name in NAMED if os.environ.get(name)), None)
-        nodes = machine.beneath("dev/dri/renderD*")
+        nodes = devices.beneath("dev/dri/renderD*")
         if named is None:
             if not nodes:
                 return "there is no GPU: no /dev/dri/renderD*"
-            if not any(machine.beneath(pattern) for pattern in DRIVERS):
+            if not any(devices.beneath(pattern) for pattern in DRIVERS):
                 return "there is no Vulkan driver; run: sudo apt-get install mesa-vulkan-drivers"
         elif absent := [one for one in named.split(":") if not Path(one).is_file()]:
             return f"the Vulkan driver {absent[0]} does not exist; mend $VK_DRIVER_FILES"
-        if machine.shared_library("libvulkan.so.1") is None:
+        if devices.shared_library("libvulkan.so.1") is None:
             return "there is no libvulkan.so.1; run: sudo apt-get install libvulkan1"
-        return None if named else machine.no_access(nodes, "render")
+        return None if named else devices.no_access(nodes, "render")
 
     def load(
         self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None

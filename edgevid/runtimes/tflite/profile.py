@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import EngineFailed
-from edgevid.runtimes import Operator, machine
+from edgevid.runtimes import Operator
+from edgevid.system import devices
 
 PACKAGE, LIBRARY = "ai_edge_litert", "libLiteRt.so"
 OLDEST = (2, 3)
@@ -46,7 +47,7 @@ def read(summary: str, runs: int) -> list[Operator]:
 
 
 def _folder() -> Path:
-    if not machine.in_package(PACKAGE, LIBRARY):
+    if not devices.in_package(PACKAGE, LIBRARY):
         raise EngineFailed("only ai-edge-litert has a profiler; run: pip install ai-edge-litert")
     version = metadata.version("ai-edge-litert")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:

@@ -64,3 +64,11 @@ def in_package(package: str, pattern: str) -> bool | None:
         next(Path(folder).glob(pattern), None) is not None
         for folder in spec.submodule_search_locations
     )
+
+
+def drm_vendor(node: Path) -> str | None:
+    """The PCI vendor of a render node, such as ``0x8086``; None where it is not known."""
+    try:
+        return (ROOT / "sys/class/drm" / node.name / "device/vendor").read_text().strip()
+    except OSError:
+        return None

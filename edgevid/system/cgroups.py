@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgevid.bench.interference.files import CounterSums, PolledFiles
-from edgevid.kernel import text, whole
+from edgevid.system.counters import CounterSums, PolledFiles
+from edgevid.system.kernel import text, whole
 
 PERIODS, STOPPED, STOPPED_S = "periods", "stopped", "stopped_s"
 

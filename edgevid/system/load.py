@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from edgevid.bench.interference.files import CounterSums, PolledFiles
+from edgevid.system.counters import CounterSums, PolledFiles
 
 BUSY, STEAL, SWAPPED, SLEPT = ("cpu", "busy"), ("cpu", "steal"), ("swapped",), ("slept",)
 PRESSURES = ("cpu", "memory", "io")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.bench.interference.files import CounterSums, PolledFiles
+from edgevid.system.counters import CounterSums, PolledFiles
 
 MEASURED, OWN = ("cpu", "measured"), ("cpu", "own")
 WAITED, INVOLUNTARY, FAULTS = ("waited",), ("involuntary",), ("faults",)

@@ -14,11 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevid.data.motion import MOTIONS, Speeds, poses
 from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
 from edgevid.progress import Progress, silent
 from edgevid.registry import need, unknown
-from edgevid.train.motion import MOTIONS, Speeds, poses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ def _write_missing(
     total: int,
     progress: Progress,
 ) -> None:
-    from edgevid.media.clips import parallel
+    from edgevid.data.pool import parallel
 
     batches = [missing[start : start + 16] for start in range(0, len(missing), 16)]
     write = partial(_write_batch, folder=folder, render=render, fps=fps)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edgevid.contract import FrameInput
+from edgevid.data import synthesis
+from edgevid.data.folders import find
+from edgevid.data.motion import MOTIONS, STEADY, poses
 from edgevid.errors import BadInput
-from edgevid.media.clips import find
 from edgevid.media.video import read_clip
-from edgevid.train import synth
-from edgevid.train.motion import MOTIONS, STEADY, poses
 
 
 def _bytes(root):
@@ -19,9 +19,9 @@ def _bytes(root):
 
 def test_the_same_seed_gives_the_same_files_whatever_the_workers(tmp_path):
     counts = {"frames": 4, "train": 2, "val": 1, "test": 1}
-    synth.synth_motion(tmp_path / "a", workers=1, **counts)
-    synth.synth_motion(tmp_path / "b", workers=2, **counts)
-    synth.synth_motion(tmp_path / "c", workers=1, seed=1, **counts)
+    synthesis.synth_motion(tmp_path / "a", workers=1, **counts)
+    synthesis.synth_motion(tmp_path / "b", workers=2, **counts)
+    synthesis.synth_motion(tmp_path / "c", workers=1, seed=1, **counts)
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
     assert _bytes(tmp_path / "a") != _bytes(tmp_path / "c")
     tree = find(tmp_path / "a")
@@ -31,7 +31,7 @@ def test_the_same_seed_gives_the_same_files_whatever_the_workers(tmp_path):
 
 def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     made = []
-    encode = synth.encode
+    encode = synthesis.encode
 
     def stop_at_five(path, pictures, fps):
         if len(made) == 5:
@@ -40,23 +40,23 @@ def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         encode(path, pictures, fps)
 
     counts = {"frames": 2, "train": 1, "val": 0, "test": 0, "workers": 1}
-    monkeypatch.setattr(synth, "encode", stop_at_five)
+    monkeypatch.setattr(synthesis, "encode", stop_at_five)
     with pytest.raises(KeyboardInterrupt):
-        synth.synth_motion(tmp_path / "out", **counts)
+        synthesis.synth_motion(tmp_path / "out", **counts)
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(synth, "encode", lambda *a: (made.append(1), encode(*a)))
-    synth.synth_motion(tmp_path / "out", **counts)
+    monkeypatch.setattr(synthesis, "encode", lambda *a: (made.append(1), encode(*a)))
+    synthesis.synth_motion(tmp_path / "out", **counts)
     assert len(made) == len(MOTIONS) and len(_bytes(tmp_path / "out")) == len(MOTIONS)
-    synth.synth_motion(tmp_path / "out", **counts)
+    synthesis.synth_motion(tmp_path / "out", **counts)
     assert len(made) == len(MOTIONS), "a finished folder is left as it is"
 
 
 def test_refuses_a_folder_that_holds_something_else(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(BadInput, match="already holds something else"):
-        synth.synth_motion(tmp_path)
+        synthesis.synth_motion(tmp_path)
     with pytest.raises(BadInput, match="even size"):
-        synth.synth_motion(tmp_path / "out", size=33)
+        synthesis.synth_motion(tmp_path / "out", size=33)
 
 
 @pytest.mark.parametrize("t", [0, 5, 11])
@@ -86,7 +86,7 @@ def test_a_steady_motion_in_disorder_is_background():
 
 
 def test_a_video_of_motions_has_a_known_time_line(tmp_path):
-    line = synth.synth_video(
+    line = synthesis.synth_video(
         tmp_path / "v.mp4", ["left", "grow"], seconds_each=0.4, size=64, fps=10
     )
     assert [(s["label"], s["start_frame"], s["end_frame"]) for s in line] == [
@@ -95,5 +95,5 @@ def test_a_video_of_motions_has_a_known_time_line(tmp_path):
     ]
     assert len(read_clip(tmp_path / "v.mp4", FrameInput(64, 64, 10))) == 8
     with pytest.raises(BadInput, match="did you mean left"):
-        synth.synth_video(tmp_path / "w.mp4", ["lefft"])
+        synthesis.synth_video(tmp_path / "w.mp4", ["lefft"])
     assert not (tmp_path / "w.mp4").exists()

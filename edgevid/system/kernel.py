@@ -156,6 +156,24 @@ def _arm_cores(lines: str) -> str:
     return " + ".join(cores) or "unknown"
 
 
+IDENTITY = ("CPU implementer", "CPU part", "Features", "Hardware", "flags", "model name")
+
+
+def processor_identity() -> str | None:
+    """The model and features of this machine's first processor, one per line.
+
+    Values that change from second to second, such as the clock rate, are left out. None where
+    ``/proc/cpuinfo`` cannot be read.
+    """
+    try:
+        with Path("/proc/cpuinfo").open("rb") as file:
+            first = file.read(1 << 14).decode(errors="replace").split("\n\n")[0]
+    except OSError:
+        return None
+    lines = (line for line in first.splitlines() if line.partition(":")[0].strip() in IDENTITY)
+    return "\n".join(lines)
+
+
 def memory_mb(root: Path) -> dict[str, int]:
     """``/proc/meminfo`` in MB."""
     found = {}

@@ -12,17 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevid.contract import FrameInput
+from edgevid.data.cache import load_clips
+from edgevid.data.folders import ClipFile, Tree, find
+from edgevid.data.inspection import check, common_rate_fps
+from edgevid.data.pool import parallel
+from edgevid.data.splits import split_files
 from edgevid.errors import BadInput, MissingExtra
-from edgevid.media.clips import (
-    ClipFile,
-    Tree,
-    check,
-    common_rate_fps,
-    find,
-    load_clips,
-    parallel,
-    split_files,
-)
 
 FRAME = FrameInput(height=16, width=24, rate_fps=16.0)
 
@@ -102,7 +97,7 @@ def test_decoding_is_kept_until_the_file_or_the_geometry_changes(tree_folder, vi
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgevid.media.clips.read_clip", refuse)
+        patch.setattr("edgevid.data.cache.read_clip", refuse)
         again = load_clips(tree, paths, FRAME, workers=1)
         np.testing.assert_array_equal(first.pictures[0], again.pictures[0])
         with pytest.raises(AssertionError):

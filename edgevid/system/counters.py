@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 
-from edgevid.kernel import clean
+from edgevid.system.kernel import clean
 
 MOST_OPEN = 256
 """Many systems give a process 1024 descriptors; the rest is for those who measure."""

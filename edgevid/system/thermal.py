@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgevid import kernel
-from edgevid.bench.interference.files import CounterSums, PolledFiles
+from edgevid.system import kernel
+from edgevid.system.counters import CounterSums, PolledFiles
 
 ELSEWHERE = re.compile(r"wifi|wlan|phy\d|bat|charger|nvme|skin", re.IGNORECASE)
 """Zones whose heat slows no processor down."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgevid import kernel
-from edgevid.bench.interference.files import PolledFiles
+from edgevid.system import kernel
+from edgevid.system.counters import PolledFiles
 
 Kind = Literal["measured", "informative"]
 Rail = tuple[str, tuple[str, ...]]

@@ -1,0 +1,97 @@
+"""Labelled clips on disk: one folder per class.
+
+ROOT/CLASS/clip.mp4            without splits; see `edgevid.data.splits`
+ROOT/train/CLASS/clip.mp4      splits given by folders
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevid.errors import BadInput, BadVideo
+from edgevid.media.video import VIDEO_ENDINGS
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """One file: its path relative to the root, its class, and the split that its folder names."""
+
+    path: str
+    label: str
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The labelled files under a root, sorted; classes are sorted too."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[ClipFile, ...]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Relative path -> class."""
+        return {file.path: file.label for file in self.files}
+
+
+def find(root: Path) -> Tree:
+    """Find the classes and files under ``root``.
+
+    Raises `BadInput` where there is no folder, nothing in it, one class only, or no video.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise BadInput(f"{root}: no such folder; give a folder with one folder of clips per class")
+    if not root.is_dir():
+        raise BadInput(f"{root}: is a file; give a folder with one folder of clips per class")
+    tops = _folders(root)
+    if not tops:
+        raise BadInput(
+            f"{root}: has no folders in it; put the clips of each class in one of its own"
+        )
+    split_tree = all(top.name in SPLIT_FOLDERS for top in tops)
+    files: list[ClipFile] = []
+    for top in tops:
+        split = SPLIT_FOLDERS[top.name] if split_tree else None
+        for folder in _folders(top) if split_tree else [top]:
+            files += [
+                ClipFile(_relative(path, root), folder.name, split) for path in _videos(folder)
+            ]
+    classes = tuple(sorted({file.label for file in files}))
+    if not files:
+        raise BadInput(f"{root}: has no video in its folders; known endings: {_endings()}")
+    if len(classes) < 2:
+        raise BadInput(f"{root}: has one class only, {classes[0]!r}; add a folder for another one")
+    return Tree(root, classes, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _videos(folder: Path) -> list[Path]:
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
+    return sorted(p for p in found if not p.name.startswith("."))
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _endings() -> str:
+    return ", ".join(VIDEO_ENDINGS)
+
+
+def without_root(root: Path, error: BadVideo) -> str:
+    """The error's reason without the path, which is reported next to it."""
+    return str(error).removeprefix(f"{root}/").partition(": ")[2] or str(error)

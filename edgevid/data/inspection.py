@@ -1,0 +1,90 @@
+"""A report on a data set: what is in it, and which files cannot be decoded."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgevid.data.folders import Tree, find, without_root
+from edgevid.data.pool import batches, parallel
+from edgevid.errors import BadInput, BadVideo
+from edgevid.media.video import FileSource
+from edgevid.progress import Progress, silent
+
+
+def check(root: Path, *, workers: int | None = None, progress: Progress = silent) -> dict[str, Any]:
+    """Decode every file and report on it; raises `BadInput` as `find` does.
+
+    The report has ``folder``, ``clips``, ``classes``, ``splits`` (split -> class -> readable
+    clips; ``all`` where there are no split folders), ``frames`` and ``seconds`` (lowest, median,
+    highest), ``sizes``, ``rates_fps`` (value -> clips), and ``unreadable`` (path and reason).
+    """
+    tree = find(root)
+    probe = partial(_probe_batch, root=tree.root)
+    listed = batches([file.path for file in tree.files])
+    probes: dict[str, dict[str, Any]] = {}
+    for found in parallel(probe, listed, workers):
+        probes |= found
+        progress("checking clips", len(probes), len(tree.files))
+    good = [(file, probes[file.path]) for file in tree.files if "reason" not in probes[file.path]]
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    for file, _ in good:
+        splits[file.split or "all"][file.label] += 1
+    return {
+        "folder": str(tree.root),
+        "clips": len(good),
+        "classes": list(tree.classes),
+        "splits": {split: dict(sorted(counts.items())) for split, counts in splits.items()},
+        "frames": _spread([probe["frames"] for _, probe in good]),
+        "seconds": _spread([probe["seconds"] for _, probe in good]),
+        "sizes": dict(Counter(probe["size"] for _, probe in good)),
+        "rates_fps": dict(Counter(f"{probe['rate_fps']:g}" for _, probe in good)),
+        "unreadable": [
+            {"path": path, "reason": probe["reason"]}
+            for path, probe in sorted(probes.items())
+            if "reason" in probe
+        ],
+    }
+
+
+def common_rate_fps(tree: Tree, sample: int = 32) -> float:
+    """The middle rate that a sample of the files declares, in frames per second.
+
+    Raises `BadInput` where none of them can be opened.
+    """
+    step = max(1, len(tree.files) // sample)
+    probes = [_probe(file.path, root=tree.root) for file in tree.files[::step]]
+    rates = sorted(probe["rate_fps"] for probe in probes if probe.get("rate_fps"))
+    if not rates:
+        raise BadInput(f"{tree.root}: no video could be opened; run edgevid dataset check on it")
+    return float(round(rates[len(rates) // 2], 3))
+
+
+def _probe_batch(batch: list[str], *, root: Path) -> dict[str, dict[str, Any]]:
+    return {path: _probe(path, root=root, whole=True) for path in batch}
+
+
+def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
+    """Size and rate of a file, and with ``whole`` its frames; or why it is unreadable."""
+    try:
+        with FileSource(root / path) as source:
+            height, width = source.size
+            found: dict[str, Any] = {"size": f"{width}x{height}", "rate_fps": source.rate_fps}
+            if whole:
+                frames = sum(1 for _ in source)
+                if source.truncated:
+                    return {"reason": f"truncated after {frames} frames"}
+                found |= {"frames": frames, "seconds": round(frames / (source.rate_fps or 25), 3)}
+            return found
+    except BadVideo as error:
+        return {"reason": without_root(root, error)}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
