@@ -33,7 +33,7 @@ from pathlib import Path
 import av
 import vendors
 from footage import film
-from pipeline import interval
+from measure import median_interval
 
 from edgevid.bench import MODULE, interference
 from edgevid.bench.job import Job
@@ -200,7 +200,7 @@ def middle(values: list[float]) -> float:
 
 
 def ratio(values: list[float]) -> dict:
-    low, high = interval(values)
+    low, high = median_interval(values)
     return {"ratio": round(statistics.median(values), 3), "95": [round(low, 3), round(high, 3)]}
 
 

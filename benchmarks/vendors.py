@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline import interval
+from measure import median_interval
 
 from edgevid import bundle, registry
 from edgevid.bench import MODULE
@@ -166,7 +166,7 @@ def compare(opened: Bundle, name: str, folder: Path, pairs: int, seconds: float)
         "ours_least_ms": round(statistics.median(one[1] for one in ours), 3),
         "theirs_least_ms": round(statistics.median(one[1] for one in theirs), 3),
         "ratio": round(statistics.median(ratios), 4),
-        "ratio_95": [round(bound, 4) for bound in interval(ratios)],
+        "ratio_95": [round(bound, 4) for bound in median_interval(ratios)],
         "ratios": [round(one, 4) for one in ratios],
     }
 
