@@ -22,15 +22,19 @@ from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
 from edgevid_converters import graphs, importers, target_selection
 from edgevid_converters.acceptance.gates import MAX_DROP, Budget
-from edgevid_converters.acceptance.measurement import Judge, Judgement, Made
+from edgevid_converters.acceptance.measurement import (
+    AcceptanceResult,
+    ArtifactAcceptance,
+    BuiltArtifact,
+)
 from edgevid_converters.acceptance.reference import Reference, read_reference
 from edgevid_converters.calibration import calibration_data, checks, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
 from edgevid_converters.child_tasks import Limits, ask, limited
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering import edgetpu
-from edgevid_converters.lowering.artifact_builder import Workshop, chosen, mended
-from edgevid_converters.page import Timed, page, page_path
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, chosen, repair_artifact
+from edgevid_converters.page import StepTimes, page, page_path
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
@@ -56,7 +60,7 @@ def convert(
     max_drop: float = MAX_DROP,
     min_metric: float | None = None,
     reference: Path | None = None,
-    mend: bool = True,
+    repair: bool = True,
     allow_float: bool = False,
     target: str | None = None,
     time_limit_s: float = Limits.time_s,
@@ -75,7 +79,7 @@ def convert(
     ``data`` has labelled clips to measure on; without it the recorded test split is used.
     ``max_drop`` and ``min_metric`` are the budget, see `gates.Budget`; ``reference`` has the
     owner's answers, see `reference`. An int8 artifact that breaks the budget is repaired where
-    ``mend``; with ``allow_float`` it may compute in float what cannot be quantised. A converter's
+    ``repair``; with ``allow_float`` it may compute in float what cannot be quantised. A converter's
     child process may take ``time_limit_s`` and ``memory_limit_mb`` (None: most of what is free).
 
     A page of the evidence, `page.page_path`, is written beside the bundle.
@@ -110,20 +114,22 @@ def convert(
         notes = _calibration_notes(source, plan, clips, held_out)
         lowered = _lower(source, forms, clips, held_out, owner, folder)
         if _calibrates(plan):
-            checks.check_memory(trajectories.read_arrays(folder / "calibration"), source)
-        workshop = Workshop(forms, lowered, folder, allow_float)
-        notes += _accelerator_notes(aimed, plan, workshop)
+            checks.check_states(trajectories.read_arrays(folder / "calibration"), source)
+        builder = ArtifactBuilder(forms, lowered, folder, allow_float)
+        notes += _accelerator_notes(aimed, plan, builder)
         for note in notes:
             report.note(note)
         checked = _check_owner(owner, source, contract, folder)
         golden = _golden(source.contract, folder)
-        notes += checks.check_answers(_all_answers(golden))
+        notes += checks.check_outputs(_all_answers(golden))
         answers = _source_answers(held_out, folder)
-        judge = Judge(source.contract, golden, budget, folder, held_out, answers, progress)
-        made: list[Made] = []
+        judge = ArtifactAcceptance(
+            source.contract, golden, budget, folder, held_out, answers, progress
+        )
+        made: list[BuiltArtifact] = []
         for format_name, quantisations in plan.items():
             report(f"converting to {format_name} {', '.join(quantisations)}")
-            made += workshop.convert(format_name, quantisations)
+            made += builder.convert(format_name, quantisations)
         if aimed:
             for one in made:
                 target_selection.check_release(aimed, one.artifact)
@@ -132,7 +138,7 @@ def convert(
             report(f"proving {one.artifact.name}")
             found = judge.judge(one)
             if not found.ok:
-                ladder = mended(found, judge, workshop, report.note, mend=mend)
+                ladder = repair_artifact(found, judge, builder, report.note, repair=repair)
                 ladders[one.artifact.name] = ladder
                 found = chosen(ladder, one.artifact.name)
             judged.append(found)
@@ -159,7 +165,7 @@ def convert(
             "repair": {name: ladder.to_json() for name, ladder in ladders.items()},
             "versions": _versions(),
         }
-        timed = Timed(
+        timed = StepTimes(
             {_name(one): one.latency_ms for one in judged},
             {name: ladder.latencies_ms() for name, ladder in ladders.items()},
         )
@@ -272,7 +278,7 @@ def _calibration_notes(
 def _accelerator_notes(
     target: Target | None,
     plan: Mapping[str, Sequence[str]],
-    workshop: Workshop,
+    builder: ArtifactBuilder,
 ) -> list[str]:
     """What the target's accelerators will not take; told before anything is converted."""
     if target is None:
@@ -283,7 +289,7 @@ def _accelerator_notes(
         if way.runtime in plan
         and target_selection.needs_operators(f"{way.runtime}/{way.accelerator}")
     }
-    found = {name: workshop.operators(name) for name in sorted(listed)}
+    found = {name: builder.operators(name) for name in sorted(listed)}
     notes = target_selection.untaken(target, found, plan)
     if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
@@ -298,7 +304,7 @@ def _all_answers(golden: Golden) -> dict[str, Any]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _with_edgetpu(judged: Sequence[Judgement]) -> tuple[list[Judgement], list[str]]:
+def _with_edgetpu(judged: Sequence[AcceptanceResult]) -> tuple[list[AcceptanceResult], list[str]]:
     """Add what Google's compiler makes of the int8 ``.tflite``, and what it said.
 
     Nothing here executes it: it has the parity, the metric and the answers of the ``.tflite`` that
@@ -308,7 +314,7 @@ def _with_edgetpu(judged: Sequence[Judgement]) -> tuple[list[Judgement], list[st
     content, told = edgetpu.compile_model(base.made.files["tflite"])
     name = f"{edgetpu.FORMAT}-int8"
     artifact = replace(base.made.artifact, name=name, format=edgetpu.FORMAT)
-    made = Made(artifact, {"tflite": content})
+    made = BuiltArtifact(artifact, {"tflite": content})
     return [*judged, replace(base, made=made)], [f"{name}: {words}" for words in told.words()]
 
 
@@ -416,7 +422,7 @@ def _golden(contract: Contract, folder: Path) -> Golden:
     return Golden(recorded, clip=clip, pixels=pixels)
 
 
-def _notes(judged: Sequence[Judgement], budget: Budget) -> list[str]:
+def _notes(judged: Sequence[AcceptanceResult], budget: Budget) -> list[str]:
     """What the held-out clips are too few to show, once for each thing, and what had none."""
     found = (budget.words(one.made.artifact.metric) for one in judged)
     coarse = (_coarse(one.made.artifact) for one in judged)
@@ -433,7 +439,7 @@ def _coarse(artifact: Artifact) -> str:
     )
 
 
-def _name(judged: Judgement) -> str:
+def _name(judged: AcceptanceResult) -> str:
     return judged.made.artifact.name
 
 
@@ -443,7 +449,7 @@ def _write(
     pairs: Sequence[tuple[Artifact, Mapping[str, bytes]]],
     golden: Golden,
     evidence: Mapping[str, Any],
-    timed: Timed,
+    timed: StepTimes,
     folder: Path,
 ) -> Bundle:
     """Write the bundle and the page beside it: both, or neither.
@@ -457,11 +463,11 @@ def _write(
         return bundles.write(path, contract, pairs, members, evidence)
 
 
-def _operators(made: Made) -> list[dict[str, Any]]:
+def _operators(made: BuiltArtifact) -> list[dict[str, Any]]:
     return graphs.table(graphs.read(made.artifact.format, made.files))
 
 
-def _unmeasured(made: Sequence[Made]) -> list[str]:
+def _unmeasured(made: Sequence[BuiltArtifact]) -> list[str]:
     """Where measuring the layers failed, though converting did not."""
     return [
         f"{one.artifact.name}: its layers could not be measured one by one"

@@ -16,7 +16,7 @@ from edgevid_converters import importers, pipeline
 from edgevid_converters.calibration import calibration_data
 from edgevid_converters.child_tasks import ENVIRONMENT, ask
 from edgevid_converters.importers import SourceModel
-from edgevid_converters.lowering.artifact_builder import Workshop
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     held_out, _ = calibration_data.held_out(source, None, None, names, pipeline.silent)
     forms = pipeline._forms(source, registry.names("converter"))
     answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
-    workshop = Workshop(forms, answers["lower"], folder)
+    builder = ArtifactBuilder(forms, answers["lower"], folder)
     for format_name in registry.names("converter"):
         task = {
-            **workshop.task("convert", format_name),
+            **builder.task("convert", format_name),
             "quantize": registry.load("converter", format_name).quantisations,
             "keep": {},
             "measure": True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid_converters.calibration.checks import check, check_answers, check_memory
+from edgevid_converters.calibration.checks import check, check_outputs, check_states
 from rigs.films import pictures
 
 SOURCE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=("memory",)))
@@ -79,20 +79,20 @@ def test_red_and_blue_that_changed_places_are_noticed_beside_held_out_clips():
 
 def test_a_model_that_always_says_the_same_is_asked_about():
     rng = np.random.default_rng(0)
-    told = check_answers({"scores": np.tile([[0.0, 1.0]], (9, 1))})
+    told = check_outputs({"scores": np.tile([[0.0, 1.0]], (9, 1))})
     assert "gives the same scores whatever it sees" in told[0]
-    assert check_answers({"scores": rng.random((9, 2))}) == []
+    assert check_outputs({"scores": rng.random((9, 2))}) == []
 
 
 def test_a_model_whose_own_answers_are_no_numbers_is_refused():
     with pytest.raises(BadInput, match="not numbers in scores: its weights are damaged"):
-        check_answers({"scores": np.array([[0.1, np.nan]])})
+        check_outputs({"scores": np.array([[0.1, np.nan]])})
 
 
 def test_a_memory_that_is_always_empty_is_refused():
     source = SimpleNamespace(contract=SimpleNamespace(states=(SimpleNamespace(taken="state_h"),)))
     empty = {"frame": np.ones((5, 1, 2, 2, 3), np.uint8), "state_h": np.zeros((5, 1, 4))}
     with pytest.raises(BadInput, match="memory stays empty"):
-        check_memory(empty, source)
-    check_memory({**empty, "state_h": np.ones((5, 1, 4))}, source)
-    check_memory({"frame": empty["frame"]}, SimpleNamespace(contract=SimpleNamespace(states=())))
+        check_states(empty, source)
+    check_states({**empty, "state_h": np.ones((5, 1, 4))}, source)
+    check_states({"frame": empty["frame"]}, SimpleNamespace(contract=SimpleNamespace(states=())))

@@ -14,13 +14,18 @@ from edgevid.errors import BadInput, CheckFailed
 from edgevid.proof import Golden, Taken, Trajectory
 from edgevid_converters import pipeline
 from edgevid_converters.acceptance.gates import (
-    UNKNOWN,
+    NO_METRIC,
     Budget,
-    chance,
     drop_at_most,
+    mcnemar_p,
     with_statistics,
 )
-from edgevid_converters.acceptance.measurement import Judge, Judgement, Made, outputs
+from edgevid_converters.acceptance.measurement import (
+    AcceptanceResult,
+    ArtifactAcceptance,
+    BuiltArtifact,
+    outputs,
+)
 from edgevid_converters.acceptance.reference import read_reference
 
 CONTRACT = Contract(
@@ -42,35 +47,35 @@ def metric(lost: int, won: int, n: int, source: float = 0.9) -> dict:
 
 def test_the_drop_that_was_seen_decides_however_few_the_clips():
     budget = Budget(max_drop=0.01)
-    assert budget.objection(metric(0, 0, 5)) is None
-    assert budget.objection(metric(3, 5, 30)) is None
-    assert budget.objection(metric(10, 0, 1000)) is None
-    assert budget.objection(metric(11, 0, 1000)) is not None
-    said = budget.objection(metric(1, 0, 30))
+    assert budget.violation(metric(0, 0, 5)) is None
+    assert budget.violation(metric(3, 5, 30)) is None
+    assert budget.violation(metric(10, 0, 1000)) is None
+    assert budget.violation(metric(11, 0, 1000)) is not None
+    said = budget.violation(metric(1, 0, 30))
     assert said is not None
     assert "accuracy 0.867 on 30 held-out clips where the model has 0.900" in said
     assert "lost 1 clips, won 0; by chance: p = 0.5" in said
-    assert Budget(max_drop=0.04).objection(metric(1, 0, 30)) is None
+    assert Budget(max_drop=0.04).violation(metric(1, 0, 30)) is None
 
 
 def test_nan_is_never_within_the_budget():
     nan = {"name": "accuracy", "source": 0.9, "artifact": float("nan"), "n": 9}
-    assert Budget().objection(nan) is not None
-    assert Budget(min_metric=0.5).objection({**nan, "artifact": 0.9, "source": float("nan")})
+    assert Budget().violation(nan) is not None
+    assert Budget(min_metric=0.5).violation({**nan, "artifact": 0.9, "source": float("nan")})
 
 
 def test_a_floor_is_for_the_model_and_for_the_artifact():
     budget = Budget(max_drop=0.5, min_metric=0.85)
-    assert "less than --min-metric 0.85" in (budget.objection(metric(6, 0, 100)) or "")
-    assert budget.objection(metric(5, 0, 100)) is None
-    assert budget.objection_to_source(metric(0, 0, 100)) is None
-    said = budget.objection_to_source(metric(0, 0, 100, source=0.3))
+    assert "less than --min-metric 0.85" in (budget.violation(metric(6, 0, 100)) or "")
+    assert budget.violation(metric(5, 0, 100)) is None
+    assert budget.source_violation(metric(0, 0, 100)) is None
+    said = budget.source_violation(metric(0, 0, 100, source=0.3))
     assert said is not None and "the model itself has accuracy 0.300" in said and "colour" in said
 
 
 def test_a_metric_that_is_not_known_objects_to_nothing():
     unknown = {"name": None, "source": None, "artifact": None, "n": 0}
-    assert Budget(min_metric=0.9).objection(unknown) is None
+    assert Budget(min_metric=0.9).violation(unknown) is None
     assert Budget().words(unknown) is None
 
 
@@ -99,11 +104,11 @@ def test_budgets_that_make_no_sense():
 
 
 def test_mcnemar_counts_the_clips_that_changed_sides():
-    assert chance(0, 0) == 1
-    assert chance(1, 0) == pytest.approx(0.5)
-    assert chance(5, 0) == pytest.approx(1 / 32)
-    assert chance(9, 1) == pytest.approx(11 / 1024)
-    assert chance(0, 5) == 1
+    assert mcnemar_p(0, 0) == 1
+    assert mcnemar_p(1, 0) == pytest.approx(0.5)
+    assert mcnemar_p(5, 0) == pytest.approx(1 / 32)
+    assert mcnemar_p(9, 1) == pytest.approx(11 / 1024)
+    assert mcnemar_p(0, 5) == 1
 
 
 def test_the_bound_holds_at_least_as_often_as_it_says():
@@ -213,7 +218,7 @@ def test_paths_that_are_no_reference(tmp_path):
 
 
 def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
-    judge = Judge(CONTRACT, Golden(()), Budget(), Path())
+    judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
     unknown = {"name": None, "source": None, "artifact": None, "n": 0}
     half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
     said = judge._disagreement(half, unknown)
@@ -221,15 +226,17 @@ def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
     assert judge._disagreement(replace(half, parity={"agreement": 0.9}), unknown) is None
     assert judge._disagreement(half, metric(0, 0, 5)) is None  # labels know better
     raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
-    assert Judge(raw, Golden(()), Budget(), Path())._disagreement(half, unknown) is None
+    assert (
+        ArtifactAcceptance(raw, Golden(()), Budget(), Path())._disagreement(half, unknown) is None
+    )
 
 
 def test_integers_that_no_metric_decided_on_are_told():
     parity, known = {"max_abs": 0.7123, "agreement": None}, metric(0, 0, 5000)
     blind, whole, seen = (
         Artifact(f"x-{quantize}", "x", quantize, parity=parity, metric=told)
-        for quantize, told in (("int8", UNKNOWN), ("float32", UNKNOWN), ("int8", known))
+        for quantize, told in (("int8", NO_METRIC), ("float32", NO_METRIC), ("int8", known))
     )
-    judged = [Judgement(Made(one, {})) for one in (blind, whole, seen)]
+    judged = [AcceptanceResult(BuiltArtifact(one, {})) for one in (blind, whole, seen)]
     (note,) = pipeline._notes(judged, Budget())
     assert note.startswith("x-int8: no metric was measured") and note.endswith("0.71")

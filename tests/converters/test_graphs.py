@@ -10,7 +10,7 @@ import pytest
 from edgevid_converters import graphs
 from edgevid_converters.graphs.draw import LEGEND, common, draw, label, look, short
 from edgevid_converters.graphs.graph import Graph, Node
-from edgevid_converters.graphs.layout import MOST_OPERATORS, condense, ranks
+from edgevid_converters.graphs.layout import MOST_OPERATORS, condense_graph, ranks
 from edgevid_converters.lowering.openvino.integers import PRODUCTS as OPENVINO_PRODUCTS
 from edgevid_converters.lowering.tflite.flatbuffer import kinds, parse
 from edgevid_converters.lowering.tflite.integers import PRODUCTS as TFLITE_PRODUCTS
@@ -53,7 +53,7 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
     found = {node.computes for node in products}
     small = {"float32"} if quantize == "dynamic" else set()  # few weights are not worth bytes
     assert EXPECTED[quantize] in found and found - small == {EXPECTED[quantize]}
-    boxes = condense(graph)
+    boxes = condense_graph(graph)
     drawn = Counter(dict(sum((Counter(dict(box.kinds)) for box in boxes.boxes), Counter())))
     ports = Counter(node.kind for node in graph.nodes if not node.computes)
     weights = Counter(node.kind for node in graph.nodes if node.computes == "weights")
@@ -92,7 +92,7 @@ def chain(*kinds_and_computes, weights=True) -> Graph:
 def test_runs_end_where_a_product_begins_or_the_precision_changes():
     first = (("CONV", "int8"), ("ADD", "int8"), ("RESHAPE", "moves"))
     graph = chain(*first, ("CONV", "int8"), ("TANH", "float32"))
-    made = [(box.computes, box.kinds) for box in condense(graph).boxes]
+    made = [(box.computes, box.kinds) for box in condense_graph(graph).boxes]
     assert made == [
         ("", (("input", 1),)),
         ("int8", (("CONV", 1), ("ADD", 1), ("RESHAPE", 1))),
@@ -106,7 +106,7 @@ def test_boxes_of_a_wide_row_that_are_alike_are_one():
     nodes = [Node("input", "frame", "")]
     nodes += [Node("TANH", f"t{k}", "float32", (0,)) for k in range(6)]
     nodes += [Node("CONCAT", "c", "moves", tuple(range(1, 7)))]
-    boxes = condense(Graph(tuple(nodes)))
+    boxes = condense_graph(Graph(tuple(nodes)))
     assert [box.kinds for box in boxes.boxes] == [
         (("input", 1),),
         (("TANH", 6),),
@@ -120,7 +120,7 @@ def test_a_large_graph_is_drawn_by_layers_and_a_loop_leads_back():
     for _ in range(MOST_OPERATORS // 2 + 1):  # one recurrent product, unrolled, and its float rest
         nodes.append(Node("MATMUL", f"m{len(nodes)}", "int8", (len(nodes) - 1,), "shared"))
         nodes.append(Node("TANH", f"t{len(nodes)}", "float32", (len(nodes) - 1,)))
-    boxes = condense(Graph(tuple(nodes)))
+    boxes = condense_graph(Graph(tuple(nodes)))
     count = MOST_OPERATORS // 2 + 1
     assert boxes.by_layer
     assert [box.kinds for box in boxes.boxes] == [
@@ -138,7 +138,7 @@ def test_what_only_unpacks_weights_is_not_drawn():
         Node("DEQUANTIZE", "d", "weights"),
         Node("CONV", "c", "float32", (0, 1), "unpacked"),
     )
-    boxes = condense(Graph(nodes))
+    boxes = condense_graph(Graph(nodes))
     assert [box.kinds for box in boxes.boxes] == [(("input", 1),), (("CONV", 1),)]
     assert graphs.table(Graph(nodes))[1] == {
         "kind": "DEQUANTIZE",
@@ -156,5 +156,5 @@ def test_labels_are_short():
     assert short("a/b;step/take/conv_1/Relu", "step/take/") == "conv_1/Relu"
     assert short("x" * 60).startswith("…") and len(short("x" * 60)) == 40
     graph = chain(("CONV", "int8"), *((f"KIND_{k}", "int8") for k in range(40)))
-    (box,) = (box for box in condense(graph).boxes if box.computes)
+    (box,) = (box for box in condense_graph(graph).boxes if box.computes)
     assert len(label(box)) <= 6 and label(box)[-1] == ("CONV0", "axis")

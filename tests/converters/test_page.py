@@ -16,7 +16,7 @@ from edgevid_converters import pipeline
 from edgevid_converters.child_tasks import MEASURING, ChildFailed
 from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.lowering.protocol import spread
-from edgevid_converters.page import Timed, page, page_path
+from edgevid_converters.page import StepTimes, page, page_path
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def bundle(real_bundle) -> Bundle:
     return Bundle.open(real_bundle)
 
 
-def timed(bundle) -> Timed:
-    return Timed({a.name: 1.2345 + k for k, a in enumerate(bundle.artifacts)})
+def timed(bundle) -> StepTimes:
+    return StepTimes({a.name: 1.2345 + k for k, a in enumerate(bundle.artifacts)})
 
 
 def numbers_in(value):
@@ -171,7 +171,7 @@ def test_neither_is_written_where_the_page_fails(bundle, tmp_path, monkeypatch):
     golden = pipeline.Golden(())
     with pytest.raises(BadBundle):
         pipeline._write(
-            tmp_path / "out" / "x.edgevid", bundle.contract, [], golden, {}, Timed(), tmp_path
+            tmp_path / "out" / "x.edgevid", bundle.contract, [], golden, {}, StepTimes(), tmp_path
         )
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -195,7 +195,7 @@ def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypat
 
     monkeypatch.setattr(artifact_builder, "ask", failing)
     forms = {"tflite": "saved_model"}
-    shop = artifact_builder.Workshop(forms, lowered.answers["lower"], lowered.folder)
+    shop = artifact_builder.ArtifactBuilder(forms, lowered.answers["lower"], lowered.folder)
     (made,) = shop.convert("tflite", ["int8"])
     assert asked == [True, False] and made.layers == ()
     assert pipeline._unmeasured([made]) == [

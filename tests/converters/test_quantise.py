@@ -17,8 +17,8 @@ from edgevid.errors import BadInput, CheckFailed, ConverterFailed
 from edgevid.proof.child import Outcome
 from edgevid_converters import child_tasks
 from edgevid_converters.child_tasks import ENVIRONMENT, Limits, ask, limited
-from edgevid_converters.lowering.artifact_builder import Workshop
-from edgevid_converters.lowering.protocol import answers_error
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
+from edgevid_converters.lowering.protocol import output_error
 from rigs import steps
 
 FORMATS = registry.names("converter")
@@ -54,12 +54,14 @@ def asked(tiny: Path, name: str = "easy") -> dict:
     }
 
 
-def workshop(tiny, tmp_path, name="easy", **options) -> Workshop:
-    return Workshop(dict.fromkeys(FORMATS, "saved_model"), asked(tiny, name), tmp_path, **options)
+def builder(tiny, tmp_path, name="easy", **options) -> ArtifactBuilder:
+    return ArtifactBuilder(
+        dict.fromkeys(FORMATS, "saved_model"), asked(tiny, name), tmp_path, **options
+    )
 
 
 def made(tiny, tmp_path, format_name, quantize, name="easy", keep=()):
-    return workshop(tiny, tmp_path, name).convert(format_name, [quantize], {quantize: keep})[0]
+    return builder(tiny, tmp_path, name).convert(format_name, [quantize], {quantize: keep})[0]
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ def made(tiny, tmp_path, format_name, quantize, name="easy", keep=()):
 @pytest.fixture(scope="module")
 def errors(tiny):
     """Format -> its layers, ranked."""
-    return {name: workshop(tiny, tiny).layer_errors(name) for name in FORMATS}
+    return {name: builder(tiny, tiny).layer_errors(name) for name in FORMATS}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -97,7 +99,7 @@ def test_layers_that_are_named_are_kept_and_no_others(tiny, tmp_path, errors, na
 
 def error_of(tiny, name, files) -> float:
     wanted = answers(name, made_in_float(tiny, name))
-    return answers_error(wanted, answers(name, files))
+    return output_error(wanted, answers(name, files))
 
 
 FLOATS: dict = {}
@@ -155,12 +157,12 @@ def test_halves_become_whole_again(tiny, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), [("spatial", "CONV_3D"), ("normalised", "NEG")])
 def test_what_stays_in_float_is_refused_and_named(tiny, tmp_path, name, kind):
-    task = workshop(tiny, tmp_path, name).task("convert", "tflite")
+    task = builder(tiny, tmp_path, name).task("convert", "tflite")
     task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
     told = ask("conversion to tflite", task)["tflite-int8"]
     with pytest.raises(CheckFailed, match=f"1 operators in float: {kind} .*--allow-float"):
-        workshop(tiny, tmp_path).take_in("tflite", "int8", told)
-    allowed = workshop(tiny, tmp_path, allow_float=True).take_in("tflite", "int8", told)
+        builder(tiny, tmp_path).read_artifact("tflite", "int8", told)
+    allowed = builder(tiny, tmp_path, allow_float=True).read_artifact("tflite", "int8", told)
     assert kind in allowed.artifact.float_ops
 
 

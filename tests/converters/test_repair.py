@@ -18,24 +18,26 @@ from edgevid.cli.inspect import _shown as shown
 from edgevid.errors import CheckFailed
 from edgevid_converters import convert, graphs, pipeline
 from edgevid_converters.acceptance.gates import Budget, with_statistics
-from edgevid_converters.acceptance.measurement import Judgement, Made
-from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, repair
+from edgevid_converters.acceptance.measurement import AcceptanceResult, BuiltArtifact
+from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, search_repair
 from edgevid_converters.graphs.draw import look
-from edgevid_converters.graphs.layout import condense
+from edgevid_converters.graphs.layout import condense_graph
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.lowering.artifact_builder import mended
+from edgevid_converters.lowering.artifact_builder import repair_artifact
 from edgevid_converters.lowering.protocol import LayerError
 from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
 
 # --- the search, with layers that are only names --------------------------------------------------
 
 
-def judged(drop: float, mendable: bool = True, budget: float = 0.01) -> Judgement:
+def judged(drop: float, repairable: bool = True, budget: float = 0.01) -> AcceptanceResult:
     metric = with_statistics({"name": "accuracy", "source": 0.9, "artifact": 0.9 - drop, "n": 100})
     artifact = Artifact("x-int8", "x", "int8", metric=metric, parity={"max_abs": drop})
     reason = None if drop <= budget else f"has accuracy {0.9 - drop:.3f}"
-    return Judgement(Made(artifact, {"x": b"1234"}), reason, mendable, latency_ms=1.0)
+    return AcceptanceResult(
+        BuiltArtifact(artifact, {"x": b"1234"}), reason, repairable, latency_ms=1.0
+    )
 
 
 def ladder_of(harm: dict[str, float], order: str):
@@ -47,7 +49,7 @@ def ladder_of(harm: dict[str, float], order: str):
         return judged(sum(cost for name, cost in harm.items() if name not in kept))
 
     layers = [LayerError(name, "CONV", 1.0) for name in order]
-    return repair(judged(sum(harm.values())), layers, attempt), tried
+    return search_repair(judged(sum(harm.values())), layers, attempt), tried
 
 
 def test_one_bad_layer_at_the_top_is_one_try():
@@ -90,7 +92,7 @@ def test_a_long_way_is_halved_not_walked():
         tried.append(kept)
         return judged(0.0 if set(names[:70]) <= set(kept) else 0.5)
 
-    ladder = repair(judged(0.5), [LayerError(name, "CONV", 1.0) for name in names], attempt)
+    ladder = search_repair(judged(0.5), [LayerError(name, "CONV", 1.0) for name in names], attempt)
     assert ladder.chosen is not None and len(ladder.chosen.kept) == 70
 
 
@@ -119,7 +121,7 @@ def test_a_search_has_an_end():
         tried.append(kept)
         return judged(0.0 if len(kept) >= 150 else 0.5)
 
-    ladder = repair(judged(0.5), layers, attempt)
+    ladder = search_repair(judged(0.5), layers, attempt)
     assert ladder.chosen is not None and len(ladder.chosen.kept) >= 150
     assert len(tried) <= MOST_TRIES
 
@@ -178,7 +180,7 @@ def test_a_planted_outlier_is_found_and_it_alone_is_kept_in_float(data, tmp_path
         assert "latencies_ms" not in one and told["repairs"][name]["latencies_ms"][1] > 0
         assert bundle.evidence["outputs"][name]["scores"]["max_abs"] < 0.1
         graph = graphs.read(name.partition("-")[0], bundle.files(name))
-        (box,) = (box for box in condense(graph, one["kept"]).boxes if box.kept)
+        (box,) = (box for box in condense_graph(graph, one["kept"]).boxes if box.kept)
         assert look(box) == "floats kept" and one["kept"][0] in box.names
         products = Counter(node.computes for node in graph.nodes if node.is_product)
         assert products == {"int8": len(CONVOLUTIONS), "float32": 1}
@@ -211,9 +213,9 @@ def test_without_repair_it_is_refused():
     with pytest.raises(
         CheckFailed, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
     ):
-        mended(judged(0.5), None, None, print, mend=False)
+        repair_artifact(judged(0.5), None, None, print, repair=False)
     with pytest.raises(CheckFailed, match="leave this artifact out, or change the model"):
-        mended(judged(0.5, mendable=False), None, None, print, mend=True)
+        repair_artifact(judged(0.5, repairable=False), None, None, print, repair=True)
 
 
 def test_an_owners_answers_prove_the_feed(data, tmp_path):

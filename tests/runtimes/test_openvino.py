@@ -40,13 +40,13 @@ def frames() -> np.ndarray:
 @pytest.fixture(scope="module")
 def files(frames, tmp_path_factory) -> dict[str, dict[str, bytes]]:
     """The model in float and in int8."""
-    from edgevid_converters.lowering.openvino.integers import quantised
+    from edgevid_converters.lowering.openvino.integers import quantize_int8
 
     folder, made = tmp_path_factory.mktemp("row"), {}
     steps = [{"frame": frame} for frame in frames]
     for name, model in (
         ("float32", products_in_a_row()),
-        ("int8", quantised(products_in_a_row(), steps)),
+        ("int8", quantize_int8(products_in_a_row(), steps)),
     ):
         openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
         made[name] = {end: (folder / f"{name}.{end}").read_bytes() for end in ("xml", "bin")}

@@ -107,10 +107,10 @@ def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
     for number, folder in enumerate((run, tmp_path / "out")):
         told = convert(folder, [name], ["int8"], out=tmp_path / f"{number}.edgevid", max_drop=0.9)
         metrics.append(told["artifacts"][0]["metric"])
-    ruined, mended = metrics
+    ruined, repaired = metrics
     assert ruined["artifact"] <= ruined["source"] - 0.1
-    assert mended["artifact"] >= ruined["artifact"] + 0.1
-    assert mended["artifact"] >= mended["source"] - 0.01
+    assert repaired["artifact"] >= ruined["artifact"] + 0.1
+    assert repaired["artifact"] >= repaired["source"] - 0.01
 
 
 @pytest.mark.parametrize("temporal", ["window", "carry"])

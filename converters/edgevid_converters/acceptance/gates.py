@@ -19,7 +19,7 @@ SURE = 0.95
 """How sure a bound on the drop is."""
 ROUNDING = 2e-6
 """Metrics are rounded to six decimals."""
-UNKNOWN: Mapping[str, Any] = {"name": None, "source": None, "artifact": None, "n": 0}
+NO_METRIC: Mapping[str, Any] = {"name": None, "source": None, "artifact": None, "n": 0}
 """The metric of an artifact that could not be measured."""
 
 
@@ -40,7 +40,7 @@ class Budget:
         if self.min_metric is not None and not 0 < self.min_metric <= 1:
             raise BadInput(f"--min-metric {self.min_metric:g} makes no sense; use 0.01 to 1")
 
-    def objection(self, metric: Mapping[str, Any]) -> str | None:
+    def violation(self, metric: Mapping[str, Any]) -> str | None:
         """Why an artifact's metric is not within the budget; None where it is, or is not known.
 
         NaN is never within it.
@@ -60,7 +60,7 @@ class Budget:
             )
         return None
 
-    def objection_to_source(self, metric: Mapping[str, Any]) -> str | None:
+    def source_violation(self, metric: Mapping[str, Any]) -> str | None:
         """Why the model itself is below the floor; None where it is not."""
         found, floor = metric["source"], self.min_metric
         if floor is None or metric["name"] is None or found >= floor - ROUNDING:
@@ -88,11 +88,11 @@ def _paired(metric: Mapping[str, Any]) -> str:
     if "lost" not in metric:
         return ""
     lost, won = metric["lost"], metric["won"]
-    return f" (lost {lost} clips, won {won}; by chance: p = {chance(lost, won):.2g})"
+    return f" (lost {lost} clips, won {won}; by chance: p = {mcnemar_p(lost, won):.2g})"
 
 
 def with_statistics(metric: Mapping[str, Any], tries: int = 1) -> dict[str, Any]:
-    """Add what the paired answers show: ``drop_at_most`` and ``p``; see `drop_at_most`, `chance`.
+    """Add ``drop_at_most`` and ``p`` of paired answers, see `drop_at_most` and `mcnemar_p`.
 
     ``tries`` is how many artifacts were measured on these clips to choose this one.
     """
@@ -100,10 +100,10 @@ def with_statistics(metric: Mapping[str, Any], tries: int = 1) -> dict[str, Any]
         return dict(metric)
     lost, won, n = metric["lost"], metric["won"], metric["n"]
     most = round(drop_at_most(lost, won, n, tries), 6)
-    return {**metric, "drop_at_most": most, "p": round(chance(lost, won), 6)}
+    return {**metric, "drop_at_most": most, "p": round(mcnemar_p(lost, won), 6)}
 
 
-def chance(lost: int, won: int) -> float:
+def mcnemar_p(lost: int, won: int) -> float:
     """McNemar's exact test, one-sided: how often so many or more of the changed would be lost.
 
     1 where nothing changed, or more was won than lost.

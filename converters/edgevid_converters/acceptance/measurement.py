@@ -20,7 +20,7 @@ from edgevid.proof import Golden
 from edgevid.proof.golden import Taken, read_taken
 from edgevid.proof.verdict import record_in_child
 from edgevid.proof.verify import runtimes_for
-from edgevid_converters.acceptance.gates import UNKNOWN, Budget, with_statistics
+from edgevid_converters.acceptance.gates import NO_METRIC, Budget, with_statistics
 from edgevid_converters.lowering.protocol import LayerError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ LEAST_AGREEMENT = 0.9
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltArtifact:
     """One artifact on its way into the bundle.
 
     ``layers`` is what int8 costs each of them, empty where that was not measured.
@@ -46,7 +46,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AcceptanceResult:
     """What the gates say of an artifact; ``made`` has its parity and metric as far as it got.
 
     ``reason`` is why they say no, as a phrase that the artifact's name goes before. ``mendable``:
@@ -55,9 +55,9 @@ class Judgement:
     step on this machine.
     """
 
-    made: Made
+    made: BuiltArtifact
     reason: str | None = None
-    mendable: bool = False
+    repairable: bool = False
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     taken: tuple[Taken, ...] = ()
     latency_ms: float | None = None
@@ -79,7 +79,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Judge:
+class ArtifactAcceptance:
     """All gates of a conversion.
 
     ``held_out`` are labelled clips, ``answers`` the source model's raw answers to them; None
@@ -94,7 +94,7 @@ class Judge:
     answers: Sequence[Tensors] = ()
     progress: Progress = silent
 
-    def judge(self, made: Made) -> Judgement:
+    def judge(self, made: BuiltArtifact) -> AcceptanceResult:
         """Prove and measure; raises `MissingExtra` where no runtime is there for the format."""
         artifact = made.artifact
         runtime = reference_runtime(artifact)
@@ -103,16 +103,16 @@ class Judge:
         bundles.write(draft, self.contract, [(artifact, made.files)], self.golden.to_members(), {})
         verdict = record_in_child(draft, artifact.name, runtime, record)
         parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
-        made = replace(made, artifact=replace(artifact, parity=parity, metric=UNKNOWN))
+        made = replace(made, artifact=replace(artifact, parity=parity, metric=NO_METRIC))
         if not verdict.ok:
             reason = f"does not do in {runtime} what the model does: {verdict.reason}"
-            mendable = artifact.quantize == "int8" and verdict.precision is not None
-            return Judgement(made, reason, mendable)
+            repairable = artifact.quantize == "int8" and verdict.precision is not None
+            return AcceptanceResult(made, reason, repairable)
         taken = read_taken(record)
-        judged = Judgement(made, outputs=outputs(self.golden, taken), taken=taken)
+        judged = AcceptanceResult(made, outputs=outputs(self.golden, taken), taken=taken)
         return self._measured(judged, runtime)
 
-    def _measured(self, judged: Judgement, runtime: str) -> Judgement:
+    def _measured(self, judged: AcceptanceResult, runtime: str) -> AcceptanceResult:
         """Add the metric, and the time of a step; the engine loads here, where it was proven."""
         made = judged.made
         engine: Engine = registry.load("runtime", runtime)().load(made.files, self.contract)
@@ -121,21 +121,21 @@ class Judge:
             metric = self._metric(made.artifact.name, engine)
         finally:
             engine.close()
-        if self.held_out is not None and (said := self.budget.objection_to_source(metric)):
+        if self.held_out is not None and (said := self.budget.source_violation(metric)):
             raise CheckFailed(said)
-        reason = self.budget.objection(metric) or self._disagreement(made.artifact, metric)
+        reason = self.budget.violation(metric) or self._disagreement(made.artifact, metric)
         return replace(
             judged,
             made=replace(made, artifact=replace(made.artifact, metric=metric)),
             reason=reason,
-            mendable=reason is not None and made.artifact.quantize == "int8",
+            repairable=reason is not None and made.artifact.quantize == "int8",
             latency_ms=latency_ms,
         )
 
     def _metric(self, name: str, engine: Engine) -> Mapping[str, Any]:
         task = registry.load("task", self.contract.task)
         if self.held_out is None or task.metric_name is None:
-            return UNKNOWN
+            return NO_METRIC
         from edgevid.evaluate import artifact_metrics
 
         engines, clips = {name: engine}, self.held_out

@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgevid.errors import CheckFailed
-from edgevid_converters.acceptance.measurement import Judgement
+from edgevid_converters.acceptance.measurement import AcceptanceResult
 from edgevid_converters.lowering.protocol import LayerError
 
 MOST_KEPT = 0.5
 """The share of layers that may stay out of int8: with more, float16 is the better choice."""
 MOST_TRIES = 32
 
-Attempt = Callable[[tuple[str, ...]], Judgement]
+Attempt = Callable[[tuple[str, ...]], AcceptanceResult]
 """Makes and judges the artifact with these layers kept out of int8."""
 
 
 @dataclass(frozen=True)
-class Rung:
+class RepairAttempt:
     """One try: the layers kept out of int8, and what the gates said of it."""
 
     kept: tuple[str, ...]
-    judgement: Judgement
+    result: AcceptanceResult
 
     def to_json(self) -> dict[str, Any]:
         """Give plain data for the evidence; nothing in it is timed."""
-        judged = self.judgement
+        judged = self.result
         artifact = judged.made.artifact
         parity, metric = artifact.parity, artifact.metric
         return {
@@ -48,46 +48,46 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class RepairResult:
     """A repair: the ranked layers, what was tried in its order, and the rung that was chosen."""
 
     layers: tuple[LayerError, ...]
-    rungs: tuple[Rung, ...]
-    chosen: Rung | None
+    rungs: tuple[RepairAttempt, ...]
+    chosen: RepairAttempt | None
 
     @property
-    def closest(self) -> Rung:
+    def closest(self) -> RepairAttempt:
         """The rung that is nearest to the budget."""
-        return min(self.rungs, key=lambda rung: rung.judgement.distance)
+        return min(self.rungs, key=lambda rung: rung.result.distance)
 
     def to_json(self) -> dict[str, Any]:
         """Give plain data for the evidence."""
         return {
-            "reason": self.rungs[0].judgement.reason,
+            "reason": self.rungs[0].result.reason,
             "kept": list(self.chosen.kept) if self.chosen else None,
             "rungs": [rung.to_json() for rung in self.rungs],
         }
 
     def latencies_ms(self) -> list[float | None]:
         """Of each rung the middle time of a step on this machine; it does not go into a bundle."""
-        return [rung.judgement.latency_ms for rung in self.rungs]
+        return [rung.result.latency_ms for rung in self.rungs]
 
 
-def repair(
-    first: Judgement, layers: Sequence[LayerError], attempt: Attempt, most: float = MOST_KEPT
-) -> Ladder:
+def search_repair(
+    first: AcceptanceResult, layers: Sequence[LayerError], attempt: Attempt, most: float = MOST_KEPT
+) -> RepairResult:
     """Search; ``first`` is the judgement of the artifact with every layer in int8."""
     search = _Search(first, layers, attempt)
     ranked = [layer.name for layer in layers]
     found = search.fewest(ranked[: _limit(len(ranked), most)])
     if found is not None:
         found = search.without_needless(found)
-    return Ladder(tuple(layers), tuple(search.rungs), found)
+    return RepairResult(tuple(layers), tuple(search.rungs), found)
 
 
-def refuse(ladder: Ladder, name: str) -> CheckFailed:
+def refuse(ladder: RepairResult, name: str) -> CheckFailed:
     """Say that nothing is within the budget, and what comes closest."""
-    first, closest = ladder.rungs[0].judgement, ladder.closest
+    first, closest = ladder.rungs[0].result, ladder.closest
     tries = len(ladder.rungs) - 1
     ways = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
     if not tries:
@@ -95,7 +95,7 @@ def refuse(ladder: Ladder, name: str) -> CheckFailed:
     told = "every layer in int8" if not closest.kept else f"{listed(closest.kept)} kept in float"
     return CheckFailed(
         f"{name} {first.reason}; none of {tries} repairs is within the budget; the closest, with "
-        f"{told}, {closest.judgement.reason}; {ways}"
+        f"{told}, {closest.result.reason}; {ways}"
     )
 
 
@@ -113,44 +113,46 @@ def _limit(layers: int, most: float) -> int:
 class _Search:
     """The tries of one repair, each made once."""
 
-    def __init__(self, first: Judgement, layers: Sequence[LayerError], attempt: Attempt) -> None:
+    def __init__(
+        self, first: AcceptanceResult, layers: Sequence[LayerError], attempt: Attempt
+    ) -> None:
         self._attempt = attempt
         self._rank = {layer.name: rank for rank, layer in enumerate(layers)}
-        self.rungs = [Rung((), first)]
+        self.rungs = [RepairAttempt((), first)]
 
-    def _try(self, names: Sequence[str]) -> Rung:
+    def _try(self, names: Sequence[str]) -> RepairAttempt:
         kept = tuple(sorted(names, key=self._rank.__getitem__))
         known = next((rung for rung in self.rungs if rung.kept == kept), None)
         if known is None:
-            known = Rung(kept, self._attempt(kept))
+            known = RepairAttempt(kept, self._attempt(kept))
             self.rungs.append(known)
         return known
 
     def _spent(self) -> bool:
         return len(self.rungs) > MOST_TRIES
 
-    def fewest(self, ranked: Sequence[str]) -> Rung | None:
+    def fewest(self, ranked: Sequence[str]) -> RepairAttempt | None:
         """The shortest head of the ranking that is enough, as far as more is never worse."""
         below, count, found = 0, 1, None
         while found is None and below < len(ranked) and not self._spent():
             count = min(count, len(ranked))
             rung = self._try(ranked[:count])
-            if rung.judgement.ok:
+            if rung.result.ok:
                 found = rung
             else:
                 below, count = count, count * 2
         while found is not None and len(found.kept) - below > 1 and not self._spent():
             middle = (below + len(found.kept)) // 2
             rung = self._try(ranked[:middle])
-            found, below = (rung, below) if rung.judgement.ok else (found, middle)
+            found, below = (rung, below) if rung.result.ok else (found, middle)
         return found
 
-    def without_needless(self, found: Rung) -> Rung:
+    def without_needless(self, found: RepairAttempt) -> RepairAttempt:
         """Give back to int8 what it is enough without, the least damaged layer first."""
         for name in reversed(found.kept):
             if len(found.kept) == 1 or self._spent():
                 break
             rung = self._try([kept for kept in found.kept if kept != name])
-            if rung.judgement.ok:
+            if rung.result.ok:
                 found = rung
         return found

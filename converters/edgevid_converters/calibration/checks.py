@@ -47,7 +47,7 @@ def check(clips: Sequence[Clip], source: SourceModel, held_out: Sequence[Clip] =
     return [f"calibration: {words}" for words in found]
 
 
-def check_answers(answers: Mapping[str, NDArray[Any]]) -> list[str]:
+def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     """What the model's answers (S, ...) to different pictures say of how it is fed."""
     import numpy as np
 
@@ -69,7 +69,7 @@ def check_answers(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     ]
 
 
-def check_memory(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> None:
+def check_states(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> None:
     """Raise `BadInput` where no recorded step has a memory: each clip ended with its first frame.
 
     ``recorded`` are the inputs of the recorded steps by name, (N, *shape).

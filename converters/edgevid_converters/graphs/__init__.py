@@ -1,6 +1,6 @@
 """The graph of an artifact, read from its own file: what each operator computes in, and from what.
 
-`read` gives it for every format; `condense` makes few boxes of it, `draw` a picture.
+`read` gives it for every format; `condense_graph` makes few boxes of it, `draw` a picture.
 """
 
 from __future__ import annotations

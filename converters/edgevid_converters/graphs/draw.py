@@ -9,7 +9,7 @@ from statistics import fmean
 
 from edgevid.report.svg import Drawing
 from edgevid_converters.graphs.graph import HALF, INTEGERS, MOVES, PORT, Graph
-from edgevid_converters.graphs.layout import Box, Boxes, condense, ranks
+from edgevid_converters.graphs.layout import Box, Boxes, condense_graph, ranks
 
 LETTER, CAPITAL, SMALL = 6.4, 7.9, 5.3
 """About how wide a letter is; many names are in capitals."""
@@ -31,7 +31,7 @@ LEGEND = {
 
 def draw(graph: Graph, kept: Collection[str] = (), title: str = "") -> tuple[str, Boxes]:
     """The picture as SVG, and the boxes that are in it."""
-    boxes = condense(graph, kept)
+    boxes = condense_graph(graph, kept)
     names = [node.name for node in graph.nodes if node.is_product]
     return _Picture(boxes, common(names)).svg(title), boxes
 

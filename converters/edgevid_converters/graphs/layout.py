@@ -53,7 +53,7 @@ class Boxes:
     by_layer: bool
 
 
-def condense(graph: Graph, kept: Collection[str] = ()) -> Boxes:
+def condense_graph(graph: Graph, kept: Collection[str] = ()) -> Boxes:
     """Make boxes of a graph; ``kept`` names the layers that a repair left in float."""
     by_layer = len(graph.operators) > MOST_OPERATORS
     keys = (_layers if by_layer else _runs)(graph.nodes)

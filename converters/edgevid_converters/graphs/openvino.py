@@ -48,8 +48,8 @@ def _node(
     weights = f"weights {second}" if unpacked else f"values of {name}"
     if name not in floats:
         return Node(kind, name, "int8", above, weights)
-    in_bytes = unpacked and _is_in_bytes(native.input_value(1).get_node())
-    return Node(kind, name, HALF if in_bytes else FLOAT, above, weights)
+    to_dynamic = unpacked and _is_in_bytes(native.input_value(1).get_node())
+    return Node(kind, name, HALF if to_dynamic else FLOAT, above, weights)
 
 
 def _port(native: Native) -> str:

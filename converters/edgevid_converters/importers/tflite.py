@@ -13,7 +13,7 @@ from edgevid_converters.importers.contract_toml import TensorInfo, sizes
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
-from edgevid_converters.lowering.tflite.graph_rewrite import Surgery
+from edgevid_converters.lowering.tflite.graph_rewrite import GraphRewrite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class TFLiteReference:
     ) -> Path:
         """Operate on the file itself: nothing is converted, so nothing is lost."""
         model = parse(self._content)
-        surgery = Surgery(model)
+        rewrite = GraphRewrite(model)
         for port, one in zip(self.inputs, self._inputs, strict=True):
             stored = tuple(int(n) for n in one["shape"])
             if stored != preprocessing.shapes[port.name]:
@@ -86,17 +86,17 @@ class TFLiteReference:
                     f"input {port} of a .tflite cannot be given another size than {sizes(stored)}; "
                     "write that into the contract"
                 )
-        surgery.store_float16_as_float32()
+        rewrite.store_float16_as_float32()
         for constant in preprocessing.constants:
-            surgery.fix(constant.own, constant.array())
+            rewrite.fix(constant.own, constant.array())
         inputs = []
         if preprocessing.image:
-            inputs.append((FRAME, surgery.take_frame(preprocessing.image, FRAME)))
+            inputs.append((FRAME, rewrite.take_frame(preprocessing.image, FRAME)))
         for one in preprocessing.tensor_inputs:
-            inputs.append((one.name, surgery.take(one)))
-        outputs = [(one.name, surgery.give(one)) for one in preprocessing.outputs]
-        surgery.sign(inputs, outputs)
-        surgery.drop_unused()
+            inputs.append((one.name, rewrite.take(one)))
+        outputs = [(one.name, rewrite.give(one)) for one in preprocessing.outputs]
+        rewrite.sign(inputs, outputs)
+        rewrite.drop_unused()
         path = folder / form / "model.tflite"
         path.parent.mkdir(parents=True)
         path.write_bytes(pack(model))

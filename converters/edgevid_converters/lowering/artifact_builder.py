@@ -10,16 +10,20 @@ from typing import Any
 from edgevid.bundle import Artifact
 from edgevid.errors import CheckFailed, EnvironmentFailed
 from edgevid.proof.replay import own_tolerances
-from edgevid_converters.acceptance.gates import UNKNOWN, with_statistics
-from edgevid_converters.acceptance.measurement import Judge, Judgement, Made
-from edgevid_converters.acceptance.repair import Ladder, listed, refuse, repair
+from edgevid_converters.acceptance.gates import NO_METRIC, with_statistics
+from edgevid_converters.acceptance.measurement import (
+    AcceptanceResult,
+    ArtifactAcceptance,
+    BuiltArtifact,
+)
+from edgevid_converters.acceptance.repair import RepairResult, listed, refuse, search_repair
 from edgevid_converters.calibration import checks
 from edgevid_converters.child_tasks import MEASURING, ChildFailed, ask
 from edgevid_converters.lowering.protocol import LayerError, Operator, summary
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ArtifactBuilder:
     """A lowered model: what all of its conversions have in common.
 
     ``forms`` has, by format, the form that its converter takes; ``lowered`` is what lowering
@@ -56,7 +60,7 @@ class Workshop:
         format_name: str,
         quantisations: Sequence[str],
         keep: Mapping[str, Sequence[str]] | None = None,
-    ) -> list[Made]:
+    ) -> list[BuiltArtifact]:
         """Make the artifacts of one format, in one child.
 
         ``keep`` has, by quantisation, the layers that stay in a higher precision; without it, what
@@ -78,7 +82,7 @@ class Workshop:
                 raise
             answer = ask(what, task | {"measure": False})
         return [
-            self.take_in(format_name, quantisation, answer[f"{format_name}-{quantisation}"])
+            self.read_artifact(format_name, quantisation, answer[f"{format_name}-{quantisation}"])
             for quantisation in quantisations
         ]
 
@@ -88,7 +92,9 @@ class Workshop:
         answer = ask(f"measuring the layers of {format_name}", task)
         return [LayerError(**one) for one in answer["layers"]]
 
-    def take_in(self, format_name: str, quantisation: str, told: Mapping[str, Any]) -> Made:
+    def read_artifact(
+        self, format_name: str, quantisation: str, told: Mapping[str, Any]
+    ) -> BuiltArtifact:
         """Take in one artifact; raises `CheckFailed` where integers have what computes in float."""
         name = f"{format_name}-{quantisation}"
         operators = [Operator(**operator) for operator in told["float_ops"]]
@@ -108,41 +114,48 @@ class Workshop:
             smallest_runtime=told["smallest_runtime"],
         )
         files = {e: (self.folder / f"{name}.{e}").read_bytes() for e in told["endings"]}
-        return Made(artifact, files, tuple(LayerError(**one) for one in told.get("layers", ())))
+        return BuiltArtifact(
+            artifact, files, tuple(LayerError(**one) for one in told.get("layers", ()))
+        )
 
 
-def mended(
-    first: Judgement, judge: Judge, workshop: Workshop, say: Callable[[str], None], *, mend: bool
-) -> Ladder:
+def repair_artifact(
+    first: AcceptanceResult,
+    judge: ArtifactAcceptance,
+    builder: ArtifactBuilder,
+    report: Callable[[str], None],
+    *,
+    repair: bool,
+) -> RepairResult:
     """Repair one artifact; raises `CheckFailed` where that is not possible, or not wanted."""
     artifact = first.made.artifact
     name, format_name = artifact.name, artifact.format
-    if not (mend and first.mendable):
+    if not (repair and first.repairable):
         raise CheckFailed(
             f"{name} {first.reason}; leave this artifact out, or change the model"
-            if not first.mendable
+            if not first.repairable
             else f"{name} {first.reason}; leave out --no-repair, or this artifact"
         )
-    say(f"measuring the layers of {name}")
-    layers = first.made.layers or workshop.layer_errors(format_name)
+    report(f"measuring the layers of {name}")
+    layers = first.made.layers or builder.layer_errors(format_name)
 
-    def attempt(kept: tuple[str, ...]) -> Judgement:
-        say(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
+    def attempt(kept: tuple[str, ...]) -> AcceptanceResult:
+        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
         try:
-            made = workshop.convert(format_name, [artifact.quantize], {artifact.quantize: kept})
+            made = builder.convert(format_name, [artifact.quantize], {artifact.quantize: kept})
         except (CheckFailed, EnvironmentFailed) as error:
-            nothing = replace(artifact, parity={}, metric=UNKNOWN)
-            return Judgement(Made(nothing, {}), f"could not be made: {error}")
+            nothing = replace(artifact, parity={}, metric=NO_METRIC)
+            return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be made: {error}")
         return judge.judge(made[0])
 
-    return repair(first, layers, attempt)
+    return search_repair(first, layers, attempt)
 
 
-def chosen(ladder: Ladder, name: str) -> Judgement:
+def chosen(ladder: RepairResult, name: str) -> AcceptanceResult:
     """What the repair chose, its statistics allowing for the choice; raises `CheckFailed`."""
     if ladder.chosen is None:
         raise refuse(ladder, name)
-    judged = ladder.chosen.judgement
+    judged = ladder.chosen.result
     metric = with_statistics(judged.made.artifact.metric, tries=len(ladder.rungs))
     artifact = replace(judged.made.artifact, metric=metric)
     return replace(judged, made=replace(judged.made, artifact=artifact))

@@ -125,7 +125,7 @@ def spread(count: int, layers: int) -> list[int]:
     return sorted({int((number + number * GOLDEN_RATIO % 1) * part) for number in range(most)})
 
 
-def answers_error(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> float:
+def output_error(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> float:
     """The root mean square of the difference, as a share of the answers' own spread.
 
     The worst of the outputs counts; one that never changes is measured by its size.

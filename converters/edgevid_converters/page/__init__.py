@@ -39,14 +39,14 @@ IN_INT8, KEPT = "in int8", "kept in float"
 
 
 @dataclass(frozen=True)
-class Timed:
+class StepTimes:
     """Milliseconds of a step on the machine that converted, by artifact, and of repairs' rungs."""
 
     artifacts: Mapping[str, float | None] = field(default_factory=dict)
     rungs: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
-NOTHING_TIMED = Timed()
+NO_TIMES = StepTimes()
 
 
 def page_path(bundle: Path) -> Path:
@@ -57,7 +57,7 @@ def page_path(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}.html")
 
 
-def page(bundle: Bundle, timed: Timed = NOTHING_TIMED) -> str:
+def page(bundle: Bundle, timed: StepTimes = NO_TIMES) -> str:
     """The page as HTML; raises `BadBundle` where the evidence is not what a conversion writes."""
     try:
         return _page(bundle, timed)
@@ -68,7 +68,7 @@ def page(bundle: Bundle, timed: Timed = NOTHING_TIMED) -> str:
         ) from error
 
 
-def _page(bundle: Bundle, timed: Timed) -> str:
+def _page(bundle: Bundle, timed: StepTimes) -> str:
     contract, evidence = bundle.contract, bundle.evidence
     made = Page(
         f"Evidence of {bundle.path.name}",
@@ -140,7 +140,7 @@ def _source(made: Page, bundle: Bundle) -> None:
     made.facts(rows)
 
 
-def _artifacts(made: Page, bundle: Bundle, timed: Timed) -> None:
+def _artifacts(made: Page, bundle: Bundle, timed: StepTimes) -> None:
     made.heading("Artifacts")
     metric = next((a.metric["name"] for a in bundle.artifacts if a.metric.get("name")), "metric")
     head = ["artifact", "bytes", metric, f"model's {metric}", "same answer", "max abs"]
@@ -226,7 +226,7 @@ def _difference(told: Raw) -> str | None:
     return f"{told['max_abs']:.3g} ({told['mean_abs']:.3g})"
 
 
-def _repairs(made: Page, bundle: Bundle, timed: Timed) -> None:
+def _repairs(made: Page, bundle: Bundle, timed: StepTimes) -> None:
     repairs = bundle.evidence.get("repair", {})
     if not repairs:
         return

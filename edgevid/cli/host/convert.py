@@ -46,7 +46,7 @@ from edgevid.cli.console import Bar, common, emit, table
 )
 @click.option(
     "--repair/--no-repair",
-    "mend",
+    "repair",
     default=True,
     help="Keep the fewest layers of an int8 artifact in float that bring it into the budget.",
 )
@@ -76,7 +76,7 @@ def command(
     max_drop: float | None,
     min_metric: float | None,
     reference: Path | None,
-    mend: bool,
+    repair: bool,
     target: str | None,
     allow_float: bool,
     time_limit: float | None,
@@ -122,7 +122,7 @@ def command(
         progress=Bar(),
         data=data,
         reference=reference,
-        mend=mend,
+        repair=repair,
         target=target,
         allow_float=allow_float,
         **{name: wish for name, wish in wishes.items() if wish},

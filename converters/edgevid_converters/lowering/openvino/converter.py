@@ -15,10 +15,10 @@ from edgevid_converters.lowering.openvino.front_end import read
 from edgevid_converters.lowering.openvino.integers import (
     PRODUCTS,
     Node,
-    in_bytes,
     layer_errors,
     operators_of,
-    quantised,
+    quantize_int8,
+    to_dynamic,
 )
 from edgevid_converters.lowering.protocol import LayerError, Operator
 
@@ -70,11 +70,11 @@ class OpenVINO:
         if quantize != "int8":
             model = _loaded(lowered, form)
         elif keep:
-            model = quantised(_loaded(lowered, form), _steps(trajectories), keep)
+            model = quantize_int8(_loaded(lowered, form), _steps(trajectories), keep)
         else:
-            model = self._quantised(lowered, form, trajectories).clone()
+            model = self._quantize_int8(lowered, form, trajectories).clone()
         if quantize == "dynamic":
-            model = in_bytes(model)
+            model = to_dynamic(model)
         merge_equal_nodes(model)
         _name_by_order(model, PRODUCTS)
         return _saved(model, halves=quantize == "float16")
@@ -87,13 +87,13 @@ class OpenVINO:
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]
     ) -> list[LayerError]:
         """Quantise each layer alone; see `Converter.layer_errors`."""
-        whole = self._quantised(lowered, form, trajectories)
+        whole = self._quantize_int8(lowered, form, trajectories)
         return layer_errors(_loaded(lowered, form), whole, _steps(trajectories))
 
-    def _quantised(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
+    def _quantize_int8(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
         """All layers in integers; NNCF is asked once, since it takes long."""
         if lowered not in self._whole:
-            self._whole[lowered] = quantised(_loaded(lowered, form), _steps(trajectories))
+            self._whole[lowered] = quantize_int8(_loaded(lowered, form), _steps(trajectories))
         return self._whole[lowered]
 
     def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:

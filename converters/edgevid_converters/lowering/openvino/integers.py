@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
 from edgevid.runtimes.openvino import UNFUSED
-from edgevid_converters.lowering.protocol import LayerError, answers_error, spread
+from edgevid_converters.lowering.protocol import LayerError, output_error, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Layer:
     products: tuple[str, ...]
 
 
-def quantised(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node:
+def quantize_int8(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node:
     """Quantise the products on recorded steps, but for the layers named ``keep``."""
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -68,7 +68,7 @@ def quantised(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node:
     )
 
 
-def in_bytes(model: Node) -> Node:
+def to_dynamic(model: Node) -> Node:
     """Store the weights of products as int8 with a scale for each channel; values stay in float."""
     import nncf
 
@@ -105,7 +105,7 @@ def operators_of(model: Node, names: Collection[str]) -> frozenset[str]:
 def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
     """Put what NNCF makes of one layer into the float model, and measure how far answers go off.
 
-    ``whole`` is what `quantised` makes of the model.
+    ``whole`` is what `quantize_int8` makes of the model.
     """
     made = {node.get_friendly_name(): node for node in whole.get_ops()}
     found = layers(model)
@@ -117,7 +117,7 @@ def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
         for node in alone.get_ordered_ops():
             if node.get_friendly_name() in layer.products:
                 _quantise_like(node, made[node.get_friendly_name()])
-        error = answers_error(wanted, _answers(alone, some))
+        error = output_error(wanted, _answers(alone, some))
         errors.append(LayerError(layer.name, layer.kind, error))
     return sorted(errors, key=lambda one: -one.error)
 

@@ -17,11 +17,11 @@ from edgevid_converters.lowering.tflite.integers import (
     calibrated,
     layer_errors,
     outputs_of,
-    quantised,
-    widened,
+    quantize_int8,
+    quantize_int16x8,
 )
 from edgevid_converters.lowering.tflite.versions import needed
-from edgevid_converters.lowering.tflite.weights import halved, in_bytes, unhalved
+from edgevid_converters.lowering.tflite.weights import to_dynamic, to_float16, to_float32
 
 SIGNATURE = "serving_default"
 # Operators that move or regroup values, or bring them to and from integers, but compute nothing.
@@ -80,12 +80,12 @@ class TFLite:
         if quantize == "float32":
             return {"tflite": content}
         if quantize == "float16":
-            return {"tflite": halved(content)}
+            return {"tflite": to_float16(content)}
         if quantize == "dynamic":
-            return {"tflite": in_bytes(content)}
+            return {"tflite": to_dynamic(content)}
         if quantize == "int16x8":
-            return {"tflite": widened(content, lambda: _samples(trajectories))}
-        return {"tflite": quantised(self._calibrated(lowered, form, trajectories), keep)}
+            return {"tflite": quantize_int16x8(content, lambda: _samples(trajectories))}
+        return {"tflite": quantize_int8(self._calibrated(lowered, form, trajectories), keep)}
 
     def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
         """Add TFLite Metadata; see `Converter.describe`."""
@@ -179,7 +179,7 @@ def _plain(file: Path) -> bytes:
             "the .tflite is quantised already, and can be made nothing else; "
             "use --quantize float32, which leaves it as it is, or start from its float model"
         )
-    return unhalved(content)
+    return to_float32(content)
 
 
 def _integers() -> tuple[int, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SIGNATURE = "serving_default"
 
 
-class Surgery:
+class GraphRewrite:
     """Operates on the first graph of a parsed model.
 
     What is put in front of an input writes into the tensor that was the input, so that nothing

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
-from edgevid_converters.lowering.protocol import LayerError, answers_error, spread
+from edgevid_converters.lowering.protocol import LayerError, output_error, spread
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse, slice_splits
 
 if TYPE_CHECKING:
@@ -54,21 +54,21 @@ def calibrated(content: bytes, samples: Samples) -> bytes:
     return noted
 
 
-def quantised(ranges: bytes, keep: Collection[str] = ()) -> bytes:
+def quantize_int8(ranges: bytes, keep: Collection[str] = ()) -> bytes:
     """Bring a model that knows its ranges to int8, but for the layers named ``keep``."""
-    return _quantised(ranges, outputs_of(ranges, keep))
+    return _quantize_int8(ranges, outputs_of(ranges, keep))
 
 
-def _quantised(ranges: bytes, left: Collection[str]) -> bytes:
+def _quantize_int8(ranges: bytes, left: Collection[str]) -> bytes:
     """Leave those operators in float that give any of ``left``."""
     from tensorflow.lite.python.convert import mlir_quantize
 
     # It takes a set, and passes over any other collection without a word.
-    content: bytes = mlir_quantize(_mended(ranges, left), denylisted_nodes=set(left))
+    content: bytes = mlir_quantize(_with_sliced_splits(ranges, left), denylisted_nodes=set(left))
     return content
 
 
-def widened(content: bytes, samples: Samples) -> bytes:
+def quantize_int16x8(content: bytes, samples: Samples) -> bytes:
     """Bring a float model to int8 weights with int16 values between.
 
     The frame's own cast stays: the quantiser does not know it.
@@ -76,7 +76,7 @@ def widened(content: bytes, samples: Samples) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    made: bytes = Calibrator(_mended(content)).calibrate_and_quantize(
+    made: bytes = Calibrator(_with_sliced_splits(content)).calibrate_and_quantize(
         samples, tf.float32, tf.float32, True, tf.int16, tf.int64
     )
     return made
@@ -91,8 +91,8 @@ def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerE
     wanted = _answers(content, steps)
     errors = []
     for layer in found:
-        alone = _quantised(ranges, everything - layer.outputs)
-        error = answers_error(wanted, _answers(alone, steps))
+        alone = _quantize_int8(ranges, everything - layer.outputs)
+        error = output_error(wanted, _answers(alone, steps))
         errors.append(LayerError(layer.name, layer.kind, error))
     return sorted(errors, key=lambda one: -one.error)
 
@@ -151,7 +151,7 @@ def _owners(model: Table, graph: Table, names: Sequence[str]) -> list[int | None
     return owners
 
 
-def _mended(content: bytes, left: Collection[str] = ()) -> bytes:
+def _with_sliced_splits(content: bytes, left: Collection[str] = ()) -> bytes:
     """Slice the splits that the quantiser mistreats: half-used ones, and those left in float."""
     model = parse(content)
     slice_splits(model, left)

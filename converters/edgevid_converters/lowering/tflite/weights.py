@@ -28,7 +28,7 @@ HALVES_SINCE = "1.15.0"
 HALF_DEQUANTIZE_VERSION = 3
 
 
-def halved(content: bytes) -> bytes:
+def to_float16(content: bytes) -> bytes:
     """Store every float constant in float16; the runtime brings it back when it loads."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -55,7 +55,7 @@ def halved(content: bytes) -> bytes:
     return _packed(model, HALVES_SINCE)
 
 
-def in_bytes(content: bytes) -> bytes:
+def to_dynamic(content: bytes) -> bytes:
     """Store large weights as int8 with a scale for each channel; values stay in float between."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -89,7 +89,7 @@ def in_bytes(content: bytes) -> bytes:
     return _packed(model, max(since, key=_release))
 
 
-def unhalved(content: bytes) -> bytes:
+def to_float32(content: bytes) -> bytes:
     """Bring constants in float16 back to float32, so that what follows sees plain weights."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
