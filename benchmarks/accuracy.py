@@ -1,12 +1,12 @@
-"""Accuracy on made motion, with its controls: one JSON document on stdout.
+"""Accuracy on synthetic motion clips, with controls. Prints one JSON document.
 
-    python benchmarks/accuracy.py --recipe demo --work DIR      the demo's own model
+    python benchmarks/accuracy.py --recipe demo --work DIR      the demo's model
     python benchmarks/accuracy.py --recipe full --work DIR      the full recipe
-    python benchmarks/accuracy.py --recipe demo --model cnn     control: one frame only
+    python benchmarks/accuracy.py --recipe demo --model cnn     control: a single frame
     python benchmarks/accuracy.py --recipe demo --temporal carry
 
-Both recipes share their test clips, which training never opens: the same seed makes the same files.
-What is there already in DIR is not made again, and an interrupted training goes on.
+Both recipes share their test clips, which training never reads: the same seed makes the same files.
+Data and runs that exist in DIR are reused, and an interrupted training continues.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
-    """Train where ``run`` is not there yet; then answer the test clips, as filmed and shuffled."""
+    """Train unless ``run`` exists; then evaluate the test clips in order and shuffled."""
     from edgevid.train.data import shuffled
     from edgevid.train.figures import figures
     from edgevid.train.fit import last_scores, train

@@ -1,10 +1,10 @@
 """The limit of a pipeline: a decoding thread, one AREA scaling, a bare invoke, and nothing else.
 
-Run as a program it prints one JSON line with frames and frames per second:
+As a program it prints one JSON line with frames and frames per second:
 
     python benchmarks/bare_pipeline.py MODEL.tflite VIDEO HEIGHT WIDTH
 
-No state is carried, no answer is read, nothing is written; errors are not handled.
+It keeps no state, reads no output, writes nothing and handles no errors.
 """
 
 from __future__ import annotations

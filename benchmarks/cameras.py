@@ -2,11 +2,11 @@
 
     python benchmarks/cameras.py demo/motion.edgevid --seconds 60
 
-Every frame is stepped (``rate = "all"``), and all cameras send their key frames at one moment. The
-server runs on the same cores; its processor time is told apart, and so is that of everything else,
-which should be little. Three trials: eight ``equal`` cameras; one of them ``busier``, with 150
-frames/s; the same ``saturated``, by milliseconds added to each step, where the busy camera must
-lose frames and the others none. Prints one JSON document.
+Every frame is stepped (``rate = "all"``), and all cameras send their key frames at the same moment.
+The server runs on the same cores; its CPU time is listed separately, and so is that of all other
+processes, which should be small. Three trials: eight ``equal`` cameras; one of them ``busier``, at
+150 frames/s; the same ``saturated`` by milliseconds added to each step, where the busy camera must
+drop frames and the others none. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -82,20 +82,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--slow-ms", type=float, default=2, help="added to each step, third trial")
     parser.add_argument("--only", choices=["equal", "busier", "saturated"])
-    asked = parser.parse_args()
-    film = camera_film(720, FPS, int(asked.seconds + WARM_S + 25))
+    options = parser.parse_args()
+    film = camera_film(720, FPS, int(options.seconds + WARM_S + 25))
     equal = {f"camera{number}": film for number in range(CAMERAS)}
     unequal = {**equal, "camera0": busier(film, TIMES)}
-    slow = {"EDGEVID_NULL": json.dumps({"latency_ms": asked.slow_ms})}
+    slow = {"EDGEVID_NULL": json.dumps({"latency_ms": options.slow_ms})}
     trials = {
         "equal": (equal, "cpu", {}),
         "busier": (unequal, "cpu", {}),
         "saturated": (unequal, "slow cpu", slow),
     }
     results = {
-        name: trial(asked.bundle, engine, mounts, asked.seconds, **env)
+        name: trial(options.bundle, engine, mounts, options.seconds, **env)
         for name, (mounts, engine, env) in trials.items()
-        if asked.only in (None, name)
+        if options.only in (None, name)
     }
     print(json.dumps(results, indent=2))
 

@@ -1,12 +1,12 @@
-"""How often a comparison sees what is not there, and how often what is.
+"""False alarms and detections of benchmark comparisons. Prints one JSON document.
 
     python benchmarks/comparison.py [--trials 1000] [--record 60]
 
-Rounds of A and of B in turn are cut from made traces of several kinds of machines, and from one
-that is recorded here: the times of a short step that keeps one core busy. The same is compared
-with itself (a false alarm says worse or better), and with itself 10 % slower (caught: it says
-worse), by medians and by p95, with and without knowing which rounds lay next to each other. And
-the end of a warm-up is looked for where it is known, and where there is none.
+Alternating rounds of A and B are cut from synthetic traces of several kinds of machines and from
+a trace recorded here: the times of a short step that keeps one core busy. A trace is compared
+with itself (a false alarm is any verdict of worse or better) and with itself slowed down by 10 %
+(a detection is a verdict of worse), by median and by p95, paired and unpaired. The end of the
+warm-up is also located in traces where it is known, and in traces without one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--record", type=float, default=60.0, metavar="SECONDS")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rng = np.random.default_rng(0)
-    made = traces.machines(rng, asked.trials, 2 * ROUNDS * LENGTH, LENGTH)
+    made = traces.machines(rng, options.trials, 2 * ROUNDS * LENGTH, LENGTH)
     began = time.process_time()
-    recorded = record(asked.record)
+    recorded = record(options.record)
     had = (time.process_time() - began) / float(recorded.sum())
     result = {
         "rounds": ROUNDS,
@@ -55,13 +55,13 @@ def main() -> None:
             "one after another": comparisons(pieces(recorded)),
             "spread over all of it": comparisons(strewn(recorded)),
         },
-        "warm_up": warm_ups(rng, asked.trials // 5),
+        "warm_up": warm_ups(rng, options.trials // 5),
     }
     print(json.dumps(result, indent=1))
 
 
 def comparisons(factors: Any) -> dict[str, Any]:
-    """Shares of A/A and of A/B comparisons, ``factors`` ``(trials, samples)``."""
+    """Shares of verdicts of A/A and A/B comparisons; ``factors`` is ``(trials, samples)``."""
     told: dict[str, Any] = {"trials": len(factors)}
     if not len(factors):
         return told
@@ -99,13 +99,13 @@ def record(seconds: float) -> Any:
 
 
 def pieces(samples: Any) -> Any:
-    """Comparisons of neighbouring rounds: as a bench of A and B in turn would have met them."""
+    """Comparisons of neighbouring rounds, as in an interleaved benchmark of A and B."""
     whole = 2 * ROUNDS * LENGTH
     return samples[: len(samples) // whole * whole].reshape(-1, whole)
 
 
 def strewn(samples: Any) -> Any:
-    """Comparisons whose rounds lie far apart, as those of a long bench with many jobs."""
+    """Comparisons of rounds far apart, as in a long benchmark with many jobs."""
     rounds = samples[: len(samples) // LENGTH * LENGTH].reshape(-1, LENGTH)
     trials = len(rounds) // (2 * ROUNDS)
     apart = rounds[: trials * 2 * ROUNDS].reshape(2 * ROUNDS, trials, LENGTH)
@@ -113,7 +113,7 @@ def strewn(samples: Any) -> Any:
 
 
 def warm_ups(rng: np.random.Generator, trials: int) -> dict[str, Any]:
-    """Shares of knees found within 10 %, of steady traces left alone, of drifts told."""
+    """Shares of warm-ups located within 10 %, steady traces left whole, drifts reported."""
     told: dict[str, Any] = {"trials": trials}
     for samples in (1000, 5000, 50_000):
         noise = traces.ar(rng, trials, samples, 0.3, 0.02) * traces.spikes(rng, trials, samples)

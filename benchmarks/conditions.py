@@ -1,11 +1,11 @@
-"""What watching a machine costs, and whether a quiet one is ever called disturbed.
+"""The cost of watching a machine, and whether a quiet one is ever called disturbed.
 
     python benchmarks/conditions.py [--runs 20] [--seconds 10] [--now]
 
-Each run watches a process that computes without a pause. Whether a run was quiet is decided by an
-account of its own: what every other process of the machine used, summed up from /proc. A run waits
-until the machine is quiet; those that did not stay so are made again. With --now nothing waits, and
-what counts is that no reason is given but what others really used. The last line is JSON.
+Each run watches a process that computes without a pause. Whether a run was quiet is decided
+independently: by the CPU time of every other process, summed up from /proc. A run waits until the
+machine is quiet, and is repeated if it did not stay quiet. With --now nothing waits, and a run only
+counts as wrong if its reason is not what other processes really used. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def now_quiet() -> bool:
-    """Whether others leave the machine alone, for two seconds."""
+    """Whether other processes stay idle for two seconds."""
     before, began = others_s(0), time.monotonic()
     time.sleep(2)
     used = others_s(0) - before
@@ -108,7 +108,7 @@ def one_run(seconds: float) -> dict:
 
 
 def others_s(measured: int) -> float:
-    """All that processes but these two used since they started, and that of their ended ones."""
+    """CPU seconds of all processes but these two, including their children that ended."""
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
     total = 0.0
     for folder in Path("/proc").glob("[0-9]*"):

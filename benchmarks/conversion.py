@@ -1,11 +1,10 @@
-"""What quantisation brings: sizes, and steps measured side by side.
+"""What quantisation gains: sizes, and step times measured side by side.
 
     python benchmarks/conversion.py cnn.edgevid --rounds 40
 
-Each round takes every artifact of a format in turn, so that whatever else the machine does falls
-upon all of them alike; a ratio is taken within a round. Prints one JSON document: for each artifact
-its bytes, as a share of float32's, the time of a step, and how many times as fast as float32 it is,
-with the middle and the range between which the middle 95 % of resampled rounds lie.
+Each round steps every artifact of a format in turn, so that a disturbance affects all of them; a
+ratio is taken within a round. Prints one JSON document: for each artifact its bytes, its share of
+float32's bytes, its step time, and its speed-up over float32 with a 95 % bootstrap interval.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=100, help="steps of one artifact in a round")
-    asked = parser.parse_args()
-    found = {path.name: measure(path, asked.rounds, asked.steps) for path in asked.bundle}
+    options = parser.parse_args()
+    found = {path.name: measure(path, options.rounds, options.steps) for path in options.bundle}
     print(json.dumps(found, indent=2))
 
 
@@ -50,7 +49,7 @@ def measure(path: Path, rounds: int, steps: int) -> dict[str, Any]:
             begun = time.perf_counter()
             for step in range(steps):
                 engine.step(frames[step % len(frames)], state)
-            if number:  # the first one warms up
+            if number:  # the first round warms up
                 taken_us[name].append((time.perf_counter() - begun) / steps * 1e6)
     return {one.name: _figures(one, here, taken_us) for one in here}
 

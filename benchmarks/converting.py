@@ -1,10 +1,10 @@
-"""Every model of the project in int8, within --max-drop 0.01: one JSON document on stdout.
+"""Every model of the project in int8, within --max-drop 0.01. Prints one JSON document.
 
-    python benchmarks/accuracy.py --recipe demo --work DIR      first, and with --model cnn,
+    python benchmarks/accuracy.py --recipe demo --work DIR      first; also with --model cnn
                                                                 and with --temporal carry
     python benchmarks/converting.py --work DIR
 
-Each run is converted to both formats; what int8 breaks is repaired, or named where it cannot be.
+Each run is converted to both formats. What int8 breaks is repaired, or listed if it cannot be.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure(run: Path, data: Path | None) -> dict[str, Any]:
-    """Convert a run to each format by itself, so that one refusal does not hide the other."""
+    """Convert a run to each format separately, so that one failure does not hide the other."""
     return {name: _converted(run, name, data) for name in ("tflite", "openvino")}
 
 

@@ -1,10 +1,10 @@
-"""What decoding costs, and what is saved by leaving out what no step needs.
+"""The cost of decoding, and the savings from skipping what no step needs.
 
     python benchmarks/decoding.py [--rounds 5]
 
-Milliseconds of processor time a frame, one decoding thread, on real footage with B-frames (such as
-files have; most cameras send none, and then only ``skip_loop_filter`` saves). The ways take turns,
-so that a busy machine is busy for all of them. The last line is JSON.
+CPU milliseconds per frame, one decoding thread, on real footage with B-frames (as in files; most
+cameras send none, and then only ``skip_loop_filter`` saves anything). The variants alternate, so
+that a busy machine is busy for all of them. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def b_film(height: int) -> Path:
         for index in range(FRAMES):
             picture = pictures[index % len(pictures)]
             picture.pts, picture.time_base = index, Fraction(1, FPS)
-            picture.pict_type = 0  # the encoder chooses; a decoded picture brings its old kind
+            picture.pict_type = 0  # let the encoder choose; a decoded frame keeps its old type
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
 
 
 def cost_ms(path: Path, options: SourceOptions) -> tuple[float, int]:
-    """Processor milliseconds a frame, and frames left undecoded."""
+    """CPU milliseconds per frame, and the number of frames not decoded."""
     began = time.process_time()
     with open_file(str(path), options) as source:
         source._stream.codec_context.thread_count = 1

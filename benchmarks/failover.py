@@ -1,12 +1,12 @@
-"""What it costs to watch an accelerator, and how long its loss lasts.
+"""The cost of supervising an accelerator, and how long its loss lasts.
 
     python benchmarks/failover.py BUNDLE [--artifact tflite-int8] [--steps 4000]
 
-The stand-in runs the real artifact in a process of its own, like any accelerator. Printed are: a
-step there against a step here, in interleaved blocks; the time from a fault to the first answer of
-the CPU, and how many answers before it had to be taken again; the memory of both processes, shared
-pages counted by their part; and, where Debian's chromium provides a software Vulkan driver, a step
-of the float32 artifact on LiteRT's GPU accelerator.
+The stand-in accelerator runs the real artifact in a process of its own, like any accelerator.
+Prints: a step there against a step in this process, in interleaved blocks; the time from a fault
+to the CPU's first result, and how many earlier results had to be retaken; the memory of both
+processes (PSS); and, where Debian's chromium provides a software Vulkan driver, a step of the
+float32 artifact on LiteRT's GPU accelerator.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--artifact", default="tflite-int8")
     parser.add_argument("--steps", type=int, default=4000)
-    asked = parser.parse_args()
-    bundle = Bundle.open(asked.bundle)
+    options = parser.parse_args()
+    bundle = Bundle.open(options.bundle)
     result = {
-        "bundle": str(asked.bundle),
-        "artifact": asked.artifact,
-        "step": overhead(bundle, asked.artifact, asked.steps),
-        "loss": {kind: loss(bundle, asked.artifact, kind) for kind in FAULTS},
+        "bundle": str(options.bundle),
+        "artifact": options.artifact,
+        "step": overhead(bundle, options.artifact, options.steps),
+        "loss": {kind: loss(bundle, options.artifact, kind) for kind in FAULTS},
     }
     if DRIVER.is_file():
         os.environ["VK_DRIVER_FILES"] = str(DRIVER)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def moment(bundle: Bundle, artifact: str) -> tuple[Any, dict[str, Any]]:
-    """A golden frame, and the memory before it."""
+    """A golden frame and the state before it."""
     one = Golden.read(bundle, artifact).trajectories[0]
     return one.frames[-1], {name: values[-2] for name, values in one.states.items()}
 
@@ -126,7 +126,7 @@ def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
                     seat.lost(error)
                 if seat.guarded:
                     time.sleep(1 / RATE_FPS)
-            for _ in range(unconfirmed + 1):  # what has to be taken again, and the next one
+            for _ in range(unconfirmed + 1):  # the steps to retake, and the next one
                 seat.step(frame, state)
             spent.append(time.perf_counter() - began)
             redone.append(unconfirmed)

@@ -1,12 +1,12 @@
-"""A first flash of a whole device against plain `scp` of as many bytes, over a slow link.
+"""A first deployment to a device against plain `scp` of the same number of bytes, over a slow link.
 
     python benchmarks/flash.py                 # as root; 8 Mbit/s, one pair takes 2 minutes
 
-The device is a Debian of its own behind a link limited by `tc tbf`; nothing is on it before a
-flash. Both are timed there: from the first byte that lies on its disk to the last (`moving_s`), and
-here: from the command to its end (`whole_s`), which for a flash includes looking at the device,
-unpacking, compiling, and making all of it durable. scp carries one file of random bytes, as many as
-flash sends. Prints one JSON document.
+The device is a Debian system behind a link limited by `tc tbf`, empty before each deployment. Two
+times are measured: on the device from the first byte on its disk to the last (`moving_s`), and on
+the host from the start of the command to its end (`whole_s`), which for flash includes probing the
+device, unpacking, compiling and syncing to disk. scp copies one file of random bytes of the size
+that flash sends. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def size(path: Path) -> int:
 
 
 def flash(person: Person, made: Device, bundle: Path, total: int) -> dict:
-    """Bring a first release there; it is staged only, since the rest is not about the link."""
+    """Stage a first release; activation does not depend on the link."""
     words = ("flash", bundle, "--source", "synthetic:64x64@15", "--target", made.name, "--stage")
     blobs = made.root / "opt/edgevid/blobs"
     taken = timed(lambda: person.start(*words), lambda: sum(map(size, blobs.glob("*"))), total)
@@ -78,7 +78,7 @@ def scp(person: Person, made: Device, file: Path) -> dict:
 
 
 def dry(person: Person, made: Device, bundle: Path) -> int:
-    """How many bytes a first flash sends."""
+    """The number of bytes that a first deployment sends."""
     words = ("flash", bundle, "--source", "synthetic:64x64@15", "--target", made.name)
     done = person.edgevid(*words, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mbit", type=float, default=8.0)
     parser.add_argument("--pairs", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     pairs = []
     folder = Path(tempfile.mkdtemp())
     person = Person(folder / "person")
@@ -100,8 +100,8 @@ def main() -> None:
             total = dry(person, made, bundle)
             file = folder / "bytes"
             file.write_bytes(os.urandom(total))
-            made.link.limit(asked.mbit)
-            for number in range(asked.pairs):
+            made.link.limit(options.mbit)
+            for number in range(options.pairs):
                 ways = [lambda: flash(person, made, bundle, total), lambda: scp(person, made, file)]
                 order = (0, 1) if number % 2 == 0 else (1, 0)
                 took = {which: ways[which]() for which in order}
@@ -109,7 +109,7 @@ def main() -> None:
                 print(pairs[-1], file=sys.stderr)
     finally:
         shutil.rmtree(folder)
-    result = {"link_mbit": asked.mbit, "bytes": total, "pairs": pairs}
+    result = {"link_mbit": options.mbit, "bytes": total, "pairs": pairs}
     for what in ("moving_s", "whole_s"):
         ratios = [pair["scp"][what] / pair["flash"][what] for pair in pairs]
         name = f"flash_over_scp_{what.removesuffix('_s')}"

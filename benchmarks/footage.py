@@ -23,7 +23,7 @@ def clip(name: str) -> Path:
 
 
 def film(height: int, *, seconds: float = 12.0) -> Path:
-    """Big Buck Bunny in H.264 at ``height`` lines, 25 frames/s, played again until it is long."""
+    """Big Buck Bunny in H.264 at ``height`` lines, 25 frames/s, looped to ``seconds``."""
     path = OUT / f"bunny-{height}p-{seconds:g}s-25fps.mp4"
     if path.exists():
         return path
@@ -36,7 +36,7 @@ def film(height: int, *, seconds: float = 12.0) -> Path:
         stream.options = {"preset": "fast", "crf": "23"}
         for index in range(int(seconds * 25)):
             picture = pictures[index % len(pictures)]
-            # Its own stamp and kind of picture are those of the footage.
+            # A decoded frame keeps its own timestamp and picture type.
             picture.pts, picture.time_base, picture.pict_type = index, Fraction(1, 25), 0
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
@@ -44,7 +44,7 @@ def film(height: int, *, seconds: float = 12.0) -> Path:
 
 
 def camera_film(height: int, fps: int, seconds: int) -> Path:
-    """The same as a camera sends it: no frame waits for a later one, a key frame every 2 s."""
+    """The same as a camera sends it: no B-frames, a key frame every 2 s."""
     path = OUT / f"bunny-{height}p-{fps}fps-{seconds}s.mp4"
     if path.exists():
         return path
@@ -64,7 +64,7 @@ def camera_film(height: int, fps: int, seconds: int) -> Path:
 
 
 def busier(path: Path, times: int) -> Path:
-    """A film with ``times`` as many frames a second in the same time: its packets, again."""
+    """A video with ``times`` the frame rate in the same duration: its packets, repeated."""
     quick = path.with_name(f"{path.stem}-x{times}.mp4")
     if quick.exists():
         return quick

@@ -2,10 +2,10 @@
 
     python benchmarks/footprint.py demo/motion.edgevid --seconds 60
 
-``pss`` counts shared pages once over all processes of the machine, ``rss`` counts them in each: for
-a service of one process it is an upper bound. With the engine in the service's own process, and in
-a worker, as accelerators are (the stand-in for one). Prints one JSON document; exits 1 where the
-first is over 130 MB.
+``pss`` counts each shared page once across processes, ``rss`` counts it in each process: for a
+single process it is an upper bound. Measured with the engine in the service's own process, and in
+a worker, as accelerators are (with the stand-in accelerator). Prints one JSON document; exits 1
+if the first is over 130 MB.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     found = machine()
-    with RtspCamera(camera=camera_film(720, FPS, 2 * int(asked.seconds) + 60)) as server:
+    with RtspCamera(camera=camera_film(720, FPS, 2 * int(options.seconds) + 60)) as server:
         for engine in ("cpu", "slow worker"):
-            found[engine] = trial(asked.bundle, engine, server.url("camera"), asked.seconds)
+            found[engine] = trial(options.bundle, engine, server.url("camera"), options.seconds)
     most_mb = found["cpu"]["most_mb"]["pss"]
     found |= {"limit_mb": LIMIT_MB, "within": most_mb <= LIMIT_MB}
     print(json.dumps(found, indent=2))

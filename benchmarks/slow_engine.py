@@ -1,11 +1,11 @@
-"""A camera at 25 frames/s before an engine that takes 200 ms: does the age of events stay flat?
+"""A camera at 25 frames/s and an engine that takes 200 ms: does latency stay flat?
 
     python benchmarks/slow_engine.py demo/motion.edgevid --seconds 300
 
-The age is from the arrival of a frame to the arrival of its answer on the service's output. It must
-stay under two steps and a frame; how long the run has lasted must make no difference. The engine is
-the stand-in around a real artifact; the camera is a real RTSP server, or with
-``--source`` what is named there. Prints one JSON document; exits 1 where an age is over the limit.
+Latency is measured from the arrival of a frame to the arrival of its result on the service's
+output. It must stay below two steps and a frame, however long the run lasts. The engine is the
+stand-in around a real artifact; the camera is a real RTSP server, or ``--source``. Prints one
+JSON document; exits 1 if the limit is exceeded.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--engine", choices=["slow cpu", "slow worker"], default="slow cpu")
     parser.add_argument("--source", help="for instance synthetic:1280x720@25")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     found = machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        source = asked.source
+        source = options.source
         if source is None:
-            film = camera_film(720, FPS, int(asked.seconds) + WARM_S + 30)
+            film = camera_film(720, FPS, int(options.seconds) + WARM_S + 30)
             source = stack.enter_context(RtspCamera(camera=film)).url("camera")
         tables = f"""
 [[bundle]]
-path = "{asked.bundle.resolve()}"
-{ENGINES[asked.engine]}
+path = "{options.bundle.resolve()}"
+{ENGINES[options.engine]}
 rate = "all"
 
 [[camera]]
@@ -53,21 +53,21 @@ source = "{source}"
 """
         slow = json.dumps({"latency_ms": STEP_MS})
         run = stack.enter_context(Running(folder, tables, EDGEVID_NULL=slow))
-        run.wait(asked.engine)
+        run.wait(options.engine)
         time.sleep(WARM_S)
         first = len(run.lines)
-        time.sleep(asked.seconds)
+        time.sleep(options.seconds)
         lines, accounts = run.lines[first:], run.accounts()["camera"]
         run.stop()
     began = lines[0][0]
     windows = [
         [line for line in lines if start <= line[0] - began < start + WINDOW_S]
-        for start in range(0, int(asked.seconds), WINDOW_S)
+        for start in range(0, int(options.seconds), WINDOW_S)
     ]
     found |= {
-        "seconds": asked.seconds,
-        "source": "rtsp" if asked.source is None else source,
-        "engine": asked.engine,
+        "seconds": options.seconds,
+        "source": "rtsp" if options.source is None else source,
+        "engine": options.engine,
         "answers": len(lines),
         "accounts": accounts,
         "limit_ms": LIMIT_MS,

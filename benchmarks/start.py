@@ -1,10 +1,10 @@
-"""How soon a fresh process answers, how much memory it takes, how soon `--help` is there.
+"""Time to the first result of a fresh process, its memory, and the time of `--help`.
 
     python benchmarks/start.py demo/motion.edgevid demo/video.mp4
 
 Each figure is over several fresh processes, after one that proves the engine. Prints one JSON
-document; `wall_s` is from the outside, `first_answer_s` from the process' own start to its first
-answer.
+document; `wall_s` is measured from outside, `first_answer_s` from the start of the process to its
+first result.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("video", type=Path)
     parser.add_argument("--repeats", type=int, default=10)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     result = {
         "run": [
-            runs(asked.bundle, asked.video, artifact, asked.repeats)
+            runs(options.bundle, options.video, artifact, options.repeats)
             for artifact in ("tflite-int8", "openvino-int8")
         ],
-        "help_s": help_s(asked.repeats),
+        "help_s": help_s(options.repeats),
     }
     print(json.dumps(result, indent=2))
 

@@ -1,10 +1,10 @@
-"""Does the streamed answer equal the whole-clip model's, frame by frame?
+"""Does the streamed output equal the whole-clip model's, frame by frame?
 
     python benchmarks/streaming.py demo/run demo/motion.edgevid demo/data --clips 50
 
-Streams test clips through the bundle's float32 artifacts, and asks the Keras model in its training
-form: for `window` about every window of T frames, from the first full one on; for `carry` about
-the whole clip, from its first frame on. Prints the largest difference of any score as JSON.
+Streams test clips through the bundle's float32 artifacts and compares with the Keras model in its
+training form: for `window` on every window of T frames, from the first full one; for `carry` on the
+whole clip, from its first frame. Prints the largest difference of any score as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgevid.train import backend
 
 
 def whole(model: Any, pictures: np.ndarray) -> np.ndarray:
-    """Scores (N, C) of the frames from the first warm one on, by the training form."""
+    """Scores, float32 (N, C), of the frames from the first warm one, by the training form."""
     from edgevid.train.fit import predict
 
     if model.config.temporal == "carry":
@@ -49,14 +49,14 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", type=int, default=50)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     backend.start()
     from edgevid.train.models import load_run
 
-    model, record = load_run(asked.run)
-    bundle = Bundle.open(asked.bundle)
-    clips = choose_clips(bundle.contract, record["split"], asked.data, "test")
-    chosen = clips.pictures[:: max(1, len(clips) // asked.clips)]
+    model, record = load_run(options.run)
+    bundle = Bundle.open(options.bundle)
+    clips = choose_clips(bundle.contract, record["split"], options.data, "test")
+    chosen = clips.pictures[:: max(1, len(clips) // options.clips)]
     results = []
     for artifact in bundle.artifacts:
         if artifact.quantize != "float32":

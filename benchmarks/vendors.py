@@ -1,13 +1,13 @@
-"""The step that `edgevid bench` measures beside what the vendors' tools say of the same artifact.
+"""Step latency as `edgevid bench` measures it, next to the vendors' tools on the same artifact.
 
     python benchmarks/vendors.py --pairs 12
 
-A MobileNetV2 of 224x224 with random weights, so that a step takes some milliseconds, in float32 and
-int8, TFLite and OpenVINO. In turn: a round of the scenario ``step``; `litert-benchmark`, which
-LiteRT's wheel brings, or OpenVINO's `benchmark_app` (``-api sync``, a fresh process each time); one
-thread everywhere. Prints one JSON document: for each artifact both medians, the median of the
-ratios within the pairs (ours to theirs) with its 95 % bootstrap interval, and, as the median over
-all pairs, the least step of each, which a busy machine moves less.
+A MobileNetV2 at 224x224 with random weights, so that a step takes some milliseconds, in float32 and
+int8, TFLite and OpenVINO. In turn: a round of the scenario ``step``; `litert-benchmark` from
+LiteRT's wheel, or OpenVINO's `benchmark_app` (``-api sync``, a fresh process each time); one thread
+everywhere. Prints one JSON document: for each artifact both medians, the median ratio within the
+pairs (ours to theirs) with its 95 % bootstrap interval, and the median over pairs of each tool's
+minimum, which a busy machine affects less.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ openvino.save_model(quantised, f"{folder}/openvino-int8.xml", compress_to_fp16=F
 """
 
 
-def made(folder: Path) -> Bundle:
-    """The bundle of all four artifacts; their files stay in ``folder`` for the vendors' tools."""
+def build(folder: Path) -> Bundle:
+    """A bundle of all four artifacts; their files stay in ``folder`` for the vendors' tools."""
     words = [sys.executable, "-c", LOWER, str(SIDE), str(CLASSES), str(folder)]
     subprocess.run(words, check=True, stdout=sys.stderr)
     import numpy as np
@@ -88,7 +88,7 @@ def made(folder: Path) -> Bundle:
         files = {f.suffix[1:]: f.read_bytes() for f in folder.glob(f"{name}.*")}
         runtime, _, quantize = name.partition("-")
         artifacts.append((Artifact(name, runtime, quantize), files))
-    # Random weights: what int8 makes of them is like nothing, so each is held against itself.
+    # Random weights have no meaningful int8 accuracy, so each artifact is its own reference.
     frames = np.random.default_rng(1).integers(0, 256, (6, 1, SIDE, SIDE, 3)).astype(np.uint8)
     engines = {
         artifact.name: registry.load("runtime", artifact.format)().load(files, CONTRACT)
@@ -103,28 +103,28 @@ def made(folder: Path) -> Bundle:
 
 
 def litert(model: Path, seconds: float, step_s: float) -> tuple[float, float]:
-    """The median and the least in milliseconds that LiteRT's benchmark says."""
+    """Median and minimum step time in milliseconds as LiteRT's benchmark reports them."""
     runs = max(20, round(seconds / step_s))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "said.json")
         words = ["--model", model, "--num_runs", runs, "--warmup_runs", max(10, runs // 5)]
         tool = [sys.executable, "-m", "ai_edge_litert.tools.benchmark_litert_model"]
-        spoken([*tool, *words, "--num_threads", 1, "--result_json", out])
+        output_of([*tool, *words, "--num_threads", 1, "--result_json", out])
         said = json.loads(out.read_bytes())["latency"]
         return float(said["median_ms"]), float(said["min_ms"])
 
 
 def openvino(model: Path, seconds: float, step_s: float) -> tuple[float, float]:
-    """The median and the least in milliseconds that OpenVINO's benchmark_app says."""
+    """Median and minimum step time in milliseconds as benchmark_app reports them."""
     words = ["-m", model, "-d", "CPU", "-hint", "none", "-api", "sync", "-nireq", 1]
     words += ["-nstreams", 1, "-nthreads", 1, "-infer_precision", "f32", "-t", round(seconds)]
-    said = spoken([Path(sys.executable).with_name("benchmark_app"), *words])
+    said = output_of([Path(sys.executable).with_name("benchmark_app"), *words])
     median, least = (re.search(rf"{word}:\s+([\d.]+) ms", said) for word in ("Median", "Min"))
     assert median is not None and least is not None, said
     return float(median[1]), float(least[1])
 
 
-def spoken(words: list[object]) -> str:
+def output_of(words: list[object]) -> str:
     done = subprocess.run([*map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -175,12 +175,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=3.0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        opened = made(folder)
+        opened = build(folder)
         results = [
-            compare(opened, artifact.name, folder, asked.pairs, asked.seconds)
+            compare(opened, artifact.name, folder, options.pairs, options.seconds)
             for artifact in opened.artifacts
         ]
     print(json.dumps({"results": results}, indent=2))

@@ -101,22 +101,22 @@ def main() -> None:
     parser.add_argument("--artifact", default="tflite-int8")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--heights", type=int, nargs="*", default=[720, 1080])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         versions = []
         for name in ("old", "new"):
-            python, bundle = getattr(asked, name)
+            python, bundle = getattr(options, name)
             cache = Path(folder, name)
             cache.mkdir()
             versions.append(Version(python.absolute(), bundle.resolve(), cache))
         old, new = versions
         result: dict[str, Any] = {}
-        for height in asked.heights:
-            measure = throughput(film(height), asked.artifact)
-            result[f"{height}p"] = interleave(old, new, asked.pairs, measure)
-        measure = first_result(film(720, seconds=2), asked.artifact)
-        result["start"] = interleave(old, new, asked.pairs, measure)
-        result["start"] |= interleave(old, new, asked.pairs, start_up)
+        for height in options.heights:
+            measure = throughput(film(height), options.artifact)
+            result[f"{height}p"] = interleave(old, new, options.pairs, measure)
+        measure = first_result(film(720, seconds=2), options.artifact)
+        result["start"] = interleave(old, new, options.pairs, measure)
+        result["start"] |= interleave(old, new, options.pairs, start_up)
     print(json.dumps(result, indent=2))
 
 
