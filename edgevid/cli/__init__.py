@@ -37,6 +37,7 @@ COMMANDS = {
     "inspect": ("inspect", "Show a bundle's contract and evidence."),
     "keys": ("host.keys", "Show or create the key that signs deployments."),
     "run": ("run", "Run a bundle on video files and cameras."),
+    "schema": ("host.schema", "Print the JSON schema of a document."),
     "targets": ("host.targets", "List supported devices and probe one."),
     "train": ("host.train", "Train a model on labelled clips."),
     "verify": ("verify", "Replay a bundle's golden trajectory on this machine."),
