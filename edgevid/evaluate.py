@@ -1,107 +1,202 @@
-"""The task's metric of each artifact, through the runner's own stream, on held-out clips.
+"""The task's metric of each artifact on held-out clips, through the runner's own stream.
 
-A clip is streamed from its first frame on, with an empty memory; its answer is the one at its last
-frame.
+A clip is streamed from its first frame on, with an empty state. Its annotated frames are decoded to
+predictions; the task says which ones these are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
 from edgevid.errors import BadInput
+from edgevid.predictions import Prediction
 from edgevid.progress import Progress, silent
 from edgevid.runner.engines import Choice, open_engine
 from edgevid.runner.stream import Stream
+from edgevid.tasks import model_frame, open_task
+from edgevid.tasks.host import Annotated, HostTask, flat, open_host
+from edgevid.tasks.host.metrics import DECIMALS, Metric, PairedTest
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgevid.bundle import Bundle
     from edgevid.contract import Contract, Tensors
     from edgevid.data.cache import Clips
     from edgevid.runtimes import Engine
-    from edgevid.tasks import Task
 
 SPLITS = ("train", "val", "test", "all")
 
 
-def answers(
-    contract: Contract, engine: Engine, clips: Clips, progress: Progress = silent, what: str = ""
-) -> list[Tensors]:
-    """The raw answer at the last frame of each clip, streamed through ``engine``."""
-    found = []
-    stream = Stream(contract)
-    for done, pictures in enumerate(clips.pictures):
-        stream.reset()
-        found.append(_last(stream, engine, pictures))
-        progress(what or "evaluating", done + 1, len(clips))
-    return found
+@dataclass(frozen=True)
+class Score:
+    """The metric of one model on annotated samples.
 
-
-def _last(stream: Stream, engine: Engine, pictures: NDArray[np.uint8]) -> Tensors:
-    answer: Tensors = {}
-    for number in range(len(pictures)):
-        answer = stream.step(engine, pictures[number : number + 1])
-    return answer
-
-
-def score(contract: Contract, given: Sequence[Tensors], clips: Clips) -> dict[str, Any]:
-    """The metric of raw answers: ``name``, ``value``, ``n`` clips, and the readable ``answers``."""
-    task = registry.load("task", contract.task)(contract)
-    read = [task.read(answer) for answer in given]
-    truths = [clips.classes[target] for target in clips.targets]
-    if task.metric_name is None:
-        raise BadInput(f"the task {contract.task} has no metric; compare with edgevid verify")
-    if not read:
-        raise BadInput("no clip is left to evaluate on; give data of the kind that was trained on")
-    return {
-        "name": task.metric_name,
-        "value": round(task.metric(read, truths), 6),
-        "n": len(read),
-        "answers": read,
-    }
-
-
-def artifact_metrics(
-    contract: Contract,
-    engines: Mapping[str, Engine],
-    clips: Clips,
-    source: Sequence[Tensors],
-    progress: Progress = silent,
-) -> dict[str, dict[str, Any]]:
-    """Score each engine, by its artifact's name, and the source model's answers beside it.
-
-    ``source`` is the source model's raw answer to each clip. Gives ``name``, ``source``,
-    ``artifact``, ``n``, ``agreement``, the share of clips on which both say the same, and the
-    clips on which the artifact alone is worse (``lost``) or better (``won``).
+    Attributes:
+        name: The metric's name.
+        value: The metric, rounded to six decimals.
+        n: How many samples it is measured on.
+        predictions: One for each sample.
     """
-    task = registry.load("task", contract.task)(contract)
-    truth = score(contract, source, clips)
-    before = _each(task, truth["answers"], clips)
-    metrics = {}
-    for name, engine in engines.items():
-        found = score(contract, answers(contract, engine, clips, progress, name), clips)
-        after = _each(task, found["answers"], clips)
-        metrics[name] = {
-            "name": found["name"],
-            "source": truth["value"],
-            "artifact": found["value"],
-            "n": found["n"],
-            "agreement": round(task.agreement(truth["answers"], found["answers"]), 6),
-            "lost": sum(own < other for own, other in zip(after, before, strict=True)),
-            "won": sum(own > other for own, other in zip(after, before, strict=True)),
+
+    name: str
+    value: float
+    n: int
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metric of an artifact next to that of its source model, on the same samples.
+
+    Attributes:
+        name: The metric's name; None if nothing was measured, and then the figures are None too.
+        source: The source model's metric.
+        artifact: The artifact's metric.
+        n: How many samples both were measured on.
+        higher_is_better: False if the metric is an error.
+        agreement: How far both predict the same, 0 to 1.
+        paired: Whether the difference is more than chance; None if the metric has no test.
+    """
+
+    name: str | None = None
+    source: float | None = None
+    artifact: float | None = None
+    n: int = 0
+    higher_is_better: bool = True
+    agreement: float | None = None
+    paired: PairedTest | None = None
+
+    def to_json(self, tries: int = 1) -> dict[str, Any]:
+        """Return the form that evidence has.
+
+        Args:
+            tries: See `PairedTest.drop_at_most`.
+        """
+        known: dict[str, Any] = {
+            "name": self.name,
+            "source": self.source,
+            "artifact": self.artifact,
+            "n": self.n,
         }
-    return metrics
+        if not self.higher_is_better:
+            known["higher_is_better"] = False
+        if self.agreement is not None:
+            known["agreement"] = self.agreement
+        return known | (self.paired.to_json(tries) if self.paired else {})
 
 
-def _each(task: Task, read: Sequence[dict[str, Any]], clips: Clips) -> list[float]:
-    """The metric of each clip by itself."""
-    truths = [clips.classes[target] for target in clips.targets]
-    return [task.metric([one], [truth]) for one, truth in zip(read, truths, strict=True)]
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of ``edgevid evaluate``: a model, or an artifact in a runtime, on one split."""
+
+    artifact: str
+    runtime: str
+    accelerator: str
+    score: Score
+    split: str
+    left_out: tuple[Mapping[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "artifact": self.artifact,
+            "runtime": self.runtime,
+            "accelerator": self.accelerator,
+            "metrics": {self.score.name: self.score.value},
+            "n": self.score.n,
+            "split": self.split,
+            "left_out": [dict(one) for one in self.left_out],
+        }
+
+
+def step_clips(
+    contract: Contract,
+    engine: Engine,
+    clips: Clips,
+    annotated: Sequence[Annotated],
+    progress: Progress = silent,
+    what: str = "evaluating",
+) -> Iterator[Tensors]:
+    """Stream each clip through ``engine`` and yield the outputs of its annotated frames.
+
+    Args:
+        contract: The model's contract.
+        engine: Steps the frames.
+        clips: Decoded clips, uint8 ``(frames, height, width, 3)`` each.
+        annotated: Which frames of each clip to yield, in the order of the clips.
+        progress: Called after each clip.
+        what: What progress shows.
+
+    Raises:
+        EngineFailed: A step fails.
+    """
+    stream = Stream(contract)
+    for done, (frames, wanted) in enumerate(zip(clips.pictures, annotated, strict=True), 1):
+        stream.reset()
+        for index in range(max(wanted.frames, default=-1) + 1):
+            outputs = stream.step(engine, frames[index : index + 1])
+            if index in wanted.frames:
+                yield outputs
+        progress(what, done, len(clips))
+
+
+def predict(contract: Contract, outputs: Iterable[Tensors]) -> list[Prediction]:
+    """Decode outputs of a contract's model to predictions in the model's own frame."""
+    task, frame = open_task(contract), model_frame(contract)
+    return [task.decode(one, frame) for one in outputs]
+
+
+def score(
+    contract: Contract, predictions: Sequence[Prediction], annotated: Sequence[Annotated]
+) -> Score:
+    """Measure predictions, one for each annotated frame.
+
+    Raises:
+        BadInput: The task has no metric, or there is no prediction.
+    """
+    metric, truths = metric_of(open_host(contract.task)), flat(annotated)
+    if not predictions:
+        raise BadInput("no clip is left to evaluate on; give data of the kind that was trained on")
+    value = round(metric.value(predictions, truths), DECIMALS)
+    return Score(metric.name, value, len(truths), tuple(predictions))
+
+
+def metric_of(host: HostTask) -> Metric[Any]:
+    """Return a task's metric.
+
+    Raises:
+        BadInput: It has none.
+    """
+    if host.metric is None:
+        raise BadInput(f"the task {host.name} has no metric; compare with edgevid verify")
+    return host.metric
+
+
+def compare(
+    contract: Contract,
+    source: Sequence[Prediction],
+    artifact: Sequence[Prediction],
+    annotated: Sequence[Annotated],
+) -> Comparison:
+    """Compare an artifact's predictions with its source model's, one for each annotated frame.
+
+    Raises:
+        BadInput: The task has no metric, or there is no prediction.
+    """
+    before, after = (score(contract, one, annotated) for one in (source, artifact))
+    metric = metric_of(open_host(contract.task))
+    return Comparison(
+        name=metric.name,
+        source=before.value,
+        artifact=after.value,
+        n=after.n,
+        higher_is_better=metric.higher_is_better,
+        agreement=round(open_task(contract).agreement(source, artifact), DECIMALS),
+        paired=metric.paired_test(source, artifact, flat(annotated)),
+    )
 
 
 def choose_clips(
@@ -111,27 +206,24 @@ def choose_clips(
     split: str,
     progress: Progress = silent,
 ) -> Clips:
-    """Decode the clips of ``split`` as it was recorded at training; ``all`` takes every clip.
+    """Decode the clips of a split as it was recorded at training; ``all`` takes every clip.
 
-    Raises `BadInput` where the data's classes are not the model's, or the recorded files are not
-    there.
+    Raises:
+        BadInput: The data does not fit the model, or recorded files are missing.
     """
     from edgevid.data.cache import load_clips
-    from edgevid.data.folders import find
 
     if split not in SPLITS:
         raise BadInput(registry.unknown("split", split, SPLITS))
-    tree = find(data)
-    if strange := sorted(set(tree.classes) - set(contract.labels)):
-        raise BadInput(
-            f"{data}: class {strange[0]!r} is not one of the model's: {', '.join(contract.labels)}"
-        )
+    host = open_host(contract.task)
+    tree = host.find(data)
+    host.check_data(tree, contract)
     there = {file.path for file in tree.files}
     paths = sorted(there) if split == "all" else list(recorded.get(split, ()))
     if missing := [path for path in paths if path not in there]:
         raise BadInput(
-            f"{data}: {len(missing)} of {len(paths)} files of the recorded split {split!r} are not "
-            f"there, the first is {missing[0]}; give the data of the training, or --split all"
+            f"{data}: {len(missing)} of {len(paths)} files of the recorded split {split!r} are "
+            f"missing, the first is {missing[0]}; give the data of the training, or --split all"
         )
     return load_clips(tree, paths, contract.frame, progress=progress)
 
@@ -144,25 +236,27 @@ def evaluate_bundle(
     *,
     progress: Progress = silent,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Score each of ``wanted``: ``artifact``, ``runtime``, ``metrics``, ``n``, ``split``."""
+) -> list[Evaluation]:
+    """Measure each of the wanted artifacts on decoded clips of a split.
+
+    Raises:
+        BadInput: The task has no metric, or no clip is left.
+        EngineFailed: A step fails.
+    """
+    annotated = open_host(bundle.contract.task).annotations(clips)
     results = []
-    for wish in wanted:
-        engine, choice = open_engine(bundle, [wish], say=say)
+    for one in wanted:
+        engine, choice = open_engine(bundle, [one], say=say)
         try:
-            given = answers(bundle.contract, engine, clips, progress, choice.artifact)
+            outputs = step_clips(
+                bundle.contract, engine, clips, annotated, progress, choice.artifact
+            )
+            found = score(bundle.contract, predict(bundle.contract, outputs), annotated)
         finally:
             engine.close()
-        found = score(bundle.contract, given, clips)
         results.append(
-            {
-                "artifact": choice.artifact,
-                "runtime": choice.runtime,
-                "accelerator": choice.accelerator,
-                "metrics": {found["name"]: found["value"]},
-                "n": found["n"],
-                "split": split,
-                "left_out": [dict(one) for one in clips.left_out],
-            }
+            Evaluation(
+                choice.artifact, choice.runtime, choice.accelerator, found, split, clips.left_out
+            )
         )
     return results

@@ -116,8 +116,8 @@ TABLE: dict[str, dict[str, Row]] = {
         "v4l2": Row("edgevid.media.v4l2:open_v4l2", "runner", ("av",)),
     },
     "task": {
-        "classification": Row("edgevid.tasks.classification:Classification"),
-        "raw": Row("edgevid.tasks.raw:Raw"),
+        "classification": Row("edgevid.tasks.classification:PLUGIN"),
+        "raw": Row("edgevid.tasks.raw:PLUGIN"),
     },
     "tool": {  # host-only functions that edgevid reaches by name alone
         "contract": Row(

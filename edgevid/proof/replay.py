@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import SCORES, Contract, FrameInput
+from edgevid.contract import Contract, FrameInput
 from edgevid.errors import EdgevidError, MissingExtra
 from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
-from edgevid.tasks.raw import near
+from edgevid.tasks import model_frame, open_task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.bundle import Bundle
     from edgevid.contract import Tensors
-    from edgevid.proof.golden import Arrays
+    from edgevid.predictions import Prediction
     from edgevid.runtimes import Engine
 
 SOURCE_TOLERANCE: Mapping[str, float] = {
@@ -74,7 +74,7 @@ class Check:
 
     ``max_abs`` is the largest difference over answers and memory, recorded and carried, in units of
     the tensor's own range where that exceeds 1; NaN where anything is NaN. ``agreement`` is the
-    share of warm steps that say the same: the same top label, or values near each other.
+    task's, over the warm steps.
     """
 
     ok: bool
@@ -157,7 +157,7 @@ def compare(
         if got is None or difference != difference:
             break
         strange = strange or (what if _is_strange(want, got, unexplained) else "")
-    agreement = _agreement(expected, given, contract.warm_after)
+    agreement = _agreement(expected, given, contract)
     reason = None
     if worst != worst:
         reason = f"{where} has values that are not numbers, or another shape"
@@ -198,35 +198,36 @@ def _is_strange(want: NDArray[Any], got: NDArray[Any], unexplained: float) -> bo
     return not error <= unexplained * deviation + QUANTUM * float(np.ptp(want))
 
 
-def _agreement(expected: Sequence[Taken], given: Sequence[Taken], warm_after: int) -> float | None:
-    """The share of warm steps of the carried runs that say the same: the same top label.
+def _agreement(
+    expected: Sequence[Taken], given: Sequence[Taken], contract: Contract
+) -> float | None:
+    """Return the task's agreement over the warm steps of the carried runs; None without steps."""
+    task, frame = open_task(contract), model_frame(contract)
 
-    Answers without scores say the same where they are near each other.
-    """
-    import numpy as np
+    def decode(taken: Sequence[Taken]) -> list[Prediction]:
+        return [
+            task.decode({name: values[step] for name, values in one.carried.items()}, frame)
+            for one in taken
+            for step in range(contract.warm_after - 1, _steps(one))
+        ]
 
-    same: list[bool] = []
-    for want, got in zip(expected, given, strict=True):
-        theirs, ours = want.carried.get(SCORES), got.carried.get(SCORES)
-        if theirs is None:
-            same += _near_steps(want.carried, got.carried)[warm_after - 1 :]
-            continue
-        if ours is None or theirs.shape != ours.shape:
-            return None
-        top = theirs.argmax(-1) == ours.argmax(-1)
-        same += np.logical_and(top, np.isfinite(ours).all(-1))[warm_after - 1 :].all(-1).tolist()
-    return sum(same) / len(same) if same else None
+    if not _comparable(expected, given):
+        return None
+    wanted = decode(expected)
+    return task.agreement(wanted, decode(given)) if wanted else None
 
 
-def _near_steps(want: Arrays, got: Arrays) -> list[bool]:
-    """Whether all answers are near each other, step by step."""
-    if any(name not in got or len(got[name]) != len(values) for name, values in want.items()):
-        return []
-    count = min((len(values) for values in want.values()), default=0)
-    return [
-        all(near(values[step], got[name][step]) for name, values in want.items())
-        for step in range(count)
-    ]
+def _steps(taken: Taken) -> int:
+    return min((len(values) for values in taken.carried.values()), default=0)
+
+
+def _comparable(expected: Sequence[Taken], given: Sequence[Taken]) -> bool:
+    """Tell whether every carried output has the shape that was recorded."""
+    return all(
+        name in got.carried and got.carried[name].shape == values.shape
+        for want, got in zip(expected, given, strict=True)
+        for name, values in want.carried.items()
+    )
 
 
 def check_pixels(golden: Golden, frame: FrameInput) -> str | None:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgevid import registry
 from edgevid.media.video import Captured, Sampler
+from edgevid.predictions import FrameMeta
 from edgevid.runner.gate import Gate
 from edgevid.runner.meters import STAGES, Meters
 from edgevid.runner.stream import Stream
+from edgevid.tasks import open_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,7 @@ class Todo:
     captured: Captured
     pixels: NDArray[np.uint8]
     gap: bool
+    meta: FrameMeta
     answer: Tensors | None = None
     warm: bool = False
 
@@ -89,7 +91,7 @@ class Lane:
         self._sampler = Sampler(wish.rate_fps)
         self._stream = Stream(contract, wish.rate_fps)
         self._gate = Gate(contract) if wish.gate else None
-        self._task = registry.load("task", contract.task)(contract)
+        self._task = open_task(contract)
         self._contract, self._sinks = contract, sinks
         self._geometry: Geometry | None = None
         self._saved = self._stream.save()
@@ -134,7 +136,7 @@ class Lane:
             self.meters.frames.gated += 1
             return None
         self.meters.resets += gap
-        return Todo(captured, pixels, gap)
+        return Todo(captured, pixels, gap, self._meta(captured))
 
     def step(self, todo: Todo, engine: Steps, *, guarded: bool, degraded: bool) -> None:
         """Step a frame, and tell the answer.
@@ -149,7 +151,7 @@ class Lane:
         if guarded:
             # The picture is let go of: decoders own few of them.
             kept = replace(todo.captured, picture=None)
-            self._journal.append(Todo(kept, todo.pixels.copy(), todo.gap, todo.answer, todo.warm))
+            self._journal.append(replace(todo, captured=kept, pixels=todo.pixels.copy()))
         if self.live or not guarded:
             self._tell(todo, degraded)
 
@@ -220,7 +222,13 @@ class Lane:
             line["captured_unix_s"] = round(time.time() - ago_s, 3)
         if todo.gap:
             line["gap"] = True
-        return {**line, "warm": todo.warm, **self._task.read(todo.answer)}
+        assert todo.answer is not None
+        prediction = self._task.decode(todo.answer, todo.meta)
+        return {**line, "warm": todo.warm, **prediction.to_json()}
+
+    def _meta(self, captured: Captured) -> FrameMeta:
+        picture = captured.picture
+        return FrameMeta(picture.width, picture.height, captured.index, captured.pts_s, self.source)
 
     def _write(self, line: dict[str, Any]) -> None:
         for sink in self._sinks:

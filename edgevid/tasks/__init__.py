@@ -1,28 +1,126 @@
-"""What an answer means: reading outputs, scoring them, saying them; one file per task."""
+"""What the outputs of a model mean; one package per task.
+
+A task is a plug-in. Its registry row points to a `TaskPlugin`, a declaration that imports nothing
+heavy. The modules it names are loaded separately:
+
+    device     decode outputs to a prediction, compare predictions, draw them
+    host       read annotations, measure the task's metric, describe the model to other tools
+    training   the network's last layer, its loss, the figures of a training run
+
+Devices get the first one only.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from edgevid import registry
+from edgevid.predictions import FrameMeta, Prediction
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.contract import Contract, Tensors
 
+P = TypeVar("P", bound=Prediction)
 
-class Task(Protocol):
-    """How to read the answers of one kind of model."""
 
-    metric_name: str | None
-    """The field's name of the figure of merit, in 0..1, higher is better; None where none is."""
+@dataclass(frozen=True)
+class TaskPlugin:
+    """The declaration of a task: what the registry, or an entry point, points to.
+
+    Attributes:
+        name: The name that contracts use; also the registry's.
+        summary: One line for listings.
+        device: ``module:class`` of its `Task`.
+        host: ``module:class`` of its `edgevid.tasks.host.HostTask`.
+        training: ``module:class`` of its `edgevid.tasks.host.TrainingTask`; None if edgevid cannot
+            train models for it.
+    """
+
+    name: str
+    summary: str
+    device: str
+    host: str
+    training: str | None = None
+
+
+class Task(ABC, Generic[P]):
+    """The device part of a task: reads the outputs of one model.
+
+    Subclasses check in ``__init__`` that they can read the contract's outputs and raise `BadInput`
+    if not.
+    """
 
     def __init__(self, contract: Contract) -> None:
-        """Prepare to read the outputs that ``contract`` names."""
+        self.contract = contract
 
-    def read(self, answer: Tensors) -> dict[str, Any]:
-        """Give one step's answer as plain data, ready for JSON."""
+    @abstractmethod
+    def decode(self, outputs: Tensors, frame: FrameMeta) -> P:
+        """Turn the outputs of one step into a prediction.
 
-    def metric(self, answers: Sequence[dict[str, Any]], truths: Sequence[str]) -> float:
-        """Score what `read` gave against the truths."""
+        Args:
+            outputs: Output name to float32 array of the contract's shape.
+            frame: The frame that was stepped; coordinates in the prediction are pixels of it.
+        """
 
-    def agreement(self, some: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> float:
-        """The share, in 0..1, of places where two engines say the same."""
+    @abstractmethod
+    def same(self, reference: P, other: P) -> bool:
+        """Tell whether two predictions for one frame are the same to a user of the task.
+
+        This is the one definition of "the same prediction": the proof, evaluate, bench and the
+        runner use it. A prediction with values that are not finite is the same as none.
+        """
+
+    def agreement(self, reference: Sequence[P], other: Sequence[P]) -> float:
+        """Return how far two sequences of predictions for the same frames agree, 0 to 1.
+
+        By default the share of frames whose predictions are the `same`.
+
+        Raises:
+            ValueError: The sequences are empty or differ in length.
+        """
+        pairs = list(zip(reference, other, strict=True))
+        if not pairs:
+            raise ValueError("no predictions to compare")
+        return sum(self.same(a, b) for a, b in pairs) / len(pairs)
+
+    def draw(self, image: NDArray[np.uint8], prediction: P) -> NDArray[np.uint8]:
+        """Draw a prediction into a copy of its frame.
+
+        Args:
+            image: uint8 ``(height, width, 3)`` RGB, the source frame.
+            prediction: What `decode` returned for this frame.
+
+        Returns:
+            uint8 ``(height, width, 3)`` RGB. By default the frame itself.
+        """
+        del prediction
+        return image
+
+
+def open_task(contract: Contract) -> Task[Any]:
+    """Load the device part of a contract's task.
+
+    Raises:
+        BadInput: No task has this name, or it cannot read the contract's outputs.
+    """
+    plugin: TaskPlugin = registry.load("task", contract.task)
+    task: Task[Any] = load_part(plugin.device)(contract)
+    return task
+
+
+def load_part(where: str) -> Any:
+    """Import the class that a declaration names as ``module:class``."""
+    module, _, attribute = where.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def model_frame(contract: Contract) -> FrameMeta:
+    """Return a frame of the size of the model's input, for steps without a source frame."""
+    return FrameMeta(contract.frame.width, contract.frame.height)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from edgevid.contract import SCORES
-from edgevid.evaluate import choose_clips, score
+from edgevid.evaluate import Evaluation, choose_clips, predict, score
 from edgevid.progress import Progress, silent
+from edgevid.tasks.host import open_host
 from edgevid.train.backend import start
 
 
-def evaluate_run(
-    run: Path, data: Path, split: str, progress: Progress = silent
-) -> list[dict[str, Any]]:
-    """Score the source model: one result, ``artifact`` is ``source``; raises `BadInput`."""
+def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent) -> Evaluation:
+    """Measure the source model of a run folder on one of its recorded splits.
+
+    Raises:
+        BadInput: The folder is no run, or the data is not that of its training.
+    """
     start()
+    from edgevid.contract import SCORES
     from edgevid.train.fit import last_scores
     from edgevid.train.models import load_run
 
@@ -23,16 +25,7 @@ def evaluate_run(
     train = record["train"]
     contract = model.contract(tuple(record["labels"]), train["rate_fps"], train["fit"])
     clips = choose_clips(contract, record["split"], data, split, progress)
-    scores = last_scores(model, clips.pictures)
-    found = score(contract, [{SCORES: row[None]} for row in scores], clips)
-    return [
-        {
-            "artifact": "source",
-            "runtime": "keras",
-            "accelerator": "cpu",
-            "metrics": {found["name"]: found["value"]},
-            "n": found["n"],
-            "split": split,
-            "left_out": [dict(one) for one in clips.left_out],
-        }
-    ]
+    outputs = [{SCORES: row[None]} for row in last_scores(model, clips.pictures)]
+    annotated = open_host(contract.task).annotations(clips)
+    found = score(contract, predict(contract, outputs), annotated)
+    return Evaluation("source", "keras", "cpu", found, split, clips.left_out)

@@ -20,7 +20,8 @@ from edgevid.proof import Golden
 from edgevid.proof.golden import Taken, read_taken
 from edgevid.proof.verdict import record_in_child
 from edgevid.proof.verify import runtimes_for
-from edgevid_converters.acceptance.gates import NO_METRIC, Budget, with_statistics
+from edgevid.tasks.host import open_host
+from edgevid_converters.acceptance.gates import NO_METRIC, Budget
 from edgevid_converters.lowering.protocol import LayerError
 
 if TYPE_CHECKING:
@@ -133,14 +134,15 @@ class ArtifactAcceptance:
         )
 
     def _metric(self, name: str, engine: Engine) -> Mapping[str, Any]:
-        task = registry.load("task", self.contract.task)
-        if self.held_out is None or task.metric_name is None:
+        host = open_host(self.contract.task)
+        if self.held_out is None or host.metric is None:
             return NO_METRIC
-        from edgevid.evaluate import artifact_metrics
+        from edgevid.evaluate import compare, predict, step_clips
 
-        engines, clips = {name: engine}, self.held_out
-        found = artifact_metrics(self.contract, engines, clips, self.answers, self.progress)
-        return with_statistics(found[name])
+        annotated = host.annotations(self.held_out)
+        outputs = step_clips(self.contract, engine, self.held_out, annotated, self.progress, name)
+        before, after = (predict(self.contract, one) for one in (self.answers, outputs))
+        return compare(self.contract, before, after, annotated).to_json()
 
     def _disagreement(self, artifact: Artifact, metric: Mapping[str, Any]) -> str | None:
         """Why a classifier that cannot be measured is too far from its source, by its answers.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid import registry
 from edgevid.contract import Contract
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.video import VIDEO_ENDINGS, read_clip
 from edgevid.progress import Progress
+from edgevid.tasks.host import open_host
 from edgevid_converters.calibration import trajectories
 from edgevid_converters.importers import SourceModel
 
@@ -78,7 +78,7 @@ def held_out(
     """
     from edgevid.evaluate import choose_clips
 
-    if registry.load("task", source.contract.task).metric_name is None:
+    if open_host(source.contract.task).metric is None:
         if data:
             raise BadInput(f"--data: the task {source.contract.task} has no metric; leave it out")
         return None, f"the task {source.contract.task} has no metric"
@@ -103,9 +103,7 @@ def _labelled(
     source: SourceModel, data: Path, calibrate: Path | None, calibrated: Sequence[str]
 ) -> list[str]:
     """Which clips of ``data`` to measure on."""
-    from edgevid.data.folders import find
-
-    files = find(data).files
+    files = open_host(source.contract.task).find(data).files
     recorded = set(source.split.get("test", ()))
     root, _ = _calibration_files(source, calibrate)
     seen = {(root / path).resolve() for path in calibrated}

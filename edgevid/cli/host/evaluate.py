@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgevid.cli.console import Bar, common, emit, say, table
+
+if TYPE_CHECKING:
+    from edgevid.evaluate import Evaluation
 
 
 @click.command(name="evaluate")
@@ -30,21 +33,19 @@ def command(
     if model.is_dir():
         from edgevid.train.score import evaluate_run
 
-        results = evaluate_run(model, data, split, Bar())
+        results = [evaluate_run(model, data, split, Bar())]
     else:
         results = _bundle(model, data, split, artifact, runtime)
-    if left_out := results[0]["left_out"]:
+    if left_out := results[0].left_out:
         say(f"left out {len(left_out)}: {left_out[0]['path']}: {left_out[0]['reason']}")
-    rows = [
-        (r["artifact"], r["runtime"], *r["metrics"].values(), r["n"], r["split"]) for r in results
-    ]
-    head = ("artifact", "runtime", *results[0]["metrics"], "clips", "split")
-    emit({"results": results}, as_json, table(rows, head))
+    rows = [(r.artifact, r.runtime, r.score.value, r.score.n, r.split) for r in results]
+    head = ("artifact", "runtime", results[0].score.name, "clips", "split")
+    emit({"results": [one.to_json() for one in results]}, as_json, table(rows, head))
 
 
 def _bundle(
     path: Path, data: Path, split: str, artifact: str | None, runtime: str | None
-) -> list[dict[str, Any]]:
+) -> list[Evaluation]:
     from edgevid import evaluate, targets
     from edgevid.bundle import Bundle
     from edgevid.runner import engines

@@ -1,4 +1,4 @@
-"""Outputs as they are: what is told of them, and when two engines say the same."""
+"""Raw outputs: their JSON form, when two are the same, and what follows from having no metric."""
 
 from __future__ import annotations
 
@@ -8,62 +8,72 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract, Output, Signal
 from edgevid.errors import BadInput
 from edgevid.evaluate import score
+from edgevid.predictions import FrameMeta
 from edgevid.proof import Taken, compare
 from edgevid.runner.engines import choices
 from edgevid.targets import load
+from edgevid.tasks import open_task
+from edgevid.tasks.host import open_host
 from rigs.bundles import CONTRACT, write_null
 
 RAW = replace(
     CONTRACT, task="raw", outputs=(Output("boxes", (1, 4, 3)), Output("n", (1, 1))), labels=()
 )
+FRAME = FrameMeta(8, 6)
 
 
 @pytest.fixture
 def task():
-    return registry.load("task", "raw")(RAW)
+    return open_task(RAW)
 
 
-def answer(shift: float = 0.0) -> dict[str, np.ndarray]:
+def outputs(shift: float = 0.0) -> dict[str, np.ndarray]:
     boxes = np.arange(12, dtype=np.float32).reshape(1, 4, 3) + np.float32(shift)
     return {"boxes": boxes, "n": np.float32([[2]])}
 
 
-def test_outputs_are_told_in_short(task):
-    told = task.read(answer())["outputs"]
-    assert told["boxes"]["shape"] == [1, 4, 3]
-    assert told["boxes"]["values"] == list(range(8))
-    assert (told["boxes"]["least"], told["boxes"]["most"]) == (0, 11)
-    assert json.loads(json.dumps(told))["n"]["values"] == [2]
+def test_the_json_form_is_a_summary(task):
+    shown = task.decode(outputs(), FRAME).to_json()["outputs"]
+    assert shown["boxes"]["shape"] == [1, 4, 3]
+    assert shown["boxes"]["values"] == list(range(8))
+    assert (shown["boxes"]["least"], shown["boxes"]["most"]) == (0, 11)
+    assert json.loads(json.dumps(shown))["n"]["values"] == [2]
 
 
-def test_agreement_is_the_share_of_near_answers(task):
-    some = [task.read(answer()) for _ in range(4)]
-    others = [task.read(answer(shift)) for shift in (0.0, 0.3, 0.9, float("nan"))]
+def test_agreement_is_the_share_of_close_outputs(task):
+    some = [task.decode(outputs(), FRAME) for _ in range(4)]
+    others = [task.decode(outputs(shift), FRAME) for shift in (0.0, 0.3, 0.9, float("nan"))]
     assert task.agreement(some, others) == 0.5
+
+
+def test_outputs_are_compared_whole(task):
+    """A difference in the middle of a tensor, beyond the values that its JSON form shows."""
+    changed = outputs()
+    changed["boxes"][0, 3, 1] = 5  # was 10: neither among the first values nor an extreme
+    first, second = task.decode(outputs(), FRAME), task.decode(changed, FRAME)
+    assert first.to_json() == second.to_json()
+    assert not task.same(first, second)
 
 
 def test_two_kinds_of_nothing_are_the_same(task):
     none = {"boxes": np.zeros((1, 4, 3), np.float32), "n": np.float32([[0]])}
     hardly = {name: values + np.float32(1e-7) for name, values in none.items()}
     some = {name: values + np.float32(1e-2) for name, values in none.items()}
-    told = [task.read(one) for one in (none, hardly, some)]
-    assert task.agreement([told[0]] * 2, told[1:]) == 0.5
+    zero, tiny, small = (task.decode(one, FRAME) for one in (none, hardly, some))
+    assert task.agreement([zero] * 2, [tiny, small]) == 0.5
 
 
-def test_there_is_no_metric(task):
-    assert task.metric_name is None
-    with pytest.raises(BadInput, match="have no metric"):
-        task.metric([], [])
+def test_there_is_no_metric():
+    assert open_host("raw").metric is None
     with pytest.raises(BadInput, match="raw has no metric"):
-        score(RAW, [], type("Clips", (), {"classes": (), "targets": ()})())
+        score(RAW, [], [])
 
 
-def test_a_proof_counts_near_steps_where_there_are_no_scores():
+def test_a_proof_counts_the_steps_that_are_the_same():
     values = np.arange(24, dtype=np.float32).reshape(6, 1, 4)
     contract = replace(RAW, outputs=(Output("boxes", (1, 4)),))
     want = Taken({"boxes": values}, {"boxes": values})
@@ -72,6 +82,13 @@ def test_a_proof_counts_near_steps_where_there_are_no_scores():
     check = compare([want], [Taken({"boxes": values}, {"boxes": off})], contract, "int8", 0.75)
     assert check.ok
     assert check.agreement == pytest.approx(5 / 6)
+
+
+def test_a_proof_takes_an_output_of_any_rank_called_scores():
+    values = np.random.default_rng(0).random((6, 1, 5, 3), np.float32)
+    contract = replace(RAW, outputs=(Output("scores", (1, 5, 3)),))
+    taken = Taken({"scores": values}, {"scores": values})
+    assert compare([taken], [taken], contract, "float32", 1e-4).agreement == 1
 
 
 def test_a_contract_without_a_signal_reads_as_before():

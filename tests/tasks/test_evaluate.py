@@ -43,7 +43,7 @@ def test_another_split_is_named(edgevid, real_bundle, real_data):
     assert "did you mean test?" in done.stderr
 
 
-def test_other_data_is_refused_with_the_mend(edgevid, real_bundle, tmp_path, video):
+def test_other_data_is_rejected_with_the_remedy(edgevid, real_bundle, tmp_path, video):
     for label in ("red", "blue"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "a.mp4").write_bytes(video.read_bytes())

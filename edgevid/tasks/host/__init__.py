@@ -1,0 +1,89 @@
+"""The host part of a task: annotations, the metric, and what other tools need to know.
+
+Nothing here is shipped to devices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgevid import registry
+from edgevid.errors import BadInput
+from edgevid.tasks import TaskPlugin, load_part
+from edgevid.tasks.host.metrics import Metric
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevid.contract import Contract
+    from edgevid.data.cache import Clips
+    from edgevid.data.folders import Tree
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """The annotated frames of one clip.
+
+    Attributes:
+        frames: Indices of the frames to evaluate, ascending.
+        truths: One annotation for each of them, of the type that the task's metric takes.
+    """
+
+    frames: tuple[int, ...]
+    truths: tuple[Any, ...]
+
+
+class HostTask(ABC):
+    """The host part of a task.
+
+    Attributes:
+        name: The task's name.
+        metric: The figure of merit; None if the task has none, as annotations mean nothing to it.
+    """
+
+    name: ClassVar[str]
+    metric: Metric[Any] | None = None
+
+    def find(self, root: Path) -> Tree:
+        """Find the clips under a folder, with their annotations.
+
+        Raises:
+            BadInput: There are none, or this task has no annotation format.
+        """
+        raise BadInput(f"{root}: the task {self.name} has no labelled data; give none")
+
+    def check_data(self, data: Tree, contract: Contract) -> None:
+        """Check that annotations fit a model.
+
+        Raises:
+            BadInput: The data has a class that the model does not know.
+        """
+        del data, contract
+
+    def annotations(self, clips: Clips) -> list[Annotated]:
+        """Return what is annotated in each clip, in the order of the clips.
+
+        Raises:
+            BadInput: This task has no annotation format.
+        """
+        del clips
+        raise BadInput(f"the task {self.name} has no labelled data")
+
+
+def open_host(name: str) -> HostTask:
+    """Load the host part of a task.
+
+    Raises:
+        BadInput: No task has this name.
+    """
+    plugin: TaskPlugin = registry.load("task", name)
+    host: HostTask = load_part(plugin.host)()
+    return host
+
+
+def flat(annotated: Sequence[Annotated]) -> list[Any]:
+    """Return the truths of all clips, one after the other."""
+    return [truth for one in annotated for truth in one.truths]

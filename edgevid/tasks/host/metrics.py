@@ -1,0 +1,166 @@
+"""Metrics: how good predictions are, and whether two models differ by more than chance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, inf, log, log1p
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from edgevid.predictions import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+P = TypeVar("P", bound=Prediction)
+
+CONFIDENCE = 0.95
+"""Confidence of every upper bound on a drop."""
+DECIMALS = 6
+"""Decimal places of figures in evidence."""
+
+
+class PairedTest(ABC):
+    """What two models' predictions for the same samples say about their difference.
+
+    A *drop* is how much worse the second model is, in units of the metric; it is positive if the
+    second one is worse, whichever direction is better.
+    """
+
+    @property
+    @abstractmethod
+    def p(self) -> float:
+        """Probability of a drop this large by chance, one-sided."""
+
+    @abstractmethod
+    def drop_at_most(self, tries: int = 1) -> float:
+        """Upper bound on the true drop with 95 % confidence.
+
+        Args:
+            tries: How many models were measured on these samples to choose the second one; the
+                error probability is shared among them (Bonferroni).
+        """
+
+    def samples_needed(self, max_drop: float) -> int | None:
+        """Fewest samples that can rule out a drop above ``max_drop``; None if unknown."""
+        del max_drop
+        return None
+
+    def counts(self) -> Mapping[str, int]:
+        """Counts to record in evidence, by name."""
+        return {}
+
+    def describe(self) -> str:
+        """Return the test in a few words."""
+        return f"p = {self.p:.2g}"
+
+    def to_json(self, tries: int = 1) -> dict[str, Any]:
+        """Return `counts`, ``drop_at_most`` and ``p`` as plain data for JSON."""
+        return {
+            **self.counts(),
+            "drop_at_most": round(self.drop_at_most(tries), DECIMALS),
+            "p": round(self.p, DECIMALS),
+        }
+
+
+class Metric(ABC, Generic[P]):
+    """A task's figure of merit.
+
+    Attributes:
+        name: The field's own name of it, as shown in tables and evidence.
+        higher_is_better: False for errors.
+        bounds: Lowest and highest value that it can have.
+    """
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    @abstractmethod
+    def value(self, predictions: Sequence[P], truths: Sequence[Any]) -> float:
+        """Return the metric of predictions, one for each truth; NaN where it is undefined."""
+
+    def contributions(
+        self, predictions: Sequence[P], truths: Sequence[Any]
+    ) -> NDArray[np.float64] | None:
+        """Return each sample's own part of the metric, float64 ``(samples,)``.
+
+        None, the default, for metrics over the whole set, such as mean average precision.
+        """
+        del predictions, truths
+        return None
+
+    def paired_test(
+        self, reference: Sequence[P], other: Sequence[P], truths: Sequence[Any]
+    ) -> PairedTest | None:
+        """Compare two models on the same samples; None, the default, if there is no test."""
+        del reference, other, truths
+        return None
+
+    def drop(self, reference: float, other: float) -> float:
+        """How much worse ``other`` is than ``reference``; negative if it is better."""
+        return metric_drop(reference, other, higher_is_better=self.higher_is_better)
+
+
+def metric_drop(reference: float, other: float, *, higher_is_better: bool) -> float:
+    """How much worse ``other`` is than ``reference``; negative if it is better."""
+    return reference - other if higher_is_better else other - reference
+
+
+@dataclass(frozen=True)
+class PairedCounts(PairedTest):
+    """The paired test of a metric whose samples are each right or wrong.
+
+    Attributes:
+        lost: Samples that only the first model has right.
+        won: Samples that only the second model has right.
+        n: All samples.
+    """
+
+    lost: int
+    won: int
+    n: int
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact test, one-sided (McNemar, Psychometrika 12, 1947).
+
+        1 if nothing changed, or more was won than lost.
+        """
+        from scipy.stats import binom
+
+        return float(binom.sf(self.lost - 1, self.lost + self.won, 0.5))
+
+    def drop_at_most(self, tries: int = 1) -> float:
+        """Upper bound on the share lost less a lower bound on the share won.
+
+        Each share has an exact bound (Clopper and Pearson, Biometrika 26, 1934) with half of the
+        error probability.
+        """
+        from scipy.stats import beta
+
+        error = (1 - CONFIDENCE) / 2 / tries
+        lost, won, n = self.lost, self.won, self.n
+        most_lost = float(beta.ppf(1 - error, lost + 1, n - lost)) if lost < n else 1.0
+        least_won = float(beta.ppf(error, won, n - won + 1)) if won else 0.0
+        return most_lost - least_won
+
+    def samples_needed(self, max_drop: float) -> int | None:
+        """Fewest samples that rule out more than ``max_drop``: if not one of them is lost."""
+        if not 0 < max_drop < 1:
+            return None
+        return ceil(log((1 - CONFIDENCE) / 2) / log1p(-max_drop))
+
+    def counts(self) -> Mapping[str, int]:
+        """Return ``lost`` and ``won``."""
+        return {"lost": self.lost, "won": self.won}
+
+    def describe(self) -> str:
+        """Return the counts and the probability in a few words."""
+        return f"lost {self.lost} clips, won {self.won}; by chance: p = {self.p:.2g}"
+
+
+UNBOUNDED = (0.0, inf)
+"""`Metric.bounds` of an error."""
