@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from edgevid.files import writing
+from edgevid.flash.agent_client import BOOT, GATES, MARK, WRONG_USE, agent_source
 from edgevid.flash.client import sign
-from edgevid.flash.conversation import BOOT, GATES, MARK, WRONG_USE, agent_source
 from edgevid.flash.keys import SigningKey
 from edgevid.flash.package import Package
 
@@ -32,7 +32,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # equal packages give equal files
 def write(path: Path, package: Package, key: SigningKey | None, title: str) -> str:
     """Write the archive of ``package``, whole or not at all; gives the release's name."""
     release = package.release
-    papers = {
+    signed = {
         "release": release,
         "title": title,
         "boot": BOOT,
@@ -46,7 +46,7 @@ def write(path: Path, package: Package, key: SigningKey | None, title: str) -> s
         with zipfile.ZipFile(part, "a") as archive:
             _add(archive, "__main__.py", installer)
             _add(archive, "agent.py", agent_source())
-            _add(archive, "papers.json", json.dumps(papers, sort_keys=True).encode())
+            _add(archive, "signed.json", json.dumps(signed, sort_keys=True).encode())
             for sha256, blob in sorted(package.blobs.items()):
                 _add(archive, f"blobs/{sha256}", blob)
         part.chmod(0o755)

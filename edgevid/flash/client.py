@@ -16,15 +16,15 @@ from typing import Any
 
 from edgevid.errors import CheckFailed, DeviceFailed, EnvironmentFailed
 from edgevid.files import sha256_of, user_folder, write_bytes
-from edgevid.flash.conversation import Device, agent_source, raise_fault
+from edgevid.flash.agent_client import AgentClient, agent_source, raise_fault
+from edgevid.flash.blob_transfer import send
+from edgevid.flash.device_facts import DeviceFacts, asked, read_facts
 from edgevid.flash.keys import SigningKey, own_key
 from edgevid.flash.package import Package, same_release
-from edgevid.flash.probe import Facts, asked, read_facts
-from edgevid.flash.send import send
 from edgevid.progress import Progress, silent
 
 __all__ = [
-    "Device",
+    "AgentClient",
     "Health",
     "Installed",
     "RolledBack",
@@ -43,7 +43,7 @@ RETRY_S = 2.0
 LINK_LOST = frozenset({"lost", "ended", "unreachable", "refused"})
 """The kinds of `DeviceFailed` after which it is worth to try again."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def _quiet(text: str) -> None:
@@ -89,14 +89,14 @@ class RolledBack(CheckFailed):
         self.result = result
 
 
-def look(device: Device) -> tuple[Facts, Installed]:
+def look(device: AgentClient) -> tuple[DeviceFacts, Installed]:
     """Read what the device is and what it serves; writes nothing there."""
     answer = device.call({"do": "probe", **asked()})
     return read_facts(answer), Installed.read(answer)
 
 
 def flash(
-    device: Device,
+    device: AgentClient,
     package: Package,
     *,
     key: SigningKey | None = None,
@@ -107,7 +107,7 @@ def flash(
     installed: Installed | None = None,
     limit_kbit: float | None = None,
     progress: Progress = silent,
-    say: Say = _quiet,
+    say: Log = _quiet,
 ) -> dict[str, Any]:
     """Bring ``package`` to the device, and let it serve if it is healthy there.
 
@@ -132,18 +132,18 @@ def flash(
 
 
 def _bring(
-    device: Device,
+    device: AgentClient,
     package: Package,
     key: SigningKey | None,
     allow_downgrade: bool,
     pin: Mapping[str, str] | None,
     limit_kbit: float | None,
     progress: Progress,
-    say: Say,
+    say: Log,
 ) -> dict[str, Any]:
     """Check, send and stage; nothing of what serves is touched."""
-    papers = sign(package, key, allow_downgrade=allow_downgrade, pin=pin)
-    for note in device.call({"do": "check", **papers}).get("notes", ()):
+    signed = sign(package, key, allow_downgrade=allow_downgrade, pin=pin)
+    for note in device.call({"do": "check", **signed}).get("notes", ()):
         say(f"{device.name}: {note}")
     device.call({"do": "session"})
     sizes = package_sizes(package)
@@ -151,7 +151,7 @@ def _bring(
     began = time.monotonic()
     sent = send(device, package.blobs, missing, limit_kbit=limit_kbit, progress=progress)
     send_s = round(time.monotonic() - began, 3)
-    staged = device.call({"do": "stage", **papers}, notice=_teller(device, say))
+    staged = device.call({"do": "stage", **signed}, notice=_teller(device, say))
     outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent, "send_s": send_s}
     return {"release": staged["release"], **outcome}
 
@@ -165,18 +165,18 @@ def sign(
 ) -> dict[str, Any]:
     """Give the words of a request that carries the package's manifest and its signature."""
     signer = key if key is not None else own_key()[0]
-    papers: dict[str, Any] = {
+    signed: dict[str, Any] = {
         "manifest": package.manifest.decode(),
         "signature": signer.sign(package.manifest).decode(),
         "key": signer.public,
         "allow_downgrade": allow_downgrade,
     }
-    return papers if pin is None else papers | {"pin": dict(pin)}
+    return signed if pin is None else signed | {"pin": dict(pin)}
 
 
 def package_sizes(package: Package) -> dict[str, int]:
     """The size of each blob by its sha256."""
-    from edgevid.flash.send import size_of
+    from edgevid.flash.blob_transfer import size_of
 
     return {sha256: size_of(blob) for sha256, blob in package.blobs.items()}
 
@@ -185,7 +185,7 @@ def package_sizes(package: Package) -> dict[str, int]:
 
 
 def activate(
-    device: Device, release: str | None = None, health: Health | None = None, say: Say = _quiet
+    device: AgentClient, release: str | None = None, health: Health | None = None, say: Log = _quiet
 ) -> dict[str, Any]:
     """Let the staged release serve; None: the one that was staged last."""
     began = time.monotonic()
@@ -194,7 +194,9 @@ def activate(
     return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
 
 
-def rollback(device: Device, health: Health | None = None, say: Say = _quiet) -> dict[str, Any]:
+def rollback(
+    device: AgentClient, health: Health | None = None, say: Log = _quiet
+) -> dict[str, Any]:
     """Let the release before serve again."""
     began = time.monotonic()
     device.call({"do": "session"})
@@ -203,19 +205,19 @@ def rollback(device: Device, health: Health | None = None, say: Say = _quiet) ->
     return _judged(result | {"seconds": round(time.monotonic() - began, 3)})
 
 
-def uninstall(device: Device) -> dict[str, Any]:
+def uninstall(device: AgentClient) -> dict[str, Any]:
     """Remove everything that edgevid put on the device."""
     answer = device.call({"do": "uninstall"})
     return {"device": device.name, "removed": answer.get("removed", [])}
 
 
-def _activate(device: Device, release: str | None, health: Health, say: Say) -> dict[str, Any]:
+def _activate(device: AgentClient, release: str | None, health: Health, say: Log) -> dict[str, Any]:
     request = {"do": "activate", "id": release, "health": asdict(health)}
     return _watched(device, request, health, say)
 
 
 def _watched(
-    device: Device, request: Mapping[str, Any], health: Health, say: Say
+    device: AgentClient, request: Mapping[str, Any], health: Health, say: Log
 ) -> dict[str, Any]:
     """Ask for another release to serve, and watch what the device makes of it."""
     answer = device.call(request, notice=_teller(device, say))
@@ -235,7 +237,7 @@ def _watched(
     }
 
 
-def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[str, Any]:
+def _watch(device: AgentClient, activation: Any, health: Health, say: Log) -> dict[str, Any]:
     """Watch until the device has decided, over lost links too."""
     request = {"do": "watch", "activation": activation}
     deadline = time.monotonic() + health.seconds + _ACTIVATION_S
@@ -262,7 +264,7 @@ def _watch(device: Device, activation: Any, health: Health, say: Say) -> dict[st
 
 
 @contextmanager
-def _told(device: Device, say: Say) -> Iterator[None]:
+def _told(device: AgentClient, say: Log) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -270,7 +272,7 @@ def _told(device: Device, say: Say) -> Iterator[None]:
         raise
 
 
-def _teller(device: Device, say: Say) -> Callable[[Mapping[str, Any]], None]:
+def _teller(device: AgentClient, say: Log) -> Callable[[Mapping[str, Any]], None]:
     """Tell what the agent reports, each thing once."""
     last = ""
 
@@ -296,7 +298,7 @@ def _judged(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason_text(reason: Any) -> str:
-    """Say in one line why a release was rolled back; the log's last lines are left out."""
+    """Log in one line why a release was rolled back; the log's last lines are left out."""
     if not isinstance(reason, Mapping):
         return str(reason or "no reason was kept")
     stage, message, code = (reason.get(key) for key in ("stage", "message", "exit_code"))
@@ -308,7 +310,7 @@ def reason_text(reason: Any) -> str:
 
 
 def read_back(
-    device: Device, name: str, sha256: str, size: int, progress: Progress = silent
+    device: AgentClient, name: str, sha256: str, size: int, progress: Progress = silent
 ) -> Path:
     """Fetch a bundle that the device serves, so that it can be served on; kept in the cache."""
     folder = user_folder("XDG_CACHE_HOME", ".cache") / "edgevid" / "bundles" / sha256
@@ -320,7 +322,7 @@ def read_back(
     return path
 
 
-def fetch(device: Device, sha256: str, size: int, told: Callable[[int], None]) -> bytes:
+def fetch(device: AgentClient, sha256: str, size: int, told: Callable[[int], None]) -> bytes:
     """Give a file of the release that serves; raises `EnvironmentFailed` where it is another."""
     content = b""
     while len(content) < size:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.files import user_folder, write_json
-from edgevid.flash.client import Device
+from edgevid.flash.client import AgentClient
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.remote.ssh import Remote
 
@@ -272,9 +272,9 @@ class Condition:
 CONDITION_HEAD = ("device", "release", "health", "engine", "fps", "drift", "reason")
 
 
-def connect(device: DeviceEntry, *, trust_new: bool = False) -> Device:
+def connect(device: DeviceEntry, *, trust_new: bool = False) -> AgentClient:
     """Give a session with a device of the inventory; it is opened when something is asked."""
-    return Device(Remote(device.address, trust_new=trust_new), device.root)
+    return AgentClient(Remote(device.address, trust_new=trust_new), device.root)
 
 
 def conditions(devices: Sequence[DeviceEntry], parallel: int = PARALLEL) -> list[Condition]:

@@ -32,18 +32,18 @@ class Failed(Exception):
 class Agent:
     """The agent as a process of its own; requests and answers as over SSH."""
 
-    def __init__(self, archive: zipfile.ZipFile, papers: Any, root: str | None) -> None:
-        self.archive, self.papers, self.root = archive, papers, root
+    def __init__(self, archive: zipfile.ZipFile, signed: Any, root: str | None) -> None:
+        self.archive, self.signed, self.root = archive, signed, root
         # A group of its own: Ctrl-C is for this process, which then ends the agent in order.
         self.process: Any = subprocess.Popen(
-            [sys.executable, "-I", "-c", papers["boot"]],
+            [sys.executable, "-I", "-c", signed["boot"]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
         source = zlib.compress(archive.read("agent.py"))
         self.write(b"%d\n%s" % (len(source), source))
-        while self.line().strip() != papers["mark"].encode():
+        while self.line().strip() != signed["mark"].encode():
             pass
 
     def write(self, data: bytes) -> None:
@@ -85,9 +85,9 @@ class Agent:
 
     def fault(self, error: Any) -> Failed:
         """The agent's error as this program's, with the exit code that a flash would have."""
-        parts = [error.get("message"), error.get("mend")]
+        parts = [error.get("message"), error.get("fix")]
         text = "; ".join(part for part in parts if part)
-        return Failed(text, self.papers["codes"].get(error.get("kind"), 4))
+        return Failed(text, self.signed["codes"].get(error.get("kind"), 4))
 
     def send(self, sha256: str, offset: int) -> None:
         """Bring the rest of a blob."""
@@ -114,12 +114,12 @@ def say(text: object) -> None:
     sys.stderr.write(f"edgevid: {line}\n")
 
 
-def words(papers: Any) -> argparse.Namespace:
+def words(signed: Any) -> argparse.Namespace:
     """What may be said."""
     parser = argparse.ArgumentParser(
         prog="sh FILE",
         description="Put release {release} ({title}) onto this device. It is checked first, and "
-        "stays if it is healthy here; else the device is as it was.".format(**papers),
+        "stays if it is healthy here; else the device is as it was.".format(**signed),
     )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; say what is in the way"
@@ -135,7 +135,7 @@ def words(papers: Any) -> argparse.Namespace:
 
 def install(agent: Agent, said: argparse.Namespace) -> int:
     """Do what a flash does; gives the exit code."""
-    signed = dict(agent.papers["signed"], allow_downgrade=said.allow_downgrade)
+    signed = dict(agent.signed["signed"], allow_downgrade=said.allow_downgrade)
     checked = agent.call("check", **signed)
     for note in checked.get("notes", ()):
         say(note)
@@ -184,11 +184,11 @@ def main() -> int:
     agent = None
     try:
         archive = zipfile.ZipFile(sys.argv[0])
-        papers = json.loads(archive.read("papers.json").decode())
-        said = words(papers)
+        signed = json.loads(archive.read("signed.json").decode())
+        said = words(signed)
         if said.root and not Path(said.root).is_absolute():
             raise Failed("--root must be a whole path", 2)
-        agent = Agent(archive, papers, said.root)
+        agent = Agent(archive, signed, said.root)
         return install(agent, said)
     except Failed as error:
         say(error)

@@ -35,8 +35,8 @@ from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import device_code, wheels
-from edgevid.flash.probe import Facts, is_there, misfits
-from edgevid.flash.wheels import Wanted, Wheel
+from edgevid.flash.device_facts import DeviceFacts, is_there, misfits
+from edgevid.flash.wheels import Wheel, WheelRequest
 from edgevid.progress import Progress, silent
 from edgevid.runtimes import accelerators
 from edgevid.targets import EngineChoice, Target
@@ -66,7 +66,7 @@ class Package:
 
 
 def build(
-    facts: Facts,
+    facts: DeviceFacts,
     target: Target,
     bundles: Sequence[Path],
     site: bytes,
@@ -130,12 +130,12 @@ def same_release(one: bytes, other: bytes) -> bool:
 
 
 def wanted_wheels(
-    facts: Facts, target: Target, bundles: Sequence[Bundle], site: bytes = b""
-) -> Wanted:
+    facts: DeviceFacts, target: Target, bundles: Sequence[Bundle], site: bytes = b""
+) -> WheelRequest:
     """What the device must be given for these bundles: what serves them, and no other runtime."""
     ways = _ways(facts, target, bundles, site)
     requirements = dict.fromkeys([*target.requires, *(r for way in ways for r in way.wheels)])
-    return Wanted(
+    return WheelRequest(
         tuple(requirements),
         facts.architecture,
         facts.python_version,
@@ -158,7 +158,7 @@ def _check_names(bundles: Sequence[Bundle]) -> None:
 
 
 def _ways(
-    facts: Facts, target: Target, bundles: Sequence[Bundle], site: bytes
+    facts: DeviceFacts, target: Target, bundles: Sequence[Bundle], site: bytes
 ) -> list[EngineChoice]:
     """The ways to execute whose runtimes must be there.
 
@@ -272,7 +272,7 @@ def _oldest_glibc(target: Target, got: Sequence[Wheel]) -> str:
     return ".".join(map(str, max(needed)))
 
 
-def _service(facts: Facts, target: Target) -> dict[str, Any]:
+def _service(facts: DeviceFacts, target: Target) -> dict[str, Any]:
     """Groups that the device does not have would keep systemd from starting the service."""
     groups = [g for g in target.service.groups if not facts.all_groups or g in facts.all_groups]
     return {

@@ -10,22 +10,27 @@ from typing import Any
 
 from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EdgevidError
-from edgevid.flash import site as sites
+from edgevid.flash import service_config
+from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.client import Installed, fetch, look, package_sizes, read_back, sign
-from edgevid.flash.conversation import Device
+from edgevid.flash.device_facts import (
+    DeviceFacts,
+    MissingRequirement,
+    missing_requirements,
+    propose,
+)
 from edgevid.flash.keys import SigningKey
 from edgevid.flash.package import Package, build, same_release
-from edgevid.flash.probe import Facts, Lack, lacks, propose
-from edgevid.flash.site import Site
+from edgevid.flash.service_config import ServiceConfig
 from edgevid.progress import Progress, silent
 from edgevid.targets import Target
 
 _MARGIN_MB = 16
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class DeployRequest:
     """What a person asks to be served; ``kind`` is a target's name, None: found by looking."""
 
     bundles: tuple[Path, ...] = ()
@@ -37,17 +42,17 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeployPlan:
     """What would be done; ``missing`` maps each blob that is to be sent to how much is there."""
 
     device: str
-    facts: Facts
+    facts: DeviceFacts
     installed: Installed
     target: Target
-    site: Site
+    site: ServiceConfig
     package: Package
     missing: Mapping[str, int]
-    lacks: tuple[Lack, ...]
+    lacks: tuple[MissingRequirement, ...]
 
     @property
     def release(self) -> str:
@@ -89,7 +94,7 @@ class Plan:
                 name: list(getattr(self.site, name))
                 for name in ("added", "replaced", "kept", "removed")
             },
-            "lacks": [vars(lack) for lack in self.lacks],
+            "lacks": [lack.to_json() for lack in self.lacks],
             "fits": not any(lack.blocks for lack in self.lacks),
         }
 
@@ -114,7 +119,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def _changes(site: Site) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _changes(site: ServiceConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     for what, names in (
         ("adds", site.added),
         ("replaces", site.replaced),
@@ -125,46 +130,46 @@ def _changes(site: Site) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield what, names
 
 
-def changes_text(site: Site) -> str:
-    """Say in a few words what becomes of the bundles."""
+def changes_text(site: ServiceConfig) -> str:
+    """Log in a few words what becomes of the bundles."""
     return "; ".join(f"{what} {', '.join(names)}" for what, names in _changes(site))
 
 
 def make(
-    device: Device,
-    order: Order,
+    device: AgentClient,
+    request: DeployRequest,
     *,
     key: SigningKey | None = None,
-    papers: Mapping[str, Any] | None = None,
+    signed: Mapping[str, Any] | None = None,
     progress: Progress = silent,
-    say: Say = lambda _: None,
-) -> Plan:
+    say: Log = lambda _: None,
+) -> DeployPlan:
     """Look at the device, make its package, and see what would change; writes nothing there.
 
-    With ``papers`` (more words for the agent's ``check``) what the device itself would refuse is
-    among the lacks too. Raises `BadInput` where the order cannot be, `DeviceFailed` where the
+    With ``signed`` (more words for the agent's ``check``) what the device itself would refuse is
+    among the lacks too. Raises `BadInput` where the request cannot be, `DeviceFailed` where the
     device can never take it.
     """
     facts, installed = look(device)
-    target = choose(device.name, order.kind, facts, say)
-    found = list(lacks(facts, target))
+    target = choose(device.name, request.kind, facts, say)
+    found = list(missing_requirements(facts, target))
     stop(device.name, [lack for lack in found if lack.blocks], say)
-    site = site_of(device, order, installed)
+    site = site_of(device, request, installed)
     kept = [_kept(device, installed, name, progress) for name in site.kept]
     package = build(facts, target, [*site.bundles, *kept], site.text, progress=progress, say=say)
     answer = device.call({"do": "missing", "blobs": package_sizes(package)})
-    plan = Plan(
+    plan = DeployPlan(
         device.name, facts, installed, target, site, package, answer["missing"], tuple(found)
     )
     if plan.unchanged:
         return plan
     found += _room(plan)
-    if papers is not None:
-        found += _refusals(device, package, key, papers)
-    return Plan(**{**vars(plan), "lacks": tuple(found)})
+    if signed is not None:
+        found += _refusals(device, package, key, signed)
+    return DeployPlan(**{**vars(plan), "lacks": tuple(found)})
 
 
-def stop(name: str, blocking: list[Lack], say: Say) -> None:
+def stop(name: str, blocking: list[MissingRequirement], say: Log) -> None:
     """Raise `DeviceFailed` where something stands in the way; each such point is told."""
     if not blocking:
         return
@@ -174,7 +179,7 @@ def stop(name: str, blocking: list[Lack], say: Say) -> None:
     raise DeviceFailed(f"{name}: {blocking[0]}{more}", "unfit")
 
 
-def choose(name: str, kind: str | None, facts: Facts, say: Say) -> Target:
+def choose(name: str, kind: str | None, facts: DeviceFacts, say: Log) -> Target:
     """Give the target called ``kind``, or the one that fits the device best."""
     if kind is not None:
         return targets.load(kind)
@@ -188,25 +193,27 @@ def choose(name: str, kind: str | None, facts: Facts, say: Say) -> Target:
     return target
 
 
-def site_of(device: Device | None, order: Order, installed: Installed) -> Site:
-    """Make the configuration that the order means on this device."""
-    if order.config is not None:
-        if order.bundles or order.sources or order.add or order.replace:
+def site_of(
+    device: AgentClient | None, request: DeployRequest, installed: Installed
+) -> ServiceConfig:
+    """Make the configuration that the request means on this device."""
+    if request.config is not None:
+        if request.bundles or request.sources or request.add or request.replace:
             raise BadInput(
                 f"bundles, --source, --add and --replace stand beside --config; "
-                f"{order.config} says it all"
+                f"{request.config} says it all"
             )
-        return sites.from_config(order.config)
+        return service_config.from_config(request.config)
     before = None
     if device is not None and installed.manifest is not None:
         held = json.loads(installed.manifest)["site"]
         before = fetch(device, held["sha256"], held["size"], lambda _: None)
-    return sites.from_words(
-        order.bundles, order.sources, before, add=order.add, replace=order.replace
+    return service_config.from_words(
+        request.bundles, request.sources, before, add=request.add, replace=request.replace
     )
 
 
-def _kept(device: Device, installed: Installed, name: str, progress: Progress) -> Path:
+def _kept(device: AgentClient, installed: Installed, name: str, progress: Progress) -> Path:
     """The file of a bundle that is served on; fetched, since the package names its content."""
     assert installed.manifest is not None
     for one in json.loads(installed.manifest)["bundles"]:
@@ -215,26 +222,26 @@ def _kept(device: Device, installed: Installed, name: str, progress: Progress) -
     raise DeviceFailed(f"{device.name}: {name} is not in its release; flash with --replace")
 
 
-def _room(plan: Plan) -> Iterator[Lack]:
+def _room(plan: DeployPlan) -> Iterator[MissingRequirement]:
     unpacked = json.loads(plan.package.manifest)["runner"].get("unpacked_bytes", 0)
     need = plan.send_bytes + (unpacked if plan.new_runner else 0)
     need_mb = 2 * need / (1 << 20) + _MARGIN_MB
     if plan.facts.disk_free_mb < need_mb:
-        yield Lack(
+        yield MissingRequirement(
             f"{plan.facts.root} has {plan.facts.disk_free_mb} MB free, {need_mb:.0f} are needed",
             "make room there, or give --root on a larger disk",
         )
 
 
 def _refusals(
-    device: Device, package: Package, key: SigningKey | None, papers: Mapping[str, Any]
-) -> Iterator[Lack]:
+    device: AgentClient, package: Package, key: SigningKey | None, signed: Mapping[str, Any]
+) -> Iterator[MissingRequirement]:
     try:
-        request = {"do": "check", **sign(package, key), **papers}
+        request = {"do": "check", **sign(package, key), **signed}
         for note in device.call(request).get("notes", ()):
-            yield Lack(str(note), "", blocks=False)
+            yield MissingRequirement(str(note), "", blocks=False)
     except EdgevidError as error:
-        yield Lack(str(error).removeprefix(f"{device.name}: "), "")
+        yield MissingRequirement(str(error).removeprefix(f"{device.name}: "), "")
 
 
 def _runner(manifest: bytes | None) -> str | None:

@@ -42,7 +42,7 @@ _NOT_FOUND = re.compile(r"No matching distribution found for (\S[^\n(]*)")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WheelRequest:
     """What is wanted for one kind of device.
 
     ``requirements`` as pip reads them; ``provided`` are projects that the device has already;
@@ -119,7 +119,7 @@ def _minor(glibc: str) -> int:
 
 
 def gather(
-    wanted: Wanted,
+    wanted: WheelRequest,
     *,
     renew: bool = False,
     progress: Progress = silent,
@@ -151,11 +151,11 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _lock_file(wanted: Wanted) -> Path:
+def _lock_file(wanted: WheelRequest) -> Path:
     return folder() / "locks" / f"{wanted.key}.json"
 
 
-def _read_lock(wanted: Wanted, say: Callable[[str], None]) -> _Lock | None:
+def _read_lock(wanted: WheelRequest, say: Callable[[str], None]) -> _Lock | None:
     file = _lock_file(wanted)
     try:
         lock = settings.build_json(_Lock, json.loads(file.read_bytes()), str(file))
@@ -172,14 +172,14 @@ def _is_kept(wheel: Wheel) -> bool:
     return file.is_file() and file.stat().st_size == wheel.size and sha256_of(file) == wheel.sha256
 
 
-def _resolve(wanted: Wanted, progress: Progress) -> _Lock:
+def _resolve(wanted: WheelRequest, progress: Progress) -> _Lock:
     with _download(wanted, list(wanted.requirements), progress) as part:
         wheels = tuple(_read_wheel(file) for file in sorted(part.glob("*.whl")))
         _keep(part)
     return _Lock(LOCK_FORMAT, json.loads(canonical_json(asdict(wanted))), wheels)
 
 
-def _fetch(wanted: Wanted, missing: Sequence[Wheel], progress: Progress) -> None:
+def _fetch(wanted: WheelRequest, missing: Sequence[Wheel], progress: Progress) -> None:
     """Get wheels of a lock again, with the same content and no other."""
     for wheel in missing:  # a damaged one would be found, and refused, before the index is asked
         (folder() / wheel.name).unlink(missing_ok=True)
@@ -213,7 +213,7 @@ def _read_wheel(file: Path) -> Wheel:
 
 @contextmanager
 def _download(
-    wanted: Wanted, words: Sequence[str], progress: Progress, *, complete: bool = True
+    wanted: WheelRequest, words: Sequence[str], progress: Progress, *, complete: bool = True
 ) -> Iterator[Path]:
     """Yield a folder with what pip downloads for the device; ``complete``: and all it needs."""
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder()) as name:
@@ -238,7 +238,7 @@ def _download(
         yield part
 
 
-def _words(wanted: Wanted, part: Path) -> list[str]:
+def _words(wanted: WheelRequest, part: Path) -> list[str]:
     words = ["download", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     words += ["--progress-bar=off", "--retries=1", f"--dest={part}", f"--find-links={folder()}"]
     words += ["--implementation=cp", f"--python-version={wanted.python}"]
@@ -246,7 +246,7 @@ def _words(wanted: Wanted, part: Path) -> list[str]:
     return words + [f"--platform={tag}" for tag in wanted.platforms]
 
 
-def environment(wanted: Wanted) -> dict[str, str]:
+def environment(wanted: WheelRequest) -> dict[str, str]:
     """The values of markers on the device."""
     full = f"{wanted.python}.0"  # the first one of its kind lacks most, so that nothing is missed
     return {
@@ -302,7 +302,7 @@ def _run(command: list[str], progress: Progress) -> tuple[str, int]:
     return "".join(said), child.returncode
 
 
-def _fault(wanted: Wanted, said: str) -> BadInput | EnvironmentFailed:
+def _fault(wanted: WheelRequest, said: str) -> BadInput | EnvironmentFailed:
     errors = _ERROR.findall(said)
     missing = _NOT_FOUND.findall(said)
     what = missing[-1].strip() if missing else None

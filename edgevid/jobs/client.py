@@ -31,13 +31,13 @@ from edgevid.errors import (
 from edgevid.files import canonical_json, sha256_of
 from edgevid.flash import client, device_code, fleet, package, plan
 from edgevid.flash.agent.job_protocol import DOCUMENT, FILES, TRIAL
+from edgevid.flash.agent_client import AgentClient, agent_source
+from edgevid.flash.blob_transfer import send, size_of
 from edgevid.flash.client import Installed
-from edgevid.flash.conversation import Device, agent_source
+from edgevid.flash.device_facts import DeviceFacts, missing_requirements
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.flash.keys import SigningKey
-from edgevid.flash.probe import Facts, lacks
-from edgevid.flash.send import send, size_of
-from edgevid.flash.site import to_toml
+from edgevid.flash.service_config import to_toml
 from edgevid.progress import Progress, silent
 from edgevid.remote import Remote
 from edgevid.targets import Target
@@ -50,16 +50,16 @@ CLEAN_S = 60.0
 BUSY_S = 30.0
 _BAR = re.compile(r"([A-Za-z][\w ]*): (\d+)/(\d+) ?(.*)")
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Given = TypeVar("Given")
 
 
-class Stopped(EnvironmentFailed):
+class BenchStopped(EnvironmentFailed):
     """The person wants no more of it."""
 
 
 @dataclass(frozen=True)
-class Order:
+class BenchRequest:
     """What is to be measured, and how; ``words`` are more words of ``edgevid bench`` there.
 
     ``source`` is a video file here. ``runtimes`` must be there besides those that would serve.
@@ -93,10 +93,10 @@ class Order:
 
 
 @dataclass
-class _Place:
+class _Location:
     """Where it is measured: the agent's session there, and whose runner it is."""
 
-    device: Device
+    device: AgentClient
     release: str | None
     throw_away: bool
 
@@ -107,45 +107,45 @@ class _Place:
 
 def bench(
     entry: DeviceEntry,
-    order: Order,
+    request: BenchRequest,
     *,
     key: Callable[[], SigningKey],
     progress: Progress = silent,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Measure on one device, and give its document.
 
-    ``key`` signs a throw-away runner. ``stop`` ends it from another thread: then `Stopped` is
+    ``key`` signs a throw-away runner. ``stop`` ends it from another thread: then `BenchStopped` is
     raised, once nothing is left there. Raises `DeviceFailed` where the device cannot be reached, or
     was out of sight for too long: then it goes on there, and the same again takes it over.
     """
-    with Remote(entry.address, trust_new=order.trust_new) as remote:
-        visit = _Visit(entry, order, remote, key, progress, say, stop or threading.Event())
-        return visit.bench()
+    with Remote(entry.address, trust_new=request.trust_new) as remote:
+        run = _BenchRun(entry, request, remote, key, progress, say, stop or threading.Event())
+        return run.bench()
 
 
-class _Visit:
+class _BenchRun:
     """One bench on one device."""
 
     def __init__(
         self,
         entry: DeviceEntry,
-        order: Order,
+        request: BenchRequest,
         remote: Remote,
         key: Callable[[], SigningKey],
         progress: Progress,
-        say: Say,
+        say: Log,
         stop: threading.Event,
     ) -> None:
-        self.entry, self.order, self.remote = entry, order, remote
+        self.entry, self.request, self.remote = entry, request, remote
         self._key, self._progress, self._say, self._stop = key, progress, say, stop
         self._made: package.Package | None = None
         self._asked = False
-        self._main = self._device(order.root or entry.root)
+        self._main = self._device(request.root or entry.root)
 
-    def _device(self, root: str | None) -> Device:
-        device = Device(self.remote, root)
+    def _device(self, root: str | None) -> AgentClient:
+        device = AgentClient(self.remote, root)
         device.name = self.entry.name
         return device
 
@@ -158,7 +158,7 @@ class _Visit:
         facts, installed = client.look(self._main)
         target = self._target(facts, installed)
         place = self._place(facts, installed, target)
-        name = self.order.name(target)
+        name = self.request.name(target)
         with self._tidy(place, name):
             self._patiently(lambda: self._begin(place, name, facts, target))
             document = self._fetched(place, name, self._followed(place, name))
@@ -169,20 +169,20 @@ class _Visit:
 
     # ------------------------------------------------------------ where
 
-    def _target(self, facts: Facts, installed: Installed) -> Target:
+    def _target(self, facts: DeviceFacts, installed: Installed) -> Target:
         manifest = json.loads(installed.manifest) if installed.manifest else {}
-        kind = self.order.kind or self.entry.target or manifest.get("target")
+        kind = self.request.kind or self.entry.target or manifest.get("target")
         target = plan.choose(self.entry.name, kind, facts, self._say)
-        blocking = [lack for lack in lacks(facts, target) if lack.blocks]
+        blocking = [lack for lack in missing_requirements(facts, target) if lack.blocks]
         plan.stop(self.entry.name, blocking, self._say)
         return target
 
-    def _place(self, facts: Facts, installed: Installed, target: Target) -> _Place:
+    def _place(self, facts: DeviceFacts, installed: Installed, target: Target) -> _Location:
         if installed.manifest is not None and self._serves(installed.manifest, facts, target):
-            return _Place(self._main, installed.current, throw_away=False)
-        return _Place(self._device(facts.root + TRIAL), None, throw_away=True)
+            return _Location(self._main, installed.current, throw_away=False)
+        return _Location(self._device(facts.root + TRIAL), None, throw_away=True)
 
-    def _serves(self, manifest: bytes, facts: Facts, target: Target) -> bool:
+    def _serves(self, manifest: bytes, facts: DeviceFacts, target: Target) -> bool:
         """Whether the runner that is there is this edgevid, with what this bundle needs."""
         there = json.loads(manifest)["runner"]["wheels"]
         if sha256_of(device_code.archive(target)) not in {wheel["sha256"] for wheel in there}:
@@ -193,46 +193,46 @@ class _Visit:
 
     @property
     def _bundle(self) -> Bundle:
-        return Bundle.open(self.order.bundle)
+        return Bundle.open(self.request.bundle)
 
     @property
     def _site(self) -> bytes:
         """A configuration of nothing but the runtimes that are to be there."""
-        return to_toml({"bundle": [{"runtime": name} for name in self.order.runtimes]})
+        return to_toml({"bundle": [{"runtime": name} for name in self.request.runtimes]})
 
     # ------------------------------------------------------------ to begin
 
-    def _begin(self, place: _Place, name: str, facts: Facts, target: Target) -> None:
+    def _begin(self, place: _Location, name: str, facts: DeviceFacts, target: Target) -> None:
         """Bring all that is needed, and start the job; the device is free for others then."""
-        order = self.order
+        request = self.request
         told = place.ask("job-state", id=name)
         if told["state"] in ("running", "ended"):
             if not self._asked:
                 self.say(f"the same bench is there already, {told['state']}; it is taken over")
             return
-        if told["busy"] and not order.end_other:
+        if told["busy"] and not request.end_other:
             raise DeviceFailed(
                 f"{self.entry.name}: another bench runs there; wait for its end, or end it with "
                 "--end-other",
                 "occupied",
             )
         self.say("measures " + ("with a throw-away runner" if place.throw_away else "there"))
-        if order.end_other:
+        if request.end_other:
             place.ask("job-end")
         if place.throw_away:
             place.release = self._stage(place, facts, target)
         place.ask("session", trial=True)
         files: dict[str, Path | bytes] = {
             "agent.py": agent_source(),
-            order.bundle.name: order.bundle,
-            order.source.name: order.source,
+            request.bundle.name: request.bundle,
+            request.source.name: request.source,
         }
         if len(files) < 3:
-            raise BadInput(f"{order.bundle} and {order.source} have one name; rename one")
+            raise BadInput(f"{request.bundle} and {request.source} have one name; rename one")
         named = {file: sha256_of(content) for file, content in files.items()}
         self._send(place, {named[file]: one for file, one in files.items()}, facts.root)
-        words = ["bench", f"../{FILES}/{order.bundle.name}", "--source"]
-        words += [f"../{FILES}/{order.source.name}", "--out", DOCUMENT, *order.words]
+        words = ["bench", f"../{FILES}/{request.bundle.name}", "--source"]
+        words += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.words]
         self._asked = True
         place.ask(
             "job",
@@ -240,35 +240,35 @@ class _Visit:
             release=place.release,
             words=words,
             files=named,
-            deadline_s=order.deadline_s,
-            pause=facts.root if order.pause_service else None,
-            throw_away=place.throw_away and not order.keep_runner,
+            deadline_s=request.deadline_s,
+            pause=facts.root if request.pause_service else None,
+            throw_away=place.throw_away and not request.keep_runner,
         )
         place.device.close()
 
-    def _stage(self, place: _Place, facts: Facts, target: Target) -> str:
+    def _stage(self, place: _Location, facts: DeviceFacts, target: Target) -> str:
         """Bring a throw-away runner; gives the release that it is in."""
         if self._made is None:
             self._made = package.build(
                 facts,
                 target,
-                [self.order.bundle],
+                [self.request.bundle],
                 self._site,
                 progress=self._working,
                 say=self._say,
             )
         made = self._made
-        papers = client.sign(made, self._key())
-        place.ask("check", **papers)
+        signed = client.sign(made, self._key())
+        place.ask("check", **signed)
         place.ask("session", trial=True)
         self._send(place, made.blobs, facts.root)
-        return str(place.ask("stage", trial=True, **papers)["release"])
+        return str(place.ask("stage", trial=True, **signed)["release"])
 
-    def _send(self, place: _Place, blobs: Mapping[str, Path | bytes], beside: str) -> None:
+    def _send(self, place: _Location, blobs: Mapping[str, Path | bytes], beside: str) -> None:
         """Send what is there neither in this folder nor in the one beside."""
         sizes = {sha256: size_of(blob) for sha256, blob in blobs.items()}
         missing = place.ask("missing", blobs=sizes, beside=beside)["missing"]
-        limit = self.order.limit_kbit
+        limit = self.request.limit_kbit
         send(place.device, blobs, missing, limit_kbit=limit, progress=self._working)
 
     def _working(self, what: str, done: int, total: int, note: str = "") -> None:
@@ -277,7 +277,7 @@ class _Visit:
 
     # ------------------------------------------------------------ to follow
 
-    def _followed(self, place: _Place, name: str) -> dict[str, Any]:
+    def _followed(self, place: _Location, name: str) -> dict[str, Any]:
         """Wait for its end, over lost links too, and pass on what it says."""
         said, lines = 0, _Lines(self.say, self._progress)
         while True:
@@ -294,7 +294,7 @@ class _Visit:
             if told["state"] == "running":
                 self._check(POLL_S)
 
-    def _fetched(self, place: _Place, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
+    def _fetched(self, place: _Location, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
         """Give its document, whole; raises what kept it from giving one."""
         if end["document"] is None:
             self._raise(end)
@@ -318,7 +318,7 @@ class _Visit:
     def _raise(self, end: Mapping[str, Any]) -> NoReturn:
         kinds: dict[Any, type[EdgevidError]] = {1: CheckFailed, 2: BadInput, 3: Inconclusive}
         if end["why"] == "deadline":
-            hours = self.order.deadline_s / 3600
+            hours = self.request.deadline_s / 3600
             raise EnvironmentFailed(
                 f"{self.entry.name}: it was ended after {hours:.3g} hours; measure less at once"
             )
@@ -326,11 +326,11 @@ class _Visit:
         error = kinds.get(end["exit_code"], EnvironmentFailed)
         raise error(f"{self.entry.name}: {text or 'it ended without a word'}")
 
-    def _about(self, place: _Place, installed: Installed, target: Target) -> dict[str, Any]:
+    def _about(self, place: _Location, installed: Installed, target: Target) -> dict[str, Any]:
         """What the document says of where it comes from."""
         service = None
         if installed.current is not None:
-            service = "paused" if self.order.pause_service else "beside"
+            service = "paused" if self.request.pause_service else "beside"
         return {
             "release": None if place.throw_away else place.release,
             "throw_away": place.throw_away,
@@ -349,11 +349,11 @@ class _Visit:
 
     def _check(self, wait_s: float = 0.0) -> None:
         if self._stop.wait(wait_s) if wait_s else self._stop.is_set():
-            raise Stopped(f"{self.entry.name}: interrupted; nothing is left there")
+            raise BenchStopped(f"{self.entry.name}: interrupted; nothing is left there")
 
     def _patiently(self, act: Callable[..., Given], *words: Any) -> Given:
         """Do something over a link that may be lost in between."""
-        until = time.monotonic() + self.order.patience_s
+        until = time.monotonic() + self.request.patience_s
         lost = False
         while True:
             try:
@@ -362,7 +362,7 @@ class _Visit:
                 if error.kind not in client.LINK_LOST:
                     raise
                 if time.monotonic() > until:
-                    raise OutOfSight(self.entry.name) from error
+                    raise DeviceLost(self.entry.name) from error
                 if not lost:
                     self._say(f"{error}; what runs there goes on; trying to see it again")
                 lost = True
@@ -373,11 +373,11 @@ class _Visit:
             self._check(client.RETRY_S)
 
     @contextmanager
-    def _tidy(self, place: _Place, name: str) -> Iterator[None]:
+    def _tidy(self, place: _Location, name: str) -> Iterator[None]:
         """Leave nothing there, unless it cannot be seen."""
         try:
             yield
-        except OutOfSight:
+        except DeviceLost:
             raise
         except BaseException:
             place.device.close()  # a question may still be open
@@ -389,10 +389,10 @@ class _Visit:
         except EdgevidError as error:  # the figures matter more
             self.say(f"could not be tidied up: {error}; the next bench does it")
 
-    def _clean(self, place: _Place, name: str) -> None:
+    def _clean(self, place: _Location, name: str) -> None:
         place.ask("job-end", id=name)
         until = time.monotonic() + BUSY_S
-        while place.throw_away and not self.order.keep_runner:
+        while place.throw_away and not self.request.keep_runner:
             try:
                 place.ask("uninstall", trial=True)
                 break
@@ -403,7 +403,7 @@ class _Visit:
         place.device.close()
 
 
-class OutOfSight(DeviceFailed):
+class DeviceLost(DeviceFailed):
     """The device was not seen again; it goes on by itself."""
 
     def __init__(self, name: str) -> None:
@@ -416,7 +416,7 @@ class OutOfSight(DeviceFailed):
 class _Lines:
     """What a job writes on stderr, as it comes: bars become progress, the rest is passed on."""
 
-    def __init__(self, say: Say, progress: Progress) -> None:
+    def __init__(self, say: Log, progress: Progress) -> None:
         self._say, self._progress, self._rest = say, progress, ""
         self.last = ""
 
@@ -437,11 +437,11 @@ class _Lines:
 
 def bench_all(
     devices: Sequence[DeviceEntry],
-    order: Order,
+    request: BenchRequest,
     *,
     key: Callable[[], SigningKey],
     parallel: int = fleet.PARALLEL,
-    say: Say = print,
+    say: Log = print,
 ) -> list[fleet.Outcome]:
     """Measure on several devices at once, and give what became of each, in their order.
 
@@ -459,7 +459,7 @@ def bench_all(
         over = threading.Event()
         ends.append(over)
         try:
-            document = bench(entry, order, key=signer, say=say, stop=stop)
+            document = bench(entry, request, key=signer, say=say, stop=stop)
         finally:
             over.set()
         return {"outcome": "valid" if document["valid"] else "INVALID", "document": document}

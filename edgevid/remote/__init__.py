@@ -1,5 +1,5 @@
 """Reaching other machines through the user's own OpenSSH."""
 
-from edgevid.remote.ssh import Address, Remote, Session
+from edgevid.remote.ssh import Address, Remote, SshSession
 
-__all__ = ["Address", "Remote", "Session"]
+__all__ = ["Address", "Remote", "SshSession"]

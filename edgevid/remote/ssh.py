@@ -74,7 +74,7 @@ class Remote:
     trust_new: bool = False
     timeout_s: float = 15.0
     options: Sequence[str] = ()
-    _sessions: list[Session] = field(default_factory=list, repr=False)
+    _sessions: list[SshSession] = field(default_factory=list, repr=False)
 
     def command(self, command: str) -> list[str]:
         """Give the words that run ``command`` there."""
@@ -104,9 +104,9 @@ class Remote:
         words += ["-i", str(address.key), "-o", "IdentitiesOnly=yes"] if address.key else []
         return [*words, "--", address.host, command]
 
-    def open(self, command: str) -> Session:
+    def open(self, command: str) -> SshSession:
         """Start ``command`` there; what fails is told when something is sent or read."""
-        session = Session(self.address, self.command(command))
+        session = SshSession(self.address, self.command(command))
         self._sessions.append(session)
         return session
 
@@ -122,7 +122,7 @@ class Remote:
         self.close()
 
 
-class Session:
+class SshSession:
     """A command that runs there; its stdin and stdout are bytes, of its stderr a tail is kept.
 
     Not for several threads. Raises `DeviceFailed` where the connection fails or the command ends.

@@ -185,7 +185,7 @@ def refusal(device, release, **more):
             with pytest.raises(Fault, match=fault.value.kind):
                 session.ask("stage", **package)
             assert books(device.root) == before
-    assert "\n" not in fault.value.message and fault.value.mend
+    assert "\n" not in fault.value.message and fault.value.fix
     return fault.value
 
 
@@ -270,7 +270,7 @@ def test_modules_that_the_device_lacks_are_named(standing):
     release.data["runner"]["packages"] = ["json", "no_such_module"]
     fault = refusal(device, release)
     assert fault.kind == "modules" and "no_such_module" in fault.message
-    assert "apt-get install python3-no-such-module" in fault.mend
+    assert "apt-get install python3-no-such-module" in fault.fix
 
 
 def test_an_accelerator_that_the_service_may_not_use_is_refused(standing):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import pytest
 
 from edgevid import targets
+from edgevid.flash.device_facts import DeviceFacts, read_facts
 from edgevid.flash.package import Package, build
-from edgevid.flash.probe import Facts, read_facts
 from rigs.arm import CACHE, DISTRIBUTION, ArmMachine, arm_machine, ssh_environment
 from rigs.command import call_edgevid
 from rigs.sshd import make_key
@@ -84,7 +84,7 @@ def flashed(board, package, real_bundle) -> Board:
 
 
 def test_a_look_over_ssh_proposes_its_target(found):
-    facts: Facts = read_facts(found["facts"])
+    facts: DeviceFacts = read_facts(found["facts"])
     expected = {"aarch64": "generic-arm64", "armv7l": "generic-armv7"}
     assert found["target"] == expected[facts.architecture]
     assert found["fits"]
@@ -118,7 +118,7 @@ import json, sys
 from pathlib import Path
 from edgevid import targets
 from edgevid.flash.package import build, same_release
-from edgevid.flash.probe import read_facts
+from edgevid.flash.device_facts import read_facts
 facts = read_facts(json.loads({json.dumps(found["facts"])!r}))
 again = build(facts, targets.load({found["target"]!r}), [Path({str(real_bundle)!r})], b"")
 print(same_release(again.manifest, Path(sys.argv[1]).read_bytes()))

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgevid.flash.client import Device, uninstall
+from edgevid.flash.client import AgentClient, uninstall
 from rigs.bundles import write_null
 from rigs.processes import wait_for
 from rigs.sshd import sshd
@@ -47,7 +47,7 @@ def own_target():
 def root(server, tmp_path):
     root = tmp_path / "device"
     yield root
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         uninstall(device)
     assert not root.exists()
 

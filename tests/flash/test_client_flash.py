@@ -3,14 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 
 import pytest
 
 from edgevid.errors import BadInput, DeviceFailed
 from edgevid.flash import archive, client, keys
-from edgevid.flash.client import Device, Health, RolledBack, flash, look
+from edgevid.flash.client import AgentClient, Health, RolledBack, flash, look
 from rigs.packages import package
 from rigs.processes import alive, wait_for
 from rigs.proxy import Proxy
@@ -38,9 +37,9 @@ def root(tmp_path):
 @pytest.fixture
 def device(server, root):
     """A session with a device on which nothing is; nothing is left of it."""
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         yield device
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         client.uninstall(device)
     assert not root.exists()
 
@@ -72,7 +71,7 @@ def test_a_healthy_release_serves_and_the_same_again_changes_nothing(
     assert any("serving for" in line for line in told)
     pid = pid_of(device)
     device.close()
-    with server.remote(port=proxy.port) as remote, Device(remote, str(root)) as other:
+    with server.remote(port=proxy.port) as remote, AgentClient(remote, str(root)) as other:
         again = flash(other, package(serial=2), key=key, health=HEALTH)
     assert (again["outcome"], again["restarted"]) == ("unchanged", False)
     assert again["release"] == first["release"]
@@ -110,7 +109,7 @@ def test_a_link_lost_while_the_device_judges_is_found_again(server, device, root
             proxy.cut()
             threading.Timer(2.0, proxy.restore).start()
 
-    with server.remote(port=proxy.port) as remote, Device(remote, str(root)) as other:
+    with server.remote(port=proxy.port) as remote, AgentClient(remote, str(root)) as other:
         result = flash(other, package(), key=key, health=Health(seconds=3.0), say=listen)
     assert result["outcome"] == "serving"
     assert any("goes on judging by itself" in line for line in told)
@@ -129,7 +128,7 @@ def test_a_release_that_is_sick_behind_a_lost_link_is_told_afterwards(
     device.close()
     sick = package(serial=2, sick={"dies_s": 1.0, "exit": 7})
     with server.remote(port=proxy.port) as remote:
-        other = Device(remote, str(root))
+        other = AgentClient(remote, str(root))
         with pytest.raises(RolledBack, match="exit code 7"):
             flash(other, sick, key=key, health=Health(seconds=3.0), say=listen)
     assert serving(root) == good
@@ -146,7 +145,7 @@ def test_a_link_that_never_comes_back_leaves_it_unknown_here_but_not_there(
 
     sick = package(sick={"dies_s": 1.0})
     with server.remote(port=proxy.port) as remote:
-        other = Device(remote, str(root))
+        other = AgentClient(remote, str(root))
         with pytest.raises(DeviceFailed, match="not known here") as caught:
             flash(other, sick, key=key, health=Health(seconds=3.0), say=listen)
     assert (caught.value.kind, caught.value.exit_code) == ("unknown", 4)
@@ -198,7 +197,7 @@ def test_what_serves_can_be_read_back(device, root, key, tmp_path, monkeypatch):
 
 def carry(file, root, *words) -> subprocess.CompletedProcess[str]:
     """Run the file on the device, whose sessions over SSH are over."""
-    path = f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"  # noqa: PTH120
+    path = "/usr/local/bin:/usr/bin:/bin"  # as at a login: the device has one python3
     command = ["sh", file, "--root", root, "--health-s", "1", *words]
     clean = {"PATH": path, "HOME": str(root.parent)}
     return subprocess.run([*map(str, command)], capture_output=True, text=True, env=clean)

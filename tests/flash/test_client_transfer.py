@@ -15,8 +15,8 @@ import pytest
 from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EnvironmentFailed
 from edgevid.flash import keys
-from edgevid.flash.client import Device, agent_source, flash, look
-from edgevid.flash.send import Cap, send
+from edgevid.flash.blob_transfer import RateLimit, send
+from edgevid.flash.client import AgentClient, agent_source, flash, look
 from rigs.packages import package, wheel
 from rigs.processes import wait_for
 from rigs.proxy import Proxy
@@ -54,7 +54,7 @@ def part_size(root, sha256) -> int:
 
 
 def test_looking_at_a_device_writes_nothing_there(server, root):
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         facts, installed = look(device)
     assert facts.root == str(root)
     assert facts.python == sys.version_info[:3]
@@ -70,14 +70,14 @@ def test_a_target_of_the_users_own_says_which_libraries_are_looked_for(
     wanted = '[[engine]]\nlibraries = ["libc.so.6", "libmissing.so.1"]'
     text = targets.find("generic-arm64").read_text().replace("[[engine]]", wanted, 1)
     (tmp_path / "edgevid/targets/mine.toml").write_text(text)
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         found = {path.rpartition("/")[2] for path in look(device)[0].libraries}
     assert "libc.so.6" in found
     assert "libmissing.so.1" not in found
 
 
 def test_login_scripts_that_talk_do_not_matter(server, root):
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         command = remote.command
         remote.command = lambda text: command(f"echo welcome; echo back; {text}")
         assert look(device)[0].root == str(root)
@@ -86,7 +86,7 @@ def test_login_scripts_that_talk_do_not_matter(server, root):
 def test_a_release_is_staged_whole_and_the_next_one_sends_what_is_new(server, root, key):
     runner = wheel(filler=MEBI)
     told = []
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         options = {"key": key, "activate": False}
         first = flash(device, package(runner), progress=lambda *of: told.append(of), **options)
         again = flash(device, package(runner, serial=2), **options)
@@ -102,7 +102,7 @@ def test_a_release_is_staged_whole_and_the_next_one_sends_what_is_new(server, ro
 
 def test_the_pinned_key_and_the_newest_release_are_kept_to(server, root, key, tmp_path):
     stranger = keys.load(make_key(tmp_path / "stranger"))
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         flash(device, package(serial=5), key=key, activate=False)
         with pytest.raises(BadInput, match="signed by another key"):
             flash(device, package(serial=6), key=stranger, activate=False)
@@ -113,7 +113,7 @@ def test_the_pinned_key_and_the_newest_release_are_kept_to(server, root, key, tm
 
 def test_a_pinned_key_can_vouch_for_the_next_one(server, root, key, tmp_path):
     new = keys.load(make_key(tmp_path / "new"))
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         flash(device, package(serial=1), key=key, activate=False)
         with pytest.raises(BadInput):
             flash(device, package(serial=2), key=new, activate=False, pin=new.hand_over(new))
@@ -124,15 +124,19 @@ def test_a_pinned_key_can_vouch_for_the_next_one(server, root, key, tmp_path):
 
 
 def test_what_a_device_refuses_leaves_nothing_there(server, root, key):
-    with server.remote() as remote, Device(remote, str(root)) as device, pytest.raises(BadInput):
+    with (
+        server.remote() as remote,
+        AgentClient(remote, str(root)) as device,
+        pytest.raises(BadInput),
+    ):
         flash(device, package(python="2.7"), key=key, activate=False)
     assert not root.exists()
 
 
 def test_two_at_once_are_kept_apart(server, root, key):
-    with server.remote() as one, Device(one, str(root)) as first:
+    with server.remote() as one, AgentClient(one, str(root)) as first:
         first.call({"do": "session", "root": str(root)})
-        with server.remote() as two, Device(two, str(root)) as second:
+        with server.remote() as two, AgentClient(two, str(root)) as second:
             with pytest.raises(DeviceFailed, match="somebody else flashes") as caught:
                 flash(second, package(), key=key, activate=False)
             assert caught.value.kind == "busy"
@@ -144,7 +148,7 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
     sha256, content = blob(2 * MEBI)
     other, much = blob(3 * MEBI, seed=1)
     spoilt = content[:-1] + bytes([content[-1] ^ 1])
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
         with pytest.raises((BadInput, EnvironmentFailed), match="is not what was meant"):
             send(device, {sha256: spoilt, other: much}, {sha256: 0, other: 0})
@@ -162,10 +166,10 @@ def test_a_client_that_vanished_without_a_word_does_not_keep_the_lock(server, ro
     proxy = Proxy(server.port)
     try:
         server.know(proxy.port)
-        gone = Device(server.remote(port=proxy.port), str(root), source=impatient)
+        gone = AgentClient(server.remote(port=proxy.port), str(root), source=impatient)
         gone.call({"do": "session"})
         proxy.freeze()
-        with server.remote() as remote, Device(remote, str(root)) as device:
+        with server.remote() as remote, AgentClient(remote, str(root)) as device:
             wait_for(lambda: _session(device, root), 30)
             assert flash(device, package(), key=key, activate=False)["outcome"] == "staged"
     finally:
@@ -181,7 +185,7 @@ def test_a_file_that_shrinks_is_told(server, root, tmp_path):
     def cut(what, done, total, note=""):
         os.truncate(file, len(content) // 2)
 
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
         with pytest.raises(EnvironmentFailed, match="became shorter"):
             send(device, {sha256: file}, {sha256: 0}, progress=cut)
@@ -196,7 +200,7 @@ def test_a_server_killed_in_mid_transfer_loses_nothing_that_arrived(server, root
 
     killer = threading.Thread(target=kill_later)
     killer.start()
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
         with pytest.raises(DeviceFailed) as caught:
             send(device, {sha256: content}, {sha256: 0}, limit_kbit=8000)
@@ -222,12 +226,12 @@ def _session(device, root) -> bool:
 CLIENT = """
 import sys
 from pathlib import Path
-from edgevid.flash.client import Device, flash
+from edgevid.flash.client import AgentClient, flash
 from edgevid.flash import keys
 from edgevid.remote import Address, Remote
 from rigs.packages import package, wheel
 config, root, key, limit = sys.argv[1:]
-device = Device(Remote(Address("device"), options=("-F", config)), root)
+device = AgentClient(Remote(Address("device"), options=("-F", config)), root)
 with device.remote, device:
     runner = wheel(filler=4 << 20)
     done = flash(device, package(runner), key=keys.load(Path(key)), activate=False,
@@ -258,9 +262,9 @@ def test_a_second_flash_stays_under_64_kib_on_the_wire(server, root, key):
     proxy = Proxy(server.port)
     try:
         server.know(proxy.port)
-        with server.remote() as remote, Device(remote, str(root)) as device:
+        with server.remote() as remote, AgentClient(remote, str(root)) as device:
             first = flash(device, package(wheel(filler=MEBI)), key=key, activate=False)
-        with server.remote(port=proxy.port) as remote, Device(remote, str(root)) as device:
+        with server.remote(port=proxy.port) as remote, AgentClient(remote, str(root)) as device:
             again = flash(device, package(wheel(filler=MEBI), serial=2), key=key, activate=False)
         assert first["sent_bytes"] > MEBI
         assert again["sent_bytes"] == 0
@@ -271,7 +275,7 @@ def test_a_second_flash_stays_under_64_kib_on_the_wire(server, root, key):
 
 def test_the_cap_holds_a_real_transfer_back(server, root):
     sha256, content = blob(MEBI)
-    with server.remote() as remote, Device(remote, str(root)) as device:
+    with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
         began = time.monotonic()
         send(device, {sha256: content}, {sha256: 0}, limit_kbit=4000)
@@ -286,7 +290,7 @@ def test_the_cap_flows_evenly_and_does_not_make_up_for_a_pause():
         slept.append(seconds)
         now[0] += seconds
 
-    cap = Cap(800, clock=lambda: now[0], sleep=sleep)
+    cap = RateLimit(800, clock=lambda: now[0], sleep=sleep)
     assert cap.chunk == 10_000
     for _ in range(11):
         cap.wait(10_000)

@@ -16,15 +16,17 @@ from edgevid import bundle, registry, targets
 from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput
 from edgevid.flash import device_code
+from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.package import build, same_release, wanted_wheels
-from edgevid.flash.probe import Facts
 from edgevid.targets import WHEELS, Target
 from rigs.bundles import CONTRACT, write_null
 from rigs.wheels import write_wheel
 
-PC = Facts("x86_64", "2.36", (3, 11, 2), {}, all_groups=("video", "audio"))
-PI = Facts("aarch64", "2.36", (3, 11, 2), {}, model="Raspberry Pi 5 Model B Rev 1.0")
-OLD_ARM = Facts("armv7l", "2.36", (3, 11, 2), {"numpy": "1.24.2", "av": "10.0.0", "click": "8.1.3"})
+PC = DeviceFacts("x86_64", "2.36", (3, 11, 2), {}, all_groups=("video", "audio"))
+PI = DeviceFacts("aarch64", "2.36", (3, 11, 2), {}, model="Raspberry Pi 5 Model B Rev 1.0")
+OLD_ARM = DeviceFacts(
+    "armv7l", "2.36", (3, 11, 2), {"numpy": "1.24.2", "av": "10.0.0", "click": "8.1.3"}
+)
 
 
 @pytest.fixture

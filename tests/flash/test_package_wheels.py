@@ -7,7 +7,7 @@ import pytest
 
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.flash import wheels
-from edgevid.flash.wheels import Wanted, gather, platforms
+from edgevid.flash.wheels import WheelRequest, gather, platforms
 from rigs.need import need_program, need_root
 from rigs.wheels import write_wheel
 
@@ -27,7 +27,7 @@ def index(tmp_path, monkeypatch):
 
 
 def want(*requirements, architecture="aarch64", python="3.13", tags=ARM, provided=()):
-    return Wanted(requirements, architecture, python, tags, provided)
+    return WheelRequest(requirements, architecture, python, tags, provided)
 
 
 def names(got):
@@ -141,9 +141,9 @@ def test_without_a_network_what_is_kept_serves_and_the_rest_is_named(index, monk
     def alone(requirement):
         code = f"""
 from edgevid.errors import EdgevidError
-from edgevid.flash.wheels import Wanted, gather
+from edgevid.flash.wheels import WheelRequest, gather
 try:
-    print(len(gather(Wanted(({requirement!r},), "aarch64", "3.13", {ARM!r}))))
+    print(len(gather(WheelRequest(({requirement!r},), "aarch64", "3.13", {ARM!r}))))
 except EdgevidError as error:
     print(type(error).__name__, error)
 """

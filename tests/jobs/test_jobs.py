@@ -16,11 +16,11 @@ from edgevid import targets
 from edgevid.bench.summary_table import HEAD, rows
 from edgevid.errors import DeviceFailed
 from edgevid.flash import package
+from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.client import look
-from edgevid.flash.conversation import Device
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.jobs import client as jobs
-from edgevid.jobs.client import Order
+from edgevid.jobs.client import BenchRequest
 from edgevid.remote import Remote
 from rigs.bundles import write_null
 from rigs.processes import alive, wait_for
@@ -122,7 +122,10 @@ class Person:
         return json.loads(done.stdout)["release"]
 
     def ask(self, verb, root=None, **fields):
-        with self.server.remote() as remote, Device(remote, str(root or self.root())) as device:
+        with (
+            self.server.remote() as remote,
+            AgentClient(remote, str(root or self.root())) as device,
+        ):
             return device.call({"do": verb, **fields})
 
     def pid(self, root):
@@ -195,16 +198,16 @@ def test_the_runner_that_was_flashed_measures_beside_its_service(person):
 
 def test_a_runner_of_another_edgevid_or_without_the_runtime_is_not_used(person):
     target = targets.load("own")
-    with person.server.remote() as there, Device(there, str(person.root())) as device:
+    with person.server.remote() as there, AgentClient(there, str(person.root())) as device:
         facts = look(device)[0]
     made = json.loads(package.build(facts, target, [person.bundle], b"").manifest)
     other = json.loads(json.dumps(made))
     other["runner"]["wheels"][0]["sha256"] = "0" * 64
 
     def serves(manifest, *runtimes):
-        order = Order(person.bundle, person.video, runtimes=runtimes)
-        visit = jobs._Visit(ENTRY, order, Remote(ENTRY.address), None, None, None, None)
-        return visit._serves(json.dumps(manifest).encode(), facts, target)
+        request = BenchRequest(person.bundle, person.video, runtimes=runtimes)
+        run = jobs._BenchRun(ENTRY, request, Remote(ENTRY.address), None, None, None, None)
+        return run._serves(json.dumps(manifest).encode(), facts, target)
 
     assert serves(made)
     assert not serves(other)
@@ -346,15 +349,15 @@ def test_several_devices_at_once_give_one_table(person):
 
 
 def test_a_result_that_is_not_what_was_written_is_refused(person):
-    order = Order(person.bundle, person.video)
-    visit = jobs._Visit(ENTRY, order, Remote(ENTRY.address), None, lambda *_: None, None, None)
+    request = BenchRequest(person.bundle, person.video)
+    run = jobs._BenchRun(ENTRY, request, Remote(ENTRY.address), None, lambda *_: None, None, None)
 
     class Place:
         def ask(self, verb, offset, **fields):
             return {"content": base64.b64encode(b'{"valid": true}'[offset:]).decode()}
 
     end = {"document": {"size": 15, "sha256": hashlib.sha256(b'{"valid": true}').hexdigest()}}
-    assert visit._fetched(Place(), "name", end) == {"valid": True}
+    assert run._fetched(Place(), "name", end) == {"valid": True}
     end["document"]["sha256"] = "0" * 64
     with pytest.raises(DeviceFailed, match="damaged"):
-        visit._fetched(Place(), "name", end)
+        run._fetched(Place(), "name", end)

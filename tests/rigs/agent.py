@@ -19,29 +19,30 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.flash.agent import source
-from edgevid.flash.conversation import BOOT, MARK
+from edgevid.flash.agent_client import BOOT, MARK
 from rigs.need import need_program
 
 # A runner in a few lines: it answers like the real one, as ill as site.toml says.
 RUNNER = """
 import json, os, re, signal, socket, sys, time
 site = open(sys.argv[sys.argv.index("--config") + 1]).read()
-wish = json.loads(re.search(r"# (.*)", site).group(1))
+options = json.loads(re.search(r"# (.*)", site).group(1))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 folder, began, answered = os.environ["RUNTIME_DIRECTORY"], time.time(), 0
-print("beginning with", json.dumps(wish), flush=True)
+print("beginning with", json.dumps(options), flush=True)
 def tell(state, frames):
-    lane = {"frames": {"captured": frames, "answered": 0 if wish.get("mute") else frames},
-            "latency_ms": {"p50": 1.0, "p95": wish.get("p95", 2.0), "p99": 3.0}}
+    lane = {"frames": {"captured": frames, "answered": 0 if options.get("mute") else frames},
+            "latency_ms": {"p50": 1.0, "p95": options.get("p95", 2.0), "p99": 3.0}}
     camera = {"name": "door",
               "sources": [{"name": "rtsp://door", "state": "open", "lanes": [lane]}]}
     engine = {"serving": {"runtime": "null", "accelerator": "cpu", "precision": "float32"},
-              "degraded": bool(wish.get("degraded")), "reason": "the stick fell out", "places": []}
-    document = {"state": state, "pid": os.getpid(), "degraded": bool(wish.get("degraded")),
+              "degraded": bool(options.get("degraded")), "places": [],
+              "reason": "the stick fell out"}
+    document = {"state": state, "pid": os.getpid(), "degraded": bool(options.get("degraded")),
                 "frames": lane["frames"], "cameras": [camera], "alarms": [],
                 "now_unix_s": time.time(),
                 "bundles": [{"name": n, "key": k, "engine": engine}
-                            for n, k in wish.get("keys", {}).items()]}
+                            for n, k in options.get("keys", {}).items()]}
     with open(folder + "/.part", "w") as file:
         json.dump(document, file)
     os.replace(folder + "/.part", folder + "/status.json")
@@ -53,12 +54,12 @@ def notify(text):
 frames = 0
 while True:
     age = time.time() - began
-    if age > wish.get("dies_s", 1e9):
+    if age > options.get("dies_s", 1e9):
         print("last words", flush=True)
-        sys.exit(wish.get("exit", 4))
-    frames += 0 if wish.get("blind") else 1
-    tell("serving" if age > wish.get("slow_s", 0) else "starting", frames)
-    if age < wish.get("hangs_s", 1e9):
+        sys.exit(options.get("exit", 4))
+    frames += 0 if options.get("blind") else 1
+    tell("serving" if age > options.get("slow_s", 0) else "starting", frames)
+    if age < options.get("hangs_s", 1e9):
         notify("READY=1\\nWATCHDOG=1")
     time.sleep(0.05)
 """
@@ -171,8 +172,8 @@ class Release:
 
 class Fault(Exception):
     def __init__(self, fault: dict[str, str]) -> None:
-        super().__init__(f"{fault['kind']}: {fault['message']}; {fault['mend']}")
-        self.kind, self.message, self.mend = fault["kind"], fault["message"], fault["mend"]
+        super().__init__(f"{fault['kind']}: {fault['message']}; {fault['fix']}")
+        self.kind, self.message, self.fix = fault["kind"], fault["message"], fault["fix"]
 
 
 class Session:

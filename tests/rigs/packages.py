@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgevid.files import canonical_json
-from edgevid.flash.conversation import agent_source
+from edgevid.flash.agent_client import agent_source
 from edgevid.flash.package import Package
 from rigs.agent import RUNNER
 
@@ -45,8 +45,8 @@ def package(
     **other,
 ) -> Package:
     """A package for this machine; its service is as ``sick`` as `rigs.agent.RUNNER` can be."""
-    wish = {"keys": {Path(name).stem: KEY}, **(sick or {})}
-    site = f"# {json.dumps(wish)}\n".encode()
+    options = {"keys": {Path(name).stem: KEY}, **(sick or {})}
+    site = f"# {json.dumps(options)}\n".encode()
     blobs: dict[str, Path | bytes] = {}
 
     def blob(content: bytes | Path) -> dict:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
     from edgevid.flash.keys import SigningKey
-    from edgevid.jobs.client import Order
+    from edgevid.jobs.client import BenchRequest
 
 HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
 HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown"}
@@ -50,11 +50,11 @@ def measure(
     given = context.params
     devices = resolve_all(given["words"], read_inventory())
     _check_baseline(given.get("baseline"), devices)
-    order = _order(context, video)
+    request = _request(context, video)
     out: Path | None = given["out"]
     if len(devices) == 1:
-        return _one(devices[0], order, given.get("baseline"), out, as_json, text, reports)
-    return _several(devices, order, out, as_json, reports)
+        return _one(devices[0], request, given.get("baseline"), out, as_json, text, reports)
+    return _several(devices, request, out, as_json, reports)
 
 
 def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> None:
@@ -66,8 +66,8 @@ def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> No
         raise BadInput(f"{baseline} is a bundle; with --target, --baseline takes a result")
 
 
-def _order(context: click.Context, video: Path) -> Order:
-    from edgevid.jobs.client import DEADLINE_S, Order
+def _request(context: click.Context, video: Path) -> BenchRequest:
+    from edgevid.jobs.client import DEADLINE_S, BenchRequest
 
     given = context.params
     root = given["root"]
@@ -77,7 +77,7 @@ def _order(context: click.Context, video: Path) -> Order:
     if given.get("tune") and given["source"] is None and not given["scenarios"]:
         words += ["--scenario", "step"]  # the video that is sent is none that anybody asked for
     deadline_s = DEADLINE_S + 20 * (given.get("sustained") or 0.0)
-    return Order(
+    return BenchRequest(
         given["bundle"],
         video,
         tuple(words),
@@ -122,7 +122,7 @@ def signing_key() -> SigningKey:
 
 def _one(
     device: DeviceEntry,
-    order: Order,
+    request: BenchRequest,
     baseline: Path | None,
     out: Path | None,
     as_json: bool,
@@ -133,7 +133,7 @@ def _one(
     from edgevid.jobs.client import bench
 
     before = bench_compare.read(baseline) if baseline else None
-    document = bench(device, order, key=signing_key, progress=Bar(), say=say)
+    document = bench(device, request, key=signing_key, progress=Bar(), say=say)
     if out is not None:
         _write(out, document)
     code = 0 if document["valid"] else 3
@@ -143,7 +143,11 @@ def _one(
 
 
 def _several(
-    devices: Sequence[DeviceEntry], order: Order, out: Path | None, as_json: bool, reports: Reports
+    devices: Sequence[DeviceEntry],
+    request: BenchRequest,
+    out: Path | None,
+    as_json: bool,
+    reports: Reports,
 ) -> int:
     """Each device's document goes into the folder ``out``; one table for all."""
     from edgevid.bench.summary_table import HEAD, rows
@@ -151,7 +155,7 @@ def _several(
 
     if out is not None and out.is_file():
         raise BadInput(f"{out} is a file; of several devices the results go into a folder")
-    outcomes = bench_all(devices, order, key=signing_key, say=say)
+    outcomes = bench_all(devices, request, key=signing_key, say=say)
     documents = [one.result["document"] for one in outcomes if one.result]
     for document in documents if out is not None else ():
         _write(out / f"{document['device']['name']}.json", document)  # type: ignore[operator]

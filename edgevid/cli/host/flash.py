@@ -12,10 +12,10 @@ from edgevid.cli.console import Bar, common, emit, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgevid.flash.deliver import Wish
+    from edgevid.flash.commands import DeployOptions
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
-    from edgevid.flash.plan import Order
+    from edgevid.flash.plan import DeployRequest
 
 Act = Callable[["DeviceEntry"], dict[str, Any]]
 
@@ -38,7 +38,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--add", is_flag=True, help="Serve it beside what the device serves.")
 @click.option("--replace", is_flag=True, help="Serve it instead of what the device serves.")
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
-@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing there.")
+@click.option("--dry-run", is_flag=True, help="Log what would change; write nothing there.")
 @click.option("--stage", is_flag=True, help="Bring it there, and leave it beside what serves.")
 @click.option("--activate", is_flag=True, help="Let what was staged serve.")
 @click.option("--rollback", is_flag=True, help="Let the release before serve again.")
@@ -91,11 +91,11 @@ def command(
               edgevid flash --rollback --target gates
               edgevid flash motion.edgevid --kind raspberry-pi-5 --archive f.sh --source picamera:
     """
-    from edgevid.flash import deliver
-    from edgevid.flash.plan import Order
+    from edgevid.flash import commands
+    from edgevid.flash.plan import DeployRequest
 
     verb = _verb(given, archive)
-    order = Order(
+    request = DeployRequest(
         bundles,
         given["sources"],
         given["config"],
@@ -103,18 +103,18 @@ def command(
         given["replace"],
         given["kind"],
     )
-    _fits(order, verb, words, given)
+    _fits(request, verb, words, given)
     devices = [] if verb == "archive" else _devices(words)
-    wish = _wish(given, one=len(devices) <= 1)
+    options = _options(given, one=len(devices) <= 1)
     if archive is not None:
-        made = deliver.write_archive(archive, order, wish, python)
+        made = commands.write_archive(archive, request, options, python)
         emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
         return 0
     acts: dict[str, Act] = {
-        "flash": lambda entry: deliver.flash(entry, order, wish),
-        "activate": lambda entry: deliver.activate(entry, wish),
-        "rollback": lambda entry: deliver.rollback(entry, wish),
-        "uninstall": lambda entry: deliver.uninstall(entry, wish),
+        "flash": lambda entry: commands.flash(entry, request, options),
+        "activate": lambda entry: commands.activate(entry, options),
+        "rollback": lambda entry: commands.rollback(entry, options),
+        "uninstall": lambda entry: commands.uninstall(entry, options),
     }
     if len(devices) > 1:
         return _several(devices, acts[verb], wave, max_failures, as_json)
@@ -128,31 +128,31 @@ def _verb(given: dict[str, Any], archive: Path | None) -> str:
     return asked[0] if asked else "flash"
 
 
-def _fits(order: Order, verb: str, words: Sequence[str], given: dict[str, Any]) -> None:
+def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[str, Any]) -> None:
     """Refuse what would be silently without effect."""
-    serves = bool(order.bundles or order.sources or order.config)
+    serves = bool(request.bundles or request.sources or request.config)
     if verb in ("activate", "rollback", "uninstall"):
-        if serves or order.add or order.replace or given["stage"] or given["dry_run"]:
+        if serves or request.add or request.replace or given["stage"] or given["dry_run"]:
             raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
     elif not serves:
         raise BadInput("name a bundle, or --config; as in: edgevid flash x.edgevid --target T")
-    if order.add and order.replace:
+    if request.add and request.replace:
         raise BadInput("--add and --replace exclude each other; give one")
     if verb == "archive" and words:
         raise BadInput("--archive is for a device that is not asked; give --kind, not --target")
     if verb != "archive" and not words:
         raise BadInput("name a device with --target: one of the inventory, or user@host:port")
-    for bundle in order.bundles:
+    for bundle in request.bundles:
         if not bundle.is_file():
             raise BadInput(f"{bundle}: no such bundle; make one with: edgevid convert")
     if given["root"] is not None and not given["root"].startswith("/"):
         raise BadInput("--root must be a whole path on the device")
 
 
-def _wish(given: dict[str, Any], *, one: bool) -> Wish:
+def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
     from edgevid.flash import keys
     from edgevid.flash.client import Health
-    from edgevid.flash.deliver import Wish
+    from edgevid.flash.commands import DeployOptions
     from edgevid.progress import silent
 
     key = pin = None
@@ -165,7 +165,7 @@ def _wish(given: dict[str, Any], *, one: bool) -> Wish:
             key = keys.load(given["key"])
         if given["old_key"] is not None:
             pin = keys.load(given["old_key"]).hand_over(key)
-    return Wish(
+    return DeployOptions(
         key=key,
         pin=pin,
         health=Health(given["health_s"], given["p95_ms"], given["allow_degraded"]),

@@ -12,7 +12,7 @@ import click
 from edgevid.cli.console import common, emit, table
 
 if TYPE_CHECKING:
-    from edgevid.flash.probe import Facts, Proposal
+    from edgevid.flash.device_facts import DeviceFacts, TargetProposal
     from edgevid.targets import EngineChoice, Target
 
 
@@ -72,8 +72,8 @@ def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_j
     from edgevid.errors import BadInput
     from edgevid.flash import fleet
     from edgevid.flash.client import look
+    from edgevid.flash.device_facts import TargetProposal, missing_requirements, propose
     from edgevid.flash.inventory import read_inventory, resolve
-    from edgevid.flash.probe import Proposal, lacks, propose
 
     entries = resolve(device, read_inventory())
     if len(entries) > 1:
@@ -82,14 +82,18 @@ def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_j
     entry = replace(entries[0], key=key) if key else entries[0]
     with fleet.connect(entry, trust_new=trust_new) as connected:
         facts = look(connected)[0]
-    found = [Proposal(target, tuple(lacks(facts, target)))] if target else propose(facts)
+    found = (
+        [TargetProposal(target, tuple(missing_requirements(facts, target)))]
+        if target
+        else propose(facts)
+    )
     document = {
         "device": device,
         "facts": asdict(facts),
         "target": found[0].target.name if found else None,
         "fits": bool(found) and found[0].fits,
         "proposals": [
-            {"target": p.target.name, "fits": p.fits, "lacks": [asdict(one) for one in p.lacks]}
+            {"target": p.target.name, "fits": p.fits, "lacks": [one.to_json() for one in p.lacks]}
             for p in found
         ],
     }
@@ -154,7 +158,7 @@ def _needs(way: EngineChoice) -> str:
     return "; ".join(filter(None, (either, f"{libraries}{packages}", groups))) or "-"
 
 
-def _facts_lines(facts: Facts) -> Iterator[str]:
+def _facts_lines(facts: DeviceFacts) -> Iterator[str]:
     plain = {
         "board": facts.model,
         "system": facts.system,
@@ -171,7 +175,7 @@ def _facts_lines(facts: Facts) -> Iterator[str]:
     yield from (f"{key:<13} {value}" for key, value in plain.items() if value)
 
 
-def _proposal_lines(facts: Facts, found: list[Proposal]) -> Iterator[str]:
+def _proposal_lines(facts: DeviceFacts, found: list[TargetProposal]) -> Iterator[str]:
     if not found:
         yield f"no target is for {facts.architecture}; describe one in ~/.config/edgevid/targets/"
         return

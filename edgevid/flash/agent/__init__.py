@@ -8,10 +8,10 @@ the host.
 Conversation (one session): requests are one line of JSON, ``{"do": ...}``, ``blob`` followed by
 its bytes; every request may say ``root``, the first that does decides. Each is answered, in order,
 by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
-``{"error": {"kind", "message", "mend"}}``.
+``{"error": {"kind", "message", "fix"}}``.
 
-    probe       {"modules"?: [name], "libraries"?: [name]} -> facts (edgevid.flash.probe.Facts),
-                "installed": see status. Writes nothing.
+    probe       {"modules"?: [name], "libraries"?: [name]} -> facts (see
+                edgevid.flash.device_facts.DeviceFacts), "installed": see status. Writes nothing.
     check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: everything that
                 ``stage`` refuses, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
@@ -25,7 +25,7 @@ by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
                 leaves it beside the others
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
                 -> "release", "started": False where the very same release serves (nothing is
-                restarted), "activation": token. A guard on the device goes on alone from here.
+                restarted), "activation": token. A watchdog on the device goes on alone from here.
     watch       {"activation"?} -> {"at": ...} now and then; at last "state": "idle"|"rolled-back",
                 "release", "healthy", "reason", "health"
     rollback    {"health"?} -> as activate, of the release before
@@ -60,9 +60,9 @@ import sys
 SOURCES = {sources}
 
 
-def fault(message, mend):
-    line = '{{"error": {{"kind": "python", "message": "%s", "mend": "%s"}}}}'
-    print(line % (message, mend))
+def fault(message, fix):
+    line = '{{"error": {{"kind": "python", "message": "%s", "fix": "%s"}}}}'
+    print(line % (message, fix))
     sys.stdout.flush()
     sys.exit(4)
 

@@ -12,51 +12,51 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from . import disk, store
+from . import disk
 from .manifest import Manifest
-from .store import Store
-from .wire import Refused
+from .store import Store, blob_of, extent
+from .transport import Refused
 
 
-def runner(place: Store, one: Manifest, say: Callable[[str], None], compiled: bool = True) -> None:
+def runner(store: Store, one: Manifest, say: Callable[[str], None], compiled: bool = True) -> None:
     """Unpack the wheels, unless they are there already; then mark the folder as whole.
 
     Not ``compiled``: whoever imports keeps what is compiled elsewhere.
     """
-    if place.has_runner(one.runner):
+    if store.has_runner(one.runner):
         return
-    folder = place.runners / one.runner
+    folder = store.runners / one.runner
     part, old = disk.aside(folder), folder.with_name(f".{one.runner}.old")
     disk.remove(part)
     lib = part / "lib"
     lib.mkdir(parents=True)
     for wheel in one.wheels:
         say(f"unpacking {wheel.name}")
-        _unpack(place.blobs / wheel.sha256, wheel.name, lib)
+        _unpack(store.blobs / wheel.sha256, wheel.name, lib)
     if compiled:
         say("compiling")
-        _compile(lib, place.lib(one.runner))
+        _compile(lib, store.lib(one.runner))
     say("writing to the disk")
     disk.sync_tree(part)
-    disk.write_whole(part / ".complete", json.dumps(store.extent(lib)).encode())
+    disk.write_whole(part / ".complete", json.dumps(extent(lib)).encode())
     if folder.exists():  # damaged; who runs from it keeps its open files
         disk.remove(old)
         folder.rename(old)
     part.rename(folder)
-    disk.sync_folder(place.runners)
+    disk.sync_folder(store.runners)
     disk.remove(old)
 
 
-def _compile(lib: Path, place: Path) -> None:
+def _compile(lib: Path, destination: Path) -> None:
     """The service may not write there; and hashes, since the times of unpacked files mean nothing.
 
-    ``place`` is where ``lib`` will be.
+    ``destination`` is where ``lib`` will be.
     """
     compileall.compile_dir(
         str(lib),
         maxlevels=20,
         quiet=2,
-        ddir=str(place),
+        ddir=str(destination),
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 
@@ -101,9 +101,9 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Non
     path.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
 
 
-def release(place: Store, one: Manifest, signature: str, say: Callable[[str], None]) -> None:
-    """Make the release's folder as the manifest says, or mend one in which something is wrong."""
-    folder = place.release(one.id)
+def release(store: Store, one: Manifest, signature: str, say: Callable[[str], None]) -> None:
+    """Make the release's folder as the manifest says, or fix one in which something is wrong."""
+    folder = store.release(one.id)
     part = folder if folder.is_dir() else disk.aside(folder)
     if part is not folder:
         disk.remove(part)
@@ -111,8 +111,8 @@ def release(place: Store, one: Manifest, signature: str, say: Callable[[str], No
     say("linking")
     for file in one.files():
         path = part / file.name
-        if not store.blob_of(path, file):
-            disk.hard_link(place.blobs / file.sha256, path)
+        if not blob_of(path, file):
+            disk.hard_link(store.blobs / file.sha256, path)
     (part / "bundles").chmod(0o755)
     disk.write_whole(part / "manifest.sig", signature.encode())
     disk.write_whole(part / "manifest.json", one.text)
@@ -120,5 +120,5 @@ def release(place: Store, one: Manifest, signature: str, say: Callable[[str], No
     if part is not folder:
         part.chmod(0o755)
         part.rename(folder)
-    disk.sync_folder(place.releases)
+    disk.sync_folder(store.releases)
     os.stat(str(folder / "manifest.json"))

@@ -72,7 +72,7 @@ def link_whole(path: Path, target: str) -> None:
 
 
 def hard_link(source: Path, path: Path) -> None:
-    """Let ``path`` be the same file as ``source``, in the place of what was there."""
+    """Let ``path`` be the same file as ``source``, in place of what was there."""
     part = aside(path)
     remove(part)
     os.link(str(source), str(part))
@@ -111,7 +111,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-class Lock:
+class FileLock:
     """An flock: it ends with the process, so it is never stale."""
 
     def __init__(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .manifest import Manifest
-from .service import Service
+from .service import ServiceControl
 
 POLL_S = 0.25
 START_S = 300.0
@@ -16,7 +16,7 @@ BEGIN_S = 20.0
 SHORT_S = 8.0
 
 
-class Wish(NamedTuple):
+class HealthOptions(NamedTuple):
     """What a release must show before it stays."""
 
     seconds: float = 20.0
@@ -25,12 +25,12 @@ class Wish(NamedTuple):
     start_s: float = START_S
 
     @classmethod
-    def read(cls, data: dict[str, Any] | None) -> Wish:
+    def read(cls, data: dict[str, Any] | None) -> HealthOptions:
         """From a request."""
         return cls(**{key: value for key, value in (data or {}).items() if key in cls._fields})
 
 
-class Sick(Exception):
+class Unhealthy(Exception):
     """A release that must not stay: the stage, and one line."""
 
     def __init__(self, stage: str, message: str, exit_code: int | None = None) -> None:
@@ -38,13 +38,17 @@ class Sick(Exception):
         self.stage, self.message, self.exit_code = stage, message, exit_code
 
 
-class Judge:
-    """Follows one service for a while; `judge` gives a summary or raises `Sick`."""
+class HealthCheck:
+    """Follows one service for a while; `judge` gives a summary or raises `Unhealthy`."""
 
     def __init__(
-        self, service: Service, one: Manifest, wish: Wish, say: Callable[[str], None]
+        self,
+        service: ServiceControl,
+        one: Manifest,
+        options: HealthOptions,
+        say: Callable[[str], None],
     ) -> None:
-        self._service, self._one, self._wish, self._say = service, one, wish, say
+        self._service, self._one, self._options, self._say = service, one, options, say
         self._seen = self._served = False
         self._began = time.monotonic()
 
@@ -53,12 +57,12 @@ class Judge:
         self._say("waiting until the service serves")
         first = middle = last = self._until(self._serves, "start")
         began, self._served = time.monotonic(), True
-        half = 0.0 if self._wish.seconds < SHORT_S else self._wish.seconds / 2
+        half = 0.0 if self._options.seconds < SHORT_S else self._options.seconds / 2
         elapsed = 0.0
-        while elapsed < self._wish.seconds:
+        while elapsed < self._options.seconds:
             time.sleep(POLL_S)
             elapsed = time.monotonic() - began
-            self._say(f"serving for {elapsed:.0f} of {self._wish.seconds:g} s")
+            self._say(f"serving for {elapsed:.0f} of {self._options.seconds:g} s")
             last = self._look() or last
             if elapsed <= half:
                 middle = last
@@ -71,19 +75,19 @@ class Judge:
             document = self._look()
             if document is not None and is_so(document):
                 return document
-            if time.monotonic() - self._began > self._wish.start_s:
-                raise Sick(stage, f"it does not serve after {self._wish.start_s:g} s")
+            if time.monotonic() - self._began > self._options.start_s:
+                raise Unhealthy(stage, f"it does not serve after {self._options.start_s:g} s")
             time.sleep(POLL_S)
 
     def _look(self) -> dict[str, Any] | None:
-        """The document of the process that runs now; raises `Sick` where it ended."""
+        """The document of the process that runs now; raises `Unhealthy` where it ended."""
         state = self._service.state()
         absent = state.phase == "absent" and (self._seen or self._late())
         self._seen = self._seen or state.pid is not None
         if absent or state.phase == "ended" or state.restarts:
             code = state.exit_code
             how = "" if code is None else f" with exit code {code}"
-            raise Sick("serve" if self._served else "start", f"the service ended{how}", code)
+            raise Unhealthy("serve" if self._served else "start", f"the service ended{how}", code)
         document = self._service.status()
         if document is None or document.get("pid") != state.pid:
             return None
@@ -100,28 +104,30 @@ class Judge:
 
     def _decide(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         if after.get("state") != "serving":
-            raise Sick("serve", f"the service is {after.get('state')}, not serving")
-        if after.get("degraded") and not self._wish.allow_degraded:
-            raise Sick("engine", f"it is degraded: {_why(after)}")
+            raise Unhealthy("serve", f"the service is {after.get('state')}, not serving")
+        if after.get("degraded") and not self._options.allow_degraded:
+            raise Unhealthy("engine", f"it is degraded: {_why(after)}")
         counts = _counts(before)
         lanes = list(_lanes(after))
         if not lanes:
-            raise Sick("frames", "no camera is there")
+            raise Unhealthy("frames", "no camera is there")
         for key, source, lane in lanes:
             now, then = _count(lane), counts.get(key, (0, 0))
             if source.get("state") == "ended" and now[0]:
                 continue
             if now[0] <= then[0]:
-                raise Sick("frames", f"{key[0]}: no frames arrive{_detail(source)}")
+                raise Unhealthy("frames", f"{key[0]}: no frames arrive{_detail(source)}")
             if now[1] <= then[1]:
-                raise Sick("frames", f"{key[0]}: frames arrive, and none is answered")
+                raise Unhealthy("frames", f"{key[0]}: frames arrive, and none is answered")
         worst = p95_ms(after)
-        if self._wish.p95_ms is not None:
+        if self._options.p95_ms is not None:
             if worst is None:
-                raise Sick("latency", "no latency is known")
-            if worst > self._wish.p95_ms:
-                limit = self._wish.p95_ms
-                raise Sick("latency", f"p95 is {worst:.1f} ms, more than the {limit:g} ms allowed")
+                raise Unhealthy("latency", "no latency is known")
+            if worst > self._options.p95_ms:
+                limit = self._options.p95_ms
+                raise Unhealthy(
+                    "latency", f"p95 is {worst:.1f} ms, more than the {limit:g} ms allowed"
+                )
 
 
 def _lanes(
@@ -157,9 +163,9 @@ def _engines(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _proving(document: dict[str, Any]) -> bool:
     """Whether an accelerator may still take over."""
     return bool(document.get("degraded")) and any(
-        place.get("state") == "proving"
+        store.get("state") == "proving"
         for _, engine in _engines(document)
-        for place in engine.get("places") or ()
+        for store in engine.get("places") or ()
     )
 
 

@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from . import disk, manifest, probe, service
-from .check import group_numbers
 from .job_protocol import DOCUMENT, FILES, TRIAL
+from .package_check import group_numbers
 from .store import Store
 from .supervisor import give, lowering
-from .wire import Refused
+from .transport import Refused
 
 START_S = 30.0
 STOP_S = 10.0
@@ -50,25 +50,25 @@ _TUNED = re.compile(r"[0-9a-f]{32}")
 # -------------------------------------------------------------------- what a client asks for
 
 
-def start(place: Store, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Begin a job, unless the very same one is there already; the lock of ``place`` is ours."""
+def start(store: Store, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Begin a job, unless the very same one is there already; the lock of ``store`` is ours."""
     name = _id(request)
-    if _state(place, name)["state"] in ("running", "ended"):
+    if _state(store, name)["state"] in ("running", "ended"):
         return {"already": True}
-    one = _release(place, request)
-    if is_busy(place):
+    one = _release(store, request)
+    if is_busy(store):
         raise Refused("occupied", *BUSY)
-    for old in place.jobs.glob("*/"):
+    for old in store.jobs.glob("*/"):
         disk.remove(old)
-    pauses = _paused_by(place, request)
-    _write(place, name, one, request, pauses)
-    place.collect()  # what it reads is linked, and needed nowhere else
+    pauses = _paused_by(store, request)
+    _write(store, name, one, request, pauses)
+    store.collect()  # what it reads is linked, and needed nowhere else
     say("starting")
-    words = [sys.executable, "-I", str(place.jobs / name / "agent.py"), "job"]
-    words += ["--root", str(place.root), "--release", one.id, "--token", name]
-    service.of(pauses or place).spawn_job(words, name, _deadline_s(request), pauses is not None)
+    words = [sys.executable, "-I", str(store.jobs / name / "agent.py"), "job"]
+    words += ["--root", str(store.root), "--release", one.id, "--token", name]
+    service.of(pauses or store).spawn_job(words, name, _deadline_s(request), pauses is not None)
     until = time.monotonic() + START_S
-    while _state(place, name)["state"] == "lost":
+    while _state(store, name)["state"] == "lost":
         if time.monotonic() > until:
             raise Refused("service", "the job did not start", "look at the device's log")
         time.sleep(0.05)
@@ -82,33 +82,33 @@ def _id(request: dict[str, Any]) -> str:
     return name
 
 
-def _release(place: Store, request: dict[str, Any]) -> manifest.Manifest:
+def _release(store: Store, request: dict[str, Any]) -> manifest.Manifest:
     """Whose runner it runs in; raises `Refused` where that is not whole."""
     name = manifest.asked(request, "release") or ""
-    one = place.manifest(name) if manifest.is_id(name) else None
-    if one is None or not place.is_whole(one):
+    one = store.manifest(name) if manifest.is_id(name) else None
+    if one is None or not store.is_whole(one):
         raise Refused("use", f"the release {name} is not on this device", "flash it again")
     return one
 
 
 def _write(
-    place: Store,
+    store: Store,
     name: str,
     one: manifest.Manifest,
     request: dict[str, Any],
     pauses: Store | None,
 ) -> None:
-    folder = place.jobs / name
+    folder = store.jobs / name
     files, words = request.get("files"), request.get("words")
     if not isinstance(files, dict) or not isinstance(words, list):
         raise Refused("protocol", "a job needs words and files", "use the same edgevid")
     (folder / FILES).mkdir(parents=True)
     (folder / "out").mkdir()
     for file, sha256 in files.items():
-        if not _NAME.fullmatch(file) or not place.verified(manifest.sha256(sha256)):
+        if not _NAME.fullmatch(file) or not store.verified(manifest.sha256(sha256)):
             raise Refused("missing", f"{file} is not there", "send it")
         where = folder if file == "agent.py" else folder / FILES
-        disk.hard_link(place.blobs / sha256, where / file)
+        disk.hard_link(store.blobs / sha256, where / file)
     job = {
         "words": [str(word) for word in words],
         "runner": one.runner,
@@ -124,54 +124,54 @@ def _deadline_s(request: dict[str, Any]) -> float:
     return min(max(float(request.get("deadline_s") or 3600.0), 1.0), 7 * 86400.0)
 
 
-def _paused_by(place: Store, request: dict[str, Any]) -> Store | None:
+def _paused_by(store: Store, request: dict[str, Any]) -> Store | None:
     """The folder whose service is to be paused, where one is to be and one serves."""
     root = manifest.asked(request, "pause")
     if root is None:
         return None
-    other = place if root == str(place.root) else Store(Path(root))
+    other = store if root == str(store.root) else Store(Path(root))
     serves = other.current() is not None and service.of(other).state().phase != "absent"
     return other if serves else None
 
 
-def _locks(place: Store) -> list[disk.Lock]:
+def _locks(store: Store) -> list[disk.FileLock]:
     """Of all jobs of this device: of its own folder, and of the one beside it for trials."""
-    path = str(place.root)
+    path = str(store.root)
     own = path[: -len(TRIAL)] if path.endswith(TRIAL) else path
     folders = [Path(root) / "jobs" for root in (own, own + TRIAL)]
-    return [disk.Lock(folder / "lock") for folder in folders if folder.is_dir()]
+    return [disk.FileLock(folder / "lock") for folder in folders if folder.is_dir()]
 
 
-def is_busy(place: Store) -> bool:
+def is_busy(store: Store) -> bool:
     """Whether a job runs on this device."""
-    return not all(lock.is_free() for lock in _locks(place))
+    return not all(lock.is_free() for lock in _locks(store))
 
 
-def runs(place: Store) -> bool:
+def runs(store: Store) -> bool:
     """Whether a job runs in this very folder."""
-    return bool(_holder(place)[1])
+    return bool(_holder(store)[1])
 
 
-def state(place: Store, request: dict[str, Any]) -> dict[str, Any]:
+def state(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """How a job is, and what it said on stderr from ``said`` on.
 
     ``state``: absent, running, ended, or lost where its keeper was killed or the power was cut.
     ``busy``: whether it is another one that runs on this device.
     """
     name, said = _id(request), manifest.size(request.get("said", 0))
-    found = _state(place, name)
-    found["busy"] = found["state"] != "running" and is_busy(place)
+    found = _state(store, name)
+    found["busy"] = found["state"] != "running" and is_busy(store)
     if found["state"] != "absent":
-        content = _part(place.jobs / name / "stderr", said)
+        content = _part(store.jobs / name / "stderr", said)
         found.update(stderr=content.decode(errors="replace"), said=said + len(content))
     return found
 
 
-def _state(place: Store, name: str) -> dict[str, Any]:
-    folder = place.jobs / name
+def _state(store: Store, name: str) -> dict[str, Any]:
+    folder = store.jobs / name
     if not (folder / "job.json").is_file():
         return {"state": "absent"}
-    running = _holder(place)[1] == name
+    running = _holder(store)[1] == name
     try:
         ended = json.loads((folder / "exit.json").read_text())
     except (OSError, ValueError):
@@ -179,16 +179,16 @@ def _state(place: Store, name: str) -> dict[str, Any]:
     return dict(ended, state="ended")
 
 
-def _holder(place: Store) -> tuple[int, str]:
+def _holder(store: Store) -> tuple[int, str]:
     """The process that keeps the running job, and the job's name."""
-    lock = disk.Lock(place.jobs / "lock")
-    if not place.jobs.is_dir() or lock.is_free():
+    lock = disk.FileLock(store.jobs / "lock")
+    if not store.jobs.is_dir() or lock.is_free():
         return 0, ""
     pid, _, name = lock.path.read_text().partition(" ")
     return (int(pid), name) if pid.isdigit() else (0, "")
 
 
-def read(place: Store, request: dict[str, Any]) -> dict[str, Any]:
+def read(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """Give a part of what a job left: ``stdout``, ``stderr``, or its ``document.json``."""
     name, offset = _id(request), manifest.size(request.get("offset", 0))
     file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{DOCUMENT}"}.get(
@@ -196,7 +196,7 @@ def read(place: Store, request: dict[str, Any]) -> dict[str, Any]:
     )
     if file is None:
         raise Refused("protocol", "there is no such file of a job", "use the same edgevid")
-    return {"content": base64.b64encode(_part(place.jobs / name / file, offset)).decode()}
+    return {"content": base64.b64encode(_part(store.jobs / name / file, offset)).decode()}
 
 
 def _part(path: Path, offset: int) -> bytes:
@@ -210,23 +210,23 @@ def _part(path: Path, offset: int) -> bytes:
         return file.read(PART)
 
 
-def end(place: Store, request: dict[str, Any]) -> dict[str, Any]:
+def end(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """End a job (none named: whichever runs, here or beside), and forget it."""
     name = _id(request) if request.get("id") is not None else None
-    places = [place] if name else [Store(lock.path.parent.parent) for lock in _locks(place)]
+    places = [store] if name else [Store(lock.path.parent.parent) for lock in _locks(store)]
     ended = [_end(one, name) for one in places]
     return {"ended": any(ended)}
 
 
-def end_all(place: Store) -> None:
+def end_all(store: Store) -> None:
     """End whatever runs here."""
-    _end(place, None)
+    _end(store, None)
 
 
-def _end(place: Store, name: str | None) -> bool:
+def _end(store: Store, name: str | None) -> bool:
     until, found = time.monotonic() + STOP_S, False
     while True:
-        pid, running = _holder(place)
+        pid, running = _holder(store)
         if not pid or name not in (None, running):
             break
         found = True
@@ -234,21 +234,21 @@ def _end(place: Store, name: str | None) -> bool:
             os.kill(pid, signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
         time.sleep(0.05)
     if found:
-        service.end_marked(MARK, str(place.root))
-    for folder in place.jobs.glob(f"{name or '*'}/"):
+        service.end_marked(MARK, str(store.root))
+    for folder in store.jobs.glob(f"{name or '*'}/"):
         found = True
         disk.remove(folder)
     return found
 
 
-def keep_tuned(place: Store, request: dict[str, Any]) -> dict[str, Any]:
+def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """Put a choice where the service looks for it; ``content`` None: forget it."""
     name, content = manifest.asked(request, "name") or "", request.get("content")
     if not _TUNED.fullmatch(name):
         raise Refused("protocol", f"{name!r} is no name of a choice", "use the same edgevid")
-    if place.current() is None:
+    if store.current() is None:
         return {"kept": False}
-    cache = service.of(place).cache
+    cache = service.of(store).cache
     path = cache / "edgevid" / "tuned" / f"{name}.json"
     if content is None:
         disk.remove(path)
@@ -264,14 +264,14 @@ def keep_tuned(place: Store, request: dict[str, Any]) -> dict[str, Any]:
 # -------------------------------------------------------------------- the keeper of one job
 
 
-class Keeper:
+class JobRunner:
     """Runs one job to its end."""
 
-    def __init__(self, place: Store, release: str, name: str) -> None:
-        self.place, self.name = place, name
-        self.folder = place.jobs / name
+    def __init__(self, store: Store, release: str, name: str) -> None:
+        self.store, self.name = store, name
+        self.folder = store.jobs / name
         self.job = json.loads((self.folder / "job.json").read_text())
-        self._release = place.manifest(release)
+        self._release = store.manifest(release)
         self._asked_to_end = False
 
     def run(self) -> int:
@@ -279,8 +279,8 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
         # The own lock last: it says that the job runs.
-        own = disk.Lock(self.place.jobs / "lock")
-        locks = [lock for lock in _locks(self.place) if lock.path != own.path]
+        own = disk.FileLock(self.store.jobs / "lock")
+        locks = [lock for lock in _locks(self.store) if lock.path != own.path]
         for lock in [*locks, own]:
             if not lock.take():
                 return self._end(None, "another job was quicker")
@@ -325,32 +325,32 @@ class Keeper:
                 time.sleep(0.05)
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        service.end_marked(MARK, str(self.place.root), now=True)
+        service.end_marked(MARK, str(self.store.root), now=True)
         return self._end(child.returncode, why, time.monotonic() - began)
 
     def _environment(self) -> dict[str, str]:
         left_out = ("PYTHONHOME", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "EDGEVID_ROOT")
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
-        lib = self.place.lib(self.job["runner"])
+        lib = self.store.lib(self.job["runner"])
         if not (lib / "edgevid" / "__pycache__").is_dir():  # nothing was compiled beforehand
-            kept["PYTHONPYCACHEPREFIX"] = str(self.place.state / "cache" / "compiled")
+            kept["PYTHONPYCACHEPREFIX"] = str(self.store.state / "cache" / "compiled")
         return {
             **kept,
             "PYTHONPATH": str(lib),
             "PYTHONNOUSERSITE": "1",
             "PYTHONUNBUFFERED": "1",
-            "XDG_CACHE_HOME": str(self.place.state / "cache"),
+            "XDG_CACHE_HOME": str(self.store.state / "cache"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),  # nobody's own targets
             "HOME": str(self.folder / "out"),
-            MARK: str(self.place.root),
+            MARK: str(self.store.root),
         }
 
     def _ready(self) -> Callable[[], None]:
         """What the child does first: give up root's rights, and be killed when the keeper is."""
         account = self._account()
         if account is not None:
-            (self.place.state / "cache").mkdir(exist_ok=True)
-            for folder in (self.place.state / "cache", self.folder / "out"):
+            (self.store.state / "cache").mkdir(exist_ok=True)
+            for folder in (self.store.state / "cache", self.folder / "out"):
                 give(folder, *account)
         groups = self._release.groups if self._release else ()
         lower = lowering(account, group_numbers(groups)) if account else None
@@ -402,11 +402,11 @@ class Keeper:
 
     def _throw_away(self) -> None:
         """Leave only what the job gave, also where nobody ever comes for it."""
-        if self.place.lock.take():
-            for folder in (self.place.releases, self.place.runners, self.place.blobs):
+        if self.store.lock.take():
+            for folder in (self.store.releases, self.store.runners, self.store.blobs):
                 disk.remove(folder)
             disk.remove(self.folder / FILES)
-            self.place.lock.let_go()
+            self.store.lock.let_go()
 
 
 def _with_parent(parent: int) -> Callable[[], None]:

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from . import guard, health, jobs, supervisor
-from .session import Session, default_root
+from . import health, jobs, supervisor, watchdog
+from .session import AgentSession, default_root
 from .store import Store
-from .wire import Refused, Wire
+from .transport import Refused, Transport
 
 
 def main(words: list[str]) -> int:
@@ -28,26 +28,26 @@ def main(words: list[str]) -> int:
     parser.add_argument("--health", default="{}")
     given = parser.parse_args(words)
     if given.verb == "session":
-        Session(Wire(sys.stdin.buffer, sys.stdout.buffer), given.root).run()
+        AgentSession(Transport(sys.stdin.buffer, sys.stdout.buffer), given.root).run()
         return 0
-    place = Store(given.root or default_root())
+    store = Store(given.root or default_root())
     try:
-        return _alone(given, place)
+        return _alone(given, store)
     except Refused as fault:
         print(f"edgevid: {fault}", file=sys.stderr)
         return 1
 
 
-def _alone(given: argparse.Namespace, place: Store) -> int:
+def _alone(given: argparse.Namespace, store: Store) -> int:
     """What runs without a client."""
     if given.verb == "serve":
-        return supervisor.serve(place)
+        return supervisor.serve(store)
     if given.verb == "supervise":
-        return supervisor.Supervisor(place).run()
+        return supervisor.Supervisor(store).run()
     if given.verb == "recover":
-        guard.try_to_recover(place)
+        watchdog.try_to_recover(store)
         return 0
     if given.verb == "job":
-        return jobs.Keeper(place, given.release, given.token).run()
-    wish = health.Wish.read(json.loads(given.health))
-    return guard.watch_over(place, given.release, given.token, wish, given.what, given.seen)
+        return jobs.JobRunner(store, given.release, given.token).run()
+    options = health.HealthOptions.read(json.loads(given.health))
+    return watchdog.watch_over(store, given.release, given.token, options, given.what, given.seen)

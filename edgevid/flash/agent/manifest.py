@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from .wire import Refused
+from .transport import Refused
 
 FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")

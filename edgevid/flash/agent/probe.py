@@ -98,7 +98,7 @@ def libraries(names: Iterable[str]) -> list[str]:
 def facts(
     root: Path, names: Iterable[str] = (), shared_objects: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Everything that `edgevid.flash.probe.Facts` asks for."""
+    """Everything that `edgevid.flash.device_facts.DeviceFacts` asks for."""
     cpu = _cpu()
     return {
         "architecture": architecture(),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from . import disk, probe
 from .manifest import Manifest
 from .store import Store
-from .wire import Refused
+from .transport import Refused
 
 NOTHING_TO_SERVE = 78
 STOP_S = 25.0
@@ -39,7 +39,7 @@ After=network.target
 StartLimitIntervalSec=0
 ConditionPathExists={root}/current/agent.py
 
-[Service]
+[ServiceControl]
 Type=notify
 # After a power cut in the middle of an activation: back to what was judged.
 ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
@@ -59,7 +59,7 @@ RuntimeDirectoryPreserve=restart
 
 _HARDENED = """\
 DynamicUser=yes
-User={user}
+UserService={user}
 StateDirectory={name}
 WorkingDirectory=%S/{name}
 CacheDirectory={name}
@@ -92,7 +92,7 @@ _CLASSES = {
 }
 
 
-class State(NamedTuple):
+class ServiceState(NamedTuple):
     """How the service is; ``phase``: running, absent (not started), or ended (by itself)."""
 
     kind: str
@@ -104,7 +104,7 @@ class State(NamedTuple):
     """Whether it starts again with the device."""
 
 
-def linger(place: Store) -> None:
+def linger(store: Store) -> None:
     """Let the user's services run while nobody is logged in, where that may be had.
 
     Otherwise its systemd ends with the last login, and the supervisor of our own is better.
@@ -112,30 +112,30 @@ def linger(place: Store) -> None:
     if os.geteuid() and probe.user_manager() and not probe.lingers():
         _run("loginctl", "enable-linger")
         if probe.lingers():
-            (place.state / LINGERING).write_text("")
+            (store.state / LINGERING).write_text("")
 
 
-def of(place: Store) -> Service:
+def of(store: Store) -> ServiceControl:
     """The service of this folder, of the best kind that this device and user have."""
-    kinds = {"system": System, "user": User, "none": Plain}
-    return kinds[probe.systemd()](place)
+    kinds = {"system": SystemService, "user": UserService, "none": SupervisedService}
+    return kinds[probe.systemd()](store)
 
 
-class Service:
+class ServiceControl:
     """What all kinds have in common."""
 
     kind = "none"
 
-    def __init__(self, place: Store) -> None:
-        self.place = place
-        self._pause = paused(place)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._pause = paused(store)
 
     @property
     def name(self) -> str:
         """``edgevid`` in the usual folder; others have names of their own."""
-        if self.place.root in (Path("/opt/edgevid"), usual_of_user()):
+        if self.store.root in (Path("/opt/edgevid"), usual_of_user()):
             return "edgevid"
-        digest = hashlib.sha256(str(self.place.root).encode()).hexdigest()
+        digest = hashlib.sha256(str(self.store.root).encode()).hexdigest()
         return f"edgevid-{digest[:8]}"
 
     @property
@@ -162,7 +162,7 @@ class Service:
         """End it and forget it; gives what was removed. ``inside``: asked by its own start."""
         raise NotImplementedError
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """How it is now."""
         raise NotImplementedError
 
@@ -170,14 +170,14 @@ class Service:
         """The last lines that it wrote."""
         raise NotImplementedError
 
-    def spawn_guard(self, words: list[str], token: str) -> None:
+    def spawn_watchdog(self, words: list[str], token: str) -> None:
         """Start the agent with ``words``, so that it outlives this session."""
         raise NotImplementedError
 
     @property
     def cache(self) -> Path:
         """Where the runner keeps what it found out about this machine."""
-        return self.place.state / "cache"
+        return self.store.state / "cache"
 
     def pause(self) -> bool:
         """Stop serving until `resume`, or until this process ends; gives whether it did."""
@@ -202,7 +202,7 @@ class Service:
 
     def status(self) -> dict[str, Any] | None:
         """The runner's own document; None where it does not answer."""
-        return ask(configured_status(self.place) or self.folder)
+        return ask(configured_status(self.store) or self.folder)
 
     def serving(self) -> str | None:
         """The release from which the running process was started."""
@@ -215,21 +215,21 @@ def usual_of_user() -> Path:
     return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
 
 
-def paused(place: Store) -> disk.Lock:
+def paused(store: Store) -> disk.FileLock:
     """Held by who has paused the service."""
-    return disk.Lock(place.state / "pause.lock")
+    return disk.FileLock(store.state / "pause.lock")
 
 
-def agent_words(place: Store, release: str | None, *words: str) -> list[str]:
+def agent_words(store: Store, release: str | None, *words: str) -> list[str]:
     """The command that runs a release's agent; None: that of whichever serves."""
-    folder = place.root / "current" if release is None else place.release(release)
-    return [sys.executable, "-I", str(folder / "agent.py"), *words, "--root", str(place.root)]
+    folder = store.root / "current" if release is None else store.release(release)
+    return [sys.executable, "-I", str(folder / "agent.py"), *words, "--root", str(store.root)]
 
 
 # -------------------------------------------------------------------- systemd
 
 
-class System(Service):
+class SystemService(ServiceControl):
     """A unit of the system's systemd, run by root."""
 
     kind = "system"
@@ -251,7 +251,7 @@ class System(Service):
         """A service without a home of its own cannot read everywhere; a unit may be another's."""
         self._is_ours()
         for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
-            if Path(hidden) in (self.place.root, *self.place.root.parents):
+            if Path(hidden) in (self.store.root, *self.store.root.parents):
                 raise Refused(
                     "root",
                     f"the service cannot read what lies in {hidden}",
@@ -270,7 +270,7 @@ class System(Service):
     def text(self, one: Manifest) -> str:
         """The unit."""
         head = _UNIT.format(
-            root=self.place.root,
+            root=self.store.root,
             plus="+",
             python=sys.executable,
             nothing=NOTHING_TO_SERVE,
@@ -283,7 +283,7 @@ class System(Service):
             name=self.name,
             groups=f"SupplementaryGroups={groups}\n" if groups else "",
             devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(one.devices)),
-            home="read-only" if str(self.place.root).startswith("/home/") else "yes",
+            home="read-only" if str(self.store.root).startswith("/home/") else "yes",
         )
         return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
 
@@ -304,7 +304,7 @@ class System(Service):
         notes = self._udev(one)
         if self.is_installed(one):
             return notes
-        Plain(self.place).remove()
+        SupervisedService(self.store).remove()
         for folder in (self.units, self._wanted.parent):
             folder.mkdir(parents=True, exist_ok=True)
         disk.write_whole(self.units / self.unit, self.text(one).encode())
@@ -345,7 +345,7 @@ class System(Service):
             rules.unlink()
             gone.append(str(rules))
             _run("udevadm", "control", "--reload")
-        return gone + (Plain(self.place).remove() if not inside else [])
+        return gone + (SupervisedService(self.store).remove() if not inside else [])
 
     def _forget(self, path: Path, inside: bool) -> list[str]:
         gone: list[str] = []
@@ -375,7 +375,7 @@ class System(Service):
                     gone.append(str(path))
         return gone
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """Asked from systemd."""
         names = "MainPID,NRestarts,ActiveState,SubState,ExecMainStatus,ExecMainCode,UnitFileState"
         said = self._control("show", "-p", names, self.unit)
@@ -389,7 +389,7 @@ class System(Service):
         if code and found.get("ExecMainCode") in ("2", "3"):
             code += 128  # as a shell tells a signal
         restarts = int(found.get("NRestarts") or 0)
-        return State(self.kind, phase, pid, restarts, code, self._wanted.is_symlink())
+        return ServiceState(self.kind, phase, pid, restarts, code, self._wanted.is_symlink())
 
     def log(self, since_unix_s: float) -> list[str]:
         """From the journal."""
@@ -415,9 +415,9 @@ class System(Service):
         self._pause.let_go()
         self._control("start", "--no-block", self.unit)
 
-    def spawn_guard(self, words: list[str], token: str) -> None:
+    def spawn_watchdog(self, words: list[str], token: str) -> None:
         """As a transient unit, which is started again if it is killed, and then rolls back."""
-        self._spawn(f"guard-{token}", ["Restart=on-failure", "RestartSec=1"], words)
+        self._spawn(f"watchdog-{token}", ["Restart=on-failure", "RestartSec=1"], words)
 
     def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
         """As a transient unit, after which systemd itself starts what it paused."""
@@ -449,7 +449,7 @@ class System(Service):
         return _run("systemctl", *self.scope, *words)
 
 
-class User(System):
+class UserService(SystemService):
     """A unit of the user's own systemd."""
 
     kind = "user"
@@ -465,7 +465,7 @@ class User(System):
     @property
     def cache(self) -> Path:
         """In the state folder."""
-        return self.place.state / "cache"
+        return self.store.state / "cache"
 
     @property
     def folder(self) -> Path:
@@ -480,20 +480,20 @@ class User(System):
     def text(self, one: Manifest) -> str:
         """The unit; what only root can deny a service is not in it."""
         head = _UNIT.format(
-            root=self.place.root,
+            root=self.store.root,
             plus="",
             python=sys.executable,
             nothing=NOTHING_TO_SERVE,
             name=self.name,
         )
-        cache = f"Environment=XDG_CACHE_HOME={self.place.state}/cache\nNoNewPrivileges=yes\n"
+        cache = f"Environment=XDG_CACHE_HOME={self.store.state}/cache\nNoNewPrivileges=yes\n"
         return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
 
     def _udev(self, one: Manifest) -> list[str]:
         return []
 
     def _clean(self) -> list[str]:
-        if (self.place.state / LINGERING).exists():
+        if (self.store.state / LINGERING).exists():
             _run("loginctl", "disable-linger")
         return []
 
@@ -513,27 +513,27 @@ def _allowed(devices: tuple[str, ...]) -> list[str]:
 # -------------------------------------------------------------------- without systemd
 
 
-class Plain(Service):
+class SupervisedService(ServiceControl):
     """Our own supervisor, a process of its own; cron starts it with the device."""
 
     @property
     def folder(self) -> Path:
         """In the state folder."""
-        return self.place.state / "run"
+        return self.store.state / "run"
 
     @property
-    def lock(self) -> disk.Lock:
+    def lock(self) -> disk.FileLock:
         """Held by the living supervisor."""
-        return disk.Lock(self.place.state / "supervisor.lock")
+        return disk.FileLock(self.store.state / "supervisor.lock")
 
     @property
     def _line(self) -> str:
-        words = " ".join(agent_words(self.place, None, "supervise"))
+        words = " ".join(agent_words(self.store, None, "supervise"))
         return f"@reboot {words} >/dev/null 2>&1 {self._mark}"
 
     @property
     def _mark(self) -> str:
-        return f"# edgevid {self.place.root}"
+        return f"# edgevid {self.store.root}"
 
     def is_installed(self, one: Manifest) -> bool:
         """Whether cron will start it, where there is cron."""
@@ -558,7 +558,7 @@ class Plain(Service):
     def restart(self) -> None:
         """A new supervisor, of the agent that serves now."""
         self.stop()
-        detach(agent_words(self.place, None, "supervise"))
+        detach(agent_words(self.store, None, "supervise"))
 
     def stop(self) -> None:
         """End the supervisor, and what it left."""
@@ -567,7 +567,7 @@ class Plain(Service):
             number = signal.SIGTERM if time.monotonic() < until else signal.SIGKILL
             _kill(_holder(lock), number)
             time.sleep(0.05)
-        end_stragglers(self.place.root)
+        end_stragglers(self.store.root)
 
     def remove(self, *, inside: bool = False) -> list[str]:
         """Forget the line of crontab, then end it."""
@@ -580,25 +580,25 @@ class Plain(Service):
             self.stop()
         return gone
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """As the supervisor noted it."""
         boot = self._line in (_crontab() or [])
         alive = not self.lock.is_free()
         try:
-            noted = json.loads((self.place.state / "supervisor.json").read_text())
+            noted = json.loads((self.store.state / "supervisor.json").read_text())
         except (OSError, ValueError):
             noted = {}
         if not alive or noted.get("supervisor") != _holder(self.lock):
             # One that is about to begin has noted nothing yet.
-            return State(self.kind, "running" if alive else "absent", None, 0, None, boot)
+            return ServiceState(self.kind, "running" if alive else "absent", None, 0, None, boot)
         phase = "running" if noted["pid"] else "ended"
         restarts, code = noted["restarts"], noted["exit_code"]
-        return State(self.kind, phase, noted["pid"], restarts, code, boot)
+        return ServiceState(self.kind, phase, noted["pid"], restarts, code, boot)
 
     def log(self, since_unix_s: float) -> list[str]:
         """From the file that the supervisor writes."""
         try:
-            with (self.place.state / "service.log").open("rb") as file:
+            with (self.store.state / "service.log").open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - (16 << 10)))
                 return file.read().decode(errors="replace").splitlines()[-TAIL:]
         except OSError:
@@ -612,7 +612,7 @@ class Plain(Service):
         """Let go of the lock."""
         self._pause.let_go()
 
-    def spawn_guard(self, words: list[str], token: str) -> None:
+    def spawn_watchdog(self, words: list[str], token: str) -> None:
         """As a process of its own, below one that starts it again if it is killed."""
         detach([sys.executable, "-I", "-c", _AGAIN, *words])
 
@@ -621,7 +621,7 @@ class Plain(Service):
         detach(words)
 
 
-# Killed by a signal, a guard begins again, and goes back.
+# Killed by a signal, a watchdog begins again, and goes back.
 _AGAIN = "import subprocess,sys\nwhile subprocess.call(sys.argv[1:])<0:pass"
 
 
@@ -638,7 +638,7 @@ def detach(words: list[str]) -> None:
     )
 
 
-def _holder(lock: disk.Lock) -> int:
+def _holder(lock: disk.FileLock) -> int:
     try:
         return int(lock.path.read_text().strip() or 0)
     except (OSError, ValueError):
@@ -732,9 +732,9 @@ def _run(*words: str) -> str:
 # -------------------------------------------------------------------- the runner's own word
 
 
-def configured_status(place: Store) -> Path | None:
+def configured_status(store: Store) -> Path | None:
     """The status folder that the configuration names, at its top; None where it names none."""
-    current = place.root / "current"
+    current = store.root / "current"
     try:
         lines = (current / "site.toml").read_text(errors="replace").splitlines()
     except OSError:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import build, check, disk, guard, health, jobs, manifest, probe, service, trust
+from . import build, disk, health, jobs, manifest, package_check, probe, service, trust, watchdog
 from .store import Store
-from .wire import Gone, Refused, Wire, from_os
+from .transport import ClientGone, Refused, Transport, from_os
 
 READ = 1 << 20
 BEAT_S = 5.0
 PATIENCE_S = 120
 GUARD_S = 3.0
-"""Within this time systemd starts a guard again that was killed."""
+"""Within this time systemd starts a watchdog again that was killed."""
 
 
 def default_root() -> Path:
@@ -27,13 +27,13 @@ def default_root() -> Path:
     return service.usual_of_user()
 
 
-class Session:
+class AgentSession:
     """Answers requests until the client is gone; the lock goes with it."""
 
-    def __init__(self, wire: Wire, root: Path | None = None) -> None:
-        self._wire = wire
+    def __init__(self, transport: Transport, root: Path | None = None) -> None:
+        self._transport = transport
         self._is_ours = False
-        self._place: Store | None = Store(root) if root else None
+        self._store: Store | None = Store(root) if root else None
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "probe": self._probe,
             "check": self._check,
@@ -49,10 +49,10 @@ class Session:
             "history": self._history,
             "uninstall": self._uninstall,
             "job": self._job,
-            "job-state": lambda request: jobs.state(self.place, request),
-            "job-read": lambda request: jobs.read(self.place, request),
-            "job-end": lambda request: jobs.end(self.place, request),
-            "tuned": lambda request: jobs.keep_tuned(self.place, request),
+            "job-state": lambda request: jobs.state(self.store, request),
+            "job-read": lambda request: jobs.read(self.store, request),
+            "job-end": lambda request: jobs.end(self.store, request),
+            "tuned": lambda request: jobs.keep_tuned(self.store, request),
         }
 
     def run(self) -> None:
@@ -60,15 +60,15 @@ class Session:
         try:
             while True:
                 try:
-                    request = self._wire.request()
+                    request = self._transport.request()
                     if request is None:
                         return
-                    self._wire.say(dict(self._answer(request), ok=True))
+                    self._transport.say(dict(self._answer(request), ok=True))
                 except Refused as fault:
-                    self._wire.say({"error": fault.to_json()})
+                    self._transport.say({"error": fault.to_json()})
                 except OSError as error:
-                    self._wire.say({"error": from_os(error).to_json()})
-        except Gone:
+                    self._transport.say({"error": from_os(error).to_json()})
+        except ClientGone:
             return
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -77,33 +77,33 @@ class Session:
             raise Refused(
                 "protocol", "{!r} cannot be asked for".format(request["do"]), "use the same edgevid"
             )
-        if self._place is None:
-            self._place = Store(Path(request.get("root") or default_root()))
+        if self._store is None:
+            self._store = Store(Path(request.get("root") or default_root()))
         return verb(request)
 
     @property
-    def place(self) -> Store:
+    def store(self) -> Store:
         """The device's folder."""
-        assert self._place is not None
-        return self._place
+        assert self._store is not None
+        return self._store
 
     def say(self, text: str) -> None:
         """Tell the client what is being done."""
-        self._wire.say({"at": text})
+        self._transport.say({"at": text})
 
     # ---------------------------------------------------------------- reading
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         asked = (request.get(name) or () for name in ("modules", "libraries"))
-        found = probe.facts(self.place.root, *asked)
+        found = probe.facts(self.store.root, *asked)
         return dict(found, installed=self._installed())
 
     def _installed(self) -> dict[str, Any]:
-        key = trust.pinned(self.place.signers)
-        now = self.place.manifest(self.place.current())
-        journal = self.place.journal()
+        key = trust.pinned(self.store.signers)
+        now = self.store.manifest(self.store.current())
+        journal = self.store.journal()
         return {
-            "current": self.place.current(),
+            "current": self.store.current(),
             "previous": journal.get("previous"),
             "manifest": now.text.decode() if now else None,
             "journal": journal,
@@ -112,58 +112,58 @@ class Session:
         }
 
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
-        checked = check.package(self.place, request)
-        need = check.room(self.place, checked.manifest)
+        checked = package_check.package(self.store, request)
+        need = package_check.room(self.store, checked.manifest)
         return {
             "release": checked.manifest.id,
             "missing": self._lacking(checked.manifest.blobs()),
             "need_bytes": need,
-            "first": self.place.current() is None,
+            "first": self.store.current() is None,
             "notes": checked.notes,
         }
 
     def _lacking(self, blobs: dict[str, int]) -> dict[str, int]:
-        have = {sha256: self.place.have(sha256, size) for sha256, size in blobs.items()}
-        return {s: n for s, n in have.items() if n < blobs[s] or not self.place.verified(s)}
+        have = {sha256: self.store.have(sha256, size) for sha256, size in blobs.items()}
+        return {s: n for s, n in have.items() if n < blobs[s] or not self.store.verified(s)}
 
     def _read(self, request: dict[str, Any]) -> dict[str, Any]:
         sha256 = manifest.sha256(request.get("sha256"))
         offset = manifest.size(request.get("offset", 0))
-        now = self.place.manifest(self.place.current())
+        now = self.store.manifest(self.store.current())
         if now is None or sha256 not in now.blobs():
             raise Refused("missing", f"{sha256[:16]} does not serve here", "flash it again")
-        with (self.place.blobs / sha256).open("rb") as file:
+        with (self.store.blobs / sha256).open("rb") as file:
             file.seek(offset)
             return {"content": base64.b64encode(file.read(READ)).decode()}
 
     # ---------------------------------------------------------------- writing
 
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.place.make()
+        self.store.make()
         self._ours()
         if not request.get("trial"):
-            service.linger(self.place)
-        return {"root": str(self.place.root), "release": self.place.current()}
+            service.linger(self.store)
+        return {"root": str(self.store.root), "release": self.store.current()}
 
     def _ours(self) -> None:
         """Nobody else changes anything now; what was broken off is put in order first."""
         if self._is_ours:
             return
-        if not self.place.root.is_dir():
-            raise Refused("missing", f"{self.place.root} is not there", "flash a bundle first")
-        if not self.place.lock.take():
+        if not self.store.root.is_dir():
+            raise Refused("missing", f"{self.store.root} is not there", "flash a bundle first")
+        if not self.store.lock.take():
             raise Refused("busy", "somebody else flashes this device", "wait, then try again")
         self._is_ours = True
-        self._wire.patience_s = PATIENCE_S
+        self._transport.patience_s = PATIENCE_S
         if not self._is_judging():
-            self.place.tidy()
-            guard.recover(self.place)
+            self.store.tidy()
+            watchdog.recover(self.store)
 
     def _is_judging(self) -> bool:
-        return not self.place.guard.is_free()
+        return not self.store.watchdog.is_free()
 
     def _calm(self) -> None:
-        """Wait while a guard judges: what it may go back to must stay."""
+        """Wait while a watchdog judges: what it may go back to must stay."""
         self._ours()
         told_at = -BEAT_S
         while self._is_judging():
@@ -171,7 +171,7 @@ class Session:
                 told_at = time.monotonic()
                 self.say("waiting until the release before is judged")
             time.sleep(0.1)
-        guard.recover(self.place)
+        watchdog.recover(self.store)
 
     def _missing(self, request: dict[str, Any]) -> dict[str, Any]:
         blobs = request.get("blobs")
@@ -180,40 +180,40 @@ class Session:
         sizes = {manifest.sha256(name): manifest.size(size) for name, size in blobs.items()}
         beside = manifest.asked(request, "beside")
         if beside and self._is_ours:
-            self.place.borrow(Store(Path(beside)), sizes)
+            self.store.borrow(Store(Path(beside)), sizes)
         return {"missing": self._lacking(sizes)}
 
     def _blob(self, request: dict[str, Any]) -> dict[str, Any]:
         self._ours()
         sha256 = manifest.sha256(request.get("sha256"))
         size, offset = manifest.size(request.get("size")), manifest.size(request.get("offset", 0))
-        return {"have": self.place.receive(sha256, size, offset, self._wire.payload())}
+        return {"have": self.store.receive(sha256, size, offset, self._transport.payload())}
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
         self._calm()
-        checked = check.package(self.place, request)
+        checked = package_check.package(self.store, request)
         one = checked.manifest
-        check.room(self.place, one)
+        package_check.room(self.store, one)
         lacking = self._lacking(one.blobs())
         if lacking:
             for sha256 in lacking:
-                self.place.drop_damaged(sha256)
+                self.store.drop_damaged(sha256)
             raise Refused(
                 "missing", f"{len(lacking)} files of the package are not there", "send them"
             )
-        build.runner(self.place, one, self.say, compiled=not request.get("trial"))
-        build.release(self.place, one, checked.signature, self.say)
-        if trust.pinned(self.place.signers) != checked.key:
-            disk.write_whole(self.place.signers, trust.signers(checked.key))
-            self.place.note("pinned", key=trust.fingerprint(checked.key))
-        now = self.place.current()
+        build.runner(self.store, one, self.say, compiled=not request.get("trial"))
+        build.release(self.store, one, checked.signature, self.say)
+        if trust.pinned(self.store.signers) != checked.key:
+            disk.write_whole(self.store.signers, trust.signers(checked.key))
+            self.store.note("pinned", key=trust.fingerprint(checked.key))
+        now = self.store.current()
         if one.id != now:
-            self.place.write_journal("staged", new=one.id, old=now)
+            self.store.write_journal("staged", new=one.id, old=now)
         return {"release": one.id, "already": one.id == now, "notes": checked.notes}
 
     def _activate(self, request: dict[str, Any]) -> dict[str, Any]:
         self._calm()
-        journal = self.place.journal()
+        journal = self.store.journal()
         staged = journal["new"] if journal["state"] == "staged" else None
         release = manifest.asked(request, "id") or staged
         if release is None:
@@ -222,44 +222,44 @@ class Session:
 
     def _rollback(self, request: dict[str, Any]) -> dict[str, Any]:
         self._calm()
-        previous = self.place.journal().get("previous")
+        previous = self.store.journal().get("previous")
         if previous is None:
             raise Refused("use", "there is no release to go back to", "flash one")
         return self._go(previous, request, "rollback")
 
     def _go(self, release: str, request: dict[str, Any], what: str) -> dict[str, Any]:
-        one = self.place.manifest(release) if manifest.is_id(release) else None
-        if one is None or not self.place.is_whole(one):
+        one = self.store.manifest(release) if manifest.is_id(release) else None
+        if one is None or not self.store.is_whole(one):
             raise Refused("use", f"the release {release} is not on this device", "flash it again")
-        if not service.paused(self.place).is_free():
+        if not service.paused(self.store).is_free():
             raise Refused(
                 "busy", "a bench has paused the service", "wait until it has ended, then try again"
             )
-        keeper = service.of(self.place)
+        keeper = service.of(self.store)
         keeper.fits(one)
-        if release == self.place.current() == keeper.serving() and keeper.is_installed(one):
-            journal = self.place.journal()
+        if release == self.store.current() == keeper.serving() and keeper.is_installed(one):
+            journal = self.store.journal()
             if journal["state"] == "staged":  # and another one is wanted no more
-                self.place.write_journal("idle", new=release, old=release)
+                self.store.write_journal("idle", new=release, old=release)
             return {"release": release, "started": False, "activation": None}
-        wish = health.Wish.read(request.get("health"))
-        token = guard.start(self.place, release, wish, what)
+        options = health.HealthOptions.read(request.get("health"))
+        token = watchdog.start(self.store, release, options, what)
         return {"release": release, "started": True, "activation": token}
 
     def _watch(self, request: dict[str, Any]) -> dict[str, Any]:
-        token = manifest.asked(request, "activation") or self.place.journal().get("activation")
+        token = manifest.asked(request, "activation") or self.store.journal().get("activation")
         told, told_at = None, time.monotonic()
         while True:
             judging = self._is_judging()
-            journal = self.place.journal()
+            journal = self.store.journal()
             if journal.get("activation") != token or journal["state"] != "activating":
                 break
             if not judging:
                 time.sleep(GUARD_S)  # it may be started again
-                if not self._is_judging() and self.place.lock.take():
-                    guard.recover(self.place)
+                if not self._is_judging() and self.store.lock.take():
+                    watchdog.recover(self.store)
                 continue
-            said = guard.progress(self.place, str(token))
+            said = watchdog.progress(self.store, str(token))
             if said != told or time.monotonic() - told_at > BEAT_S:
                 told, told_at = said, time.monotonic()
                 self.say(said or "judging")
@@ -267,18 +267,18 @@ class Session:
         while self._is_judging():  # it still lets go of things
             time.sleep(0.05)
         if self._is_ours and not self._staged():
-            self.place.collect()
+            self.store.collect()
         return self._outcome(journal, token)
 
     def _staged(self) -> bool:
-        return bool(self.place.journal()["state"] == "staged")
+        return bool(self.store.journal()["state"] == "staged")
 
     def _outcome(self, journal: dict[str, Any], token: str | None) -> dict[str, Any]:
         if token is not None and journal.get("activation") != token:
             raise Refused("use", "this activation is over, and another came", "see the history")
         return {
             "state": journal["state"],
-            "release": self.place.current(),
+            "release": self.store.current(),
             "healthy": journal["state"] == "idle" and journal.get("reason") is None,
             "reason": journal.get("reason"),
             "health": journal.get("health") or {},
@@ -288,12 +288,12 @@ class Session:
 
     def _job(self, request: dict[str, Any]) -> dict[str, Any]:
         self._calm()
-        return jobs.start(self.place, request, self.say)
+        return jobs.start(self.store, request, self.say)
 
     # ---------------------------------------------------------------- telling, and leaving
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        keeper = service.of(self.place)
+        keeper = service.of(self.store)
         state = keeper.state()
         return {
             "installed": self._installed(),
@@ -303,19 +303,19 @@ class Session:
 
     def _history(self, request: dict[str, Any]) -> dict[str, Any]:
         last = request.get("last")
-        history = self.place.history()
+        history = self.store.history()
         return {"history": history[-last:] if isinstance(last, int) and last > 0 else history}
 
     def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
-        if not self.place.root.is_dir():
-            return {"removed": service.of(self.place).remove()}
-        self.place.fits()
+        if not self.store.root.is_dir():
+            return {"removed": service.of(self.store).remove()}
+        self.store.fits()
         self._calm()
-        if request.get("trial") and jobs.runs(self.place):
+        if request.get("trial") and jobs.runs(self.store):
             raise Refused("occupied", *jobs.BUSY)
-        jobs.end_all(self.place)
-        gone = service.of(self.place).remove()
-        self.place.point(None)
-        self.place.erase()
+        jobs.end_all(self.store)
+        gone = service.of(self.store).remove()
+        self.store.point(None)
+        self.store.erase()
         self._is_ours = False
-        return {"removed": [*gone, str(self.place.root)]}
+        return {"removed": [*gone, str(self.store.root)]}

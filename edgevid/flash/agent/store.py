@@ -1,6 +1,6 @@
 """The folder of edgevid on the device: blobs, runners, releases, and the books.
 
-lock, guard.lock               see `disk.Lock`
+lock, guard.lock               see `disk.FileLock`
 blobs/<sha256>                 whole and verified;  <sha256>.part: what came so far
 runners/<id>/lib/              unpacked wheels; whole where runners/<id>/.complete is
 releases/<id>/                 manifest.json, manifest.sig, site.toml, agent.py, bundles/
@@ -24,7 +24,7 @@ from typing import Any
 
 from . import disk, manifest
 from .manifest import Blob, Manifest
-from .wire import Refused
+from .transport import Refused
 
 HISTORY = 200
 LONGEST = 80
@@ -44,7 +44,10 @@ class Store:
         self.releases, self.state = root / "releases", root / "state"
         self.jobs = root / "jobs"
         self.signers = root / "trusted" / "allowed_signers"
-        self.lock, self.guard = disk.Lock(root / "lock"), disk.Lock(root / "guard.lock")
+        self.lock, self.watchdog = (
+            disk.FileLock(root / "lock"),
+            disk.FileLock(root / "guard.lock"),
+        )
         self._verified: set[tuple[str, int, int, int]] = set()
 
     # ---------------------------------------------------------------- the folder

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import guard, service
+from . import service, watchdog
 from .store import Store
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -27,23 +27,23 @@ STOP_S = 15.0
 LOG_BYTES = 1 << 20
 
 
-def serve(place: Store) -> int:
+def serve(store: Store) -> int:
     """Become the runner of the release that serves; gives an exit code only where there is none."""
-    release = place.current()
-    one = place.manifest(release)
+    release = store.current()
+    one = store.manifest(release)
     if one is None:
         print("edgevid: nothing is flashed here", file=sys.stderr)
         return service.NOTHING_TO_SERVE
-    folder = place.release(one.id)
+    folder = store.release(one.id)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(place.lib(one.runner)),
+        "PYTHONPATH": str(store.lib(one.runner)),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
-        "EDGEVID_ROOT": str(place.root),
+        "EDGEVID_ROOT": str(store.root),
         "EDGEVID_RELEASE": one.id,
     }
-    environment.setdefault("STATE_DIRECTORY", str(place.state))  # where answers go
+    environment.setdefault("STATE_DIRECTORY", str(store.state))  # where answers go
     os.chdir(str(folder))  # Python imports from there first, and the service cannot write there
     words = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
     return os.execve(sys.executable, words, environment)
@@ -52,28 +52,28 @@ def serve(place: Store) -> int:
 class Supervisor:
     """Runs the service again and again, with growing pauses; ends with SIGTERM."""
 
-    def __init__(self, place: Store) -> None:
-        self.place = place
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self._stopping = False
         self._restarts = -1
         self._exit_code: int | None = None
-        self._log = place.state / "service.log"
+        self._log = store.state / "service.log"
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def run(self) -> int:
         """Until it is told to stop, or nothing is left to serve."""
-        lock = service.Plain(self.place).lock
+        lock = service.SupervisedService(self.store).lock
         if not lock.take():
             return 0
         lock.write(str(os.getpid()))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
-        service.end_stragglers(self.place.root)
+        service.end_stragglers(self.store.root)
         self._notices.bind(f"\0edgevid-{os.getpid()}")
         failures = 0
         while not self._stopping:
-            guard.try_to_recover(self.place)
-            if self.place.current() is None:
+            watchdog.try_to_recover(self.store)
+            if self.store.current() is None:
                 break
             if self._is_paused():
                 self._tell(None)
@@ -96,7 +96,7 @@ class Supervisor:
         self._stopping = True
 
     def _is_paused(self) -> bool:
-        return not service.paused(self.place).is_free()
+        return not service.paused(self.store).is_free()
 
     def _tell(self, pid: int | None) -> None:
         """Note how it is; worth nothing after a power cut, so not forced to the disk."""
@@ -106,10 +106,10 @@ class Supervisor:
             "restarts": max(self._restarts, 0),
             "exit_code": self._exit_code,
         }
-        part = self.place.state / ".supervisor.json.part"
+        part = self.store.state / ".supervisor.json.part"
         try:
             part.write_text(json.dumps(noted))
-            os.replace(str(part), str(self.place.state / "supervisor.json"))
+            os.replace(str(part), str(self.store.state / "supervisor.json"))
         except OSError:  # a full disk: the cameras matter more
             pass
 
@@ -117,15 +117,15 @@ class Supervisor:
         self._restarts += 1
         environment = {
             **os.environ,
-            "XDG_CACHE_HOME": str(self.place.state / "cache"),
-            "RUNTIME_DIRECTORY": str(self.place.state / "run"),
+            "XDG_CACHE_HOME": str(self.store.state / "cache"),
+            "RUNTIME_DIRECTORY": str(self.store.state / "run"),
             "NOTIFY_SOCKET": f"@edgevid-{os.getpid()}",
             "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6)),
-            "EDGEVID_ROOT": str(self.place.root),
+            "EDGEVID_ROOT": str(self.store.root),
         }
         environment.pop("WATCHDOG_PID", None)
         child = subprocess.Popen(
-            service.agent_words(self.place, None, "serve"),
+            service.agent_words(self.store, None, "serve"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -136,24 +136,24 @@ class Supervisor:
         self._tell(child.pid)
         self._follow(child)
         self._exit_code = child.returncode if child.returncode >= 0 else 128 - child.returncode
-        service.end_stragglers(self.place.root)  # its workers
+        service.end_stragglers(self.store.root)  # its workers
         self._tell(None)
 
     def _lowered(self) -> Callable[[], None] | None:
         """What gives root's rights up, where the service has a user of its own."""
-        one = self.place.manifest(self.place.current())
+        one = self.store.manifest(self.store.current())
         try:
             account = pwd.getpwnam(one.user) if one and os.geteuid() == 0 else None
         except KeyError:
             account = None
         for name in ("run", "cache"):
-            folder = self.place.state / name
+            folder = self.store.state / name
             folder.mkdir(exist_ok=True)
             if account:
                 give(folder, account.pw_uid, account.pw_gid)
         if account is None or one is None:
             return None
-        from .check import group_numbers
+        from .package_check import group_numbers
 
         return lowering((account.pw_uid, account.pw_gid), group_numbers(one.groups))
 
@@ -182,7 +182,7 @@ class Supervisor:
                     kill_at = now + 2.0
                 if kill_at is not None and now > kill_at:
                     child.kill()
-                if not self._stopping and guard.try_to_recover(self.place):
+                if not self._stopping and watchdog.try_to_recover(self.store):
                     child.terminate()
                     kill_at = now + STOP_S
             os.set_blocking(child.stdout.fileno(), False)

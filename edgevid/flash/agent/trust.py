@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .wire import Refused
+from .transport import Refused
 
 SPACE = "edgevid"
 PIN = b"edgevid pin\n"

@@ -22,7 +22,7 @@ Table = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Site:
+class ServiceConfig:
     """What will serve: the configuration, the bundles to send, and those that stay.
 
     ``kept`` are names of bundle files that are on the device already and are used on.
@@ -36,7 +36,7 @@ class Site:
     removed: tuple[str, ...] = ()
 
 
-def from_config(path: Path) -> Site:
+def from_config(path: Path) -> ServiceConfig:
     """Take a configuration of the person's own; raises `BadInput` with the file and the line."""
     read_config(path)
     document = settings.read(path)
@@ -61,7 +61,7 @@ def from_config(path: Path) -> Site:
                     ("camera", index, key),
                     f"{key} {value!r} is a file on the device; give its whole path there",
                 )
-    return Site(_finished(data), tuple(files.values()), added=tuple(files))
+    return ServiceConfig(_finished(data), tuple(files.values()), added=tuple(files))
 
 
 def from_words(
@@ -71,7 +71,7 @@ def from_words(
     *,
     add: bool,
     replace: bool,
-) -> Site:
+) -> ServiceConfig:
     """Serve ``bundles`` and ``sources``, beside or instead of what ``before`` serves.
 
     ``before`` is the configuration on the device, None where there is none. Raises `BadInput` where
@@ -98,7 +98,7 @@ def from_words(
     if not cameras:
         raise BadInput("there is no camera; add --source rtsp://..., or --config site.toml")
     data = {**old, "bundle": tables, "camera": [_seen_by(camera, names) for camera in cameras]}
-    return Site(
+    return ServiceConfig(
         _finished(data),
         tuple(bundles),
         kept=() if replace else tuple(others),

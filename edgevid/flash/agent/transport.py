@@ -13,15 +13,15 @@ LINE_LIMIT = 16 << 20
 
 
 class Refused(Exception):
-    """What the agent will not or cannot do: one line, and one on how to mend it."""
+    """What the agent will not or cannot do: one line, and one on how to fix it."""
 
-    def __init__(self, kind: str, message: str, mend: str) -> None:
-        super().__init__(f"{message}; {mend}")
-        self.kind, self.message, self.mend = kind, message, mend
+    def __init__(self, kind: str, message: str, fix: str) -> None:
+        super().__init__(f"{message}; {fix}")
+        self.kind, self.message, self.fix = kind, message, fix
 
     def to_json(self) -> dict[str, str]:
         """Give it as it travels."""
-        return {"kind": self.kind, "message": self.message, "mend": self.mend}
+        return {"kind": self.kind, "message": self.message, "fix": self.fix}
 
 
 _NUMBERS = {
@@ -37,18 +37,18 @@ _NUMBERS = {
 def from_os(error: OSError) -> Refused:
     """Say in one line what the system said no to."""
     said = error.strerror or str(error)
-    kind, message, mend = _NUMBERS.get(
+    kind, message, fix = _NUMBERS.get(
         error.errno or 0, ("device", f"the device failed: {said}", "look at the device")
     )
     where = f" ({error.filename})" if error.filename else ""
-    return Refused(kind, message + where, mend)
+    return Refused(kind, message + where, fix)
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client is not there any more."""
 
 
-class Wire:
+class Transport:
     """One session's two streams."""
 
     def __init__(self, reading: Any, writing: BinaryIO) -> None:
@@ -78,20 +78,20 @@ class Wire:
         return request
 
     def payload(self) -> Iterator[bytes]:
-        """Give the bytes that follow the request; raises `Gone` where they break off."""
+        """Give the bytes that follow the request; raises `ClientGone` where they break off."""
         while self._left:
             signal.alarm(self.patience_s)
             chunk = self._reading.read1(min(CHUNK, self._left))
             signal.alarm(0)
             if not chunk:
-                raise Gone()
+                raise ClientGone()
             self._left -= len(chunk)
             yield chunk
 
     def say(self, frame: dict[str, Any]) -> None:
-        """Send one line; raises `Gone`."""
+        """Send one line; raises `ClientGone`."""
         try:
             self._writing.write(json.dumps(frame).encode() + b"\n")
             self._writing.flush()
         except (BrokenPipeError, ConnectionError):
-            raise Gone() from None
+            raise ClientGone() from None

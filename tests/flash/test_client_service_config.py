@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid.flash import site as sites
+from edgevid.flash import service_config
 from edgevid.runner.config import read_config
 
 BEFORE = b"""
@@ -24,7 +24,7 @@ bundles = ["careful"]
 
 
 def words(*bundles, sources=(), before=None, add=False, replace=False):
-    return sites.from_words(bundles, sources, before, add=add, replace=replace)
+    return service_config.from_words(bundles, sources, before, add=add, replace=replace)
 
 
 def served(site) -> dict[str, str]:
@@ -91,7 +91,7 @@ latency_ms = 250.5
 bundles = ["motion"]
 """
     config.write_text(text)
-    site = sites.from_config(config)
+    site = service_config.from_config(config)
     data = tomllib.loads(site.text.decode())
     assert site.bundles == (bundle,)
     assert set(data) == {"bundle", "camera"}
@@ -117,5 +117,5 @@ source = "rtsp://10.0.0.5/stream"
 {bad}
 """)
     with pytest.raises(BadInput) as caught:
-        sites.from_config(config)
+        service_config.from_config(config)
     assert says in str(caught.value)

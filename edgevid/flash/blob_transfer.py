@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edgevid.errors import EnvironmentFailed
-from edgevid.flash.conversation import Device
+from edgevid.flash.agent_client import AgentClient
 from edgevid.progress import Progress, silent
 
 CHUNK = 1 << 18
 _STEPS_A_SECOND = 10  # of a capped transfer, so that it flows evenly
 
 
-class Cap:
+class RateLimit:
     """Holds a stream to so many kilobits a second, counted from its first byte; None: no cap."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Cap:
 
 
 def send(
-    device: Device,
+    device: AgentClient,
     blobs: Mapping[str, Path | bytes],
     missing: Mapping[str, int],
     *,
@@ -59,13 +59,13 @@ def send(
 ) -> int:
     """Send the rest of each missing blob from its offset on; gives how many bytes that were.
 
-    ``blobs`` are contents by their sha256, ``missing`` what `Device.call` of ``missing`` gave.
+    ``blobs`` are contents by their sha256, ``missing`` what `AgentClient.call` of ``missing`` gave.
     Raises `EnvironmentFailed` where a file is not what it was, and what the device says no to.
     """
     rests = {sha256: size_of(blobs[sha256]) - missing[sha256] for sha256 in missing}
     ordered = sorted(rests, key=lambda sha256: (rests[sha256], sha256))
     total, sent = sum(rests.values()), 0
-    cap, began = Cap(limit_kbit), time.monotonic()
+    cap, began = RateLimit(limit_kbit), time.monotonic()
 
     def counted(sha256: str) -> Iterator[bytes]:
         nonlocal sent
@@ -93,7 +93,7 @@ def size_of(blob: Path | bytes) -> int:
     return len(blob) if isinstance(blob, bytes) else blob.stat().st_size
 
 
-def _rest(blob: Path | bytes, offset: int, count: int, cap: Cap) -> Iterator[bytes]:
+def _rest(blob: Path | bytes, offset: int, count: int, cap: RateLimit) -> Iterator[bytes]:
     """Give ``count`` bytes from ``offset`` on, in chunks, at the pace of ``cap``."""
     for chunk in _chunks(blob, offset, count, cap.chunk):
         cap.wait(len(chunk))

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
-from edgevid.remote import Remote, Session
+from edgevid.remote import Remote, SshSession
 
 MARK = "edgevid-agent"
 """What stands alone on the first line of the answer; what login scripts print is before it."""
@@ -49,7 +49,7 @@ def agent_source() -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
-class Device:
+class AgentClient:
     """A session with the agent; opened at the first call, and again after it was lost.
 
     ``root`` is edgevid's folder on the device, None the usual one. ``source`` is the agent's
@@ -63,7 +63,7 @@ class Device:
         self.name = str(remote.address)
         """How people call it."""
         self._source = source
-        self._session: Session | None = None
+        self._session: SshSession | None = None
         self._earlier_bytes = 0
         self._early: deque[dict[str, Any]] = deque()  # frames that came while a payload was sent
 
@@ -136,7 +136,7 @@ class Device:
             self._session = None
             self._early.clear()
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> AgentClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +159,7 @@ class Device:
                         raise_fault(self.name, frame["error"])
             raise
 
-    def _opened(self, silence_s: float) -> Session:
+    def _opened(self, silence_s: float) -> SshSession:
         if self._session is None:
             self._early.clear()
             command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
@@ -169,7 +169,7 @@ class Device:
             self._pass_noise(self._session)
         return self._session
 
-    def _pass_noise(self, session: Session) -> None:
+    def _pass_noise(self, session: SshSession) -> None:
         """Pass over what the device's login scripts print."""
         patience_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
         for _ in range(_NOISE_LINES):
@@ -220,8 +220,8 @@ GATES = frozenset({"health", "rolled-back"})
 
 def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
     """Raise the agent's error as this side's: its exit code follows from its kind."""
-    kind, message, mend = (str(fault.get(key, "")) for key in ("kind", "message", "mend"))
-    text = f"{name}: {message}{f'; {mend}' if mend else ''}"
+    kind, message, fix = (str(fault.get(key, "")) for key in ("kind", "message", "fix"))
+    text = f"{name}: {message}{f'; {fix}' if fix else ''}"
     error: EdgevidError
     if kind in GATES:
         error = CheckFailed(text)

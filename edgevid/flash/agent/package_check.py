@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from . import disk, manifest, probe, service, trust
 from .manifest import Manifest
 from .store import Store
-from .wire import Refused
+from .transport import Refused
 
 MARGIN = 16 << 20
 MARGIN_FILES = 200
 
 
-class Checked(NamedTuple):
+class CheckedPackage(NamedTuple):
     """A package that may be staged."""
 
     manifest: Manifest
@@ -29,20 +29,20 @@ class Checked(NamedTuple):
     notes: list[str]
 
 
-def package(place: Store, request: dict[str, Any]) -> Checked:
+def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
     """Check what a request brings; raises `Refused` with the first fault."""
-    place.fits()
+    store.fits()
     text, signature = manifest.asked(request, "manifest"), manifest.asked(request, "signature")
     if not text or not signature:
         raise Refused("protocol", "a manifest and its signature are needed", "send them along")
-    key = trust.judge(text.encode(), signature, trust.pinned(place.signers), request)
+    key = trust.judge(text.encode(), signature, trust.pinned(store.signers), request)
     one = manifest.read(text.encode())
     _machine(one)
-    _serial(place, one, bool(request.get("allow_downgrade")))
+    _serial(store, one, bool(request.get("allow_downgrade")))
     notes = _nodes(one)
-    _writable(place.root)
-    service.of(place).fits(one)
-    return Checked(one, signature, key, notes)
+    _writable(store.root)
+    service.of(store).fits(one)
+    return CheckedPackage(one, signature, key, notes)
 
 
 def _machine(one: Manifest) -> None:
@@ -81,8 +81,8 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(".") if word.isdigit())
 
 
-def _serial(place: Store, one: Manifest, allowed: bool) -> None:
-    now = place.manifest(place.current())
+def _serial(store: Store, one: Manifest, allowed: bool) -> None:
+    now = store.manifest(store.current())
     if now is not None and one.serial < now.serial and not allowed:
         raise Refused(
             "downgrade",
@@ -136,35 +136,35 @@ def group_numbers(names: Iterable[str]) -> set[int]:
 
 def _writable(root: Path) -> None:
     """Raises `Refused` where nothing can be written, without trying to."""
-    place = disk.existing(root)
-    if os.statvfs(str(place)).f_flag & os.ST_RDONLY:
+    folder = disk.existing(root)
+    if os.statvfs(str(folder)).f_flag & os.ST_RDONLY:
         raise Refused(
-            "readonly", f"{place} is on a read-only disk", "mount it writable, or give --root"
+            "readonly", f"{folder} is on a read-only disk", "mount it writable, or give --root"
         )
-    if not os.access(str(place), os.W_OK | os.X_OK):
+    if not os.access(str(folder), os.W_OK | os.X_OK):
         raise Refused(
             "permission",
-            f"{probe.user_name()} may not write to {place}",
+            f"{probe.user_name()} may not write to {folder}",
             "use sudo without password, or give another --root",
         )
 
 
-def room(place: Store, one: Manifest) -> int:
+def room(store: Store, one: Manifest) -> int:
     """How many bytes it will take; raises `Refused` where twice as much is not free."""
-    lacking = {s: size for s, size in one.blobs().items() if not place.verified(s)}
-    come = sum(place.have(sha256, size) for sha256, size in lacking.items())
-    unpacked = 0 if place.has_runner(one.runner) else one.unpacked_bytes
+    lacking = {s: size for s, size in one.blobs().items() if not store.verified(s)}
+    come = sum(store.have(sha256, size) for sha256, size in lacking.items())
+    unpacked = 0 if store.has_runner(one.runner) else one.unpacked_bytes
     need = sum(lacking.values()) - come + unpacked
-    free = probe.free_bytes(place.root)
+    free = probe.free_bytes(store.root)
     if free < 2 * need + MARGIN:
         raise Refused(
             "disk",
-            f"{disk.existing(place.root)} has {free >> 20} MB free, "
+            f"{disk.existing(store.root)} has {free >> 20} MB free, "
             f"{((2 * need + MARGIN) >> 20) + 1} are needed",
             "make room there, or give --root on a larger disk",
         )
-    if probe.free_files(place.root) < MARGIN_FILES:
+    if probe.free_files(store.root) < MARGIN_FILES:
         raise Refused(
-            "disk", f"{disk.existing(place.root)} can hold no more files", "remove some there"
+            "disk", f"{disk.existing(store.root)} can hold no more files", "remove some there"
         )
     return need

@@ -1,4 +1,4 @@
-"""Facts of a device held against targets."""
+"""DeviceFacts of a device held against targets."""
 
 import dataclasses
 
@@ -6,10 +6,10 @@ import pytest
 
 from edgevid import targets
 from edgevid.errors import BadInput
-from edgevid.flash.probe import Facts, lacks, propose, read_facts
+from edgevid.flash.device_facts import DeviceFacts, missing_requirements, propose, read_facts
 
 NOW = 1_800_000_000.0
-PC = Facts(
+PC = DeviceFacts(
     "x86_64",
     "2.39",
     (3, 12, 3),
@@ -40,8 +40,8 @@ ARMV7 = dataclasses.replace(
 )
 
 
-def said(facts: Facts, name: str) -> list[str]:
-    return [str(lack) for lack in lacks(facts, targets.load(name), now=NOW)]
+def said(facts: DeviceFacts, name: str) -> list[str]:
+    return [str(lack) for lack in missing_requirements(facts, targets.load(name), now=NOW)]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,9 @@ def test_a_device_that_fits_lacks_nothing():
     ],
 )
 def test_each_lack_has_its_mend(facts, name, says, blocks):
-    found = {str(lack): lack.blocks for lack in lacks(facts, targets.load(name), now=NOW)}
+    found = {
+        str(lack): lack.blocks for lack in missing_requirements(facts, targets.load(name), now=NOW)
+    }
     assert found == {says: blocks}
 
 
