@@ -30,8 +30,8 @@ from edgevid_converters.acceptance.measurement import (
 from edgevid_converters.acceptance.reference import Reference, read_reference
 from edgevid_converters.calibration import calibration_data, checks, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
-from edgevid_converters.child_tasks import Limits, ask, limited
-from edgevid_converters.importers import SourceModel
+from edgevid_converters.child_process import Limits, ask, limited
+from edgevid_converters.importers.source import SourceModel
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, chosen, repair_artifact
 from edgevid_converters.page import StepTimes, page, page_path

@@ -14,7 +14,7 @@ import pytest
 from edgevid import registry
 from edgevid_converters import importers, pipeline
 from edgevid_converters.calibration import calibration_data
-from edgevid_converters.child_tasks import ENVIRONMENT, ask
+from edgevid_converters.child_process import ENVIRONMENT, ask
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
 

@@ -18,8 +18,7 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid.proof import Golden, Verdict, child
-from edgevid_converters import child_tasks as converter_child
-from edgevid_converters import convert, pipeline
+from edgevid_converters import child_process, convert, pipeline
 from edgevid_converters.acceptance import measurement
 from edgevid_converters.lowering import artifact_builder
 from rigs.films import pictures, write_video
@@ -254,8 +253,8 @@ def test_nan_is_refused(quick, tmp_path, monkeypatch):
 
 def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monkeypatch):
     outcome = child.Outcome(-11, b"", b"first\nthe last words\n")
-    monkeypatch.setattr(converter_child, "run_child", lambda *a: outcome)
-    monkeypatch.setattr(pipeline, "ask", converter_child.ask)
+    monkeypatch.setattr(child_process, "run_child", lambda *a: outcome)
+    monkeypatch.setattr(pipeline, "ask", child_process.ask)
     said = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
     refused(quick, tmp_path, said, ConverterFailed)
     log = next((Path(os.environ["XDG_CACHE_HOME"]) / "edgevid" / "logs").iterdir())

@@ -18,7 +18,7 @@ from edgevid.proof.replay import SOURCE_TOLERANCE, source_tolerances
 from edgevid.runtimes import zero_state
 from edgevid_converters import pipeline
 from edgevid_converters.calibration import trajectories
-from edgevid_converters.child_tasks import ENVIRONMENT, ask
+from edgevid_converters.child_process import ENVIRONMENT, ask
 from edgevid_converters.lowering.protocol import Operator, summary
 from edgevid_converters.lowering.tflite.flatbuffer import kinds, pack, parse, slice_splits
 

@@ -13,7 +13,7 @@ import pytest
 from edgevid.bundle import Bundle
 from edgevid.errors import BadBundle, BadInput
 from edgevid_converters import pipeline
-from edgevid_converters.child_tasks import MEASURING, ChildFailed
+from edgevid_converters.child_process import MEASURING, ChildFailed
 from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.lowering.protocol import spread
 from edgevid_converters.page import StepTimes, page, page_path

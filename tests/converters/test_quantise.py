@@ -15,8 +15,8 @@ from edgevid import registry
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed
 from edgevid.proof.child import Outcome
-from edgevid_converters import child_tasks
-from edgevid_converters.child_tasks import ENVIRONMENT, Limits, ask, limited
+from edgevid_converters import child_process
+from edgevid_converters.child_process import ENVIRONMENT, Limits, ask, limited
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
 from edgevid_converters.lowering.protocol import output_error
 from rigs import steps
@@ -200,7 +200,7 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
 
 
 def test_the_kernels_kill_is_told_as_what_it_most_likely_is():
-    told = child_tasks._cause(Outcome(-9, b"", b""), 1.0, 2048)
+    told = child_process._cause(Outcome(-9, b"", b""), 1.0, 2048)
     assert "SIGKILL" in told
     assert "ran out of memory" in told
 

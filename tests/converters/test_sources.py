@@ -350,7 +350,7 @@ def test_what_is_no_model(tmp_path):
 
 
 def test_ir_does_not_become_tflite(tiny, clips, tmp_path):
-    with pytest.raises(BadInput, match="nothing turns OpenVINO's IR into it"):
+    with pytest.raises(BadInput, match="OpenVINO IR cannot be converted to it"):
         convert(tiny / "ir.xml", formats=["tflite"], calibrate=clips, out=tmp_path / "x.edgevid")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers import ReferenceModel
+    from edgevid_converters.importers.source import ReferenceModel
 
     Clip = NDArray[np.uint8]
 

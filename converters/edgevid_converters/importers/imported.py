@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid import settings
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid_converters.child_process import ask
 from edgevid_converters.importers.contract_toml import (
     ContractResolver,
     TensorInfo,
@@ -27,7 +28,7 @@ from edgevid_converters.importers.preprocessing import Preprocessing, TensorMapp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers import SourceModel
+    from edgevid_converters.importers.source import SourceModel
 
 DESCRIBE_TIMEOUT_S = 300.0
 
@@ -44,11 +45,11 @@ class Reference(Protocol):
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """See `edgevid_converters.importers.Model.lower`."""
+        """See `edgevid_converters.importers.source.ReferenceModel.lower`."""
 
 
 class ImportedModel:
-    """A reference behind a contract; see `edgevid_converters.importers.Model`."""
+    """A reference behind a contract; see `edgevid_converters.importers.source.ReferenceModel`."""
 
     def __init__(self, source: SourceModel, forms: tuple[str, ...]) -> None:
         assert source.preprocessing is not None
@@ -57,7 +58,7 @@ class ImportedModel:
         self._reference = _open(source.kind, source.path)
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Take one step; see `edgevid_converters.importers.Model`."""
+        """Take one step; see `edgevid_converters.importers.source.ReferenceModel`."""
         given = self._reference.infer(self._own(inputs))
         return {one.name: _answer(one, given[one.own]) for one in self._preprocessing.outputs}
 
@@ -75,7 +76,7 @@ class ImportedModel:
         """Only step after step."""
 
     def lower(self, form: str, folder: Path) -> Path:
-        """Lower it; see `edgevid_converters.importers.Model`."""
+        """Lower it; see `edgevid_converters.importers.source.ReferenceModel`."""
         return self._reference.lower(form, self._preprocessing, self._contract, folder)
 
 
@@ -114,8 +115,6 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
 
 def ask_reference(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
     """Let a child open the model, which may crash its own runtime."""
-    from edgevid_converters.child_tasks import ask
-
     task = {**task, "kind": kind, "model": str(path.resolve())}
     return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
 

@@ -18,7 +18,7 @@ from edgevid_converters.acceptance.measurement import (
 )
 from edgevid_converters.acceptance.repair import RepairResult, listed, refuse, search_repair
 from edgevid_converters.calibration import checks
-from edgevid_converters.child_tasks import MEASURING, ChildFailed, ask
+from edgevid_converters.child_process import MEASURING, ChildFailed, ask
 from edgevid_converters.lowering.protocol import LayerError, Operator, summary
 
 

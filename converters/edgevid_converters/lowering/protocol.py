@@ -57,7 +57,7 @@ class LayerError:
 class Converter(Protocol):
     """One format of artifact. Its methods run in a child process.
 
-    ``lowered`` is a model's step in one of the forms of `edgevid_converters.importers.Model`;
+    ``lowered`` is a model's step in one of the forms that `ReferenceModel.lower` writes;
     ``forms`` are those that the converter takes, the preferred one first.
     """
 

@@ -1,0 +1,153 @@
+"""Runs the tasks of a conversion in child processes, within limits of time and memory.
+
+Converters abort, hang and leave threads behind, so each task of
+`edgevid_converters.child_tasks` gets a process of its own.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import BadInput, ConverterFailed
+from edgevid.files import write_bytes
+from edgevid.proof.child import Outcome, run_child
+from edgevid.proof.verdict import cache_folder
+from edgevid.system import kernel
+
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "PYTHONHASHSEED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # oneDNN's order of sums depends on the machine, and through calibration so would int8 files.
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+DOING = "doing "
+"""Prefix of the line on which a child announces its next step, in case the step kills it."""
+MEASURING = "measuring its layers"
+FREE_SHARE = 0.9
+LEAST_MB = 1024
+OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
+
+
+class ChildFailed(ConverterFailed):
+    """A child process failed; ``at`` is the step it had announced last, if any."""
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(message)
+        self.at = at
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one child process.
+
+    Attributes:
+        time_s: Wall-clock time in seconds.
+        memory_mb: Private memory in MB; None: most of the free memory.
+    """
+
+    time_s: float = 1200.0
+    memory_mb: int | None = None
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            BadInput: A limit is not positive, or too small for any converter.
+        """
+        if not self.time_s > 0:
+            raise BadInput(f"--time-limit must be above 0 s, not {self.time_s:g}; use 60 or more")
+        if self.memory_mb is not None and self.memory_mb < LEAST_MB:
+            raise BadInput(
+                f"--memory-limit {self.memory_mb} is too small for any converter; "
+                f"use {LEAST_MB} or more"
+            )
+
+
+DEFAULT_LIMITS = Limits()
+_limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """Apply ``limits`` to every child process that is started within this context."""
+    limits.check()
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+    """Run a task in a child process.
+
+    Args:
+        what: Names the task in errors and in the log's file name.
+        task: Plain data; ``do`` names one of `child_tasks.TASKS`.
+        timeout_s: Time limit in seconds. Default: that of `limited`.
+
+    Returns:
+        The child's answer.
+
+    Raises:
+        ChildFailed: The child crashed, hung, ran out of memory or gave no readable answer; the
+            message has the cause, a remedy and the path of the log.
+        EdgevidError: The child raised it on purpose.
+    """
+    limits = _limits.get()
+    timeout_s = limits.time_s if timeout_s is None else timeout_s
+    memory_mb = limits.memory_mb or _free_mb()
+    task = {**task, "timeout_s": timeout_s, "memory_mb": memory_mb}
+    outcome = run_child("edgevid_converters.child_tasks", task, timeout_s, ENVIRONMENT)
+    answer = outcome.answer()
+    if answer is not None:
+        return answer
+    log = cache_folder() / "logs" / f"{what.replace(' ', '-')}.log"
+    write_bytes(log, outcome.stderr)
+    lines = outcome.stderr.decode(errors="replace").splitlines()
+    doing = [line.removeprefix(DOING) for line in lines if line.startswith(DOING)]
+    rest = replace(outcome, stderr=_without(lines, DOING))
+    last = doing[-1] if doing else ""
+    at = f" at {last}" if last else ""
+    cause = _cause(rest, timeout_s, memory_mb)
+    raise ChildFailed(f"{what}{at} {cause}; its log is {log}", last)
+
+
+def _cause(outcome: Outcome, timeout_s: float, memory_mb: int | None) -> str:
+    """Describe how a child failed, and the remedy."""
+    failure = outcome.describe(timeout_s)
+    code = outcome.returncode
+    if code is None:
+        return f"{failure}; raise --time-limit, or convert a smaller model"
+    if code == -signal.SIGKILL:
+        return f"{failure}: most likely this machine ran out of memory; {MEMORY_REMEDY}"
+    if any(text in outcome.stderr for text in OUT_OF_MEMORY):
+        return f"needs more than the {memory_mb} MB of its memory limit; {MEMORY_REMEDY}"
+    if code < 0:
+        return f"{failure}; {CRASH_REMEDY}"
+    return failure
+
+
+MEMORY_REMEDY = "raise --memory-limit, free some memory, or convert a smaller model"
+CRASH_REMEDY = (
+    "leave this format or quantisation out, or build the model's recurrent layers with unroll=True "
+    "(TensorFlow's quantiser crashes on loops)"
+)
+
+
+def _without(lines: Sequence[str], beginning: str) -> bytes:
+    return "\n".join(line for line in lines if not line.startswith(beginning)).encode()
+
+
+def _free_mb() -> int | None:
+    """Most of the free memory, in MB; None where it is not known."""
+    free_mb = kernel.memory_mb(Path("/")).get("MemAvailable")
+    return None if free_mb is None else max(LEAST_MB, int(free_mb * FREE_SHARE))
