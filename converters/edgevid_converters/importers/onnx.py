@@ -12,6 +12,7 @@ from edgevid.registry import need
 from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
+from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def _check_operators(path: Path, model: Any) -> None:
             "export it with an older one, or update onnx"
         )
     own = {(one.domain, one.name) for one in model.functions}
-    for node in nodes(model.graph):
+    for node in all_nodes(model.graph):
         known = node.domain in STANDARD and onnx.defs.has(node.op_type)
         if not known and (node.domain, node.op_type) not in own:
             where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -69,23 +70,6 @@ def _check_operators(path: Path, model: Any) -> None:
                 f"{path}: operator {where} (node {node_name(node)!r}) is not one of ONNX's and "
                 "cannot be lowered; export the model without it"
             )
-
-
-def nodes(graph: Any) -> list[Any]:
-    """Every node of a graph, and of the graphs inside its nodes."""
-    found = []
-    for node in graph.node:
-        found.append(node)
-        for attribute in node.attribute:
-            inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for one in inner:
-                found += nodes(one)
-    return found
-
-
-def node_name(node: Any) -> str:
-    """The name of a node, or of what it gives."""
-    return node.name or (node.output[0] if node.output else "?")
 
 
 class ONNXReference:
@@ -254,6 +238,6 @@ def _kind(dtype: str) -> int:
 
 def _tensor_names(graph: Any) -> list[str]:
     names = [one.name for one in (*graph.input, *graph.initializer)]
-    for node in nodes(graph):
+    for node in all_nodes(graph):
         names += node.output
     return names

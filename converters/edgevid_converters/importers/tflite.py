@@ -10,10 +10,10 @@ from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers.contract_toml import TensorInfo, sizes
+from edgevid_converters.importers.graph_rewrite import GraphRewrite
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
-from edgevid_converters.lowering.tflite.graph_rewrite import GraphRewrite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -52,7 +52,7 @@ def _nodes(graph: Path | None, kind: str) -> list[str]:
         return []
     import onnx
 
-    from edgevid_converters.importers.onnx import node_name, nodes
+    from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name
 
-    found = nodes(onnx.load(graph, load_external_data=False).graph)
+    found = all_nodes(onnx.load(graph, load_external_data=False).graph)
     return [node_name(node) for node in found if node.op_type == kind]
