@@ -24,9 +24,9 @@ from edgevid import registry, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
 from edgevid.proof import Golden
+from edgevid.runner.accelerator_supervisor import BackoffPolicy
+from edgevid.runner.engine_failover import EngineFailover
 from edgevid.runner.engines import Choice, choices
-from edgevid.runner.keeper import Patience
-from edgevid.runner.seat import Seat
 from edgevid.runner.worker import WorkerEngine
 
 FAULTS = ("error", "hang", "freeze", "abort", "vanish", "nan", "wrong")
@@ -106,32 +106,32 @@ def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
         fault = {"on": "null", "faults": [{"kind": kind, "when": str(trigger)}]}
         os.environ["EDGEVID_NULL"] = json.dumps(fault)
         for _ in range(REPEATS):
-            seat = Seat(
+            failover = EngineFailover(
                 bundle,
                 [Choice(artifact, "null", "null")],
                 say=lambda line: None,
-                patience=Patience(first_s=600, longest_s=600),
+                backoff=BackoffPolicy(first_s=600, longest_s=600),
             )
             for _ in range(50):
-                seat.step(frame, state)
-                seat.check()
+                failover.step(frame, state)
+                failover.check()
             trigger.touch()
             began, unconfirmed = time.perf_counter(), 0
-            while seat.guarded:
+            while failover.guarded:
                 try:
-                    seat.step(frame, state)
+                    failover.step(frame, state)
                     unconfirmed += 1
-                    seat.check()
+                    failover.check()
                 except EngineFailed as error:
-                    seat.lost(error)
-                if seat.guarded:
+                    failover.lost(error)
+                if failover.guarded:
                     time.sleep(1 / RATE_FPS)
             for _ in range(unconfirmed + 1):  # the steps to retake, and the next one
-                seat.step(frame, state)
+                failover.step(frame, state)
             spent.append(time.perf_counter() - began)
             redone.append(unconfirmed)
             trigger.unlink()
-            seat.close()
+            failover.close()
     os.environ.pop("EDGEVID_NULL")
     return {
         "first_cpu_answer_s": round(statistics.median(spent), 4),

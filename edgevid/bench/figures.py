@@ -71,8 +71,8 @@ def _deadlines(
 ) -> dict[str, Any]:
     """What a camera would have felt: answers after the bound, and frames without any."""
     late = sum(value * 1000 > bound_ms for value in latencies)
-    books = [one["frames"] for one in rounds]
-    unanswered = sum(one["dropped"] + one["failed"] + one["in_flight"] for one in books)
+    counters = [one["frames"] for one in rounds]
+    unanswered = sum(one["dropped"] + one["failed"] + one["in_flight"] for one in counters)
     of = len(latencies) + unanswered
     missed = late + unanswered
     return {

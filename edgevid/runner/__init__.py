@@ -1,1 +1,1 @@
-"""One camera's way from frames to answers: choice of engine, the loop, the books, the sinks."""
+"""One camera's way from frames to answers: choice of engine, the loop, the counters, the sinks."""

@@ -13,10 +13,10 @@ PERCENTILES = (50, 90, 99)
 
 
 @dataclass
-class Accounts:
+class FrameCounters:
     """Every captured frame ends in exactly one of the other counts.
 
-    ``arrivals`` are the books of the sources that were followed, one after another: what they
+    ``arrivals`` are the counters of the sources that were followed, one after another: what they
     skipped counts as sampled out, what their decoders lost as failed. Each count is written by one
     thread, or under the server's lock; ``in_flight`` is what is left, and 0 once a run has ended.
     """
@@ -56,10 +56,10 @@ class Accounts:
         }
 
 
-def total(books: Iterable[Accounts]) -> dict[str, int]:
+def total(counters: Iterable[FrameCounters]) -> dict[str, int]:
     """The sum of several accounts, by name."""
-    sums = dict.fromkeys(Accounts().to_json(), 0)
-    for one in books:
+    sums = dict.fromkeys(FrameCounters().to_json(), 0)
+    for one in counters:
         for name, count in one.to_json().items():
             sums[name] += count
     return sums
@@ -95,10 +95,10 @@ class Samples:
 
 
 class Meters:
-    """What was measured of one lane; ``capacity`` samples of each duration are kept."""
+    """What was measured of one pipeline; ``capacity`` samples of each duration are kept."""
 
     def __init__(self, capacity: int = 1 << 12) -> None:
-        self.frames = Accounts()
+        self.frames = FrameCounters()
         self.latency = Samples(capacity)
         """From the arrival of the packet to the answer that was handed over."""
         self.stages = {stage: Samples(capacity) for stage in STAGES}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from edgevid.runner.camera import Camera
-from edgevid.runner.lane import Lane, Sink, Wish
-from edgevid.runner.server import Fixed, Server
+from edgevid.runner.reader_thread import ReaderThread
+from edgevid.runner.scheduler import Scheduler, SingleEngine
+from edgevid.runner.stream_pipeline import Sink, StreamOptions, StreamPipeline
 
 if TYPE_CHECKING:
     from edgevid.contract import Contract
@@ -35,14 +35,16 @@ def run(
     ``rate_fps`` ``None`` takes every frame. What is measured is added to ``meters``. Raises
     `BadVideo` where the source has no frames and `EngineFailed` where the engine fails.
     """
-    lane = Lane(source.name, contract, sinks, Wish(rate_fps), live=source.live, meters=meters)
-    server = Server(Fixed(engine))
-    camera = Camera([(source, [(lane, server)])], source.name, bool)
-    server.finish()
+    pipeline = StreamPipeline(
+        source.name, contract, sinks, StreamOptions(rate_fps), live=source.live, meters=meters
+    )
+    scheduler = Scheduler(SingleEngine(engine))
+    camera = ReaderThread([(source, [(pipeline, scheduler)])], source.name, bool)
+    scheduler.finish()
     began = time.perf_counter()
     camera.start()
     try:
-        server.serve()
+        scheduler.serve()
     finally:
         meters.elapsed_s += time.perf_counter() - began
         camera.stop()

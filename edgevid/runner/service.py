@@ -1,6 +1,6 @@
 """A whole run: cameras and bundles together, from the first frame to the last line.
 
-    camera (a thread)  --decodes once-->  lanes  --in turn-->  server of a bundle (a thread)
+    camera (a thread)  --decodes once-->  pipelines  --in turn-->  scheduler of a bundle (a thread)
 
 The main thread decides nothing about frames: it tells the status, feeds the watchdog while
 everything makes progress, applies a new configuration, and ends things in order.
@@ -19,15 +19,15 @@ from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, EdgevidError
 from edgevid.runner import notify, tuned
-from edgevid.runner.camera import Camera
 from edgevid.runner.config import BundleUse, CameraUse, RunConfig, changes, read_password
+from edgevid.runner.engine_failover import EngineFailover
 from edgevid.runner.engines import choices, preferring
 from edgevid.runner.jsonl import Appending, JsonLines
-from edgevid.runner.lane import Lane, Wish
 from edgevid.runner.meters import STAGES, Meters, mean_ms, percentiles_ms, total
-from edgevid.runner.seat import Seat
-from edgevid.runner.server import Server
+from edgevid.runner.reader_thread import ReaderThread
+from edgevid.runner.scheduler import Scheduler
 from edgevid.runner.status import StatusBoard
+from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.system.process import first_answer_age_s, peak_rss_mb, rss_mb
 
 if TYPE_CHECKING:
@@ -56,18 +56,18 @@ def rate_fps(wish: str | None, contract: Contract) -> float | None:
 
 
 @dataclass
-class Post:
+class ServedModel:
     """One bundle that serves: who sits there, and the thread that steps."""
 
     use: BundleUse
     bundle: Bundle
-    seat: Seat
-    server: Server
+    failover: EngineFailover
+    scheduler: Scheduler
     thread: threading.Thread
 
     @classmethod
-    def open(cls, use: BundleUse, *, live: bool, say: Callable[[str], None]) -> Post:
-        """Open a bundle and prove its engines; raises what `Seat` raises."""
+    def open(cls, use: BundleUse, *, live: bool, say: Callable[[str], None]) -> ServedModel:
+        """Open a bundle and prove its engines; raises what `EngineFailover` raises."""
         bundle = Bundle.open(use.path)
         rate_fps(use.rate, bundle.contract)
         wanted = choices(
@@ -82,22 +82,23 @@ class Post:
             wanted = preferring(wanted, best.choice)
             say(f"{bundle.path.name}: as tuned: {best}; to undo: edgevid bench --tune --forget")
         threads = use.threads or (best.threads if best else None)
-        seat = Seat(bundle, wanted, threads=threads, say=say, wait=not live)
-        tolerance = bundle.artifact(seat.choice.artifact).tolerance
-        server = Server(seat, tolerance.get(seat.precision, 0.0))
-        thread = threading.Thread(target=server.run, name=f"server of {use.name}", daemon=True)
-        return cls(use, bundle, seat, server, thread)
+        failover = EngineFailover(bundle, wanted, threads=threads, say=say, wait=not live)
+        tolerance = bundle.artifact(failover.choice.artifact).tolerance
+        scheduler = Scheduler(failover, tolerance.get(failover.precision, 0.0))
+        name = f"scheduler of {use.name}"
+        thread = threading.Thread(target=scheduler.run, name=name, daemon=True)
+        return cls(use, bundle, failover, scheduler, thread)
 
     def finish(self) -> None:
         """Answer what waits, and wait for that, but not for ever."""
-        self.server.finish()
+        self.scheduler.finish()
         if self.thread.ident is not None:
             self.thread.join(GOODBYE_S)
 
     def close(self) -> None:
         """Let go of the engines; one that hangs is left alone."""
         if not self.thread.is_alive():
-            self.seat.close()
+            self.failover.close()
 
 
 def _may_skip(uses: Sequence[BundleUse]) -> bool:
@@ -124,8 +125,8 @@ class Service:
         self._config, self._say, self._in_turn = config, say, in_turn
         self._sinks = list(sinks)
         self._output: Appending | None = None
-        self._posts: dict[str, Post] = {}
-        self._cameras: list[Camera] = []
+        self._served: dict[str, ServedModel] = {}
+        self._cameras: list[ReaderThread] = []
         self._ended: list[Meters] = []
         """Of cameras that a new configuration ended; their frames stay in the account."""
         self._board: StatusBoard | None = None
@@ -162,8 +163,8 @@ class Service:
     def run(self) -> dict[str, Any]:
         """Serve, and give the summary.
 
-        Raises what a file source or the last engine failed with, and what `Seat` raises at the
-        start; by then everything is closed.
+        Raises what a file source or the last engine failed with, and at the start what
+        `EngineFailover` raises; by then everything is closed.
         """
         try:
             self._start()
@@ -188,15 +189,15 @@ class Service:
             if config.status is not None:
                 self._board = StatusBoard(config.status, self.status)
             for use in config.bundles:
-                self._posts[use.name] = Post.open(use, live=live, say=self._say)
+                self._served[use.name] = ServedModel.open(use, live=live, say=self._say)
             self._cameras = self._gather(list(zip(config.cameras, sources, strict=True)))
         except BaseException:
             for source in sources:
                 source.close()
             raise
         self._began = time.perf_counter()
-        for post in self._posts.values():
-            post.thread.start()
+        for served in self._served.values():
+            served.thread.start()
         for camera in self._cameras:
             camera.start()
         self._state = "serving"
@@ -222,39 +223,39 @@ class Service:
         named = f"{use.name}: " if use.name else ""
         return open_source(use.source, options, lambda text: self._say(f"{named}{text}"))
 
-    def _gather(self, opened: Sequence[tuple[CameraUse, Source]]) -> list[Camera]:
+    def _gather(self, opened: Sequence[tuple[CameraUse, Source]]) -> list[ReaderThread]:
         """A reading thread for each source; with ``in_turn`` one for all files."""
-        feeds = [(use, source, self._lanes(use, source)) for use, source in opened]
-        files = [(s, lanes) for _, s, lanes in feeds if self._in_turn and not s.live]
+        feeds = [(use, source, self._pipelines(use, source)) for use, source in opened]
+        files = [(s, pipelines) for _, s, pipelines in feeds if self._in_turn and not s.live]
         cameras = [
-            Camera([(source, lanes)], use.name or source.name, self._wake.set)
-            for use, source, lanes in feeds
+            ReaderThread([(source, pipelines)], use.name or source.name, self._wake.set)
+            for use, source, pipelines in feeds
             if source.live or not self._in_turn
         ]
-        return [*cameras, Camera(files, "files", self._wake.set)] if files else cameras
+        return [*cameras, ReaderThread(files, "files", self._wake.set)] if files else cameras
 
-    def _lanes(self, use: CameraUse, source: Source) -> list[tuple[Lane, Server]]:
-        lanes = []
+    def _pipelines(self, use: CameraUse, source: Source) -> list[tuple[StreamPipeline, Scheduler]]:
+        pipelines = []
         for bundle in self._config.bundles_of(use):
-            post = self._posts[bundle.name]
-            wish = Wish(
-                rate_fps(bundle.rate, post.bundle.contract),
+            served = self._served[bundle.name]
+            wish = StreamOptions(
+                rate_fps(bundle.rate, served.bundle.contract),
                 use.gate,
                 None if use.latency_ms is None else use.latency_ms / 1000,
             )
-            lane = Lane(
+            pipeline = StreamPipeline(
                 use.name or source.name,
-                post.bundle.contract,
+                served.bundle.contract,
                 self._sinks,
                 wish,
                 live=source.live,
                 bundle=bundle.name if len(self._config.bundles) > 1 else None,
             )
-            lanes.append((lane, post.server))
-        return lanes
+            pipelines.append((pipeline, served.scheduler))
+        return pipelines
 
     def _is_over(self) -> bool:
-        if self._stopping or any(post.server.error for post in self._posts.values()):
+        if self._stopping or any(served.scheduler.error for served in self._served.values()):
             return True
         return not any(camera.is_alive() for camera in self._cameras)
 
@@ -276,9 +277,9 @@ class Service:
     def stuck(self) -> str | None:
         """Name the first thread that has not kept its own promise of progress."""
         now = time.monotonic() - SLACK_S
-        for post in self._posts.values():
-            if post.thread.is_alive() and now > post.server.due_s:
-                return post.thread.name
+        for served in self._served.values():
+            if served.thread.is_alive() and now > served.scheduler.due_s:
+                return served.thread.name
         for camera in self._cameras:
             if now > camera.due_s:
                 return camera.name
@@ -289,17 +290,17 @@ class Service:
         self._state = "stopping"
         notify.notify(notify.STOPPING)
         self._close_cameras(self._cameras)
-        for post in self._posts.values():
-            post.finish()
+        for served in self._served.values():
+            served.finish()
         self._elapsed_s = time.perf_counter() - self._began
-        for post in self._posts.values():
-            post.close()
+        for served in self._served.values():
+            served.close()
         if self._board is not None:
             self._board.close()
         if self._output is not None:
             self._output.close()
 
-    def _close_cameras(self, cameras: Sequence[Camera]) -> None:
+    def _close_cameras(self, cameras: Sequence[ReaderThread]) -> None:
         for camera in cameras:
             camera.stop()
         until = time.monotonic() + GOODBYE_S
@@ -308,9 +309,9 @@ class Service:
 
     def _raise(self) -> None:
         """Raise what ended the run: an engine's failure before a source's."""
-        for post in self._posts.values():
-            if post.server.error is not None:
-                raise post.server.error
+        for served in self._served.values():
+            if served.scheduler.error is not None:
+                raise served.scheduler.error
         for camera in self._cameras:
             for error in camera.errors:
                 raise error
@@ -331,7 +332,7 @@ class Service:
     def _apply(self, new: RunConfig) -> None:
         """Go over to ``new``: what it needs is opened first, so that a fault changes nothing."""
         old = self._config
-        replaced = [n for n, post in self._posts.items() if _is_replaced(post, new)]
+        replaced = [n for n, served in self._served.items() if _is_replaced(served, new)]
         diff = changes(old, new, replaced)
         uses = {use.name: use for use in new.bundles}
         cameras = {use.name: use for use in new.cameras}
@@ -339,7 +340,7 @@ class Service:
             name: self._open_source(new, cameras[name])
             for name in (*diff.cameras.added, *diff.cameras.changed)
         }
-        fresh: dict[str, Post] = {}
+        fresh: dict[str, ServedModel] = {}
         try:
             for name in (*diff.bundles.added, *diff.bundles.changed):
                 fresh[name] = self._while_ticking(uses[name])
@@ -347,22 +348,24 @@ class Service:
         except EdgevidError:
             for source in fresh_sources.values():
                 source.close()
-            for post in fresh.values():
-                post.seat.close()
+            for served in fresh.values():
+                served.failover.close()
             raise
         gone = {*diff.cameras.removed, *diff.cameras.changed}
         ending = [camera for camera in self._cameras if camera.name in gone]
         self._close_cameras(ending)
-        self._ended += [lane.meters for camera in ending for _, lane, _ in self._lanes_of(camera)]
+        self._ended += [
+            pipeline.meters for camera in ending for _, pipeline, _ in self._pipelines_of(camera)
+        ]
         self._cameras = [camera for camera in self._cameras if camera not in ending]
         for name in (*diff.bundles.removed, *diff.bundles.changed):
-            post = self._posts.pop(name)
-            post.finish()
-            post.close()
+            served = self._served.pop(name)
+            served.finish()
+            served.close()
         self._config = new
-        self._posts |= fresh
-        for post in fresh.values():
-            post.thread.start()
+        self._served |= fresh
+        for served in fresh.values():
+            served.thread.start()
         started = self._gather([(cameras[name], source) for name, source in fresh_sources.items()])
         self._cameras += started
         for camera in started:
@@ -372,13 +375,13 @@ class Service:
             f"{len(ending)} cameras ended, {len(diff.cameras.kept)} went on"
         )
 
-    def _while_ticking(self, use: BundleUse) -> Post:
+    def _while_ticking(self, use: BundleUse) -> ServedModel:
         """Open a bundle in a thread, which may take a while, and go on telling of progress."""
-        done: list[Post | EdgevidError] = []
+        done: list[ServedModel | EdgevidError] = []
 
         def work() -> None:
             try:
-                done.append(Post.open(use, live=True, say=self._say))
+                done.append(ServedModel.open(use, live=True, say=self._say))
             except EdgevidError as error:
                 done.append(error)
 
@@ -405,18 +408,24 @@ class Service:
 
     # -------------------------------------------------------------- what is told
 
-    def _lanes_of(self, camera: Camera) -> Iterator[tuple[Source, Lane, Server]]:
-        for source, lanes in camera.feeds:
-            for lane, server in lanes:
-                yield source, lane, server
+    def _pipelines_of(
+        self, camera: ReaderThread
+    ) -> Iterator[tuple[Source, StreamPipeline, Scheduler]]:
+        for source, pipelines in camera.feeds:
+            for pipeline, scheduler in pipelines:
+                yield source, pipeline, scheduler
 
     def _all_meters(self) -> list[Meters]:
-        now = [lane.meters for camera in self._cameras for _, lane, _ in self._lanes_of(camera)]
+        now = [
+            pipeline.meters
+            for camera in self._cameras
+            for _, pipeline, _ in self._pipelines_of(camera)
+        ]
         return [*self._ended, *now]
 
     def status(self) -> dict[str, Any]:
         """Everything that is true now, as plain data for JSON."""
-        engines = {name: post.seat.status() for name, post in self._posts.items()}
+        engines = {name: served.failover.status() for name, served in self._served.items()}
         return {
             "state": self._state,
             "pid": os.getpid(),
@@ -429,11 +438,11 @@ class Service:
             "bundles": [
                 {
                     "name": name,
-                    "path": str(post.use.path),
-                    "key": post.bundle.key,
+                    "path": str(served.use.path),
+                    "key": served.bundle.key,
                     "engine": engines[name],
                 }
-                for name, post in self._posts.items()
+                for name, served in self._served.items()
             ],
             "reloads": self._reloads,
             "refused_configuration": self._refused,
@@ -441,17 +450,17 @@ class Service:
             "cpu_s": round(time.process_time(), 2),
         }
 
-    def _camera_status(self, camera: Camera) -> dict[str, Any]:
+    def _camera_status(self, camera: ReaderThread) -> dict[str, Any]:
         return {
             "name": camera.name,
             "cpu_s": round(camera.cpu_s, 2),
             "sources": [
                 {
-                    "name": lanes[0][0].source,
+                    "name": pipelines[0][0].source,
                     **source.status(),
-                    "lanes": [_lane_status(lane) for lane, _ in lanes],
+                    "lanes": [_pipeline_status(pipeline) for pipeline, _ in pipelines],
                 }
-                for source, lanes in camera.feeds
+                for source, pipelines in camera.feeds
             ],
         }
 
@@ -459,10 +468,15 @@ class Service:
         alarms = [f"{name}: {e['alarm']}" for name, e in engines.items() if e["alarm"]]
         alarms += [f"{camera.name}: {error}" for camera in self._cameras for error in camera.errors]
         for camera in self._cameras:
-            for _, lane, server in self._lanes_of(camera):
-                if lane.wish.latency_s is not None and server.step_s >= lane.wish.latency_s:
-                    step_ms = round(1000 * server.step_s)
-                    alarms.append(f"{lane.source}: a step takes {step_ms} ms, over its latency_ms")
+            for _, pipeline, scheduler in self._pipelines_of(camera):
+                if (
+                    pipeline.wish.latency_s is not None
+                    and scheduler.step_s >= pipeline.wish.latency_s
+                ):
+                    step_ms = round(1000 * scheduler.step_s)
+                    alarms.append(
+                        f"{pipeline.source}: a step takes {step_ms} ms, over its latency_ms"
+                    )
         alarms += [sink.trouble for sink in self._sinks if sink.trouble]
         if self._board is not None and self._board.trouble:
             alarms.append(self._board.trouble)
@@ -474,7 +488,7 @@ class Service:
 
     def _in_a_line(self) -> str:
         frames = total(meters.frames for meters in self._all_meters())
-        degraded = any(post.seat.degraded for post in self._posts.values())
+        degraded = any(served.failover.degraded for served in self._served.values())
         counts = ", ".join(f"{count} {name}" for name, count in frames.items() if count)
         return f"{'degraded, ' if degraded else ''}{counts}"
 
@@ -491,15 +505,16 @@ class Service:
             "peak_rss_mb": round(peak_rss_mb(), 1),
             "truncated": any(one.truncated for one in meters),
             "engines": [
-                {"bundle": name, **post.seat.status()} for name, post in self._posts.items()
+                {"bundle": name, **served.failover.status()}
+                for name, served in self._served.items()
             ],
         }
 
 
-def _lane_status(lane: Lane) -> dict[str, Any]:
-    meters = lane.meters
+def _pipeline_status(pipeline: StreamPipeline) -> dict[str, Any]:
+    meters = pipeline.meters
     return {
-        **({"bundle": lane.bundle} if lane.bundle else {}),
+        **({"bundle": pipeline.bundle} if pipeline.bundle else {}),
         "frames": meters.frames.to_json(),
         "latency_ms": meters.latency.percentiles_ms((50, 95, 99)),
         "gaps": meters.resets,
@@ -516,9 +531,9 @@ def _mean_ms(meters: Sequence[Meters], stage: str) -> float:
     return mean_ms(seconds)
 
 
-def _is_replaced(post: Post, new: RunConfig) -> bool:
+def _is_replaced(served: ServedModel, new: RunConfig) -> bool:
     """Whether the file of a bundle that is kept has other content than what serves."""
     for use in new.bundles:
-        if use == post.use:
-            return Bundle.open(use.path).key != post.bundle.key
+        if use == served.use:
+            return Bundle.open(use.path).key != served.bundle.key
     return False

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 CARRY_BRIDGE_S = 1.0
 
-Memory = tuple["Tensors", int]
+SavedState = tuple["Tensors", int]
 
 
 class Steps(Protocol):
-    """What takes a step: an engine, or the seat that one of several engines holds."""
+    """What takes a step: an engine, or the failover that one of several engines holds."""
 
     def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
         """See `edgevid.runtimes.Engine.step`."""
@@ -71,10 +71,10 @@ class Stream:
         self._seen += 1
         return answer
 
-    def save(self) -> Memory:
+    def save(self) -> SavedState:
         """The memory as it is; it costs nothing, since a state is never written to again."""
         return self._state, self._seen
 
-    def restore(self, memory: Memory) -> None:
+    def restore(self, memory: SavedState) -> None:
         """Go back to what `save` gave; the stream's time goes on."""
         self._state, self._seen = memory

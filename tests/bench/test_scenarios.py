@@ -105,9 +105,9 @@ def test_paced_counts_from_the_schedule_and_not_from_the_last_answer(null_bundle
     began = time.perf_counter()
     found = scenario("paced", null_bundle, video, engine, rate_fps=25).round(RoundOptions(0.0, 50))
     assert time.perf_counter() - began >= 49 / 25
-    books = found.frames
-    assert books["captured"] == 50 == books["answered"] + books["dropped"]
-    assert 11 <= books["dropped"] <= 17  # 15 came, and two have room
+    counters = found.frames
+    assert counters["captured"] == 50 == counters["answered"] + counters["dropped"]
+    assert 11 <= counters["dropped"] <= 17  # 15 came, and two have room
     latencies = found.samples["latency"].seconds
     late = [latency for latency in latencies if latency > 0.04]
     assert len(late) >= 2

@@ -1,4 +1,4 @@
-"""A small server: one stream on a seat, with a journal of what is not confirmed yet."""
+"""A small scheduler: one stream on a failover, with a journal of what is not confirmed yet."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from edgevid.runtimes import zero_state
 
 
 class Player:
-    """Steps frames on a seat; whatever fails is taken again from the last confirmed moment."""
+    """Steps frames on a failover; whatever fails is taken again from the last confirmed moment."""
 
-    def __init__(self, seat, contract) -> None:
-        self.seat = seat
+    def __init__(self, failover, contract) -> None:
+        self.failover = failover
         self.answers: list[dict[str, np.ndarray]] = []
         self._state = self._confirmed = zero_state(contract)
         self._journal: list[np.ndarray] = []
@@ -21,21 +21,21 @@ class Player:
 
     def step(self, frame) -> None:
         self._step(frame)
-        self.settle(self.seat.check())
+        self.settle(self.failover.check())
 
     def settle(self, confirmed) -> None:
         if confirmed is False:
             self._redo()
-        elif confirmed or not self.seat.guarded:
+        elif confirmed or not self.failover.guarded:
             self._confirmed, self._journal = self._state, []
 
     def _step(self, frame) -> None:
         while True:
             try:
-                answer, self._state = self.seat.step(frame, self._state)
+                answer, self._state = self.failover.step(frame, self._state)
                 break
             except EngineFailed as error:
-                self.seat.lost(error)
+                self.failover.lost(error)
                 self._redo()
         self.answers.append(answer)
         self._journal.append(frame)

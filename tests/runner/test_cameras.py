@@ -13,7 +13,7 @@ from rigs.service import answered, bundle, camera, holds
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def scheduler(tmp_path_factory):
     film = write_video(
         tmp_path_factory.mktemp("rtsp") / "long.mp4",
         np.concatenate([pictures(125, 48, 64)] * 12),
@@ -31,12 +31,12 @@ def of(status, name):
     return found["sources"][0]
 
 
-def test_a_frozen_camera_comes_back_and_the_others_are_not_disturbed(server, start, null_bundle):
-    proxy = Proxy(server.port)
+def test_a_frozen_camera_comes_back_and_the_others_are_not_disturbed(scheduler, start, null_bundle):
+    proxy = Proxy(scheduler.port)
     absent = f"rtsp://viewer:s3cr%40t@127.0.0.1:{Proxy(1).port}/gone"
     cameras = [
-        camera("steady", server.url("one")),
-        camera("shaky", server.url("two", port=proxy.port)),
+        camera("steady", scheduler.url("one")),
+        camera("shaky", scheduler.url("two", port=proxy.port)),
         camera("absent", absent),
     ]
     service = start("\n".join([bundle(null_bundle, rate="all"), *cameras]))
@@ -83,9 +83,9 @@ def test_a_frozen_camera_comes_back_and_the_others_are_not_disturbed(server, sta
     proxy.close()
 
 
-def test_corrupted_pictures_are_survived_and_accounted_for(server, start, null_bundle):
-    proxy = Proxy(server.port)
-    cameras = [camera("spoilt", server.url("one", port=proxy.port))]
+def test_corrupted_pictures_are_survived_and_accounted_for(scheduler, start, null_bundle):
+    proxy = Proxy(scheduler.port)
+    cameras = [camera("spoilt", scheduler.url("one", port=proxy.port))]
     service = start("\n".join([bundle(null_bundle, rate="all"), *cameras]))
     service.until(lambda s: answered(s, "spoilt") > 10)
     proxy.corrupt(0.02)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevid.media.video import Arrivals
-from edgevid.runner.meters import Accounts, Samples, percentiles_ms, total
+from edgevid.runner.meters import FrameCounters, Samples, percentiles_ms, total
 
 durations = st.lists(st.floats(0, 10), min_size=1, max_size=300)
 
@@ -29,9 +29,9 @@ def test_a_ring_keeps_the_newest(seconds, capacity):
 
 
 def test_what_is_not_decided_is_in_flight():
-    books = Accounts(answered=3, sampled_out=2, failed=1)
-    books.arrivals += [Arrivals(captured=10), Arrivals(captured=5, skipped=2, lost=1)]
-    assert books.to_json() == {
+    counters = FrameCounters(answered=3, sampled_out=2, failed=1)
+    counters.arrivals += [Arrivals(captured=10), Arrivals(captured=5, skipped=2, lost=1)]
+    assert counters.to_json() == {
         "captured": 15,
         "answered": 3,
         "sampled_out": 4,
@@ -40,4 +40,4 @@ def test_what_is_not_decided_is_in_flight():
         "failed": 2,
         "in_flight": 6,
     }
-    assert total([books, books])["captured"] == 30
+    assert total([counters, counters])["captured"] == 30

@@ -53,8 +53,8 @@ def test_a_new_configuration_restarts_only_what_changed(start, null_bundle, make
     service.process.send_signal(signal.SIGHUP)
     both = service.until(lambda s: s["reloads"] == 2 and answered(s, "yard") > 6)
     assert {one["name"] for one in both["bundles"]} == {"null", "other"}
-    lanes = {one["name"]: len(one["sources"][0]["lanes"]) for one in both["cameras"]}
-    assert lanes == {"door": 1, "yard": 2}
+    pipelines = {one["name"]: len(one["sources"][0]["lanes"]) for one in both["cameras"]}
+    assert pipelines == {"door": 1, "yard": 2}
     code, summary, said = service.end()
     assert code == 0, said
     assert holds(summary["frames"])

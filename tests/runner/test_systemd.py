@@ -62,7 +62,7 @@ def service(debian, null_bundle):
 
 
 def answered(status):
-    """How many frames each camera has answered; the test's cameras have one source and one lane."""
+    """How many frames each camera has answered; each has one source and one pipeline."""
     return {
         camera["name"]: camera["sources"][0]["lanes"][0]["frames"]["answered"]
         for camera in status["cameras"]

@@ -10,8 +10,8 @@ from edgevid import registry, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.proof import Golden, replay_artifact
+from edgevid.runner.engine_failover import BackoffPolicy, EngineFailover
 from edgevid.runner.engines import choices
-from edgevid.runner.seat import Patience, Seat
 from edgevid.runner.worker import WorkerEngine
 from edgevid.runtimes import accelerators, zero_state
 from edgevid.runtimes.openvino import OpenVINOEngine
@@ -197,14 +197,16 @@ def trained(request) -> Bundle:
     return Bundle.open(request.getfixturevalue(request.param))
 
 
-def seat(bundle, artifact, heard):
+def failover(bundle, artifact, heard):
     wanted = choices(bundle, targets.load("local"), accelerator="gpu", artifact=artifact)
-    return Seat(bundle, wanted, say=heard.append, patience=Patience(first_s=600, longest_s=600))
+    return EngineFailover(
+        bundle, wanted, say=heard.append, backoff=BackoffPolicy(first_s=600, longest_s=600)
+    )
 
 
 def test_the_gpu_serves_the_float32_step(gpu, trained):
     heard = []
-    one = seat(trained, "tflite-float32", heard)
+    one = failover(trained, "tflite-float32", heard)
     try:
         assert (one.choice.runtime, one.choice.accelerator) == ("tflite", "gpu"), heard
         assert (one.guarded, one.degraded, one.precision) == (True, False, "float32")
@@ -231,7 +233,7 @@ def liar(tmp_path_factory) -> Bundle:
 
 def test_the_gpu_lying_about_int8_is_found_out_at_start(gpu, liar):
     heard = []
-    one = seat(liar, "tflite-int8", heard)
+    one = failover(liar, "tflite-int8", heard)
     try:
         assert (one.choice.runtime, one.choice.accelerator) == ("tflite", "cpu")
         assert one.degraded

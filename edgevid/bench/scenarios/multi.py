@@ -8,12 +8,11 @@ from time import perf_counter
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import Round, RoundOptions, ScenarioSetup, nowhere
 from edgevid.bench.scenarios import paced as one
-from edgevid.runner.camera import Camera
 from edgevid.runner.jsonl import JsonLines
-from edgevid.runner.lane import Lane
-from edgevid.runner.lane import Wish as LaneWish
 from edgevid.runner.meters import Meters, total
-from edgevid.runner.server import Fixed, Server
+from edgevid.runner.reader_thread import ReaderThread
+from edgevid.runner.scheduler import Scheduler, SingleEngine
+from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 
 MOST = 256
 HELD = 0.99
@@ -73,19 +72,21 @@ class Trial:
         self, setup: ScenarioSetup, options: RoundOptions, count: int, sink: JsonLines
     ) -> None:
         frames = max(-(-options.samples // count), round(options.seconds * setup.rate_fps), 1)
-        server = Server(Fixed(setup.engine))
+        scheduler = Scheduler(SingleEngine(setup.engine))
         meters, cameras = [Meters(frames) for _ in range(count)], []
         for place, meter in enumerate(meters):
             offset_s = place / count / setup.rate_fps
             source = one.PacedSource(setup.video, setup.options, setup.rate_fps, frames, offset_s)
             name = f"camera {place}"
-            lane = Lane(name, setup.bundle.contract, [sink], LaneWish(), live=True, meters=meter)
-            cameras.append(Camera([(source, [(lane, server)])], name, bool))
-        server.finish()
+            pipeline = StreamPipeline(
+                name, setup.bundle.contract, [sink], StreamOptions(), live=True, meters=meter
+            )
+            cameras.append(ReaderThread([(source, [(pipeline, scheduler)])], name, bool))
+        scheduler.finish()
         for camera in cameras:
             camera.start()
         try:
-            server.serve()
+            scheduler.serve()
         finally:
             for camera in cameras:
                 camera.stop()

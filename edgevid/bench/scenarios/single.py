@@ -10,9 +10,8 @@ from time import perf_counter
 
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import BoundedClip, Round, RoundOptions, ScenarioSetup, nowhere
-from edgevid.runner.lane import Lane
-from edgevid.runner.lane import Wish as LaneWish
 from edgevid.runner.meters import STAGES, Meters, total
+from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 
 REST = "rest"
 
@@ -30,7 +29,7 @@ class SingleScenario:
     def round(self, options: RoundOptions) -> Round:
         """Answer every frame of the file, again and again."""
         samples = {name: Series() for name in ("latency", *STAGES, REST)}
-        books, elapsed_s = [], 0.0
+        counters, elapsed_s = [], 0.0
         until_s = perf_counter() + options.seconds
         while (count := samples["latency"].count) < options.samples or perf_counter() < until_s:
             meters = Meters(capacity=1)  # the last frame's
@@ -40,20 +39,22 @@ class SingleScenario:
             with closing(clip) as source:
                 meters.frames.arrivals.append(source.arrivals)
                 elapsed_s += self._play(source, meters, samples)
-            books.append(meters.frames)
-        return Round(elapsed_s, total(books), samples)
+            counters.append(meters.frames)
+        return Round(elapsed_s, total(counters), samples)
 
     def _play(self, source: BoundedClip, meters: Meters, samples: dict[str, Series]) -> float:
         """Answer one file to its end; gives the seconds that it took."""
         contract, engine = self._setup.bundle.contract, self._setup.engine
-        lane = Lane(source.name, contract, [self._sink], LaneWish(), live=False, meters=meters)
+        pipeline = StreamPipeline(
+            source.name, contract, [self._sink], StreamOptions(), live=False, meters=meters
+        )
         stages = [(samples[stage].add, meters.stages[stage].seconds()) for stage in STAGES]
         latency, rest = samples["latency"].add, samples[REST].add
         frames = iter(source)
         began = asked = perf_counter()
         for captured in frames:
-            if lane.wants(captured) and (todo := lane.prepare(captured)) is not None:
-                lane.step(todo, engine, guarded=False, degraded=False)
+            if pipeline.wants(captured) and (pending := pipeline.prepare(captured)) is not None:
+                pipeline.step(pending, engine, guarded=False, degraded=False)
             took = perf_counter() - asked
             left = took
             for add, last in stages:
@@ -62,5 +63,5 @@ class SingleScenario:
             latency(took)
             rest(left)
             asked = perf_counter()
-        lane.close()
+        pipeline.close()
         return asked - began

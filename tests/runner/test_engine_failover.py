@@ -13,19 +13,20 @@ import pytest
 from edgevid import registry, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, EngineFailed
-from edgevid.runner import keeper, seat
+from edgevid.runner import accelerator_supervisor as supervisor
+from edgevid.runner import engine_failover as failover
+from edgevid.runner.accelerator_supervisor import AcceleratorState, BackoffPolicy
 from edgevid.runner.canary import Canaries, distinct
+from edgevid.runner.engine_failover import EngineFailover
 from edgevid.runner.engines import Choice, choices
-from edgevid.runner.keeper import Patience, Place
-from edgevid.runner.seat import Seat
 from edgevid.runtimes import accelerators, zero_state
 from rigs.player import Player, furthest, noise
 from rigs.processes import alive, children, descriptors, resident_mb, shared_memory, wait_for
 
 NAME = "null-float32"
 FAULTS = ("error", "hang", "freeze", "abort", "vanish", "nan", "wrong")
-SOON = Patience(first_s=0.2, proof_s=30)
-LATER = Patience(first_s=600, longest_s=600, proof_s=30)
+SOON = BackoffPolicy(first_s=0.2, proof_s=30)
+LATER = BackoffPolicy(first_s=600, longest_s=600, proof_s=30)
 
 
 @pytest.fixture
@@ -50,14 +51,14 @@ def own_children():
 
 @pytest.fixture
 def sit():
-    """Give a function that opens a seat on the stand-in's accelerator; it is closed at the end."""
+    """Give a function that opens a failover on the stand-in accelerator; closed at the end."""
     opened = []
 
     def begin(bundle, artifact=NAME, wanted=None, **options):
         wanted = wanted or [Choice(artifact, "null", "null")]
         heard = []
-        options = {"patience": LATER, "say": heard.append, **options}
-        opened.append(Seat(bundle, wanted, **options))
+        options = {"backoff": LATER, "say": heard.append, **options}
+        opened.append(EngineFailover(bundle, wanted, **options))
         opened[-1].heard = heard
         return opened[-1]
 
@@ -73,7 +74,7 @@ def opened(null_bundle) -> Bundle:
 
 def until(player, condition, timeout_s=20.0):
     """Step until something is so."""
-    frames = noise(player.seat._bundle.contract, 8)
+    frames = noise(player.failover._bundle.contract, 8)
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -106,26 +107,26 @@ def test_a_fault_in_the_middle_of_a_clip_changes_no_answer(real, broken, sit, ki
     trigger = broken(kind)
     player = Player(sit(bundle, "tflite-int8"), bundle.contract)
     player.play(frames[:101])
-    assert player.seat.guarded
-    assert not player.seat.degraded
+    assert player.failover.guarded
+    assert not player.failover.degraded
     trigger.touch()
     struck = time.monotonic()
     player.play(frames[101:102])
-    while player.seat.guarded and len(player.answers) < 200:  # a liar is found at its next canary
+    while player.failover.guarded and len(player.answers) < 200:  # the next canary finds it
         player.play(frames[len(player.answers) :][:1])
         time.sleep(0.005)
     assert time.monotonic() - struck < 2.5
-    assert player.seat.choice == Choice("tflite-int8", "tflite", "cpu")
-    assert player.seat.degraded
+    assert player.failover.choice == Choice("tflite-int8", "tflite", "cpu")
+    assert player.failover.degraded
     player.play(frames[len(player.answers) :])
     tolerance = 1e-6
     assert furthest(player.answers, clean) <= tolerance
-    told = player.seat.status()
+    told = player.failover.status()
     assert told["serving"]["runtime"] == "tflite"
     assert told["failovers"] == 1
     assert told["places"][0]["state"] == "failed"
     assert told["reason"] == told["places"][0]["reason"]
-    (line,) = [line for line in player.seat.heard if "next try" in line]
+    (line,) = [line for line in player.failover.heard if "next try" in line]
     assert "tflite-int8 in tflite on cpu serves; next try in 600 s" in line
 
 
@@ -135,55 +136,55 @@ def test_a_fault_in_the_middle_of_a_clip_changes_no_answer(real, broken, sit, ki
 @pytest.mark.parametrize("kind", ["error", "wrong"])
 def test_a_repaired_accelerator_is_taken_back(opened, broken, sit, kind):
     trigger = broken(kind)
-    player = Player(sit(opened, patience=SOON), opened.contract)
+    player = Player(sit(opened, backoff=SOON), opened.contract)
     until(player, lambda: len(player.answers) > 20)
     trigger.touch()
-    until(player, lambda: not player.seat.guarded)
-    until(player, lambda: player.seat.status()["places"][0]["failures"] >= 2)
-    assert player.seat.degraded
+    until(player, lambda: not player.failover.guarded)
+    until(player, lambda: player.failover.status()["places"][0]["failures"] >= 2)
+    assert player.failover.degraded
     trigger.unlink()
-    until(player, lambda: player.seat.guarded)
-    assert not player.seat.degraded
-    told = player.seat.status()
+    until(player, lambda: player.failover.guarded)
+    assert not player.failover.degraded
+    told = player.failover.status()
     assert (told["places"][0]["state"], told["reason"], told["alarm"]) == ("serving", None, None)
-    assert player.seat.heard[-1] == "null-float32 in null on null serves"
+    assert player.failover.heard[-1] == "null-float32 in null on null serves"
 
 
 def test_flapping_ends_on_the_cpu_with_an_alarm(own_children, opened, monkeypatch, sit):
     """Each new process passes its proof, and fails soon after."""
     fault = {"kind": "error", "after_s": 0.3, "times": 1000}
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"on": "null", "faults": [fault]}))
-    player = Player(sit(opened, patience=Patience(first_s=0.1)), opened.contract)
-    until(player, lambda: player.seat.status()["alarm"])
-    told = player.seat.status()
+    player = Player(sit(opened, backoff=BackoffPolicy(first_s=0.1)), opened.contract)
+    until(player, lambda: player.failover.status()["alarm"])
+    told = player.failover.status()
     assert (told["places"][0]["state"], told["failovers"]) == ("given up", 3)
     assert "null-float32 in null on null is given up after 3 failures" in told["alarm"]
     assert told["degraded"]
-    assert "restart to try it again" in player.seat.heard[-1]
+    assert "restart to try it again" in player.failover.heard[-1]
     time.sleep(1)
-    player.seat.check()
-    assert not player.seat.guarded
+    player.failover.check()
+    assert not player.failover.guarded
     assert not own_children()
 
 
 def test_patience_grows_and_is_bounded():
-    place, patience = Place(Choice("a", "b", "c")), Patience()
-    said = [place.fail("it broke", patience, flap=False) for _ in range(9)]
+    place, backoff = AcceleratorState(Choice("a", "b", "c")), BackoffPolicy()
+    said = [place.fail("it broke", backoff, flap=False) for _ in range(9)]
     assert said == [f"next try in {s} s" for s in (5, 10, 20, 40, 80, 160, 300, 300, 300)]
     place.serve()
-    assert place.fail("again", patience, flap=False) == "next try in 300 s"
+    assert place.fail("again", backoff, flap=False) == "next try in 300 s"
     place.serve()
     place.since_s -= 601  # it has served for long: forgotten
-    assert place.fail("after long", patience, flap=False) == "next try in 5 s"
+    assert place.fail("after long", backoff, flap=False) == "next try in 5 s"
     for _ in range(2):
-        assert "next try" in place.fail("it flaps", patience, flap=True)
-    assert "given up after 3 failures" in place.fail("it flaps", patience, flap=True)
+        assert "next try" in place.fail("it flaps", backoff, flap=True)
+    assert "given up after 3 failures" in place.fail("it flaps", backoff, flap=True)
 
 
 def test_old_flaps_are_forgotten():
-    place, patience = Place(Choice("a", "b", "c")), Patience()
+    place, backoff = AcceleratorState(Choice("a", "b", "c")), BackoffPolicy()
     for _ in range(10):
-        assert "next try" in place.fail("now and then", patience, flap=True)
+        assert "next try" in place.fail("now and then", backoff, flap=True)
         place.flaps = type(place.flaps)(when - 400 for when in place.flaps)
 
 
@@ -208,17 +209,17 @@ def test_an_accelerator_that_is_broken_at_start_is_not_used(opened, broken, sit,
 def test_a_live_service_does_not_wait_for_the_accelerator(opened, monkeypatch, sit):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"on": "null", "latency_ms": 30}))
     player = Player(sit(opened, wait=False), opened.contract)
-    assert player.seat.choice.accelerator == "cpu"
-    assert player.seat.degraded
-    assert player.seat.status()["places"][0]["state"] in ("standby", "proving")
-    until(player, lambda: player.seat.guarded)
-    assert player.seat.choice == Choice(NAME, "null", "null")
+    assert player.failover.choice.accelerator == "cpu"
+    assert player.failover.degraded
+    assert player.failover.status()["places"][0]["state"] in ("standby", "proving")
+    until(player, lambda: player.failover.guarded)
+    assert player.failover.choice == Choice(NAME, "null", "null")
 
 
 def test_without_accelerators_it_is_the_proven_engine_and_nothing_else(own_children, opened):
     wanted = choices(opened, targets.load("local"))
     threads = threading.active_count()
-    one = Seat(opened, wanted, say=print)
+    one = EngineFailover(opened, wanted, say=print)
     assert (one.choice, one.guarded, one.degraded) == (wanted[0], False, False)
     one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
     assert one.check() is None
@@ -243,7 +244,7 @@ def test_where_nothing_serves_the_reason_is_raised(own_children, opened, monkeyp
     fault = {"faults": [{"kind": "wrong", "at": 0}]}
     monkeypatch.setenv("EDGEVID_NULL", json.dumps(fault))  # on the CPU too
     with pytest.raises(CheckFailed, match="did not pass its proof"):
-        Seat(opened, [Choice(NAME, "null", "null")], say=print, patience=LATER)
+        EngineFailover(opened, [Choice(NAME, "null", "null")], say=print, backoff=LATER)
     assert not own_children()
 
 
@@ -276,20 +277,20 @@ def test_the_better_place_is_taken_when_it_is_proven(own_children, opened, monke
     """Two accelerators: the second serves while the first is broken, then hands over."""
     first, second = Choice(NAME, "null", "null"), Choice(NAME, "null", "other")
 
-    class Renamed(keeper.WorkerEngine):
+    class Renamed(supervisor.WorkerEngine):
         def __init__(self, bundle, artifact, runtime, accelerator, **options) -> None:
             super().__init__(bundle, artifact, runtime, "null", **options)
 
-    monkeypatch.setattr(keeper, "WorkerEngine", Renamed)
+    monkeypatch.setattr(supervisor, "WorkerEngine", Renamed)
     monkeypatch.setattr(accelerators, "why_not", lambda _, name: broken.get(name))
     broken = {"null": "it is unplugged"}
-    player = Player(sit(opened, wanted=[first, second], patience=SOON), opened.contract)
-    assert player.seat.choice == second
-    assert not player.seat.degraded
+    player = Player(sit(opened, wanted=[first, second], backoff=SOON), opened.contract)
+    assert player.failover.choice == second
+    assert not player.failover.degraded
     until(player, lambda: len(player.answers) > 10)
     broken.clear()
-    until(player, lambda: player.seat.choice == first)
-    assert [place["state"] for place in player.seat.status()["places"]] == [
+    until(player, lambda: player.failover.choice == first)
+    assert [place["state"] for place in player.failover.status()["places"]] == [
         "serving",
         "standby",
         "standby",
@@ -301,18 +302,18 @@ def test_the_better_place_is_taken_when_it_is_proven(own_children, opened, monke
 
 
 def test_a_canary_is_due_after_steps_after_a_time_and_when_idle(opened, sit, monkeypatch):
-    monkeypatch.setattr(seat, "CHECK_S", 3600.0)
+    monkeypatch.setattr(failover, "CHECK_S", 3600.0)
     one = sit(opened)
     frame, state = noise(opened.contract, 1)[0], zero_state(opened.contract)
     assert one.check(idle=True) is None  # nothing to confirm
-    for _ in range(seat.CHECK_STEPS):
+    for _ in range(failover.CHECK_STEPS):
         assert one.check() is None
         one.step(frame, state)
     assert one.check() is True
     one.step(frame, state)
     assert one.check() is None
     assert one.check(idle=True) is True
-    monkeypatch.setattr(seat, "CHECK_S", 0.0)
+    monkeypatch.setattr(failover, "CHECK_S", 0.0)
     one.step(frame, state)
     assert one.check() is True
 
@@ -392,22 +393,22 @@ def test_two_hundred_faults_leave_nothing_behind(opened, monkeypatch, sit, tmp_p
     triggers = {kind: tmp_path / kind for kind in FAULTS}
     faults = [{"kind": kind, "when": str(file)} for kind, file in triggers.items()]
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"on": "null", "faults": faults}))
-    monkeypatch.setattr(keeper, "CheckFailed", ())  # nothing is given up by its proofs
-    patient = Patience(first_s=0.05, longest_s=0.05, flaps=1 << 30, proof_s=2)
-    player = Player(sit(opened, patience=patient), opened.contract)
+    monkeypatch.setattr(supervisor, "CheckFailed", ())  # nothing is given up by its proofs
+    patient = BackoffPolicy(first_s=0.05, longest_s=0.05, flaps=1 << 30, proof_s=2)
+    player = Player(sit(opened, backoff=patient), opened.contract)
 
     def once():
         kind = chance.choice(FAULTS)
-        until(player, lambda: player.seat.guarded, 60)
+        until(player, lambda: player.failover.guarded, 60)
         if chance.random() < 0.2:
-            os.killpg(player.seat._engine.pid, signal.SIGKILL)
+            os.killpg(player.failover._engine.pid, signal.SIGKILL)
         else:
             triggers[kind].touch()
-        until(player, lambda: not player.seat.guarded, 60)
+        until(player, lambda: not player.failover.guarded, 60)
         if chance.random() < 0.3:  # and the next proof meets it as well
             time.sleep(0.3)
         triggers[kind].unlink(missing_ok=True)
-        until(player, lambda: player.seat.guarded, 60)
+        until(player, lambda: player.failover.guarded, 60)
         player.answers.clear()
 
     for _ in range(20):
@@ -420,5 +421,5 @@ def test_two_hundred_faults_leave_nothing_behind(opened, monkeypatch, sit, tmp_p
     assert after == before
     assert resident_mb() - memory < 2
     (left,) = children()
-    player.seat.close()
+    player.failover.close()
     assert not alive(left)

@@ -1,6 +1,6 @@
-"""The server of one bundle: takes frames from its lanes in turn, and steps them on its seat.
+"""The scheduler of one bundle: takes frames from its pipelines in turn and steps them.
 
-One lane, one turn: a camera ten times busier than the others waits, they do not. Where an
+One pipeline, one turn: a camera ten times busier than the others waits, they do not. Where an
 accelerator fails or is found out, every lane's memory goes back to the last confirmed moment, the
 steps since then are taken again on the engine that took its place, then the frame that failed.
 """
@@ -17,18 +17,18 @@ from edgevid.errors import EngineFailed
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
     from edgevid.media.video import Captured
-    from edgevid.runner.lane import Lane, Todo
     from edgevid.runner.stream import Steps
+    from edgevid.runner.stream_pipeline import PendingFrame, StreamPipeline
 
 IDLE_S = 0.1
-"""How long to wait for a frame before looking after the seat."""
+"""How long to wait for a frame before looking after the failover."""
 STALL_S = 5.0
 """A step, or a change of engines, that takes longer is no progress any more."""
 TREND = 0.1
 
 
-class SeatLike(Protocol):
-    """Who serves one bundle now; see `edgevid.runner.seat.Seat`."""
+class Failover(Protocol):
+    """Who serves one bundle now; see `edgevid.runner.engine_failover.EngineFailover`."""
 
     @property
     def guarded(self) -> bool:
@@ -48,8 +48,8 @@ class SeatLike(Protocol):
         """Confirm what was stepped (True), or say that it was wrong (False), where that is due."""
 
 
-class Fixed:
-    """A seat with one engine that is trusted, and nothing to fall back to."""
+class SingleEngine:
+    """A failover with one engine that is trusted, and nothing to fall back to."""
 
     guarded = degraded = False
 
@@ -64,55 +64,55 @@ class Fixed:
         """Nothing is ever due."""
 
 
-class Server:
-    """Steps the frames of many lanes on one seat; `offer` and `end` are for reading threads."""
+class Scheduler:
+    """Steps the frames of many pipelines on one engine; reader threads call `offer` and `end`."""
 
-    def __init__(self, seat: SeatLike, tolerance: float = 0.0) -> None:
-        self.seat = seat
+    def __init__(self, failover: Failover, tolerance: float = 0.0) -> None:
+        self.failover = failover
         self.error: BaseException | None = None
         self.due_s = time.monotonic() + STALL_S
         self._tolerance = tolerance
         self._lock = threading.Lock()
         self._work, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
-        self._lanes: set[Lane] = set()
-        self._ready: deque[Lane] = deque()
+        self._pipelines: set[StreamPipeline] = set()
+        self._ready: deque[StreamPipeline] = deque()
         self._finishing = False
         self.step_s = 0.0
         """Seconds that a step takes, a running mean."""
 
-    def admit(self, lane: Lane) -> None:
-        """Expect frames of one more lane."""
+    def admit(self, pipeline: StreamPipeline) -> None:
+        """Expect frames of one more pipeline."""
         with self._lock:
-            self._lanes.add(lane)
+            self._pipelines.add(pipeline)
 
     def finish(self) -> None:
-        """Return from `serve` once every lane has ended and nothing waits."""
+        """Return from `serve` once every pipeline has ended and nothing waits."""
         with self._lock:
             self._finishing = True
             self._work.notify()
 
-    def offer(self, lane: Lane, captured: Captured) -> None:
+    def offer(self, pipeline: StreamPipeline, captured: Captured) -> None:
         """Hand over a frame: a live lane's oldest goes when its queue is full, a file's waits."""
-        if not lane.wants(captured):
+        if not pipeline.wants(captured):
             return
         with self._lock:
-            if lane.live and len(lane.waiting) >= lane.capacity:
-                lane.waiting.popleft()
-                lane.meters.frames.dropped += 1
-            while len(lane.waiting) >= lane.capacity and not lane.ended:
+            if pipeline.live and len(pipeline.waiting) >= pipeline.capacity:
+                pipeline.waiting.popleft()
+                pipeline.meters.frames.dropped += 1
+            while len(pipeline.waiting) >= pipeline.capacity and not pipeline.ended:
                 self._room.wait()
-            if lane.ended:  # nobody answers any more
-                lane.meters.frames.dropped += 1
+            if pipeline.ended:  # nobody answers any more
+                pipeline.meters.frames.dropped += 1
                 return
-            lane.waiting.append(captured)
-            if len(lane.waiting) == 1:
-                self._ready.append(lane)
+            pipeline.waiting.append(captured)
+            if len(pipeline.waiting) == 1:
+                self._ready.append(pipeline)
                 self._work.notify()
 
-    def end(self, lane: Lane) -> None:
+    def end(self, pipeline: StreamPipeline) -> None:
         """No more frames will come; what waits is still answered."""
         with self._lock:
-            lane.ended = True
+            pipeline.ended = True
             self._room.notify_all()
             self._work.notify()
 
@@ -120,10 +120,10 @@ class Server:
         """Answer until everything is finished; raises what no engine could help."""
         try:
             while (turn := self._next()) is not None:
-                lane, captured = turn
+                pipeline, captured = turn
                 if captured is not None:
-                    self._answer(lane, captured)
-                self._settle(self.seat.check(idle=captured is None))
+                    self._answer(pipeline, captured)
+                self._settle(self.failover.check(idle=captured is None))
         except BaseException as error:
             self.error = error
             raise
@@ -138,7 +138,7 @@ class Server:
             self.error = error
 
     def _next(self) -> tuple[Any, Captured | None] | None:
-        """The next frame of the next lane; no frame after a while without any; None at the end."""
+        """Return the next pipeline and its next frame, (None, None) when idle, None at the end."""
         with self._lock:
             self.due_s = time.monotonic() + STALL_S
             self._let_go()
@@ -148,67 +148,67 @@ class Server:
                 self._let_go()
             if not self._ready:
                 return None if self._is_over() else (None, None)
-            lane = self._ready.popleft()
-            captured = lane.waiting.popleft()
-            if lane.waiting:
-                self._ready.append(lane)
-            if not lane.live:
+            pipeline = self._ready.popleft()
+            captured = pipeline.waiting.popleft()
+            if pipeline.waiting:
+                self._ready.append(pipeline)
+            if not pipeline.live:
                 self._room.notify_all()
-            return lane, captured
+            return pipeline, captured
 
     def _let_go(self) -> None:
-        """Forget the lanes that have ended and of which every step is told."""
-        for lane in [one for one in self._lanes if one.ended and not one.is_pending]:
-            lane.close()
-            self._lanes.remove(lane)
+        """Forget the pipelines that have ended and of which every step is told."""
+        for pipeline in [one for one in self._pipelines if one.ended and not one.is_pending]:
+            pipeline.close()
+            self._pipelines.remove(pipeline)
 
     def _is_over(self) -> bool:
-        return self._finishing and not self._lanes
+        return self._finishing and not self._pipelines
 
-    def _answer(self, lane: Lane, captured: Captured) -> None:
-        if lane.is_late(captured, self.step_s):
+    def _answer(self, pipeline: StreamPipeline, captured: Captured) -> None:
+        if pipeline.is_late(captured, self.step_s):
             with self._lock:
-                lane.meters.frames.dropped += 1
+                pipeline.meters.frames.dropped += 1
             return
-        todo = lane.prepare(captured)
-        if todo is None:
+        pending = pipeline.prepare(captured)
+        if pending is None:
             return
         began = time.perf_counter()
-        while not self._stepped(lane, todo):
+        while not self._stepped(pipeline, pending):
             began = time.perf_counter()
         took_s = time.perf_counter() - began
         self.step_s += TREND * (took_s - self.step_s) if self.step_s else took_s
 
-    def _stepped(self, lane: Lane, todo: Todo) -> bool:
+    def _stepped(self, pipeline: StreamPipeline, pending: PendingFrame) -> bool:
         """Step a frame; False where the engine failed and another one has taken its place."""
-        seat = self.seat
+        failover = self.failover
         try:
-            lane.step(todo, seat, guarded=seat.guarded, degraded=seat.degraded)
+            pipeline.step(pending, failover, guarded=failover.guarded, degraded=failover.degraded)
         except EngineFailed as error:
             try:
                 self._replace(error)
             except EngineFailed:
-                lane.meters.frames.failed += 1
+                pipeline.meters.frames.failed += 1
                 raise
             return False
         return True
 
     def _replace(self, error: EngineFailed) -> None:
-        self.seat.lost(error)
+        self.failover.lost(error)
         self._settle(confirmed=False)
 
     def _settle(self, confirmed: bool | None) -> None:
-        """Do what a check of the seat asks for; taking steps again may cost the next engine."""
+        """Do what a check of the failover asks for; taking steps again may cost the next engine."""
         while confirmed is not None:
             try:
-                for lane in tuple(self._lanes):
+                for pipeline in tuple(self._pipelines):
                     if confirmed:
-                        lane.confirm()
+                        pipeline.confirm()
                     else:
-                        lane.redo(self.seat, self._differs)
+                        pipeline.redo(self.failover, self._differs)
                 return
             except EngineFailed as error:
-                self.seat.lost(error)
+                self.failover.lost(error)
 
     def _differs(self, told: Tensors, true: Tensors) -> bool:
         """Whether an answer was off by more than the artifact's tolerance, NaN included."""
@@ -220,13 +220,13 @@ class Server:
         )
 
     def _give_up(self) -> None:
-        """Let nobody wait for a server that is gone."""
+        """Let nobody wait for a scheduler that is gone."""
         with self._lock:
-            for lane in self._lanes:
-                lane.ended = True
-                lane.meters.frames.failed += len(lane.waiting)
-                lane.waiting.clear()
-                lane.close()
-            self._lanes.clear()
+            for pipeline in self._pipelines:
+                pipeline.ended = True
+                pipeline.meters.frames.failed += len(pipeline.waiting)
+                pipeline.waiting.clear()
+                pipeline.close()
+            self._pipelines.clear()
             self._ready.clear()
             self._room.notify_all()

@@ -1,4 +1,4 @@
-"""The reading thread of a camera: decodes once, and hands each picture to every lane."""
+"""The reading thread of a camera: decodes once, and hands each picture to every pipeline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgevid.errors import EdgevidError
 
 if TYPE_CHECKING:
     from edgevid.media.sources import Source
-    from edgevid.runner.lane import Lane
-    from edgevid.runner.server import Server
+    from edgevid.runner.scheduler import Scheduler
+    from edgevid.runner.stream_pipeline import StreamPipeline
 
-    Feed = tuple[Source, Sequence[tuple[Lane, Server]]]
+    Feed = tuple[Source, Sequence[tuple[StreamPipeline, Scheduler]]]
 
 
-class Camera(threading.Thread):
-    """Reads sources to their ends, one after another, each into lanes of its own.
+class ReaderThread(threading.Thread):
+    """Reads sources to their ends, one after another, each into pipelines of its own.
 
     A live camera is one source that never ends; the files of a run are read in turn. An error of a
     source is kept in ``errors`` and the next one is read; ``ended`` is called at the end.
@@ -32,10 +32,10 @@ class Camera(threading.Thread):
         self._now: Source | None = None
         self._offering = False
         self._stopped = threading.Event()
-        for source, lanes in feeds:
-            for lane, server in lanes:
-                lane.meters.frames.arrivals.append(source.arrivals)
-                server.admit(lane)
+        for source, pipelines in feeds:
+            for pipeline, scheduler in pipelines:
+                pipeline.meters.frames.arrivals.append(source.arrivals)
+                scheduler.admit(pipeline)
 
     @property
     def due_s(self) -> float:
@@ -56,28 +56,28 @@ class Camera(threading.Thread):
 
     def run(self) -> None:
         """Read everything; whatever ends a source is kept, never lost with the thread."""
-        for source, lanes in self.feeds:
+        for source, pipelines in self.feeds:
             self._now = source
             try:
                 if not self._stopped.is_set():
-                    self._read(source, lanes)
+                    self._read(source, pipelines)
             except (EdgevidError, OSError) as error:
                 self.errors.append(error)
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
                 self.errors.append(error)
                 self._stopped.set()
             finally:
-                for lane, server in lanes:
-                    lane.meters.truncated |= source.truncated
-                    server.end(lane)
+                for pipeline, scheduler in pipelines:
+                    pipeline.meters.truncated |= source.truncated
+                    scheduler.end(pipeline)
                 source.close()
         self._ended()
 
-    def _read(self, source: Source, lanes: Sequence[tuple[Lane, Server]]) -> None:
+    def _read(self, source: Source, pipelines: Sequence[tuple[StreamPipeline, Scheduler]]) -> None:
         for captured in source:
             self._offering = True
-            for lane, server in lanes:
-                server.offer(lane, captured)
+            for pipeline, scheduler in pipelines:
+                scheduler.offer(pipeline, captured)
             self._offering = False
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""A lane: one camera's way through one bundle, with its memory and its books.
+"""A pipeline: one camera's way through one bundle, with its memory and its counters.
 
     reader's thread    offer: sampler -> short queue
     server's thread    geometry -> gate -> step -> task -> sinks
@@ -34,15 +34,15 @@ LIVE_FRAMES, FILE_FRAMES = 2, 3
 
 
 class Sink(Protocol):
-    """Where answers go; several servers may write at once."""
+    """Where answers go; several schedulers may write at once."""
 
     def write(self, line: dict[str, Any]) -> None:
         """Take one answer."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is wanted of a lane beside its model.
+class StreamOptions:
+    """What is wanted of a pipeline beside its model.
 
     ``rate_fps`` steps a second (`None`: every frame); with ``gate`` still scenes are not stepped;
     frames that could not be answered within ``latency_s`` of their arrival are dropped.
@@ -54,7 +54,7 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Todo:
+class PendingFrame:
     """A frame that is to be stepped, or was and is not confirmed yet.
 
     ``pixels`` are valid until the lane's next frame unless they were copied; with ``gap`` the
@@ -69,7 +69,7 @@ class Todo:
     warm: bool = False
 
 
-class Lane:
+class StreamPipeline:
     """One camera's stream through one bundle."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Lane:
         source: str,
         contract: Contract,
         sinks: Sequence[Sink],
-        wish: Wish,
+        wish: StreamOptions,
         *,
         live: bool,
         bundle: str | None = None,
@@ -95,7 +95,7 @@ class Lane:
         self._contract, self._sinks = contract, sinks
         self._geometry: Geometry | None = None
         self._saved = self._stream.save()
-        self._journal: list[Todo] = []
+        self._journal: list[PendingFrame] = []
         self._adds = {stage: self.meters.stages[stage].add for stage in STAGES}
 
     def wants(self, captured: Captured) -> bool:
@@ -122,7 +122,7 @@ class Lane:
             return False
         return time.perf_counter() - captured.captured_s + step_s > limit_s
 
-    def prepare(self, captured: Captured) -> Todo | None:
+    def prepare(self, captured: Captured) -> PendingFrame | None:
         """Scale a frame; None where the gate stays closed."""
         from edgevid.media.geometry import Geometry
 
@@ -136,9 +136,9 @@ class Lane:
             self.meters.frames.gated += 1
             return None
         self.meters.resets += gap
-        return Todo(captured, pixels, gap, self._meta(captured))
+        return PendingFrame(captured, pixels, gap, self._meta(captured))
 
-    def step(self, todo: Todo, engine: Steps, *, guarded: bool, degraded: bool) -> None:
+    def step(self, pending: PendingFrame, engine: Steps, *, guarded: bool, degraded: bool) -> None:
         """Step a frame, and tell the answer.
 
         ``guarded``: the engine may turn out to have been wrong, so the frame is kept until the step
@@ -147,19 +147,19 @@ class Lane:
         """
         if guarded and not self._journal:
             self._saved = self._stream.save()
-        self._take(todo, engine)
+        self._take(pending, engine)
         if guarded:
             # The picture is let go of: decoders own few of them.
-            kept = replace(todo.captured, picture=None)
-            self._journal.append(replace(todo, captured=kept, pixels=todo.pixels.copy()))
+            kept = replace(pending.captured, picture=None)
+            self._journal.append(replace(pending, captured=kept, pixels=pending.pixels.copy()))
         if self.live or not guarded:
-            self._tell(todo, degraded)
+            self._tell(pending, degraded)
 
     def confirm(self) -> None:
         """All steps so far were right."""
         if not self.live:
-            for todo in self._journal:
-                self._tell(todo, degraded=False)
+            for pending in self._journal:
+                self._tell(pending, degraded=False)
         self._journal.clear()
 
     def redo(self, engine: Steps, differs: Callable[[Tensors, Tensors], bool]) -> None:
@@ -171,45 +171,45 @@ class Lane:
             return
         self._stream.restore(self._saved)
         while self._journal:
-            todo = self._journal[0]
-            wrong = todo.answer
-            self._take(todo, engine)
+            pending = self._journal[0]
+            wrong = pending.answer
+            self._take(pending, engine)
             # What is done is not done twice where the next step fails on this engine, too.
             del self._journal[0]
             self._saved = self._stream.save()
             if not self.live:
-                self._tell(todo, degraded=True)
-            elif wrong is None or todo.answer is None or differs(wrong, todo.answer):
+                self._tell(pending, degraded=True)
+            elif wrong is None or pending.answer is None or differs(wrong, pending.answer):
                 self.meters.corrected += 1
-                self._write({**self._line(todo), "degraded": True, "corrected": True})
+                self._write({**self._line(pending), "degraded": True, "corrected": True})
 
-    def _take(self, todo: Todo, engine: Steps) -> None:
+    def _take(self, pending: PendingFrame, engine: Steps) -> None:
         began = time.perf_counter()
-        if todo.gap:
+        if pending.gap:
             self._stream.reset()
-        todo.answer = self._stream.step(engine, todo.pixels)
-        todo.warm = self._stream.warm
+        pending.answer = self._stream.step(engine, pending.pixels)
+        pending.warm = self._stream.warm
         self._adds["step"](time.perf_counter() - began)
 
-    def _tell(self, todo: Todo, degraded: bool) -> None:
+    def _tell(self, pending: PendingFrame, degraded: bool) -> None:
         """Read an answer and write it, and close the frame's account."""
         clock, meters = time.perf_counter, self.meters
         began = clock()
-        line = self._line(todo)
+        line = self._line(pending)
         if degraded:
             line["degraded"] = True
         read = clock()
         self._write(line)
         ended = clock()
         meters.frames.answered += 1
-        meters.latency.add(ended - todo.captured.captured_s)
+        meters.latency.add(ended - pending.captured.captured_s)
         if meters.first_answer_s is None:
             meters.first_answer_s = ended
         self._adds["task"](read - began)
         self._adds["sink"](ended - read)
 
-    def _line(self, todo: Todo) -> dict[str, Any]:
-        captured = todo.captured
+    def _line(self, pending: PendingFrame) -> dict[str, Any]:
+        captured = pending.captured
         line: dict[str, Any] = {
             "source": self.source,
             "index": captured.index,
@@ -220,11 +220,11 @@ class Lane:
         if self.live:
             ago_s = time.perf_counter() - captured.captured_s
             line["captured_unix_s"] = round(time.time() - ago_s, 3)
-        if todo.gap:
+        if pending.gap:
             line["gap"] = True
-        assert todo.answer is not None
-        prediction = self._task.decode(todo.answer, todo.meta)
-        return {**line, "warm": todo.warm, **prediction.to_json()}
+        assert pending.answer is not None
+        prediction = self._task.decode(pending.answer, pending.meta)
+        return {**line, "warm": pending.warm, **prediction.to_json()}
 
     def _meta(self, captured: Captured) -> FrameMeta:
         picture = captured.picture

@@ -1,4 +1,4 @@
-"""Many lanes, one seat: turns, queues, books, and what happens when an engine is found out."""
+"""Many pipelines, one engine: turns, queues, counters, and recovery from a wrong engine."""
 
 import threading
 import time
@@ -8,8 +8,8 @@ import pytest
 
 from edgevid.errors import EngineFailed
 from edgevid.media.video import Arrivals, Captured
-from edgevid.runner.lane import Lane, Wish
-from edgevid.runner.server import Fixed, Server
+from edgevid.runner.scheduler import Scheduler, SingleEngine
+from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null import Arithmetic
 from rigs.films import pictures
 
@@ -24,13 +24,13 @@ class Kept(list):
 class Camera:
     """Frames by hand: what a reading thread does, one frame at a time."""
 
-    def __init__(self, server, lane, pictures, fps=16):
-        self.server, self.lane = server, lane
+    def __init__(self, scheduler, pipeline, pictures, fps=16):
+        self.scheduler, self.pipeline = scheduler, pipeline
         self.arrivals = Arrivals()
-        lane.meters.frames.arrivals.append(self.arrivals)
+        pipeline.meters.frames.arrivals.append(self.arrivals)
         self.frames = [av.VideoFrame.from_ndarray(picture, "rgb24") for picture in pictures]
         self.fps, self.next = fps, 0
-        server.admit(lane)
+        scheduler.admit(pipeline)
 
     def send(self, count=1):
         for _ in range(count):
@@ -38,15 +38,15 @@ class Camera:
             picture = self.frames[index % len(self.frames)]
             self.arrivals.captured += 1
             captured = Captured(index, index / self.fps, time.perf_counter(), 0.0, picture)
-            self.server.offer(self.lane, captured)
+            self.scheduler.offer(self.pipeline, captured)
         return self
 
     def end(self):
-        self.server.end(self.lane)
+        self.scheduler.end(self.pipeline)
 
 
-def lane_of(contract, sink, name="door", live=True, **wish):
-    return Lane(name, contract, [sink], Wish(**wish), live=live)
+def pipeline_of(contract, sink, name="door", live=True, **wish):
+    return StreamPipeline(name, contract, [sink], StreamOptions(**wish), live=live)
 
 
 @pytest.fixture
@@ -63,62 +63,62 @@ def scores(lines):
     return np.array([list(line["scores"].values()) for line in lines])
 
 
-def books(lane):
-    frames = lane.meters.frames.to_json()
+def counters(pipeline):
+    frames = pipeline.meters.frames.to_json()
     assert frames["captured"] == sum(count for name, count in frames.items() if name != "captured")
     return {name: count for name, count in frames.items() if count}
 
 
 def test_a_live_lane_drops_the_oldest_and_counts_it(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept)
-    camera = Camera(server, lane, film).send(10)
-    assert books(lane) == {"captured": 10, "dropped": 8, "in_flight": 2}
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept)
+    camera = Camera(scheduler, pipeline, film).send(10)
+    assert counters(pipeline) == {"captured": 10, "dropped": 8, "in_flight": 2}
     camera.end()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert [line["index"] for line in kept] == [8, 9]
-    assert books(lane) == {"captured": 10, "answered": 2, "dropped": 8}
+    assert counters(pipeline) == {"captured": 10, "answered": 2, "dropped": 8}
 
 
 def test_a_file_waits_and_loses_nothing(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept, live=False)
-    camera = Camera(server, lane, film)
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept, live=False)
+    camera = Camera(scheduler, pipeline, film)
     reader = threading.Thread(target=lambda: (camera.send(50), camera.end()))
     reader.start()
     time.sleep(0.1)
-    assert camera.next <= lane.capacity + 1, "the reader did not wait"
-    server.finish()
-    server.serve()
+    assert camera.next <= pipeline.capacity + 1, "the reader did not wait"
+    scheduler.finish()
+    scheduler.serve()
     reader.join()
     assert [line["index"] for line in kept] == list(range(50))
-    assert books(lane) == {"captured": 50, "answered": 50}
+    assert counters(pipeline) == {"captured": 50, "answered": 50}
 
 
 def test_two_interleaved_cameras_answer_as_each_alone(contract, engine, film):
     def alone(pictures):
-        kept, server = Kept(), Server(Fixed(engine))
-        lane = lane_of(contract, kept, live=False)
-        camera = Camera(server, lane, pictures)
-        server.finish()
+        kept, scheduler = Kept(), Scheduler(SingleEngine(engine))
+        pipeline = pipeline_of(contract, kept, live=False)
+        camera = Camera(scheduler, pipeline, pictures)
+        scheduler.finish()
         threading.Thread(target=lambda: (camera.send(40), camera.end())).start()
-        server.serve()
+        scheduler.serve()
         return scores(kept)
 
     one, other = film, film[::-1]
     kept = {"one": Kept(), "other": Kept()}
-    server = Server(Fixed(engine))
+    scheduler = Scheduler(SingleEngine(engine))
     cameras = [
-        Camera(server, lane_of(contract, kept[name], name, live=False), pictures)
+        Camera(scheduler, pipeline_of(contract, kept[name], name, live=False), pictures)
         for name, pictures in (("one", one), ("other", other))
     ]
     for camera in cameras:
         threading.Thread(target=lambda camera=camera: (camera.send(40), camera.end())).start()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert (scores(kept["one"]) == alone(one)).all()
     assert (scores(kept["other"]) == alone(other)).all()
     assert (scores(kept["one"]) != scores(kept["other"])).any()
@@ -128,10 +128,10 @@ def test_a_busy_camera_does_not_starve_the_others(contract, engine, film):
     """Ten frames of one for each of the other: turns go round, and drops fall on the busy one."""
     kept = Kept()
     slow = Slow(engine, 0.004)
-    server = Server(Fixed(slow))
-    busy = Camera(server, lane_of(contract, kept, "busy"), film, fps=160)
-    quiet = Camera(server, lane_of(contract, kept, "quiet"), film)
-    thread = threading.Thread(target=server.serve)
+    scheduler = Scheduler(SingleEngine(slow))
+    busy = Camera(scheduler, pipeline_of(contract, kept, "busy"), film, fps=160)
+    quiet = Camera(scheduler, pipeline_of(contract, kept, "quiet"), film)
+    thread = threading.Thread(target=scheduler.serve)
     thread.start()
     for _ in range(40):
         for _ in range(10):
@@ -140,10 +140,10 @@ def test_a_busy_camera_does_not_starve_the_others(contract, engine, film):
         quiet.send()
     for camera in (busy, quiet):
         camera.end()
-    server.finish()
+    scheduler.finish()
     thread.join()
-    assert books(quiet.lane) == {"captured": 40, "answered": 40}
-    assert books(busy.lane)["dropped"] > 100
+    assert counters(quiet.pipeline) == {"captured": 40, "answered": 40}
+    assert counters(busy.pipeline)["dropped"] > 100
 
 
 class Slow:
@@ -157,72 +157,72 @@ class Slow:
 
 def test_a_frame_that_would_be_answered_too_late_is_dropped(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept, latency_s=0.05)
-    camera = Camera(server, lane, film).send()
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept, latency_s=0.05)
+    camera = Camera(scheduler, pipeline, film).send()
     time.sleep(0.06)
     camera.send()
     camera.end()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert [line["index"] for line in kept] == [1]
-    assert books(lane) == {"captured": 2, "answered": 1, "dropped": 1}
+    assert counters(pipeline) == {"captured": 2, "answered": 1, "dropped": 1}
 
 
 def test_a_latency_that_no_step_can_keep_does_not_make_it_dark(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(Slow(engine, 0.03)))
-    lane = lane_of(contract, kept, latency_s=0.01)
-    camera = Camera(server, lane, film)
-    thread = threading.Thread(target=server.serve)
+    scheduler = Scheduler(SingleEngine(Slow(engine, 0.03)))
+    pipeline = pipeline_of(contract, kept, latency_s=0.01)
+    camera = Camera(scheduler, pipeline, film)
+    thread = threading.Thread(target=scheduler.serve)
     thread.start()
     for _ in range(10):
         camera.send()
         time.sleep(0.05)
     camera.end()
-    server.finish()
+    scheduler.finish()
     thread.join()
     assert len(kept) >= 8
 
 
 def test_a_still_scene_is_gated_and_counted(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept, live=False, gate=True)
-    camera = Camera(server, lane, [film[0]])
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept, live=False, gate=True)
+    camera = Camera(scheduler, pipeline, [film[0]])
     threading.Thread(target=lambda: (camera.send(100), camera.end())).start()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert len(kept) < 10
-    assert books(lane) == {"captured": 100, "answered": len(kept), "gated": 100 - len(kept)}
+    assert counters(pipeline) == {"captured": 100, "answered": len(kept), "gated": 100 - len(kept)}
 
 
 def test_a_sampled_out_frame_does_not_wait(contract, engine, film):
     kept = Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept, live=False, rate_fps=4.0)
-    camera = Camera(server, lane, film)
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept, live=False, rate_fps=4.0)
+    camera = Camera(scheduler, pipeline, film)
     threading.Thread(target=lambda: (camera.send(40), camera.end())).start()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert [line["index"] for line in kept] == list(range(0, 40, 4))
-    assert books(lane) == {"captured": 40, "answered": 10, "sampled_out": 30}
+    assert counters(pipeline) == {"captured": 40, "answered": 10, "sampled_out": 30}
 
 
 def test_a_gap_empties_the_memory_and_the_line_says_so(contract, engine, film):
     kept, fresh = Kept(), Kept()
-    server = Server(Fixed(engine))
-    lane = lane_of(contract, kept, live=False)
-    camera = Camera(server, lane, film).send(2)
+    scheduler = Scheduler(SingleEngine(engine))
+    pipeline = pipeline_of(contract, kept, live=False)
+    camera = Camera(scheduler, pipeline, film).send(2)
     camera.next += 100
     camera.send()
     camera.end()
-    server.finish()
-    server.serve()
+    scheduler.finish()
+    scheduler.serve()
     assert [line.get("gap") for line in kept] == [None, None, True]
-    assert lane.meters.resets == 1
-    alone = Server(Fixed(engine))
-    only = Camera(alone, lane_of(contract, fresh, live=False), [film[102 % 60]]).send()
+    assert pipeline.meters.resets == 1
+    alone = Scheduler(SingleEngine(engine))
+    only = Camera(alone, pipeline_of(contract, fresh, live=False), [film[102 % 60]]).send()
     only.end()
     alone.finish()
     alone.serve()
@@ -234,16 +234,16 @@ def test_where_nothing_is_left_to_serve_every_frame_is_accounted_for(contract, e
         def step(self, frame, state):
             raise EngineFailed("broken")
 
-    server = Server(Fixed(Broken()))
-    lane = lane_of(contract, Kept(), live=False)
-    Camera(server, lane, film).send(3)
+    scheduler = Scheduler(SingleEngine(Broken()))
+    pipeline = pipeline_of(contract, Kept(), live=False)
+    Camera(scheduler, pipeline, film).send(3)
     with pytest.raises(EngineFailed, match="broken"):
-        server.serve()
-    assert books(lane) == {"captured": 3, "failed": 3}
+        scheduler.serve()
+    assert counters(pipeline) == {"captured": 3, "failed": 3}
 
 
 class Suspect:
-    """A seat whose first engine may lie or fail, and whose second one is true."""
+    """A failover whose first engine may lie or fail, and whose second one is true."""
 
     def __init__(self, first, second, *, check_every=4, honest_until=10**9):
         self._engine, self._second = first, second
@@ -291,31 +291,33 @@ class Faulty:
 @pytest.mark.parametrize("good", [0, 1, 6, 7, 8, 13])
 @pytest.mark.parametrize("live", [False, True])
 def test_a_faulted_run_equals_a_clean_one_line_by_line(contract, engine, film, kind, good, live):
-    def answers(seat, count=20):
+    def answers(failover, count=20):
         kept = [Kept(), Kept()]
-        server = Server(seat)
+        scheduler = Scheduler(failover)
         cameras = [
-            Camera(server, lane_of(contract, sink, str(n), live=live), film[:: 1 - 2 * n])
+            Camera(scheduler, pipeline_of(contract, sink, str(n), live=live), film[:: 1 - 2 * n])
             for n, sink in enumerate(kept)
         ]
-        thread = threading.Thread(target=server.serve)
+        thread = threading.Thread(target=scheduler.serve)
         thread.start()
         for _ in range(count):
             for camera in cameras:
                 camera.send()
-            while live and any(one.lane.meters.frames.to_json()["in_flight"] for one in cameras):
+            while live and any(
+                one.pipeline.meters.frames.to_json()["in_flight"] for one in cameras
+            ):
                 time.sleep(0.001)
         for camera in cameras:
             camera.end()
-        server.finish()
+        scheduler.finish()
         thread.join()
         for camera in cameras:
-            assert books(camera.lane) == {"captured": count, "answered": count}
+            assert counters(camera.pipeline) == {"captured": count, "answered": count}
         return kept, cameras
 
-    clean, _ = answers(Fixed(engine))
-    seat = Suspect(Faulty(engine, good, kind), engine, honest_until=good)
-    faulted, cameras = answers(seat)
+    clean, _ = answers(SingleEngine(engine))
+    failover = Suspect(Faulty(engine, good, kind), engine, honest_until=good)
+    faulted, cameras = answers(failover)
     for want, got in zip(clean, faulted, strict=True):
         # a live camera's answer is told again where it was wrong: the last word counts
         last = {line["index"]: line for line in got}
@@ -323,32 +325,32 @@ def test_a_faulted_run_equals_a_clean_one_line_by_line(contract, engine, film, k
         assert (scores(want) == scores([last[i] for i in range(20)])).all()
         if not live:
             assert [line["index"] for line in got] == list(range(20))
-    assert seat.degraded
-    told_again = sum(camera.lane.meters.corrected for camera in cameras)
+    assert failover.degraded
+    told_again = sum(camera.pipeline.meters.corrected for camera in cameras)
     assert (told_again > 0) == (live and kind == "lies")
 
 
 def test_an_engine_that_fails_while_it_sets_another_right_is_replaced_too(contract, engine, film):
     """The first lies, the second fails in the middle of taking its steps again."""
     kept, clean = Kept(), Kept()
-    seat = Suspect(Faulty(engine, 0, "lies"), Faulty(engine, 2, "fails"), honest_until=0)
+    failover = Suspect(Faulty(engine, 0, "lies"), Faulty(engine, 2, "fails"), honest_until=0)
     spare = [engine]
 
     def lost(error):
-        if seat.guarded:
-            Suspect.lost(seat, error)
+        if failover.guarded:
+            Suspect.lost(failover, error)
         else:
-            seat._engine = spare.pop()
+            failover._engine = spare.pop()
 
-    seat.lost = lost
-    for used, sink in ((seat, kept), (Fixed(engine), clean)):
-        server = Server(used)
-        lane = lane_of(contract, sink, live=False)
-        camera = Camera(server, lane, film)
+    failover.lost = lost
+    for used, sink in ((failover, kept), (SingleEngine(engine), clean)):
+        scheduler = Scheduler(used)
+        pipeline = pipeline_of(contract, sink, live=False)
+        camera = Camera(scheduler, pipeline, film)
         threading.Thread(target=lambda camera=camera: (camera.send(12), camera.end())).start()
-        server.finish()
-        server.serve()
-        assert books(lane) == {"captured": 12, "answered": 12}
+        scheduler.finish()
+        scheduler.serve()
+        assert counters(pipeline) == {"captured": 12, "answered": 12}
     assert not spare
     assert [line["index"] for line in kept] == list(range(12))
     assert (scores(kept) == scores(clean)).all()

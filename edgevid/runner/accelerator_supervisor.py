@@ -1,4 +1,5 @@
-"""Accelerators that do not serve now: tried again in the background, with growing patience."""
+"""Accelerators that do not serve now: retried in the background with
+exponential backoff."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Patience:
+class BackoffPolicy:
     """How long a failed accelerator is left alone, and when it is given up.
 
     It is tried again after ``first_s`` seconds, then after twice as long each time, at most
@@ -37,7 +38,7 @@ class Patience:
 
 
 @dataclass
-class Place:
+class AcceleratorState:
     """One accelerator with one artifact, and how it has done so far."""
 
     choice: Choice
@@ -58,10 +59,10 @@ class Place:
         """Note that it serves."""
         self.state, self.reason, self.since_s = "serving", None, time.monotonic()
 
-    def fail(self, reason: str, patience: Patience, *, flap: bool) -> str:
+    def fail(self, reason: str, backoff: BackoffPolicy, *, flap: bool) -> str:
         """Note a failure; says when it is tried again. Only a ``flap`` counts for giving it up."""
         now = time.monotonic()
-        if now - self.since_s > patience.within_s:
+        if now - self.since_s > backoff.within_s:
             self.in_a_row = 0
         self.since_s = float("inf")
         self.failures += 1
@@ -69,12 +70,12 @@ class Place:
         self.reason = reason
         if flap:
             self.flaps.append(now)
-        while self.flaps and self.flaps[0] < now - patience.within_s:
+        while self.flaps and self.flaps[0] < now - backoff.within_s:
             self.flaps.popleft()
-        if len(self.flaps) >= patience.flaps:
+        if len(self.flaps) >= backoff.flaps:
             self.state, self.next_s = "given up", float("inf")
             return f"it is given up after {len(self.flaps)} failures; restart to try it again"
-        delay_s = min(patience.first_s * 2.0 ** min(self.in_a_row - 1, 32), patience.longest_s)
+        delay_s = min(backoff.first_s * 2.0 ** min(self.in_a_row - 1, 32), backoff.longest_s)
         self.state, self.next_s = "failed", now + delay_s
         return f"next try in {delay_s:g} s"
 
@@ -97,25 +98,25 @@ class Candidate:
     canaries: Canaries
 
 
-class Keeper(threading.Thread):
-    """Starts, proves and buries the processes of one seat's accelerators.
+class AcceleratorSupervisor(threading.Thread):
+    """Starts, proves and ends the processes of one bundle's accelerators.
 
-    They die with the thread that started them, so this one lives as long as the seat. It tries the
-    places that are better than the one that serves, the best first.
+    A worker dies with the thread that started it, so this thread lives as long as the
+    `EngineFailover`. It tries only accelerators that are better than the serving one, best first.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         wanted: list[Choice],
-        patience: Patience,
+        backoff: BackoffPolicy,
         *,
         threads: int | None,
         say: Callable[[str, str], None],
     ) -> None:
-        super().__init__(name=f"keeper of {bundle.path.name}", daemon=True)
-        self.places = [Place(choice) for choice in wanted]
-        self._bundle, self._patience = bundle, patience
+        super().__init__(name=f"supervisor of {bundle.path.name}", daemon=True)
+        self.places = [AcceleratorState(choice) for choice in wanted]
+        self._bundle, self._backoff = bundle, backoff
         self._threads, self._say = threads, say
         self._changed = threading.Condition()
         self._rank = len(wanted)
@@ -140,7 +141,7 @@ class Keeper(threading.Thread):
         self._bury()
 
     def _next_due(self) -> int | None:
-        """Wait for the best place that is worth a try now; None when the seat is closed."""
+        """Wait for the best place that is worth a try now; None when the failover is closed."""
         while True:
             self._bury()
             with self._changed:
@@ -164,7 +165,7 @@ class Keeper(threading.Thread):
         except EdgevidError as error:
             with self._changed:
                 known = place.reason
-                then = place.fail(str(error), self._patience, flap=isinstance(error, CheckFailed))
+                then = place.fail(str(error), self._backoff, flap=isinstance(error, CheckFailed))
                 is_news = place.reason != known or place.state == "given up"
                 is_news = is_news and not self._stopping
             if is_news:
@@ -186,7 +187,7 @@ class Keeper(threading.Thread):
                 threads=self._threads,
             )
         try:
-            engine.prove(self._patience.proof_s)
+            engine.prove(self._backoff.proof_s)
             canaries = Canaries(engine, self._bundle, choice.artifact)
         except BaseException:
             engine.close()
@@ -229,7 +230,7 @@ class Keeper(threading.Thread):
         with self._changed:
             place = self.places[self._rank]
             self._rank = len(self.places)
-            then = place.fail(reason, self._patience, flap=True)
+            then = place.fail(reason, self._backoff, flap=True)
             self._changed.notify_all()
             return then
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid import targets
 from edgevid.errors import EdgevidError, EngineFailed
+from edgevid.runner.accelerator_supervisor import AcceleratorSupervisor, BackoffPolicy, Candidate
 from edgevid.runner.engines import Choice, open_engine, spares
-from edgevid.runner.keeper import Candidate, Keeper, Patience
 from edgevid.runtimes.accelerators import CPU
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgevid.contract import Tensors
     from edgevid.runtimes import Engine
 
-__all__ = ["CHECK_S", "CHECK_STEPS", "Patience", "Seat"]
+__all__ = ["CHECK_S", "CHECK_STEPS", "BackoffPolicy", "EngineFailover"]
 
 CHECK_STEPS, CHECK_S = 64, 0.5
 """A canary is due after so many unconfirmed steps, or so many seconds after the last one."""
@@ -35,10 +35,10 @@ CPU_STEP_S, GRACE_S = 30.0, 1.0
 """A CPU engine that steps for longer has hung; what a worker's deadline may be exceeded by."""
 
 
-PATIENT = Patience()
+PATIENT = BackoffPolicy()
 
 
-class Seat:
+class EngineFailover:
     """The engine that serves one bundle now.
 
     One thread, the server's, calls `step`, `lost` and `check`; any thread may call `status`.
@@ -51,7 +51,7 @@ class Seat:
         *,
         threads: int | None = None,
         say: Callable[[str], None],
-        patience: Patience = PATIENT,
+        backoff: BackoffPolicy = PATIENT,
         wait: bool = True,
     ) -> None:
         """Open and prove the engines for ``wanted``, the preferred one first.
@@ -73,12 +73,14 @@ class Seat:
         self.due_s = math.inf
         """`time.monotonic` at which the step that is under way will be over, one way or another."""
         missing = self._open_spare(unless=count > 0)
-        self._keeper = Keeper(bundle, wanted[:count], patience, threads=threads, say=self._told)
+        self._supervisor = AcceleratorSupervisor(
+            bundle, wanted[:count], backoff, threads=threads, say=self._told
+        )
         if not count:
             return
-        self._keeper.start()
+        self._supervisor.start()
         if wait or missing:
-            self._keeper.wait_for_first()
+            self._supervisor.wait_for_first()
             self._take()
         if missing and self._serving is None:
             self.close()
@@ -108,7 +110,7 @@ class Seat:
     def choice(self) -> Choice:
         """Who serves now."""
         serving = self._serving
-        choice = self._keeper.places[serving.rank].choice if serving else self._cpu_choice
+        choice = self._supervisor.places[serving.rank].choice if serving else self._cpu_choice
         assert choice is not None
         return choice
 
@@ -125,7 +127,7 @@ class Seat:
     @property
     def degraded(self) -> bool:
         """Whether an accelerator is wanted and the CPU serves."""
-        return bool(self._keeper.places) and self._serving is None
+        return bool(self._supervisor.places) and self._serving is None
 
     def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`. Raises `EngineFailed`."""
@@ -162,8 +164,8 @@ class Seat:
         """Let the CPU serve in the accelerator's place."""
         serving, self._serving = self._serving, None
         assert serving is not None
-        self._keeper.bury(serving.engine)
-        then = self._keeper.failed(str(error))
+        self._supervisor.bury(serving.engine)
+        then = self._supervisor.failed(str(error))
         self._unconfirmed = 0
         self._failovers += 1
         if self._cpu is None:
@@ -185,10 +187,10 @@ class Seat:
         confirmed = None
         if self._serving is not None and self._unconfirmed:
             waited_s = time.monotonic() - self._checked_s
-            wanted = idle or self._keeper.is_waiting
+            wanted = idle or self._supervisor.is_waiting
             if wanted or self._unconfirmed >= CHECK_STEPS or waited_s >= CHECK_S:
                 confirmed = self._ask(self._serving)
-        if confirmed is not False and self._keeper.is_waiting:
+        if confirmed is not False and self._supervisor.is_waiting:
             self._take()
         return confirmed
 
@@ -209,18 +211,18 @@ class Seat:
 
     def _take(self) -> None:
         """Let the proven accelerator serve that waits, if one does."""
-        before, candidate = self._serving, self._keeper.take()
+        before, candidate = self._serving, self._supervisor.take()
         if candidate is None:
             return
         self._serving = candidate
         self._unconfirmed, self._checked_s = 0, time.monotonic()
         if before is not None:
-            self._keeper.bury(before.engine)
+            self._supervisor.bury(before.engine)
         self._say(f"{self.choice} serves")
 
     def status(self) -> dict[str, Any]:
         """Who serves, who could, and why others do not; plain data for JSON."""
-        places = self._keeper.status()
+        places = self._supervisor.status()
         troubled = [place for place in places if place["reason"]]
         given_up = [place for place in places if place["state"] == "given up"]
         serving = vars(self.choice)
@@ -239,9 +241,9 @@ class Seat:
     def close(self) -> None:
         """End every process, and let go of every engine."""
         if self._serving is not None:
-            self._keeper.bury(self._serving.engine)
-        if self._keeper.is_alive():
-            self._keeper.close()
+            self._supervisor.bury(self._serving.engine)
+        if self._supervisor.is_alive():
+            self._supervisor.close()
         if self._cpu is not None:
             self._cpu.close()
 
