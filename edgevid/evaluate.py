@@ -19,7 +19,7 @@ from edgevid.runner.engines import Choice, open_engine
 from edgevid.runner.stream import Stream
 from edgevid.tasks import model_frame, open_task
 from edgevid.tasks.host import Annotated, HostTask, flat, open_host
-from edgevid.tasks.host.metrics import DECIMALS, Metric, PairedTest
+from edgevid.tasks.host.metrics import DECIMALS, Comparison, Metric
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -45,47 +45,6 @@ class Score:
     value: float
     n: int
     predictions: tuple[Prediction, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The metric of an artifact next to that of its source model, on the same samples.
-
-    Attributes:
-        name: The metric's name; None if nothing was measured, and then the figures are None too.
-        source: The source model's metric.
-        artifact: The artifact's metric.
-        n: How many samples both were measured on.
-        higher_is_better: False if the metric is an error.
-        agreement: How far both predict the same, 0 to 1.
-        paired: Whether the difference is more than chance; None if the metric has no test.
-    """
-
-    name: str | None = None
-    source: float | None = None
-    artifact: float | None = None
-    n: int = 0
-    higher_is_better: bool = True
-    agreement: float | None = None
-    paired: PairedTest | None = None
-
-    def to_json(self, tries: int = 1) -> dict[str, Any]:
-        """Return the form that evidence has.
-
-        Args:
-            tries: See `PairedTest.drop_at_most`.
-        """
-        known: dict[str, Any] = {
-            "name": self.name,
-            "source": self.source,
-            "artifact": self.artifact,
-            "n": self.n,
-        }
-        if not self.higher_is_better:
-            known["higher_is_better"] = False
-        if self.agreement is not None:
-            known["agreement"] = self.agreement
-        return known | (self.paired.to_json(tries) if self.paired else {})
 
 
 @dataclass(frozen=True)
@@ -194,6 +153,7 @@ def compare(
         artifact=after.value,
         n=after.n,
         higher_is_better=metric.higher_is_better,
+        samples=metric.samples,
         agreement=round(open_task(contract).agreement(source, artifact), DECIMALS),
         paired=metric.paired_test(source, artifact, flat(annotated)),
     )

@@ -20,6 +20,7 @@ from edgevid.errors import BadInput, MissingExtra
 from edgevid.files import writing
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden, Trajectory
+from edgevid.tasks.host import open_host
 from edgevid_converters import graphs, importers, target_selection
 from edgevid_converters.acceptance.gates import MAX_DROP, Budget
 from edgevid_converters.acceptance.measurement import (
@@ -91,7 +92,6 @@ def convert(
     does, `EnvironmentFailed` where a converter crashes; then nothing is written.
     """
     budget, limits = Budget(max_drop, min_metric), Limits(time_limit_s, memory_limit_mb)
-    budget.check()
     limits.check()
     if page_path(out).is_dir():
         raise BadInput(f"{page_path(out)} is a folder; remove it, or give another --out")
@@ -99,6 +99,7 @@ def convert(
     plan = _plan(formats, quantize, aimed)
     compiled = _wants_edgetpu(formats, plan, aimed)
     source = importers.describe(model, contract)
+    budget.check(open_host(source.contract.task).metric)
     owner = read_reference(reference, source.contract) if reference else None
     forms = _forms(source, plan)
     artifacts = sum(map(len, plan.values()))
@@ -424,9 +425,9 @@ def _golden(contract: Contract, folder: Path) -> Golden:
 
 def _notes(judged: Sequence[AcceptanceResult], budget: Budget) -> list[str]:
     """What the held-out clips are too few to show, once for each thing, and what had none."""
-    found = (budget.words(one.made.artifact.metric) for one in judged)
+    found = (budget.resolution_note(one.comparison) for one in judged)
     coarse = (_coarse(one.made.artifact) for one in judged)
-    return sorted({words for words in found if words}) + [words for words in coarse if words]
+    return sorted({note for note in found if note}) + [note for note in coarse if note]
 
 
 def _coarse(artifact: Artifact) -> str:

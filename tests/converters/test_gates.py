@@ -12,14 +12,10 @@ from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.proof import Golden, Taken, Trajectory
+from edgevid.tasks.evidence import recorded_drop
+from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
 from edgevid_converters import pipeline
-from edgevid_converters.acceptance.gates import (
-    NO_METRIC,
-    Budget,
-    drop_at_most,
-    mcnemar_p,
-    with_statistics,
-)
+from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.acceptance.measurement import (
     AcceptanceResult,
     ArtifactAcceptance,
@@ -36,10 +32,9 @@ CONTRACT = Contract(
 )
 
 
-def metric(lost: int, won: int, n: int, source: float = 0.9) -> dict:
+def compared(lost: int, won: int, n: int, source: float = 0.9) -> Comparison:
     artifact = source - (lost - won) / n
-    told = {"name": "accuracy", "source": source, "artifact": artifact, "n": n}
-    return with_statistics({**told, "lost": lost, "won": won})
+    return Comparison("accuracy", source, artifact, n, paired=PairedCounts(lost, won, n))
 
 
 # --- the budget -----------------------------------------------------------------------------------
@@ -47,45 +42,59 @@ def metric(lost: int, won: int, n: int, source: float = 0.9) -> dict:
 
 def test_the_drop_that_was_seen_decides_however_few_the_clips():
     budget = Budget(max_drop=0.01)
-    assert budget.violation(metric(0, 0, 5)) is None
-    assert budget.violation(metric(3, 5, 30)) is None
-    assert budget.violation(metric(10, 0, 1000)) is None
-    assert budget.violation(metric(11, 0, 1000)) is not None
-    said = budget.violation(metric(1, 0, 30))
+    assert budget.violation(compared(0, 0, 5)) is None
+    assert budget.violation(compared(3, 5, 30)) is None
+    assert budget.violation(compared(10, 0, 1000)) is None
+    assert budget.violation(compared(11, 0, 1000)) is not None
+    said = budget.violation(compared(1, 0, 30))
     assert said is not None
     assert "accuracy 0.867 on 30 held-out clips where the model has 0.900" in said
     assert "lost 1 clips, won 0; by chance: p = 0.5" in said
-    assert Budget(max_drop=0.04).violation(metric(1, 0, 30)) is None
+    assert Budget(max_drop=0.04).violation(compared(1, 0, 30)) is None
 
 
 def test_nan_is_never_within_the_budget():
-    nan = {"name": "accuracy", "source": 0.9, "artifact": float("nan"), "n": 9}
-    assert Budget().violation(nan) is not None
-    assert Budget(min_metric=0.5).violation({**nan, "artifact": 0.9, "source": float("nan")})
+    nan = float("nan")
+    assert Budget().violation(Comparison("accuracy", 0.9, nan, 9)) is not None
+    assert Budget(min_metric=0.5).violation(Comparison("accuracy", nan, 0.9, 9))
 
 
 def test_a_floor_is_for_the_model_and_for_the_artifact():
     budget = Budget(max_drop=0.5, min_metric=0.85)
-    assert "less than --min-metric 0.85" in (budget.violation(metric(6, 0, 100)) or "")
-    assert budget.violation(metric(5, 0, 100)) is None
-    assert budget.source_violation(metric(0, 0, 100)) is None
-    said = budget.source_violation(metric(0, 0, 100, source=0.3))
+    assert "less than --min-metric 0.85" in (budget.violation(compared(6, 0, 100)) or "")
+    assert budget.violation(compared(5, 0, 100)) is None
+    assert budget.source_violation(compared(0, 0, 100)) is None
+    said = budget.source_violation(compared(0, 0, 100, source=0.3))
     assert said is not None and "the model itself has accuracy 0.300" in said and "colour" in said
 
 
 def test_a_metric_that_is_not_known_objects_to_nothing():
-    unknown = {"name": None, "source": None, "artifact": None, "n": 0}
-    assert Budget(min_metric=0.9).violation(unknown) is None
-    assert Budget().words(unknown) is None
+    assert Budget(min_metric=0.9).violation(NOT_MEASURED) is None
+    assert Budget(min_metric=0.9).source_violation(NOT_MEASURED) is None
+    assert Budget().resolution_note(NOT_MEASURED) is None
+
+
+def test_an_error_gets_worse_as_it_rises():
+    budget = Budget(max_drop=0.5, min_metric=3.0)
+    error = Comparison("mean error", 2.0, 2.4, 10, higher_is_better=False, samples="frames")
+    assert budget.violation(error) is None
+    assert budget.violation(replace(error, artifact=1.0)) is None
+    said = budget.violation(replace(error, artifact=2.6))
+    assert said is not None and "2.600 on 10 held-out frames where the model has 2.000" in said
+    said = budget.violation(replace(error, source=2.9, artifact=3.2))
+    assert said is not None and "more than --min-metric 3" in said
+    assert "more than" in (budget.source_violation(replace(error, source=3.5)) or "")
+    assert error.to_json()["higher_is_better"] is False
+    assert recorded_drop(error.to_json()) == pytest.approx(0.4)
 
 
 def test_what_few_clips_cannot_show_is_said():
-    said = Budget(max_drop=0.01).words(metric(0, 0, 30))
-    assert said is not None
-    assert "a drop of 0.01 cannot be told on 30 clips, where one clip is 0.033" in said
-    assert "more than 0.12 is ruled out (95%); that takes 368 clips" in said
-    assert Budget(max_drop=0.01).words(metric(0, 0, 368)) is None
-    assert Budget(max_drop=0.2).words(metric(0, 0, 30)) is None
+    note = Budget(max_drop=0.01).resolution_note(compared(0, 0, 30))
+    assert note == (
+        "30 clips cannot resolve a drop of 0.01 (95% upper bound 0.12); that takes 368 clips"
+    )
+    assert Budget(max_drop=0.01).resolution_note(compared(0, 0, 368)) is None
+    assert Budget(max_drop=0.2).resolution_note(compared(0, 0, 30)) is None
 
 
 def test_budgets_that_make_no_sense():
@@ -100,15 +109,34 @@ def test_budgets_that_make_no_sense():
             wrong.check()
 
 
+def test_what_makes_sense_depends_on_the_metric():
+    class Error(Metric):
+        name = "error"
+        higher_is_better = False
+        bounds = UNBOUNDED
+
+        def value(self, predictions, truths):
+            return 0.0
+
+    Budget(2.5, 100.0).check(Error())
+    Budget(2.5, 0.0).check(Error())
+    for wrong in (Budget(-1.0), Budget(float("inf")), Budget(1, -1.0), Budget(1, float("inf"))):
+        with pytest.raises(BadInput, match="makes no sense"):
+            wrong.check(Error())
+
+
 # --- statistics of paired answers -----------------------------------------------------------------
 
 
 def test_mcnemar_counts_the_clips_that_changed_sides():
-    assert mcnemar_p(0, 0) == 1
-    assert mcnemar_p(1, 0) == pytest.approx(0.5)
-    assert mcnemar_p(5, 0) == pytest.approx(1 / 32)
-    assert mcnemar_p(9, 1) == pytest.approx(11 / 1024)
-    assert mcnemar_p(0, 5) == 1
+    def p_of(lost, won):
+        return PairedCounts(lost, won, 100).p
+
+    assert p_of(0, 0) == 1
+    assert p_of(1, 0) == pytest.approx(0.5)
+    assert p_of(5, 0) == pytest.approx(1 / 32)
+    assert p_of(9, 1) == pytest.approx(11 / 1024)
+    assert p_of(0, 5) == 1
 
 
 def test_the_bound_holds_at_least_as_often_as_it_says():
@@ -118,15 +146,15 @@ def test_the_bound_holds_at_least_as_often_as_it_says():
         drawn = rng.multinomial(n, [lost_share, won_share, 1 - lost_share - won_share], 400)
         known = {}
         for lost, won, _ in drawn.tolist():
-            known.setdefault((lost, won), drop_at_most(lost, won, n))
+            known.setdefault((lost, won), PairedCounts(lost, won, n).drop_at_most())
         held = [known[lost, won] >= lost_share - won_share for lost, won, _ in drawn.tolist()]
         assert np.mean(held) >= 0.95
 
 
 def test_the_best_of_several_tries_is_trusted_less():
-    assert drop_at_most(0, 0, 100, tries=10) > drop_at_most(0, 0, 100)
+    assert PairedCounts(0, 0, 100).drop_at_most(tries=10) > PairedCounts(0, 0, 100).drop_at_most()
     # of ten artifacts that lose nothing but by chance, the best one looks the best
-    assert drop_at_most(0, 0, 30) == pytest.approx(1 - 0.025 ** (1 / 30), abs=1e-6)
+    assert PairedCounts(0, 0, 30).drop_at_most() == pytest.approx(1 - 0.025 ** (1 / 30), abs=1e-6)
 
 
 # --- parity, tensor by tensor ---------------------------------------------------------------------
@@ -219,24 +247,25 @@ def test_paths_that_are_no_reference(tmp_path):
 
 def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
     judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
-    unknown = {"name": None, "source": None, "artifact": None, "n": 0}
     half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
-    said = judge._disagreement(half, unknown)
+    said = judge._disagreement(half, NOT_MEASURED)
     assert said is not None and "50% of the golden steps only" in said and "--data" in said
-    assert judge._disagreement(replace(half, parity={"agreement": 0.9}), unknown) is None
-    assert judge._disagreement(half, metric(0, 0, 5)) is None  # labels know better
+    assert judge._disagreement(replace(half, parity={"agreement": 0.9}), NOT_MEASURED) is None
+    assert judge._disagreement(half, compared(0, 0, 5)) is None  # labels know better
     raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
     assert (
-        ArtifactAcceptance(raw, Golden(()), Budget(), Path())._disagreement(half, unknown) is None
+        ArtifactAcceptance(raw, Golden(()), Budget(), Path())._disagreement(half, NOT_MEASURED)
+        is None
     )
 
 
 def test_integers_that_no_metric_decided_on_are_told():
-    parity, known = {"max_abs": 0.7123, "agreement": None}, metric(0, 0, 5000)
-    blind, whole, seen = (
-        Artifact(f"x-{quantize}", "x", quantize, parity=parity, metric=told)
-        for quantize, told in (("int8", NO_METRIC), ("float32", NO_METRIC), ("int8", known))
-    )
-    judged = [AcceptanceResult(BuiltArtifact(one, {})) for one in (blind, whole, seen)]
+    parity, known = {"max_abs": 0.7123, "agreement": None}, compared(0, 0, 5000)
+    judged = [
+        AcceptanceResult(
+            BuiltArtifact(Artifact(f"x-{quantize}", "x", quantize, parity=parity), {})
+        ).with_comparison(found)
+        for quantize, found in (("int8", NOT_MEASURED), ("float32", NOT_MEASURED), ("int8", known))
+    ]
     (note,) = pipeline._notes(judged, Budget())
     assert note.startswith("x-int8: no metric was measured") and note.endswith("0.71")

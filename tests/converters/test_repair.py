@@ -16,8 +16,9 @@ from edgevid.bundle import Artifact, Bundle
 from edgevid.cli.host.convert import text
 from edgevid.cli.inspect import _shown as shown
 from edgevid.errors import CheckFailed
+from edgevid.tasks.host.metrics import Comparison
 from edgevid_converters import convert, graphs, pipeline
-from edgevid_converters.acceptance.gates import Budget, with_statistics
+from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.measurement import AcceptanceResult, BuiltArtifact
 from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, search_repair
 from edgevid_converters.graphs.draw import look
@@ -32,12 +33,11 @@ from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_pl
 
 
 def judged(drop: float, repairable: bool = True, budget: float = 0.01) -> AcceptanceResult:
-    metric = with_statistics({"name": "accuracy", "source": 0.9, "artifact": 0.9 - drop, "n": 100})
-    artifact = Artifact("x-int8", "x", "int8", metric=metric, parity={"max_abs": drop})
+    found = Comparison("accuracy", 0.9, 0.9 - drop, 100)
+    artifact = Artifact("x-int8", "x", "int8", parity={"max_abs": drop})
     reason = None if drop <= budget else f"has accuracy {0.9 - drop:.3f}"
-    return AcceptanceResult(
-        BuiltArtifact(artifact, {"x": b"1234"}), reason, repairable, latency_ms=1.0
-    )
+    made = BuiltArtifact(artifact, {"x": b"1234"})
+    return AcceptanceResult(made, reason, repairable, latency_ms=1.0).with_comparison(found)
 
 
 def ladder_of(harm: dict[str, float], order: str):
@@ -196,7 +196,7 @@ def test_a_planted_outlier_is_found_and_it_alone_is_kept_in_float(data, tmp_path
     said = text(told)
     assert "tflite-int8 does not do in tflite what the model does" in said
     assert f"repaired: in float stays {told['repairs']['tflite-int8']['kept'][0]}" in said
-    assert "cannot be told on 36 clips" in said
+    assert "36 clips cannot resolve a drop" in said
     assert ("preprocessing", "the metric keeps to a floor on labelled clips") in shown(bundle)
     assert [name for name, _ in shown(bundle)].count("repaired") == 2
 

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 from edgevid import bundle as bundles
 from edgevid import registry
 from edgevid.bundle import Artifact
-from edgevid.contract import SCORES, Contract
+from edgevid.contract import Contract
 from edgevid.errors import CheckFailed, MissingExtra
+from edgevid.evaluate import compare, predict, step_clips
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
 from edgevid.proof.golden import Taken, read_taken
 from edgevid.proof.verdict import record_in_child
 from edgevid.proof.verify import runtimes_for
 from edgevid.tasks.host import open_host
-from edgevid_converters.acceptance.gates import NO_METRIC, Budget
+from edgevid.tasks.host.metrics import Comparison
+from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.lowering.protocol import LayerError
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from edgevid.runtimes import Engine
 
 TIMED_STEPS = 30
-LEAST_AGREEMENT = 0.9
-"""The least share of golden steps with the same label, where there is no metric to decide."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class AcceptanceResult:
     made: BuiltArtifact
     reason: str | None = None
     repairable: bool = False
+    comparison: Comparison = NOT_MEASURED
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     taken: tuple[Taken, ...] = ()
     latency_ms: float | None = None
@@ -71,12 +72,15 @@ class AcceptanceResult:
     @property
     def distance(self) -> tuple[float, float]:
         """How far from the source, for comparison: by the metric, then by the largest error."""
-        metric, off = self.made.artifact.metric, self.made.artifact.parity.get("max_abs")
-        dropped = inf
-        if metric.get("name"):
-            dropped = float(metric["source"] - metric["artifact"])
+        off = self.made.artifact.parity.get("max_abs")
+        drop = self.comparison.drop
         far = inf if off is None or off != off else float(off)
-        return (inf if dropped != dropped else dropped), far
+        return (inf if drop is None or drop != drop else drop), far
+
+    def with_comparison(self, comparison: Comparison) -> AcceptanceResult:
+        """Return the result with another comparison, also in the artifact's evidence."""
+        artifact = replace(self.made.artifact, metric=comparison.to_json())
+        return replace(self, made=replace(self.made, artifact=artifact), comparison=comparison)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ class ArtifactAcceptance:
         bundles.write(draft, self.contract, [(artifact, made.files)], self.golden.to_members(), {})
         verdict = record_in_child(draft, artifact.name, runtime, record)
         parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
-        made = replace(made, artifact=replace(artifact, parity=parity, metric=NO_METRIC))
+        made = replace(
+            made, artifact=replace(artifact, parity=parity, metric=NOT_MEASURED.to_json())
+        )
         if not verdict.ok:
             reason = f"does not do in {runtime} what the model does: {verdict.reason}"
             repairable = artifact.quantize == "int8" and verdict.precision is not None
@@ -119,42 +125,40 @@ class ArtifactAcceptance:
         engine: Engine = registry.load("runtime", runtime)().load(made.files, self.contract)
         try:
             latency_ms = self._latency_ms(engine)
-            metric = self._metric(made.artifact.name, engine)
+            comparison = self._compare(made.artifact.name, engine)
         finally:
             engine.close()
-        if self.held_out is not None and (said := self.budget.source_violation(metric)):
-            raise CheckFailed(said)
-        reason = self.budget.violation(metric) or self._disagreement(made.artifact, metric)
+        if violation := self.budget.source_violation(comparison):
+            raise CheckFailed(violation)
+        reason = self.budget.violation(comparison) or self._disagreement(made.artifact, comparison)
         return replace(
-            judged,
-            made=replace(made, artifact=replace(made.artifact, metric=metric)),
+            judged.with_comparison(comparison),
             reason=reason,
             repairable=reason is not None and made.artifact.quantize == "int8",
             latency_ms=latency_ms,
         )
 
-    def _metric(self, name: str, engine: Engine) -> Mapping[str, Any]:
+    def _compare(self, name: str, engine: Engine) -> Comparison:
+        """Measure an artifact next to its source on the held-out clips, if there are any."""
         host = open_host(self.contract.task)
         if self.held_out is None or host.metric is None:
-            return NO_METRIC
-        from edgevid.evaluate import compare, predict, step_clips
-
+            return NOT_MEASURED
         annotated = host.annotations(self.held_out)
         outputs = step_clips(self.contract, engine, self.held_out, annotated, self.progress, name)
         before, after = (predict(self.contract, one) for one in (self.answers, outputs))
-        return compare(self.contract, before, after, annotated).to_json()
+        return compare(self.contract, before, after, annotated)
 
-    def _disagreement(self, artifact: Artifact, metric: Mapping[str, Any]) -> str | None:
-        """Why a classifier that cannot be measured is too far from its source, by its answers.
+    def _disagreement(self, artifact: Artifact, comparison: Comparison) -> str | None:
+        """Say why an artifact that cannot be measured is too far from its source; None if not.
 
-        It is coarse: the golden steps are few. It finds the artifact that answers by chance.
+        This is coarse, since golden steps are few. It finds artifacts that predict by chance.
         """
-        same = artifact.parity.get("agreement")
-        has_scores = any(output.name == SCORES for output in self.contract.outputs)
-        if metric["name"] or not has_scores or same is None or same >= LEAST_AGREEMENT:
+        least = open_host(self.contract.task).least_agreement
+        agreement = artifact.parity.get("agreement")
+        if comparison.name or least is None or agreement is None or agreement >= least:
             return None
         return (
-            f"gives the model's answer to {same:.0%} of the golden steps only, and there are no "
+            f"agrees with the model on {agreement:.0%} of the golden steps only, and there are no "
             "labelled clips to show that this is harmless (--data)"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from edgevid.bundle import Artifact
 from edgevid.errors import CheckFailed, EnvironmentFailed
 from edgevid.proof.replay import own_tolerances
-from edgevid_converters.acceptance.gates import NO_METRIC, with_statistics
+from edgevid_converters.acceptance.gates import NOT_MEASURED
 from edgevid_converters.acceptance.measurement import (
     AcceptanceResult,
     ArtifactAcceptance,
@@ -144,7 +144,7 @@ def repair_artifact(
         try:
             made = builder.convert(format_name, [artifact.quantize], {artifact.quantize: kept})
         except (CheckFailed, EnvironmentFailed) as error:
-            nothing = replace(artifact, parity={}, metric=NO_METRIC)
+            nothing = replace(artifact, parity={}, metric=NOT_MEASURED.to_json())
             return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be made: {error}")
         return judge.judge(made[0])
 
@@ -155,7 +155,5 @@ def chosen(ladder: RepairResult, name: str) -> AcceptanceResult:
     """What the repair chose, its statistics allowing for the choice; raises `CheckFailed`."""
     if ladder.chosen is None:
         raise refuse(ladder, name)
-    judged = ladder.chosen.result
-    metric = with_statistics(judged.made.artifact.metric, tries=len(ladder.rungs))
-    artifact = replace(judged.made.artifact, metric=metric)
-    return replace(judged, made=replace(judged.made, artifact=artifact))
+    result = ladder.chosen.result
+    return result.with_comparison(replace(result.comparison, tries=len(ladder.rungs)))

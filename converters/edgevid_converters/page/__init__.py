@@ -15,6 +15,7 @@ from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadBundle
 from edgevid.report.page import Page
 from edgevid.report.svg import stacked
+from edgevid.tasks.evidence import metric_name, recorded_drop
 from edgevid_converters import graphs
 from edgevid_converters.graphs.draw import LEGEND, common, draw, short
 
@@ -109,7 +110,7 @@ def _measured(bundle: Bundle) -> str:
     if not metrics:
         why = bundle.evidence.get("held_out", {}).get("reason")
         return "by parity on recorded streams; no metric was measured" + (f": {why}" if why else "")
-    worst = min(metrics, key=lambda metric: float(metric["artifact"]))
+    worst = max(metrics, key=lambda metric: recorded_drop(metric) or 0.0)
     most = bundle.evidence.get("gates", {}).get("max_drop")
     allowed = f"; a drop of {most:g} was allowed" if most is not None else ""
     return (
@@ -142,7 +143,7 @@ def _source(made: Page, bundle: Bundle) -> None:
 
 def _artifacts(made: Page, bundle: Bundle, timed: StepTimes) -> None:
     made.heading("Artifacts")
-    metric = next((a.metric["name"] for a in bundle.artifacts if a.metric.get("name")), "metric")
+    metric = metric_name([one.metric for one in bundle.artifacts])
     head = ["artifact", "bytes", metric, f"model's {metric}", "same answer", "max abs"]
     rows: list[list[object]] = [
         [

@@ -9,6 +9,7 @@ from math import ceil, inf, log, log1p
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from edgevid.predictions import Prediction
+from edgevid.tasks.evidence import metric_drop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,11 +73,13 @@ class Metric(ABC, Generic[P]):
         name: The field's own name of it, as shown in tables and evidence.
         higher_is_better: False for errors.
         bounds: Lowest and highest value that it can have.
+        samples: What one sample is, in the plural.
     """
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    samples: ClassVar[str] = "clips"
 
     @abstractmethod
     def value(self, predictions: Sequence[P], truths: Sequence[Any]) -> float:
@@ -104,9 +107,57 @@ class Metric(ABC, Generic[P]):
         return metric_drop(reference, other, higher_is_better=self.higher_is_better)
 
 
-def metric_drop(reference: float, other: float, *, higher_is_better: bool) -> float:
-    """How much worse ``other`` is than ``reference``; negative if it is better."""
-    return reference - other if higher_is_better else other - reference
+@dataclass(frozen=True)
+class Comparison:
+    """The metric of an artifact next to that of its source model, on the same samples.
+
+    Attributes:
+        name: The metric's name; None if nothing was measured, and then the figures are None too.
+        source: The source model's metric.
+        artifact: The artifact's metric.
+        n: How many samples both were measured on.
+        higher_is_better: False if the metric is an error.
+        agreement: How far both predict the same, 0 to 1.
+        paired: Whether the difference is more than chance; None if the metric has no test.
+        samples: What one sample is, in the plural.
+        tries: How many artifacts were measured on these samples to choose this one.
+    """
+
+    name: str | None = None
+    source: float | None = None
+    artifact: float | None = None
+    n: int = 0
+    higher_is_better: bool = True
+    agreement: float | None = None
+    paired: PairedTest | None = None
+    samples: str = "clips"
+    tries: int = 1
+
+    @property
+    def drop(self) -> float | None:
+        """How much worse the artifact is than its source; None if nothing was measured."""
+        if self.source is None or self.artifact is None:
+            return None
+        return metric_drop(self.source, self.artifact, higher_is_better=self.higher_is_better)
+
+    @property
+    def drop_at_most(self) -> float | None:
+        """Upper bound on the true drop; None if the metric has no test."""
+        return self.paired.drop_at_most(self.tries) if self.paired else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that evidence has."""
+        known: dict[str, Any] = {
+            "name": self.name,
+            "source": self.source,
+            "artifact": self.artifact,
+            "n": self.n,
+        }
+        if not self.higher_is_better:
+            known["higher_is_better"] = False
+        if self.agreement is not None:
+            known["agreement"] = self.agreement
+        return known | (self.paired.to_json(self.tries) if self.paired else {})
 
 
 @dataclass(frozen=True)
