@@ -1,18 +1,18 @@
 """The best engine for a bundle on this machine, found by measuring.
 
 Every artifact in every runtime on every accelerator with several numbers of threads, if its proof
-passes and its accuracy was recorded to be within a bound. They run side by side in short,
+passes and its task's metric was recorded to be within a bound. They run side by side in short,
 interleaved rounds; the slower half is left out and the rest measured longer, until few are left.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from edgevid import bench, proof, targets
@@ -26,14 +26,22 @@ from edgevid.runner import engines, tuned
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
 from edgevid.runner.tuned import Tuned
+from edgevid.tasks import model_frame, open_task
+from edgevid.tasks.evidence import recorded_drop
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.bundle import Bundle
+    from edgevid.contract import Tensors
+    from edgevid.predictions import Prediction
     from edgevid.runner.engines import Choice
+    from edgevid.runtimes import Engine
 
 MAX_DROP = 0.01
 LEAST_EFFECT = 0.03
-"""What is not faster by more is not faster: then accuracy counts, then fewer threads."""
+"""What is not faster by more is not faster: then the task's metric counts, then fewer threads."""
 LAST = 3
 """So many are measured to the end."""
 SHORT = bench.BenchPlan(rounds=3, samples=90, seconds=0.2, starts=0)
@@ -118,22 +126,18 @@ def _eligible(bundle: Bundle, max_drop: float) -> tuple[list[Choice], dict[str, 
     return found, left_out
 
 
-def accuracy(bundle: Bundle, artifact: str) -> float | None:
-    """What an artifact loses against its source, as recorded; None where nothing was."""
-    metric = bundle.artifact(artifact).metric
-    source, lowered = metric.get("source"), metric.get("artifact")
-    if not isinstance(source, int | float) or not isinstance(lowered, int | float):
-        return None
-    return float(source) - float(lowered)
-
-
 def _inaccurate(bundle: Bundle, artifact: str, max_drop: float) -> str | None:
-    """A full-precision artifact without a record is what its proof says that it is."""
-    lost = accuracy(bundle, artifact)
-    if lost is None:
+    """Say why an artifact's recorded metric is not good enough; None if it is.
+
+    A full-precision artifact without a record counts as good as its source.
+    """
+    metric = bundle.artifact(artifact).metric
+    drop = recorded_drop(metric)
+    if drop is None:
         whole = bundle.artifact(artifact).quantize == "float32"
-        return None if whole else "its accuracy was not recorded"
-    return None if lost <= max_drop else f"it loses {lost:.3g} of accuracy, {max_drop:g} may be"
+        return None if whole else "its metric was not recorded"
+    name = metric.get("name") or "the metric"
+    return None if drop <= max_drop else f"{name} drop {drop:.3g} exceeds the allowed {max_drop:g}"
 
 
 def _unproven(bundle: Bundle, choice: Choice) -> str | None:
@@ -189,7 +193,11 @@ def _best(bundle: Bundle, document: Mapping[str, Any]) -> Job:
     times = {Job.from_json(one["job"]): typical_s(one) for one in document["results"]}
     limit = min(times.values()) * (1 + LEAST_EFFECT)
     close = [job for job, seconds in times.items() if seconds <= limit]
-    return min(close, key=lambda job: (accuracy(bundle, job.artifact) or 0.0, job.threads))
+
+    def rank(job: Job) -> tuple[float, int]:
+        return recorded_drop(bundle.artifact(job.artifact).metric) or 0.0, job.threads
+
+    return min(close, key=rank)
 
 
 # ---------------------------------------------------------------- decoding
@@ -216,38 +224,44 @@ def _may_skip(
 
 
 def agreement(bundle: Bundle, job: Job, video: Path) -> float:
-    """How many answers stay the same without the loop filter; numbers may differ a little."""
-    kept, other = (_answers(bundle, job, video, skip) for skip in (False, True))
+    """Return how far predictions agree with and without the loop filter, 0 to 1, by the task."""
+    kept, other = (_predictions(bundle, job, video, skip) for skip in (False, True))
     if len(kept) != len(other) or not kept:
         return 0.0
-    return fmean(one == two for one, two in zip(kept, other, strict=True))
+    return open_task(bundle.contract).agreement(kept, other)
 
 
-class _Answers(list[Any]):
-    """A sink: what was answered, without numbers that are never quite alike."""
+class _RecordingEngine:
+    """Passes steps on to an engine, and keeps what it outputs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.outputs: list[Tensors] = []
+
+    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+        """Take one step; see `edgevid.runtimes.Engine.step`."""
+        outputs, following = self._engine.step(frame, state)
+        self.outputs.append(outputs)
+        return outputs, following
+
+
+class _NoSink:
+    """A sink that keeps nothing."""
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Take one answer."""
-        self.append(discrete(line))
+        """Drop the line."""
 
 
-def _answers(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Any]:
+def _predictions(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Prediction]:
+    """Predict a video's frames, decoded with or without the loop filter."""
     engine, _ = engines.open_engine(bundle, [job.choice], threads=job.threads, say=lambda _: None)
-    answers = _Answers()
+    recording = _RecordingEngine(engine)
     options = SourceOptions(skip_loop_filter=skip, frame_threads=False)
     with closing(engine):
         clip = BoundedClip(video, options, until_s=0.0, least=COMPARED)
-        run(clip, bundle.contract, engine, [answers], rate_fps=None, meters=Meters())
-    return answers
-
-
-def discrete(value: Any) -> Any:
-    """What of an answer is not a matter of degree: labels, counts, indices."""
-    if isinstance(value, Mapping):
-        return {name: discrete(one) for name, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [discrete(one) for one in value]
-    return None if isinstance(value, float) else value
+        run(clip, bundle.contract, recording, [_NoSink()], rate_fps=None, meters=Meters())
+    task, frame = open_task(bundle.contract), model_frame(bundle.contract)
+    return [task.decode(outputs, frame) for outputs in recording.outputs]
 
 
 def check_wishes(wishes: Mapping[str, Any]) -> None:

@@ -99,7 +99,7 @@ def test_accuracy_comes_before_speed(several, video, monkeypatch):
     )
     bundle = Bundle.open(path)
     assert tune._inaccurate(bundle, "exact", 0.01) is None
-    assert "loses 0.05" in tune._inaccurate(bundle, "rough", 0.01)
+    assert "accuracy drop 0.05 exceeds the allowed 0.01" in tune._inaccurate(bundle, "rough", 0.01)
     assert tune._inaccurate(bundle, "rough", 0.06) is None
     assert "not recorded" in tune._inaccurate(bundle, "unknown", 1.0)
 
@@ -141,12 +141,38 @@ def test_half_of_them_goes_on_measured_twice_as_long(monkeypatch):
     assert plans == [(10, 3), (5, 6), (3, 10)]
 
 
-def test_answers_are_alike_where_what_can_be_counted_is(video, tmp_path):
+def test_predictions_agree_by_the_task(video, tmp_path):
     path = write_null(tmp_path / "one.edgevid")
     job = Job("null-float32", "null", "cpu", "single")
     assert tune.agreement(Bundle.open(path), job, video) > 0.9
-    kept = tune.discrete({"label": "up", "score": 0.5, "boxes": [[0.1, 2], []]})
-    assert kept == {"label": "up", "score": None, "boxes": [[None, 2], []]}
+
+
+@pytest.mark.parametrize(("shift", "agreement"), [(0.0, 1.0), (0.5, 0.0)])
+def test_raw_outputs_that_differ_do_not_agree(video, tmp_path, monkeypatch, shift, agreement):
+    """They have nothing but floating-point values, all of which count."""
+    path = write_null(tmp_path / "raw.edgevid", replace(CONTRACT, task="raw", labels=()))
+    shifts = iter((0.0, shift))
+
+    class Shifted:
+        def __init__(self, engine):
+            self.engine, self.shift = engine, next(shifts)
+
+        def step(self, frame, state):
+            outputs, after = self.engine.step(frame, state)
+            return {name: value + self.shift for name, value in outputs.items()}, after
+
+        def close(self):
+            self.engine.close()
+
+    opened = tune.engines.open_engine
+
+    def open_engine(*args, **options):
+        engine, choice = opened(*args, **options)
+        return Shifted(engine), choice
+
+    monkeypatch.setattr(tune.engines, "open_engine", open_engine)
+    job = Job("null-float32", "null", "cpu", "single")
+    assert tune.agreement(Bundle.open(path), job, video) == agreement
 
 
 def test_a_choice_of_another_machine_or_a_damaged_one_is_none(several):
