@@ -153,7 +153,7 @@ class ArtifactAcceptance:
 
         This is coarse, since golden steps are few. It finds artifacts that predict by chance.
         """
-        least = open_host(self.contract.task).least_agreement
+        least = open_host(self.contract.task).min_agreement
         agreement = artifact.parity.get("agreement")
         if comparison.name or least is None or agreement is None or agreement >= least:
             return None

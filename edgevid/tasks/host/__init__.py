@@ -42,13 +42,13 @@ class HostTask(ABC):
     Attributes:
         name: The task's name.
         metric: The figure of merit; None if the task has none, as annotations mean nothing to it.
-        least_agreement: Lowest agreement with its source on the golden steps that an artifact may
+        min_agreement: Lowest agreement with its source on the golden steps that an artifact may
             have if its metric could not be measured, 0 to 1; None for no limit.
     """
 
     name: ClassVar[str]
     metric: Metric[Any] | None = None
-    least_agreement: ClassVar[float | None] = None
+    min_agreement: ClassVar[float | None] = None
 
     def find(self, root: Path) -> Tree:
         """Find the clips under a folder, with their annotations.

@@ -21,7 +21,7 @@ class ClassificationHost(HostTask):
 
     name = "classification"
     metric = Accuracy()
-    least_agreement = 0.9
+    min_agreement = 0.9
 
     def find(self, root: Path) -> Tree:
         """Find one folder of clips per class; see `HostTask.find`."""
