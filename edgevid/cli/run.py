@@ -131,11 +131,11 @@ def _plain(config: RunConfig, output: Path | None, as_json: bool) -> int:
     from dataclasses import replace
 
     from edgevid.files import writing
-    from edgevid.media.sources import kind
+    from edgevid.media.sources import always_ends
     from edgevid.runner.jsonl import JsonLines
     from edgevid.runner.service import Service
 
-    live = any(kind(camera.source) != "file" for camera in config.cameras)
+    live = any(not always_ends(camera.source) for camera in config.cameras)
     with ExitStack() as stack:
         sinks: list[JsonLines] = []
         if output is not None and live:

@@ -220,7 +220,7 @@ def _examples(data: Path) -> list[tuple[bytes, str, None]]:
     examples = []
     for label, path in first.items():
         with open_file(str(data / path)) as source:
-            frames = [captured.picture.to_ndarray(format="rgb24") for captured in source]
+            frames = [captured.image.to_ndarray(format="rgb24") for captured in source]
         side = [frames[0], frames[len(frames) // 2], frames[-1]]
         examples.append((_jpeg(np.concatenate(side, axis=1), 90), label, None))
     return examples
@@ -230,7 +230,7 @@ def _frames(video: Path, wanted: set[int]) -> list[tuple[int, bytes]]:
     """Some frames of a video by their index, as JPEG."""
     with open_file(str(video)) as source:
         return [
-            (captured.index, _jpeg(captured.picture.to_ndarray(format="rgb24"), 85))
+            (captured.index, _jpeg(captured.image.to_ndarray(format="rgb24"), 85))
             for captured in source
             if captured.index in wanted
         ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgevid import settings
 from edgevid.errors import BadInput
-from edgevid.media.sources import kind
+from edgevid.media.sources import local_file
 from edgevid.runner.config import read_config
 
 Table = dict[str, Any]
@@ -55,8 +55,10 @@ def from_config(path: Path) -> ServiceConfig:
     for index, table in enumerate(data["camera"]):
         for key in ("source", "password_file"):
             value = table.get(key)
-            is_file = key == "password_file" or (value and kind(value) == "file")
-            if value and is_file and not value.startswith("/"):
+            if not value:
+                continue
+            file = Path(value) if key == "password_file" else local_file(value)
+            if file is not None and not file.is_absolute():
                 raise document.fault(
                     ("camera", index, key),
                     f"{key} {value!r} is a file on the device; give its whole path there",

@@ -1,1 +1,1 @@
-"""Where frames come from and how they come to the model's size: sources, geometry, clips."""
+"""Where frames come from and how they are scaled to a model: sources, decoding, geometry."""

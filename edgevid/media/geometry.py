@@ -1,8 +1,8 @@
-"""From a decoded picture to the step's pixels, in one scaling, with one filter everywhere.
+"""From a decoded image to the pixels of a step: one scaling, with the same filter everywhere.
 
-The same function serves training, calibration, proof and the device. swscale goes straight from the
-decoder's YUV to RGB at the model's size with its AREA filter: its default SIMD and C versions give
-the same pixels, which FAST_BILINEAR's do not.
+Training, calibration, proof and devices use the same function. swscale converts directly from the
+decoder's YUV to RGB at the model's size with its AREA filter: its default SIMD and C versions
+produce the same pixels, unlike those of FAST_BILINEAR.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ from edgevid.contract import FrameInput
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LETTERBOX_GREY = 114  # the field's own value since YOLO; detectors were trained with it
+LETTERBOX_GREY = 114
+"""The grey level around letterboxed images, as in YOLO, which detectors are trained with."""
 
 
 def inner_size(source: tuple[int, int], frame: FrameInput) -> tuple[int, int]:
-    """The ``(height, width)`` that a picture of size ``source`` is scaled to before cut or pad."""
+    """The size that an image is scaled to before it is cropped or padded.
+
+    Args:
+        source: Height and width of the image in pixels.
+        frame: The model's input.
+
+    Returns:
+        Height and width in pixels.
+    """
     if frame.fit == "stretch":
         return frame.height, frame.width
     height, width = source
@@ -34,9 +43,9 @@ def inner_size(source: tuple[int, int], frame: FrameInput) -> tuple[int, int]:
 
 
 class Geometry:
-    """Brings pictures to ``(1, height, width, 3)`` uint8 RGB, in a buffer of its own.
+    """Converts images to a model's input, uint8 RGB (1, height, width, 3), in a reused buffer.
 
-    One `Geometry` serves one stream: it keeps swscale's tables and its buffer from frame to frame.
+    Use one instance per stream: it keeps swscale's tables and its buffer from frame to frame.
     """
 
     def __init__(self, frame: FrameInput) -> None:
@@ -48,16 +57,23 @@ class Geometry:
         self._size: tuple[int, int] | None = None
         self._inner = (frame.height, frame.width)
 
-    def apply(self, picture: Any) -> NDArray[np.uint8]:
-        """Scale one `av.VideoFrame`; the array is valid until the next call."""
-        size = (picture.height, picture.width)
+    def apply(self, image: Any) -> NDArray[np.uint8]:
+        """Convert one image.
+
+        Args:
+            image: An `av.VideoFrame` of any size and pixel format.
+
+        Returns:
+            RGB pixels, uint8 (1, height, width, 3), valid until the next call.
+        """
+        size = (image.height, image.width)
         if size != self._size:
             self._size = size
             self._inner = inner_size(size, self.frame)
             self._pixels[:] = LETTERBOX_GREY
         height, width = self._inner
         scaled = self._reformatter.reformat(
-            picture, width=width, height=height, format="rgb24", interpolation="AREA"
+            image, width=width, height=height, format="rgb24", interpolation="AREA"
         )
         plane: Any = scaled.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
@@ -66,7 +82,7 @@ class Geometry:
         return self._pixels
 
     def _place(self, pixels: NDArray[np.uint8]) -> None:
-        """Cut the middle out of ``pixels``, or put them in the middle of the grey."""
+        """Crop the centre of ``pixels``, uint8 (H, W, 3), or pad them with grey on all sides."""
         height, width = pixels.shape[:2]
         top, left = (height - self.frame.height) // 2, (width - self.frame.width) // 2
         if self.frame.fit == "letterbox":

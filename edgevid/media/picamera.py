@@ -1,64 +1,88 @@
 """The Raspberry Pi's camera: ``picamera:``, ``picamera:1?size=1280x720&fps=30``.
 
-The system's own program encodes H.264 on the way to a pipe: ``rpicam-vid``, on older systems
-``libcamera-vid``. Built to its documented interface; not yet proven on hardware.
+The system's own program encodes H.264 into a pipe: ``rpicam-vid``, on older systems
+``libcamera-vid``. Written to its documented interface; not tested on hardware.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgevid.children import environment, python_module
 from edgevid.errors import BadInput
-from edgevid.media.connection import Opened
-from edgevid.media.live import LiveSource
-from edgevid.media.sources import Reason, Say, SourceOptions, Unavailable
-from edgevid.media.v4l2 import read_wishes
+from edgevid.media.connection import OpenStream
+from edgevid.media.live import ReconnectingSource
+from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin, parameter
+from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.registry import need
 
-NAME = re.compile(r"picamera:(?P<number>\d*)(?:\?(?P<wishes>.*))?")
-WISHES = {"size": ("", r"\d{2,4}x\d{2,4}"), "fps": ("", r"\d+(\.\d+)?")}
 PROGRAMS = ("rpicam-vid", "libcamera-vid")
 INSTALL = "run: sudo apt-get install rpicam-apps"
 PIPE = ("--codec", "h264", "--inline", "--flush", "--nopreview", "--timeout", "0", "--output", "-")
-# The Pi 5 encodes in software, and that way has to be told the format of a pipe.
 PIPE_FORMAT = "--libav-format"
+"""The Pi 5 encodes in software and then needs the format of a pipe as an option."""
 HELP_S, END_S = 5.0, 0.7
 
 
-def open_picamera(name: str, options: SourceOptions, say: Say) -> LiveSource:
-    """Read the Pi camera ``name``; raises `BadInput` where the name is not one."""
-    return LiveSource(PiCamera(name), options, say)
+@dataclass(frozen=True)
+class PiCameraParameters:
+    """The query of a ``picamera:`` name.
+
+    Attributes:
+        size: ``WIDTHxHEIGHT`` in pixels.
+        fps: Frames per second.
+    """
+
+    size: str = parameter(r"\d{2,4}x\d{2,4}", "1280x720")
+    fps: str = parameter(r"\d+(\.\d+)?", "30")
+
+
+def open_picamera(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+    """Open a Pi camera.
+
+    Args:
+        address: ``picamera:``, with the camera's number after the colon if there are several.
+        options: How to read it.
+        report: Gets one line whenever the state of the stream changes.
+
+    Returns:
+        The source.
+
+    Raises:
+        BadInput: The address is wrong.
+    """
+    return ReconnectingSource(PiCamera(address), options, report)
+
+
+PICAMERA = SourcePlugin(open_picamera, "picamera:0?size=1280x720", PiCameraParameters)
 
 
 class PiCamera:
-    """One camera; see `connection.Camera`."""
+    """One camera; see `edgevid.media.connection.Endpoint`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, address: Address) -> None:
+        """Compose the program's arguments; raises `BadInput` if the address is wrong."""
         need("av", "runner")
-        found = NAME.fullmatch(name)
-        if found is None:
-            raise BadInput(f"{name}: not a Pi camera; give picamera: or picamera:0?size=1280x720")
-        self.name = name
-        wishes = {"size": "1280x720", "fps": "30"}
-        wishes |= read_wishes(name, found["wishes"], WISHES)
-        width, _, height = wishes["size"].partition("x")
-        self.fps = wishes["fps"]
-        place = ("--camera", found["number"] or "0", "--width", width, "--height", height)
-        self.arguments = [*place, "--framerate", self.fps, *PIPE]
+        name = self.name = address.name
+        if address.target and not address.target.isdecimal():
+            raise BadInput(f"{name}: not a Pi camera; use picamera: or picamera:0?size=1280x720")
+        width, _, height = address.parameters.size.partition("x")
+        self.fps = address.parameters.fps
+        image = ("--camera", address.target or "0", "--width", width, "--height", height)
+        self.arguments = [*image, "--framerate", self.fps, *PIPE]
 
-    def connection(self) -> Recording:
-        """Give one run of the program."""
-        return Recording(self)
+    def connection(self) -> CameraProgram:
+        """Prepare one run of the program."""
+        return CameraProgram(self)
 
 
-class Recording:
-    """One run of the program; see `connection.Connection`."""
+class CameraProgram:
+    """One run of the program; see `edgevid.media.connection.Connection`."""
 
     def __init__(self, camera: PiCamera) -> None:
         self._camera = camera
@@ -66,7 +90,7 @@ class Recording:
         self._lock = threading.Lock()
         self._ended = False
 
-    def open(self, open_s: float, read_s: Any) -> Opened:
+    def open(self, open_s: float, read_s: Any) -> OpenStream:
         """Start the program and open its pipe."""
         import av
 
@@ -80,26 +104,26 @@ class Recording:
         except av.FFmpegError:
             name = Path(program).name
             raise Unavailable(
-                Reason.ENDED, f"{name} gives no pictures; is a camera there?"
+                Reason.ENDED, f"{name} delivers no video; is a camera connected?"
             ) from None
-        return Opened(container, clockless=True)
+        return OpenStream(container, clockless=True)
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._ended:
-                raise Unavailable(Reason.ENDED, "not wanted any more")
+                raise Unavailable(Reason.ENDED, "no longer wanted")
             self._child = subprocess.Popen(
                 python_module("edgevid.children", *command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                bufsize=0,  # what is read is what is there, not a full buffer
+                bufsize=0,  # read what is available instead of waiting for a full buffer
                 env=environment(),
             )
             return self._child
 
     def end(self) -> None:
-        """End the program: politely, for it holds the camera, but surely."""
+        """Terminate the program, which releases the camera; kill it if it does not end."""
         with self._lock:
             self._ended = True
             child, self._child = self._child, None
@@ -115,7 +139,9 @@ class Recording:
 
 def _pipe_format(program: str) -> list[str]:
     try:
-        said = subprocess.run([program, "--help"], capture_output=True, timeout=HELP_S, check=False)
+        listed = subprocess.run(
+            [program, "--help"], capture_output=True, timeout=HELP_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [PIPE_FORMAT, "h264"] if PIPE_FORMAT.encode() in said.stdout else []
+    return [PIPE_FORMAT, "h264"] if PIPE_FORMAT.encode() in listed.stdout else []

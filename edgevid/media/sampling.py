@@ -1,24 +1,34 @@
-"""Which frames of a stream a model sees, and so which packets need no decoding."""
+"""Which frames of a stream a model sees, and which packets therefore need no decoding."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
 
-TIE_TICKS = 1e-6  # of two frames equally near, the later; not what rounding makes of it
+TIE_TICKS = 1e-6
+"""Of two frames equally near to a tick the later one is taken, whatever rounding does."""
 
 
 def tick(since_start_s: float, early_s: float, rate_fps: float) -> int:
-    """The tick that a frame is near enough to take, when it may come early by ``early_s``."""
+    """The latest tick that a frame is near enough to.
+
+    Args:
+        since_start_s: Seconds from the stream's first frame to this one.
+        early_s: How much earlier than the tick the frame may be, in seconds.
+        rate_fps: Ticks per second.
+
+    Returns:
+        Number of the tick, from 0.
+    """
     return int((since_start_s + early_s) * rate_fps - TIE_TICKS)
 
 
 class Sampler:
-    """Chooses the frames of a stream that a model of ``rate_fps`` sees; ``None`` takes all.
+    """Selects the frames of a stream for a model with a fixed step rate; None selects all.
 
-    Each tick of the rate is taken once, by the frame nearest to it: a frame may come early by half
-    the time since the one before. Time bases that round (Matroska's milliseconds) and cameras that
-    jitter then lose no frame when both rates are equal, and whole ratios are met evenly.
+    Each tick of the rate is taken once, by the frame nearest to it: a frame may be early by half
+    the time since the frame before. So neither a rounding time base (Matroska's milliseconds) nor a
+    camera's jitter loses a frame if both rates are equal, and integer ratios are sampled evenly.
     """
 
     def __init__(self, rate_fps: float | None) -> None:
@@ -28,10 +38,15 @@ class Sampler:
         self._last = -1
 
     def take(self, pts_s: float, since_s: float | None = None) -> bool:
-        """Say whether the frame at ``pts_s`` seconds is one of them.
+        """Whether to take the next frame.
 
-        ``since_s`` is the time since the frame before it in the stream, which a source that spares
-        itself some decoding knows better (`Captured.since_s`).
+        Args:
+            pts_s: Its presentation time in seconds.
+            since_s: Seconds since the frame before it in the stream, `Frame.since_s`: a source that
+                skips decoding knows it better. None uses the frame before that was seen here.
+
+        Returns:
+            True if a tick of the rate falls to this frame.
         """
         if self._rate is None:
             return True
@@ -47,16 +62,18 @@ class Sampler:
 
 
 class Skipper:
-    """Finds packets whose frame `Sampler` surely does not take, before they are decoded.
+    """Finds packets whose frame `Sampler` will not take, before they are decoded.
 
-    A frame is taken when its tick is later than that of the frame before it. Both are bounded here
-    by what is known of the packets so far, in whatever order they come: the frame before it is at
-    least as late as the latest known one, so the frame's tick is never put too low; and the tick
-    of the frame before is never put too high.
+    A frame is taken if its tick is later than that of the frame before it. Both ticks are bounded
+    by the packets seen so far, in whatever order they arrive: the frame before is at least as late
+    as the latest known one before it, so the frame's own tick is never underestimated and the tick
+    of the frame before is never overestimated.
     """
 
-    MEMORY = 64  # packets; more than any decoder holds back
-    LEAST_EARLY_TICKS = 2e-6  # no two frames are nearer to each other than twice this
+    MAX_KNOWN = 64
+    """Packets, more than any decoder delays."""
+    MIN_EARLY_TICKS = 2e-6
+    """Two frames are never nearer to each other than twice this."""
 
     def __init__(self, rate_fps: float | None) -> None:
         self._rate = rate_fps
@@ -65,17 +82,26 @@ class Skipper:
         self._order: deque[float] = deque()
 
     def forget(self) -> None:
-        """The stamps start anew; the sampler's ticks go on."""
+        """Forget the stamps, which start again; the sampler's ticks continue."""
         self._known.clear()
         self._order.clear()
 
     def shown(self, pts_s: float) -> None:
-        """A frame came out; the first is where the sampler's ticks start."""
+        """Record a decoded frame, in seconds; the ticks start at the first one."""
         if self._start_s is None:
             self._start_s = pts_s
 
     def level(self, pts_s: float | None, dts_s: float | None) -> str:
-        """FFmpeg's ``skip_frame`` for a packet: only what nothing refers to is ever left out."""
+        """Choose how to decode a packet.
+
+        Args:
+            pts_s: Its presentation time in seconds, if known.
+            dts_s: Its decoding time in seconds, if known.
+
+        Returns:
+            FFmpeg's ``skip_frame``: ``DEFAULT``, or ``NONREF`` to skip it if no other frame refers
+            to it.
+        """
         if self._rate is None or pts_s is None:
             return "DEFAULT"
         needed = self._start_s is None or self._needed(pts_s, dts_s, self._start_s, self._rate)
@@ -87,9 +113,9 @@ class Skipper:
         if place == 0 or (place < len(self._known) and self._known[place] == pts_s):
             return True
         before_s = self._known[place - 1]
-        early_s = self.LEAST_EARLY_TICKS / rate
-        # Packets come in the order of dts, and no pts is before its dts: of what is earlier than
-        # this packet's dts, everything is known, so the frame before has its true distance too.
+        early_s = self.MIN_EARLY_TICKS / rate
+        # Packets arrive in the order of dts, and no pts is before its dts: everything before this
+        # packet's dts is known, and so is the true distance of the frame before.
         if place > 1 and dts_s is not None and before_s <= dts_s <= pts_s:
             early_s = max(early_s, min(before_s - self._known[place - 2], 1 / rate) / 2)
         lowest = tick(before_s - start_s, early_s, rate)
@@ -99,18 +125,19 @@ class Skipper:
     def _remember(self, pts_s: float) -> None:
         insort(self._known, pts_s)
         self._order.append(pts_s)
-        if len(self._order) > self.MEMORY:
+        if len(self._order) > self.MAX_KNOWN:
             del self._known[bisect_left(self._known, self._order.popleft())]
 
 
 class KeyFrames:
-    """Whether key frames alone come often enough: at least two for each tick of ``rate_fps``.
+    """Whether key frames alone are frequent enough: at least two per tick of the rate.
 
-    Then nothing else is decoded. It is an approximation, for live sources only: the frame that is
-    taken for a tick is the key frame nearest to it.
+    Then nothing else is decoded. This is an approximation for live sources only: each tick gets
+    the nearest key frame instead of the nearest frame.
     """
 
-    SEEN = 4  # distances that must have been short enough
+    SEEN = 4
+    """Number of distances between key frames that must have been short enough."""
 
     def __init__(self, rate_fps: float | None) -> None:
         self._rate = rate_fps
@@ -119,7 +146,15 @@ class KeyFrames:
         self._enough = False
 
     def enough(self, pts_s: float | None, is_key: bool) -> bool:
-        """Whether to decode key frames only, from this packet on."""
+        """Whether to decode only key frames from this packet on.
+
+        Args:
+            pts_s: The packet's presentation time in seconds, if known.
+            is_key: Whether it is a key frame.
+
+        Returns:
+            True if key frames alone are frequent enough.
+        """
         if self._rate is None or pts_s is None or not is_key:
             return self._enough
         if self._last_s is not None:

@@ -1,69 +1,62 @@
-"""What every source of frames owes those who read it, and how a name leads to one.
+"""Sources: what every source of frames provides, and how a name leads to one.
 
-A name with a scheme goes to the source of that name in the registry (``rtsp://...``,
-``synthetic:640x480@15``), ``/dev/video...`` to ``v4l2``, any other is a file's.
+A name with a scheme belongs to the source of that name in the registry (``rtsp://...``,
+``synthetic:640x480@15``), ``/dev/video...`` belongs to ``v4l2``, anything else is a file.
+
+To add a source, write a `SourcePlugin` and name it in a registry row or an entry point::
+
+    def open_images(address: Address, options: SourceOptions, report: Report) -> Source: ...
+
+    IMAGES = SourcePlugin(open_images, "images:FOLDER?fps=25", ImagesParameters, finite=True)
+
+`edgevid.testing.source` has the tests that every source passes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 from edgevid import registry
+from edgevid.errors import BadInput
+from edgevid.media.secrets import HIDDEN, without_secrets
 
 if TYPE_CHECKING:
-    from edgevid.media.video import Arrivals, Captured
+    from edgevid.media.decode import Arrivals
+    from edgevid.results import Frame
 
-Say = Callable[[str], None]
-
-HIDDEN = "***"
-SECRET_KEYS = re.compile(r"pass|pwd|psw|secret|token|key|auth|credential|sig", re.IGNORECASE)
-
-_SECRET_IN_PATH = re.compile(r"((?:pass|pwd|psw|secret|token)\w*=)[^&/]*", re.IGNORECASE)
-
-
-class Reason(StrEnum):
-    """Why a live source has no picture; what is told of it, and what one can count."""
-
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    AUTH = "auth"
-    NOT_FOUND = "not-found"
-    CODEC = "codec"
-    TIME_OUT = "time-out"
-    ENDED = "ended"
-
-
-class Unavailable(Exception):
-    """An attempt that came to nothing; never leaves a source, `LiveSource` tries again."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+Report = Callable[[str], None]
+"""Takes one line for people whenever the state of a stream changes."""
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is read; the same for every kind, which takes what concerns it.
+    """How to read a source. Every kind of source gets the same options and uses what applies.
 
-    ``rate_fps`` is the rate of the lanes that read it, where they share one: pictures that no
-    tick of it needs may be left undecoded. `None` decodes every picture.
+    Attributes:
+        rate_fps: The common rate of all models that read the source, if they have one: frames
+            that no step needs may be left undecoded. None decodes every frame.
+        transport: The transport of RTSP.
+        stall_s: Seconds of silence after which a connection counts as frozen; None derives them
+            from the stream.
+        decoder: ``software``, ``auto`` for any hardware that works, or a device such as ``vaapi``.
+        skip_loop_filter: Skip the deblocking filter of H.264 and HEVC: faster, with slightly
+            different pixels.
+        frame_threads: Whether a file's frames may be decoded in parallel, which delays each.
+        user: User name for the source.
+        password: Password for the source.
     """
 
     rate_fps: float | None = None
     transport: Literal["tcp", "udp"] = "tcp"
     stall_s: float | None = None
-    """Silence after which a connection counts as frozen; `None` learns it from the stream."""
     decoder: str = "software"
-    """``software``, ``auto`` for any hardware that works here, or a device such as ``vaapi``."""
     skip_loop_filter: bool = False
-    """Leave H.264's and HEVC's smoothing out: less work, slightly other pixels."""
     frame_threads: bool = True
-    """Whether a file's pictures may be decoded side by side, which brings each of them later."""
     user: str | None = None
     password: str | None = None
 
@@ -73,89 +66,237 @@ class SourceOptions:
 
 
 class Source(Protocol):
-    """Where frames come from; iterate over it once, then close it."""
+    """An opened source of frames. Iterate over it once, then close it.
+
+    Attributes:
+        name: What people see; never with a password.
+        arrivals: Counts of the packets so far.
+        due_s: `time.monotonic` until which a sign of life is promised: a frame, or the end of an
+            attempt to connect.
+    """
 
     name: str
-    """What people see; never with a password."""
     arrivals: Arrivals
     due_s: float
-    """`time.monotonic` until which a sign of life is promised: a frame, or an attempt's end."""
 
     @property
-    def live(self) -> bool:
-        """Live: who reads it drops the oldest. Otherwise it waits to be read."""
+    def live(self) -> bool | None:
+        """Whether the stream has no end, so that a slow reader has to drop frames.
+
+        None until it is known, which is the first frame at the latest; it never changes after
+        that. Whoever reads a finite stream makes it wait and drops nothing.
+        """
 
     @property
     def truncated(self) -> bool:
-        """True once it is known that frames which were promised cannot be had."""
+        """Whether frames that the stream promised cannot be had."""
 
-    def __iter__(self) -> Iterator[Captured]:
-        """Give frames in order of presentation; a live source ends only after `stop`."""
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield frames in presentation order; a live stream ends only after `stop`."""
 
     def stop(self) -> None:
-        """Ask for the end, from any thread; returns at once, and the iteration ends soon."""
+        """Ask for the end, from any thread. Returns at once; the iteration ends soon after."""
 
     def close(self) -> None:
-        """Let go of everything, once the iteration has ended."""
+        """Release everything, once the iteration has ended."""
 
     def status(self) -> dict[str, Any]:
-        """Say how it is, as plain data: ``state``, ``reason``, ``detail``, ``reconnects``, ..."""
+        """The state of the stream as plain data.
+
+        Returns:
+            ``state`` (``connecting``, ``open``, ``waiting`` or ``ended``), ``reason`` (a
+            `edgevid.media.unavailable.Reason` or None), ``detail``, ``reconnects``, and what else
+            the source knows.
+        """
 
 
-def open_source(name: str, options: SourceOptions, say: Say) -> Source:
-    """Open the source ``name``; ``say`` gets one line when the state of a live one changes.
+@dataclass(frozen=True)
+class Address:
+    """The parts of a source's name.
 
-    Raises `BadInput` for a name that is wrong and for a file that cannot be read. A live source
-    raises nothing because of what is at its other end: that is reported and tried again.
+    Attributes:
+        name: The name as given; it may contain a password.
+        scheme: The source's name in the registry.
+        target: What follows the scheme, without the query if the source declares parameters.
+        parameters: An instance of the plug-in's ``parameters``; None if it declares none.
     """
-    source: Source = registry.load("source", kind(name))(name, options, say)
-    return source
+
+    name: str
+    scheme: str
+    target: str
+    parameters: Any = None
 
 
-def kind(name: str) -> str:
-    """The registry's name of the source that reads ``name``."""
+@dataclass(frozen=True)
+class SourcePlugin:
+    """The declaration of one kind of source, which a registry row names.
+
+    Attributes:
+        open: Opens a source, given its address, the options, and a function that takes one line
+            whenever the stream's state changes. Raises `BadInput` if the address is wrong.
+        example: A valid name, for error messages.
+        parameters: A frozen dataclass of what the query may set, or None if the query belongs to
+            the target. Fields are `str`, `int` or `float` with a default; ``metadata["pattern"]``
+            may restrict the text.
+        finite: Whether its streams end. None if that is known only once a stream is open.
+        local: Whether the target is a path of this machine: a ``file``, which has to exist, or a
+            ``device``, which may be plugged in later.
+    """
+
+    open: Callable[[Address, SourceOptions, Report], Source]
+    example: str
+    parameters: type[Any] | None = None
+    finite: bool | None = False
+    local: Literal["file", "device"] | None = None
+
+
+def parameter(pattern: str, default: str = "") -> Any:
+    """A text field of a source's ``parameters``.
+
+    Args:
+        pattern: Regular expression that the whole text has to match.
+        default: The value if the query does not set it.
+
+    Returns:
+        The dataclass field.
+    """
+    return field(default=default, metadata={"pattern": pattern})
+
+
+def open_source(name: str, options: SourceOptions, report: Report) -> Source:
+    """Open a source.
+
+    Args:
+        name: The name of the source, such as ``clip.mp4`` or ``rtsp://host/stream``.
+        options: How to read it.
+        report: Gets one line whenever the state of the stream changes.
+
+    Returns:
+        The source. A source that reconnects raises nothing because of its peer: it reports the
+        reason and tries again.
+
+    Raises:
+        BadInput: The name is wrong, or the file cannot be read.
+    """
+    plugin, address = resolve(name)
+    return plugin.open(address, options, report)
+
+
+def resolve(name: str) -> tuple[SourcePlugin, Address]:
+    """Find the plug-in for a name and parse the name; nothing is opened.
+
+    Args:
+        name: The name of a source.
+
+    Returns:
+        The plug-in and the parsed name.
+
+    Raises:
+        BadInput: The scheme or a parameter is unknown, or a parameter has a bad value.
+    """
+    scheme = scheme_of(name)
+    plugin: SourcePlugin = registry.load("source", scheme)
+    target = name.removeprefix(f"{scheme}:")
+    if plugin.parameters is None:
+        return plugin, Address(name, scheme, target)
+    target, _, query = target.partition("?")
+    return plugin, Address(name, scheme, target, _parameters(name, query, plugin))
+
+
+def scheme_of(name: str) -> str:
+    """The registry's name of the source that reads a name.
+
+    Args:
+        name: The name of a source.
+
+    Returns:
+        The scheme, or ``file``.
+
+    Raises:
+        BadInput: The name is a URL with an unknown scheme.
+    """
     if name.startswith("/dev/video"):
         return "v4l2"
     scheme, colon, _ = name.partition(":")
     if colon and registry.has("source", scheme):
         return scheme
     if "://" in name:
-        registry.row("source", scheme)  # raises: a URL of a kind that is not read
+        registry.row("source", scheme)  # raises, because the scheme is unknown
     return "file"
 
 
-def is_live(name: str) -> bool:
-    """Whether ``name`` is a camera's, which never waits and never ends by itself."""
-    return kind(name) != "file"
+def local_file(name: str) -> Path | None:
+    """The file of this machine that a name leads to; None if it leads to something else.
+
+    Args:
+        name: The name of a source.
+
+    Returns:
+        The path as written in the name.
+
+    Raises:
+        BadInput: The name is wrong.
+    """
+    plugin, address = resolve(name)
+    return Path(address.target) if plugin.local == "file" else None
 
 
-def without_secrets(url: str) -> str:
-    """``url`` as people may see it: no user, no password, no key in its query."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    host = re.split("[/?#]", rest, maxsplit=1)[0]
-    if ":" in host:  # maybe a password, which ends at the very last @: it may hold anything
-        rest = rest.rpartition("@")[2]
-    elif "@" in host:
-        rest = rest[host.rindex("@") + 1 :]
-    path, asked, query = rest.partition("#")[0].partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    if any(SECRET_KEYS.search(key) for key, _ in pairs):
-        shown = [(key, HIDDEN if SECRET_KEYS.search(key) else value) for key, value in pairs]
-        query = urlencode(shown, safe="*")
-    path = _SECRET_IN_PATH.sub(rf"\1{HIDDEN}", path)
-    return f"{scheme}{mark}{path}{asked}{query}"
+def always_ends(name: str) -> bool:
+    """Whether every stream of this name's kind is finite.
+
+    Args:
+        name: The name of a source.
+
+    Returns:
+        False for cameras, and for URLs whose streams may or may not end: `Source.live` is known
+        once the stream is open.
+
+    Raises:
+        BadInput: The name is wrong.
+    """
+    return resolve(name)[0].finite is True
 
 
-def with_secrets(url: str, user: str | None, password: str | None) -> str:
-    """``url`` with user and password in it, percent-encoded; those that it has are kept."""
-    if user is None and password is None:
-        return url
-    parts = urlsplit(url)
-    known, _, host = parts.netloc.rpartition("@")
-    known_user, _, known_password = known.partition(":")
-    user = unquote(known_user) if user is None else user
-    password = unquote(known_password) if password is None else password
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-    return urlunsplit((parts.scheme, f"{login}@{host}", parts.path, parts.query, parts.fragment))
+def relative_to(name: str, folder: Path) -> str:
+    """The name with a relative file replaced by its path below a folder; others are unchanged.
+
+    Args:
+        name: The name of a source.
+        folder: The folder that a relative path starts from.
+
+    Returns:
+        The new name.
+
+    Raises:
+        BadInput: The name is wrong.
+    """
+    path = local_file(name)
+    if path is None or path.is_absolute():
+        return name
+    before, _, after = name.partition(str(path))
+    return f"{before}{folder / path}{after}"
+
+
+def _parameters(name: str, query: str, plugin: SourcePlugin) -> Any:
+    """Parse a query such as ``size=640x480&fps=30``."""
+    declared: Any = plugin.parameters
+    known = {one.name: one for one in fields(declared)}
+    values: dict[str, Any] = {}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        if key not in known:
+            shown = without_secrets(name)
+            raise BadInput(f"{shown}: {registry.unknown('parameter', key, known)}")
+        try:
+            values[key] = _value(text, known[key])
+        except ValueError:
+            shown = without_secrets(name)
+            raise BadInput(f"{shown}: bad value {key}={text}; example: {plugin.example}") from None
+    return declared(**values)
+
+
+def _value(text: str, declared: Field[Any]) -> str | int | float:
+    pattern = declared.metadata.get("pattern")
+    if pattern is not None and not re.fullmatch(pattern, text):
+        raise ValueError(text)
+    value: str | int | float = {"int": int, "float": float}.get(str(declared.type), str)(text)
+    return value

@@ -1,6 +1,7 @@
-"""A camera made of arithmetic: ``synthetic:640x480@15``, a white square on its way round.
+"""A computed camera: ``synthetic:640x480@15``, a white square that moves over grey.
 
-Live and paced like a camera, and frame ``n`` always has the same pixels. ``?frames=100`` ends it.
+It is live and paced like a camera, and frame ``n`` always has the same pixels. ``?frames=100`` ends
+it after 100 frames.
 """
 
 from __future__ import annotations
@@ -9,49 +10,82 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
 from edgevid.media.decode import Arrivals
-from edgevid.media.sources import Say, SourceOptions
-from edgevid.media.video import Captured
+from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin
 from edgevid.registry import need
+from edgevid.results import Frame
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAME = re.compile(
-    r"synthetic:(?P<width>\d{2,4})x(?P<height>\d{2,4})@(?P<fps>\d+(\.\d+)?)"
-    r"(\?frames=(?P<frames>\d+))?"
-)
+FORMAT = re.compile(r"(?P<width>\d{2,4})x(?P<height>\d{2,4})@(?P<fps>\d+(\.\d+)?)")
 BACKGROUND, SQUARE = 64, 235
+"""Grey values."""
 
 
-def open_synthetic(name: str, options: SourceOptions, say: Say) -> Synthetic:
-    """Open the synthetic camera ``name``; raises `BadInput` where it is not one."""
-    found = NAME.fullmatch(name)
+@dataclass(frozen=True)
+class SyntheticParameters:
+    """The query of a ``synthetic:`` name.
+
+    Attributes:
+        frames: Number of frames; 0 never ends.
+    """
+
+    frames: int = 0
+
+
+def open_synthetic(address: Address, options: SourceOptions, report: Report) -> SyntheticSource:
+    """Open a synthetic camera.
+
+    Args:
+        address: ``synthetic:WIDTHxHEIGHT@FPS``.
+        options: Unused; there is nothing to decode.
+        report: Unused; the state never changes.
+
+    Returns:
+        The source.
+
+    Raises:
+        BadInput: The address is wrong.
+    """
+    found = FORMAT.fullmatch(address.target)
     if found is None or not 0 < float(found["fps"]) <= 1000:
-        raise BadInput(f"{name}: not a synthetic camera; give one such as synthetic:640x480@15")
+        raise BadInput(f"{address.name}: not a synthetic camera; use {SYNTHETIC.example}")
     need("av", "runner")
     size = int(found["height"]), int(found["width"])
-    return Synthetic(name, size, float(found["fps"]), int(found["frames"] or 0))
+    return SyntheticSource(address.name, size, float(found["fps"]), address.parameters.frames)
+
+
+SYNTHETIC = SourcePlugin(open_synthetic, "synthetic:640x480@15", SyntheticParameters)
 
 
 def pixels(index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Frame ``index``: uint8 ``(height, width, 3)``."""
+    """The pixels of one frame.
+
+    Args:
+        index: Number of the frame.
+        size: Height and width in pixels.
+
+    Returns:
+        RGB, uint8 (height, width, 3).
+    """
     import numpy as np
 
     height, width = size
-    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    image = np.full((height, width, 3), BACKGROUND, np.uint8)
     side = max(2, min(size) // 4)
     left, top = 3 * index % (width - side), 2 * index % (height - side)
-    picture[top : top + side, left : left + side] = SQUARE
-    return picture
+    image[top : top + side, left : left + side] = SQUARE
+    return image
 
 
-class Synthetic:
-    """Frames at their times; ``frames`` 0 goes on for ever."""
+class SyntheticSource:
+    """Frames at their times; with ``frames`` 0 it never ends."""
 
     live = True
     truncated = False
@@ -64,7 +98,7 @@ class Synthetic:
         self._stopped = threading.Event()
         self._state = "open"
 
-    def __iter__(self) -> Iterator[Captured]:
+    def __iter__(self) -> Iterator[Frame]:
         from av import VideoFrame
 
         began = time.monotonic()
@@ -76,22 +110,31 @@ class Synthetic:
                 break
             arrived = time.perf_counter()
             self.arrivals.captured += 1
-            picture = VideoFrame.from_ndarray(pixels(index, self._size), format="rgb24")
-            made_s = time.perf_counter() - arrived
-            since_s = 1 / self._rate_fps if index else None
-            yield Captured(index, index / self._rate_fps, arrived, made_s, picture, since_s)
+            image = VideoFrame.from_ndarray(pixels(index, self._size), format="rgb24")
+            height, width = self._size
+            yield Frame(
+                image=image,
+                width=width,
+                height=height,
+                source=self.name,
+                index=index,
+                pts_s=index / self._rate_fps,
+                captured_s=arrived,
+                decode_s=time.perf_counter() - arrived,
+                since_s=1 / self._rate_fps if index else None,
+            )
             index += 1
         self._state = "ended"
 
     def stop(self) -> None:
-        """End the iteration."""
+        """End the iteration, from any thread."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
     def status(self) -> dict[str, Any]:
-        """Say how it is, as plain data."""
+        """The state as plain data; see `edgevid.media.sources.Source.status`."""
         return {
             "state": self._state,
             "reason": None,

@@ -1,54 +1,84 @@
 """Cameras of this machine through Linux' V4L2: ``/dev/video0``, ``v4l2:/dev/video0?size=640x480``.
 
-``size``, ``fps`` and ``format`` (such as ``mjpeg``) are asked of the driver; without them it gives
-what it likes. Built to the documented interface; not yet proven on hardware.
+``size``, ``fps`` and ``format`` (such as ``mjpeg``) are requested from the driver; without them it
+uses its defaults. Written to the documented interface; not tested on hardware.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 from edgevid.errors import BadInput
-from edgevid.media.connection import Opened
-from edgevid.media.live import LiveSource
-from edgevid.media.sources import Reason, Say, SourceOptions, Unavailable
+from edgevid.media.connection import OpenStream
+from edgevid.media.live import ReconnectingSource
+from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin, parameter
+from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.registry import need
 
-NAME = re.compile(r"(?:v4l2:)?(?P<device>/dev/[\w./-]+)(?:\?(?P<wishes>.*))?")
-WISHES = {
-    "size": ("video_size", r"\d+x\d+"),
-    "fps": ("framerate", r"\d+(\.\d+)?"),
-    "format": ("input_format", r"\w+"),
-}
+DEVICE = re.compile(r"/dev/[\w./-]+")
 
 
-def open_v4l2(name: str, options: SourceOptions, say: Say) -> LiveSource:
-    """Read the device ``name``; raises `BadInput` where the name is not one."""
-    return LiveSource(Device(name), options, say)
+@dataclass(frozen=True)
+class V4L2Parameters:
+    """The query of a V4L2 device's name. Empty values leave the choice to the driver.
+
+    Attributes:
+        size: ``WIDTHxHEIGHT`` in pixels.
+        fps: Frames per second.
+        format: FFmpeg's name of a pixel format or codec, such as ``mjpeg``.
+    """
+
+    size: str = parameter(r"\d+x\d+")
+    fps: str = parameter(r"\d+(\.\d+)?")
+    format: str = parameter(r"\w+")
 
 
-class Device:
-    """One device; see `connection.Camera`."""
+def open_v4l2(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+    """Open a camera of this machine.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        address: The device below ``/dev``.
+        options: How to read it.
+        report: Gets one line whenever the state of the stream changes.
+
+    Returns:
+        The source.
+
+    Raises:
+        BadInput: The address is wrong.
+    """
+    return ReconnectingSource(V4L2Device(address), options, report)
+
+
+V4L2 = SourcePlugin(open_v4l2, "/dev/video0?size=640x480", V4L2Parameters, local="device")
+
+
+class V4L2Device:
+    """One device; see `edgevid.media.connection.Endpoint`."""
+
+    def __init__(self, address: Address) -> None:
+        """Parse the address; raises `BadInput` if it is wrong."""
         need("av", "runner")
-        found = NAME.fullmatch(name)
-        if found is None:
-            raise BadInput(f"{name}: not a camera's device; give one such as /dev/video0")
-        self.name = name
-        self._device = found["device"]
-        self._options = {
-            WISHES[key][0]: value for key, value in read_wishes(name, found["wishes"], WISHES)
+        self.name = address.name
+        if not DEVICE.fullmatch(address.target):
+            raise BadInput(f"{self.name}: not a camera's device; use one such as /dev/video0")
+        self._device = address.target
+        requested = address.parameters
+        options = {
+            "video_size": requested.size,
+            "framerate": requested.fps,
+            "input_format": requested.format,
         }
+        self._options = {name: value for name, value in options.items() if value}
 
-    def connection(self) -> Device:
-        """Nothing belongs to a single opening."""
+    def connection(self) -> V4L2Device:
+        """The device itself: it keeps nothing per connection."""
         return self
 
-    def open(self, open_s: float, read_s: Any) -> Opened:
-        """Open the device; see `connection.Connection`."""
+    def open(self, open_s: float, read_s: Any) -> OpenStream:
+        """Open the device; see `edgevid.media.connection.Connection`."""
         import av
 
         try:
@@ -56,28 +86,15 @@ class Device:
                 self._device, format="v4l2", options=self._options, timeout=(open_s, read_s)
             )
         except PermissionError:
-            user = "add the user to the group video: sudo usermod -aG video $USER"
-            raise Unavailable(Reason.AUTH, f"not allowed to open it; {user}") from None
+            fix = "add the user to the group video: sudo usermod -aG video $USER"
+            raise Unavailable(Reason.AUTH, f"no permission to open it; {fix}") from None
         except FileNotFoundError:
             why = "no such device; is the camera plugged in?"
             raise Unavailable(Reason.NOT_FOUND, why) from None
         if not container.streams.video:
             container.close()
-            raise Unavailable(Reason.CODEC, "gives no pictures; it may be the device of a codec")
-        return Opened(container)
+            raise Unavailable(Reason.CODEC, "delivers no video; it may be a codec's device")
+        return OpenStream(container)
 
     def end(self) -> None:
-        """Nothing is left beside the device."""
-
-
-def read_wishes(
-    name: str, text: str | None, known: dict[str, tuple[str, str]]
-) -> list[tuple[str, str]]:
-    """Read ``key=value&...``; raises `BadInput` for a key or a value that is not ``known``."""
-    wishes = parse_qsl(text or "", keep_blank_values=True)
-    for key, value in wishes:
-        if key not in known:
-            raise BadInput(f"{name}: {key} is not known; known: {', '.join(sorted(known))}")
-        if not re.fullmatch(known[key][1], value):
-            raise BadInput(f"{name}: {key}={value} is not understood")
-    return wishes
+        """Nothing runs beside the container."""

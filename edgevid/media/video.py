@@ -1,6 +1,6 @@
-"""Decoding of video files with PyAV: frames with their times, what was lost named.
+"""Video files: decoding with PyAV in presentation order, with what is missing or damaged counted.
 
-Frames come in the order of presentation. Nothing here knows about models.
+Nothing here depends on a model.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.decode import Arrivals, Decoder, hardware, seconds
 from edgevid.media.sampling import Sampler, Skipper
-from edgevid.media.sources import Say, SourceOptions
+from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin
 from edgevid.registry import need
+from edgevid.results import Frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,46 +25,46 @@ if TYPE_CHECKING:
 
     from edgevid.contract import FrameInput
 
-PLAIN = SourceOptions()
+DEFAULTS = SourceOptions()
+FALLBACK_FPS = 25.0
+"""The rate of a file that has neither time stamps nor a declared rate."""
 VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 
 
-__all__ = ["Arrivals", "Captured", "FileSource", "Sampler", "open_file", "read_clip"]
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """One frame as it came: its place, its time in the stream, and when its packet arrived."""
-
-    index: int
-    """Its number in the stream, from 0; frames that were left undecoded count, lost ones don't."""
-    pts_s: float
-    """Seconds in the stream; they never go back within one source."""
-    captured_s: float
-    """`time.perf_counter` seconds at the arrival of the packet that completed the frame."""
-    decode_s: float
-    """Seconds of decoding spent until this frame came out, since the last one did."""
-    picture: Any
-    since_s: float | None = None
-    """Seconds since the frame before it in the stream, which may not have been decoded."""
-    cut: str | None = None
-    """Why it does not simply continue the frame before: ``reconnect``, ``time``, ``codec``."""
-
-
 class FileSource:
-    """Frames of one file, in order, none dropped; iterate over it once, then close it."""
+    """Frames of one file, in order, none dropped.
+
+    Attributes:
+        name: What people see.
+        arrivals: Counts of the packets so far.
+        expected: The number of frames that the file declares; 0 if it declares none.
+        truncated: Whether frames that the file promises cannot be had.
+    """
 
     live = False
-    due_s = math.inf  # a file waits for whoever reads it, so it can promise nothing
+    due_s = math.inf
+    """A file waits for its reader, so it cannot promise a frame at any time."""
 
     def __init__(
         self,
         file: Path | IO[bytes],
         name: str | None = None,
-        options: SourceOptions = PLAIN,
+        options: SourceOptions = DEFAULTS,
     ) -> None:
+        """Open the file.
+
+        Args:
+            file: A path, or an open binary file.
+            name: What people see; by default the path.
+            options: How to read it.
+
+        Raises:
+            BadVideo: The file is not a readable video.
+            MissingExtra: PyAV is not installed.
+        """
         av = need("av", "runner")
         self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
+        self._options = options
         accelerated, self._decoder_name = hardware(options.decoder)
         try:
             self._container: Any = av.open(
@@ -75,65 +75,44 @@ class FileSource:
         except av.FFmpegError as error:
             raise BadVideo(
                 f"{self.name}: not a readable video ({_reason(error)}); "
-                "give a complete file that ffmpeg can read"
+                "use a complete file that ffmpeg can read"
             ) from error
         if not self._container.streams.video:
             self._container.close()
-            raise BadVideo(f"{self.name}: has no picture track; give a file with video in it")
+            raise BadVideo(f"{self.name}: has no video track; use a file with video in it")
         self._stream: Any = self._container.streams.video[0]
         if self._stream.codec_context is None:
             self._container.close()
-            raise BadVideo(f"{self.name}: no decoder knows its codec; give a complete, usual file")
+            raise BadVideo(
+                f"{self.name}: no decoder for its codec; use a complete file in a common format"
+            )
         self._stream.thread_type = "AUTO" if options.frame_threads else "SLICE"
         self.arrivals = Arrivals()
-        self._decoder = Decoder(self._stream, self.arrivals, options)
-        self._skipper, self._skips = Skipper(options.rate_fps), options.rate_fps is not None
+        self._decoder = Decoder(
+            self._stream, self.arrivals, skip_loop_filter=options.skip_loop_filter
+        )
         self._stopped = threading.Event()
         self._ended = False
         self.expected = int(self._stream.frames or 0)
         self.truncated = False
-        """True once it is known that frames which the file promises cannot be had."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the coded picture."""
+        """Height and width of the coded image in pixels."""
         return int(self._stream.codec_context.height), int(self._stream.codec_context.width)
 
     @property
     def rate_fps(self) -> float:
-        """The average rate that the file declares; 0 where it does not."""
+        """The average rate that the file declares in frames per second; 0 if it declares none."""
         return float(self._stream.average_rate or 0)
 
-    def __iter__(self) -> Iterator[Captured]:
-        import av
-
+    def __iter__(self) -> Iterator[Frame]:
         shown = 0
-        mark = time.perf_counter()
-        for packet in self._packets():
+        for frame in self._frames():
+            shown += 1
+            yield frame
             if self._stopped.is_set():
                 break
-            level = "DEFAULT"
-            if self._skips:
-                times = seconds(packet.pts, packet), seconds(packet.dts, packet)
-                level = self._skipper.level(*times)
-            try:
-                for picture, arrived_s, since_s in self._decoder.take(
-                    packet, level, needed=level == "DEFAULT"
-                ):
-                    index = shown + self.arrivals.skipped
-                    pts_s = seconds(picture.pts, picture)
-                    if pts_s is None:
-                        pts_s = index / (self.rate_fps or 25.0)
-                    else:
-                        self._skipper.shown(pts_s)
-                    now = time.perf_counter()
-                    yield Captured(index, pts_s, arrived_s, now - mark, picture, since_s)
-                    shown += 1
-                    mark = time.perf_counter()
-                    if self._stopped.is_set():
-                        break
-            except av.FFmpegError:
-                self.truncated = True
         self._decoder.end()
         self._ended = True
         if self._stopped.is_set():
@@ -142,24 +121,64 @@ class FileSource:
         if not shown:
             raise BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
 
+    def _frames(self) -> Iterator[Frame]:
+        import av
+
+        skipper = Skipper(self._options.rate_fps)
+        skips = self._options.rate_fps is not None
+        index = 0
+        mark = time.perf_counter()
+        for packet in self._packets():
+            if self._stopped.is_set():
+                return
+            level = "DEFAULT"
+            if skips:
+                level = skipper.level(seconds(packet.pts, packet), seconds(packet.dts, packet))
+            try:
+                for image, arrived_s, since_s in self._decoder.take(
+                    packet, level, needed=level == "DEFAULT"
+                ):
+                    number = index + self.arrivals.skipped
+                    pts_s = seconds(image.pts, image)
+                    if pts_s is None:
+                        pts_s = number / (self.rate_fps or FALLBACK_FPS)
+                    else:
+                        skipper.shown(pts_s)
+                    decode_s = time.perf_counter() - mark
+                    yield Frame(
+                        image=image,
+                        width=int(image.width),
+                        height=int(image.height),
+                        source=self.name,
+                        index=number,
+                        pts_s=pts_s,
+                        captured_s=arrived_s,
+                        decode_s=decode_s,
+                        since_s=since_s,
+                    )
+                    index += 1
+                    mark = time.perf_counter()
+            except av.FFmpegError:
+                self.truncated = True
+
     def _packets(self) -> Iterator[Any]:
-        """Demultiplex; a file that breaks off in the middle ends here, marked."""
+        """Demultiplex; a file that breaks off ends here and counts as truncated."""
         import av
 
         try:
             yield from self._container.demux(self._stream)
         except av.FFmpegError:
             self.truncated = True
-            with_flush = av.Packet()
-            with_flush.stream = self._stream
-            yield with_flush
+            flush = av.Packet()
+            flush.stream = self._stream
+            yield flush
 
     def stop(self) -> None:
-        """End the iteration at the next frame; from any thread."""
+        """End the iteration at the next frame, from any thread."""
         self._stopped.set()
 
     def status(self) -> dict[str, Any]:
-        """Say how it is, as plain data."""
+        """The state as plain data; see `edgevid.media.sources.Source.status`."""
         return {
             "state": "ended" if self._ended else "open",
             "reason": None,
@@ -172,7 +191,7 @@ class FileSource:
         }
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def __enter__(self) -> FileSource:
@@ -182,8 +201,20 @@ class FileSource:
         self.close()
 
 
-def open_file(name: str, options: SourceOptions = PLAIN, say: Say = print) -> FileSource:
-    """Open the video file ``name``; raises `BadInput` where there is none, `BadVideo`."""
+def open_file(name: str | Path, options: SourceOptions = DEFAULTS) -> FileSource:
+    """Open a video file.
+
+    Args:
+        name: Its path.
+        options: How to read it.
+
+    Returns:
+        The source.
+
+    Raises:
+        BadInput: There is no such file.
+        BadVideo: The file is not a readable video.
+    """
     path = Path(name)
     if not path.exists():
         raise BadInput(f"{name}: no such file; give a video file")
@@ -192,10 +223,25 @@ def open_file(name: str, options: SourceOptions = PLAIN, say: Say = print) -> Fi
     return FileSource(path, options=options)
 
 
-def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
-    """Decode, sample and scale a whole file: uint8 ``(frames, height, width, 3)``.
+def _open(address: Address, options: SourceOptions, report: Report) -> FileSource:
+    return open_file(address.target, options)
 
-    Raises `BadVideo` where the file is unreadable, has no frames, or is truncated.
+
+FILE = SourcePlugin(_open, "clip.mp4", finite=True, local="file")
+
+
+def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
+    """Decode, sample and scale a whole file.
+
+    Args:
+        file: A path, or an open binary file.
+        frame: The size, fit and rate that the model expects.
+
+    Returns:
+        RGB images, uint8 (frames, height, width, 3).
+
+    Raises:
+        BadVideo: The file is unreadable, has no frames, or is truncated.
     """
     import numpy as np
 
@@ -204,9 +250,9 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
     geometry, sampler = Geometry(frame), Sampler(frame.rate_fps)
     with FileSource(file) as source:
         kept = [
-            geometry.apply(captured.picture)[0].copy()
-            for captured in source
-            if sampler.take(captured.pts_s, captured.since_s)
+            geometry.apply(one.image)[0].copy()
+            for one in source
+            if sampler.take(one.pts_s, one.since_s)
         ]
         if source.truncated:
             raise BadVideo(f"{source.name}: truncated after {len(kept)} frames; copy it again")

@@ -12,7 +12,8 @@ from typing import Literal
 from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
-from edgevid.media.sources import kind, without_secrets
+from edgevid.media.secrets import without_secrets
+from edgevid.media.sources import resolve
 from edgevid.runner import engines
 from edgevid.runner.config import BundleUse, CameraUse, RunConfig, read_password
 from edgevid.settings import shown
@@ -58,11 +59,12 @@ def _bundle(use: BundleUse) -> Iterator[Finding]:
 
 def _camera(use: CameraUse) -> Iterator[Finding]:
     where = f"camera {shown(use.name)}"
-    if kind(use.source) == "file":
-        if fault := _unreadable(Path(use.source)):
+    plugin, address = resolve(use.source)
+    if plugin.local == "file":
+        if fault := _unreadable(Path(address.target)):
             yield Finding(where, "fail", f"source {use.source}: {fault}")
-    elif kind(use.source) == "v4l2" and (fault := _unreadable(Path(use.source))):
-        yield Finding(where, "warn", f"source {use.source}: {fault}; it is waited for")
+    elif plugin.local == "device" and (fault := _unreadable(Path(address.target))):
+        yield Finding(where, "warn", f"source {use.source}: {fault}; edgevid waits for it")
     elif without_secrets(use.source) != use.source:
         mend = "name the password's file instead: password_file"
         yield Finding(where, "warn", f"source holds a login or a key; {mend}")

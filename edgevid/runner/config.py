@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 
 from edgevid import settings
 from edgevid.errors import BadInput
-from edgevid.media.sources import kind, without_secrets
+from edgevid.media.secrets import without_secrets
+from edgevid.media.sources import relative_to
 from edgevid.settings import Document, option, shown
 
 _NAME_LIMIT = 64
@@ -180,15 +181,14 @@ def _bundle(path: Path, table: _BundleTable) -> BundleUse:
 
 def _camera(document: Document, index: int, table: _CameraTable) -> CameraUse:
     try:
-        is_file = kind(table.source) == "file"
+        source = relative_to(table.source, document.file.parent)
     except BadInput as error:
         raise document.fault(("camera", index, "source"), str(error)) from None
-    folder = document.file.parent
     return CameraUse(
         **{
             **vars(table),
             "name": table.name or derived_name(table.source),
-            "source": str(folder / table.source) if is_file else table.source,
+            "source": source,
             "password_file": _at(document.file, table.password_file),
         }
     )

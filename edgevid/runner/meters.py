@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from edgevid.media.video import Arrivals
+from edgevid.media.decode import Arrivals
 
 STAGES = ("decode", "geometry", "step", "task", "sink")
 PERCENTILES = (50, 90, 99)

@@ -36,7 +36,12 @@ def run(
     `BadVideo` where the source has no frames and `EngineFailed` where the engine fails.
     """
     pipeline = StreamPipeline(
-        source.name, contract, sinks, StreamOptions(rate_fps), live=source.live, meters=meters
+        source.name,
+        contract,
+        sinks,
+        StreamOptions(rate_fps),
+        live=source.live is not False,
+        meters=meters,
     )
     scheduler = Scheduler(SingleEngine(engine))
     camera = ReaderThread([(source, [(pipeline, scheduler)])], source.name, bool)

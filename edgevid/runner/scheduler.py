@@ -16,7 +16,7 @@ from edgevid.errors import EngineFailed
 
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
-    from edgevid.media.video import Captured
+    from edgevid.results import Frame
     from edgevid.runner.stream import Steps
     from edgevid.runner.stream_pipeline import PendingFrame, StreamPipeline
 
@@ -91,7 +91,7 @@ class Scheduler:
             self._finishing = True
             self._work.notify()
 
-    def offer(self, pipeline: StreamPipeline, captured: Captured) -> None:
+    def offer(self, pipeline: StreamPipeline, captured: Frame) -> None:
         """Hand over a frame: a live lane's oldest goes when its queue is full, a file's waits."""
         if not pipeline.wants(captured):
             return
@@ -137,7 +137,7 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self.error = error
 
-    def _next(self) -> tuple[Any, Captured | None] | None:
+    def _next(self) -> tuple[Any, Frame | None] | None:
         """Return the next pipeline and its next frame, (None, None) when idle, None at the end."""
         with self._lock:
             self.due_s = time.monotonic() + STALL_S
@@ -165,7 +165,7 @@ class Scheduler:
     def _is_over(self) -> bool:
         return self._finishing and not self._pipelines
 
-    def _answer(self, pipeline: StreamPipeline, captured: Captured) -> None:
+    def _answer(self, pipeline: StreamPipeline, captured: Frame) -> None:
         if pipeline.is_late(captured, self.step_s):
             with self._lock:
                 pipeline.meters.frames.dropped += 1

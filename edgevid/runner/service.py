@@ -184,7 +184,7 @@ class Service:
             self._sinks.append(self._output)
         # Sources first: a misspelt name costs no wait.
         sources = [self._open_source(config, use) for use in config.cameras]
-        live = any(source.live for source in sources)
+        live = any(source.live is not False for source in sources)
         try:
             if config.status is not None:
                 self._board = StatusBoard(config.status, self.status)
@@ -226,11 +226,11 @@ class Service:
     def _gather(self, opened: Sequence[tuple[CameraUse, Source]]) -> list[ReaderThread]:
         """A reading thread for each source; with ``in_turn`` one for all files."""
         feeds = [(use, source, self._pipelines(use, source)) for use, source in opened]
-        files = [(s, pipelines) for _, s, pipelines in feeds if self._in_turn and not s.live]
+        files = [(s, pipelines) for _, s, pipelines in feeds if self._in_turn and s.live is False]
         cameras = [
             ReaderThread([(source, pipelines)], use.name or source.name, self._wake.set)
             for use, source, pipelines in feeds
-            if source.live or not self._in_turn
+            if source.live is not False or not self._in_turn
         ]
         return [*cameras, ReaderThread(files, "files", self._wake.set)] if files else cameras
 
@@ -248,7 +248,7 @@ class Service:
                 served.bundle.contract,
                 self._sinks,
                 wish,
-                live=source.live,
+                live=source.live is not False,
                 bundle=bundle.name if len(self._config.bundles) > 1 else None,
             )
             pipelines.append((pipeline, served.scheduler))

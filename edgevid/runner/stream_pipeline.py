@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgevid.media.video import Captured, Sampler
+from edgevid.media.sampling import Sampler
 from edgevid.predictions import FrameMeta
+from edgevid.results import Frame
 from edgevid.runner.gate import Gate
 from edgevid.runner.meters import STAGES, Meters
 from edgevid.runner.stream import Stream
@@ -61,7 +62,7 @@ class PendingFrame:
     memory is emptied before the step.
     """
 
-    captured: Captured
+    captured: Frame
     pixels: NDArray[np.uint8]
     gap: bool
     meta: FrameMeta
@@ -85,7 +86,7 @@ class StreamPipeline:
     ) -> None:
         self.source, self.bundle, self.live, self.wish = source, bundle, live, wish
         self.meters = meters or Meters()
-        self.waiting: deque[Captured] = deque()
+        self.waiting: deque[Frame] = deque()
         self.capacity = LIVE_FRAMES if live else FILE_FRAMES
         self.ended = False
         self._sampler = Sampler(wish.rate_fps)
@@ -98,7 +99,7 @@ class StreamPipeline:
         self._journal: list[PendingFrame] = []
         self._adds = {stage: self.meters.stages[stage].add for stage in STAGES}
 
-    def wants(self, captured: Captured) -> bool:
+    def wants(self, captured: Frame) -> bool:
         """Whether this frame is one of the sampling rate's; else it is counted as sampled out."""
         self._adds["decode"](captured.decode_s)
         if self._sampler.take(captured.pts_s, captured.since_s):
@@ -111,7 +112,7 @@ class StreamPipeline:
         """Whether frames wait, or steps were taken that may turn out wrong."""
         return bool(self.waiting or self._journal)
 
-    def is_late(self, captured: Captured, step_s: float) -> bool:
+    def is_late(self, captured: Frame, step_s: float) -> bool:
         """Whether an answer after ``step_s`` more would come after the latency that is wished.
 
         A step that alone takes longer can't be helped by dropping frames, so then none is late; nor
@@ -122,14 +123,14 @@ class StreamPipeline:
             return False
         return time.perf_counter() - captured.captured_s + step_s > limit_s
 
-    def prepare(self, captured: Captured) -> PendingFrame | None:
+    def prepare(self, captured: Frame) -> PendingFrame | None:
         """Scale a frame; None where the gate stays closed."""
         from edgevid.media.geometry import Geometry
 
         began = time.perf_counter()
         if self._geometry is None:
             self._geometry = Geometry(self._contract.frame)
-        pixels = self._geometry.apply(captured.picture)
+        pixels = self._geometry.apply(captured.image)
         self._adds["geometry"](time.perf_counter() - began)
         gap = self._stream.is_gap(captured.pts_s)
         if self._gate and not self._gate.opens(pixels, captured.pts_s):
@@ -150,7 +151,7 @@ class StreamPipeline:
         self._take(pending, engine)
         if guarded:
             # The picture is let go of: decoders own few of them.
-            kept = replace(pending.captured, picture=None)
+            kept = replace(pending.captured, image=None)
             self._journal.append(replace(pending, captured=kept, pixels=pending.pixels.copy()))
         if self.live or not guarded:
             self._tell(pending, degraded)
@@ -226,8 +227,8 @@ class StreamPipeline:
         prediction = self._task.decode(pending.answer, pending.meta)
         return {**line, "warm": pending.warm, **prediction.to_json()}
 
-    def _meta(self, captured: Captured) -> FrameMeta:
-        picture = captured.picture
+    def _meta(self, captured: Frame) -> FrameMeta:
+        picture = captured.image
         return FrameMeta(picture.width, picture.height, captured.index, captured.pts_s, self.source)
 
     def _write(self, line: dict[str, Any]) -> None:

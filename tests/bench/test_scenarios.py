@@ -127,7 +127,7 @@ def test_paced_never_waits_for_a_slow_engine(null_bundle, video):
 
 def test_a_camera_sends_its_film_again_from_the_start(video):
     camera = PacedSource(video, PLAIN, 400.0, 100)
-    frames = [c.picture.to_ndarray(format="rgb24") for c in camera]
+    frames = [c.image.to_ndarray(format="rgb24") for c in camera]
     camera.close()
     assert len(frames) == camera.arrivals.captured == 100
     assert not camera.truncated

@@ -90,7 +90,7 @@ STAMP = st.none() | st.integers(-5, 40)
 def test_the_books_close_for_any_decoder(script):
     """Whatever stamps go in and come out: none, twice, backwards, too many, too few."""
     arrivals = Arrivals()
-    decoder = Decoder(Scripted(), arrivals, SourceOptions())
+    decoder = Decoder(Scripted(), arrivals)
     shown = 0
     for pts, out, needed in script:
         shown += len(list(decoder.take(Packet(pts, out), needed=needed)))

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from edgevid.media.live import LiveSource
-from edgevid.media.network import NetworkCamera
-from edgevid.media.pace import Patience
+from edgevid.media.live import ReconnectingSource
+from edgevid.media.network import NetworkEndpoint
 from edgevid.media.sources import SourceOptions
+from edgevid.media.timing import Backoff
 from rigs.processes import shared_memory, wait_for
 from rigs.watch import Watcher, check_books
 
-QUICK = Patience(first_s=0.05, most_s=0.1)
+QUICK = Backoff(first_s=0.05, max_s=0.1)
 
 READER = """
 import sys
-from edgevid.media.live import LiveSource
-from edgevid.media.network import NetworkCamera
-from edgevid.media.pace import Patience
+from edgevid.media.live import ReconnectingSource
+from edgevid.media.network import NetworkEndpoint
+from edgevid.media.timing import Backoff
 from edgevid.media.sources import SourceOptions
 options = SourceOptions(stall_s=0.5)
-camera = NetworkCamera(sys.argv[1], options)
-source = LiveSource(
-    camera, options, lambda line: print(line, flush=True), Patience(first_s=0.05, most_s=0.1)
+camera = NetworkEndpoint(sys.argv[1], options)
+source = ReconnectingSource(
+    camera, options, lambda line: print(line, flush=True), Backoff(first_s=0.05, max_s=0.1)
 )
 for captured in source:
     pass
@@ -121,8 +121,8 @@ def test_500_outages_leave_nothing_behind(proxy, reader):
 
 def test_the_books_are_right_at_the_end_of_many_connections(proxy, camera):
     options = SourceOptions()
-    network_camera = NetworkCamera(camera.url("fast", port=proxy.port), options)
-    watcher = Watcher(LiveSource(network_camera, options, lambda _: None, QUICK))
+    network_camera = NetworkEndpoint(camera.url("fast", port=proxy.port), options)
+    watcher = Watcher(ReconnectingSource(network_camera, options, lambda _: None, QUICK))
     for _ in range(5):
         watcher.more(5)
         proxy.drop()

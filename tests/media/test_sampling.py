@@ -105,7 +105,7 @@ def read(path, rate, options) -> tuple[list, FileSource]:
     frame, sampler = FrameInput(96, 128, rate), Sampler(rate)
     with open_file(str(path), options) as source:
         kept = [
-            (c.pts_s, c.picture.to_ndarray(format="rgb24"))
+            (c.pts_s, c.image.to_ndarray(format="rgb24"))
             for c in source
             if sampler.take(c.pts_s, c.since_s)
         ]

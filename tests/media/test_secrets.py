@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevid.media.sources import SourceOptions, with_secrets, without_secrets
+from edgevid.media.secrets import with_secrets, without_secrets
+from edgevid.media.sources import SourceOptions
 from edgevid.runner.config import CameraUse, derived_name
 
 SECRET = "hunter2"

@@ -1,30 +1,34 @@
-"""What every kind of source must do; a kind is found here through its row in the registry."""
+"""Sources by name: each passes the conformance suite, and bad names are rejected."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
 import sys
 import time
-from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from edgevid import registry
 from edgevid.errors import BadInput
-from edgevid.media import sources
-from edgevid.media.sources import SourceOptions, kind, open_source, with_secrets, without_secrets
-from rigs.watch import Watcher, check_books
+from edgevid.media.secrets import with_secrets, without_secrets
+from edgevid.media.sources import (
+    SourceOptions,
+    always_ends,
+    local_file,
+    open_source,
+    relative_to,
+    scheme_of,
+)
+from edgevid.testing.source import SourceSuite
 
-STATES = {"connecting", "open", "waiting", "ended"}
-STATUS = {"state", "reason", "detail", "reconnects", "size", "rate_fps", "codec", "decoder"}
 WITHOUT_A_PEER = {"https", "rtsps", "v4l2"}  # no camera of this kind can be had here
 
 
 @pytest.fixture
-def name_of(video, camera, request):
+def name_of(video, request):
     """Give a name of the kind that gives frames here."""
 
     def give(kind: str) -> str:
@@ -34,7 +38,7 @@ def name_of(video, camera, request):
             "file": lambda: str(video),
             "http": lambda: request.getfixturevalue("web") + "/whole.mp4",
             "picamera": lambda: "picamera:0?size=96x64&fps=25",
-            "rtsp": lambda: camera.url("fast"),
+            "rtsp": lambda: request.getfixturevalue("camera").url("fast"),
             "synthetic": lambda: "synthetic:96x64@25",
         }[kind]()
 
@@ -107,55 +111,46 @@ def alive(pid: int) -> bool:
     return True
 
 
-ALL = registry.names("source")
-HERE = [k for k in ALL if k not in WITHOUT_A_PEER]
+class Conformance(SourceSuite):
+    """What all sources of the registry have in common here."""
+
+    @pytest.fixture
+    def name(self, name_of):
+        return name_of(self.scheme)
+
+    def test_it_knows_its_size(self, reader):
+        reader.wait(lambda: len(reader.frames) >= 3)
+        status = reader.source.status()
+        assert status["size"] == [64, 96]
+        assert status.keys() >= {"rate_fps", "codec", "decoder"}
 
 
-@pytest.mark.parametrize("kind", HERE)
-def test_frames_come_numbered_in_order_and_every_packet_is_accounted_for(kind, name_of):
-    said: list[str] = []
-    watcher = Watcher(open_source(name_of(kind), SourceOptions(), said.append), said)
-    watcher.first(15)  # a file may have ended by now
-    assert watcher.source.status()["state"] in ("open", "ended")
-    watcher.stop(2)
-    frames = watcher.frames
-    assert [f.index for f in frames] == list(range(len(frames)))
-    assert all(b.pts_s > a.pts_s for a, b in pairwise(frames))
-    assert all(f.decode_s >= 0 and f.captured_s <= time.perf_counter() for f in frames)
-    assert all((f.picture.height, f.picture.width) == (64, 96) for f in frames)
-    check_books(watcher.source, len(frames))
+class TestFile(Conformance):
+    scheme = "file"
+
+    def test_a_file_promises_no_time(self, reader):
+        assert math.isinf(reader.source.due_s)
 
 
-@pytest.mark.parametrize("kind", HERE)
-def test_a_source_tells_how_it_is(kind, name_of):
-    watcher = Watcher(open_source(name_of(kind), SourceOptions(), lambda _: None))
-    source = watcher.source
-    assert source.due_s > time.monotonic()
-    watcher.first(3)
-    status = source.status()
-    assert set(status) >= STATUS and status["state"] in STATES
-    assert status["size"] == [64, 96] and status["reason"] is None
-    json.dumps(status)
-    assert math.isfinite(source.due_s) == source.live or kind == "http"
-    watcher.stop(2)
-    assert source.status()["state"] == "ended"
+class TestHttp(Conformance):
+    scheme = "http"
 
 
-@pytest.mark.parametrize("kind", HERE)
-def test_a_source_that_is_never_read_can_be_closed(kind, name_of):
-    source = open_source(name_of(kind), SourceOptions(), lambda _: None)
-    source.stop()
-    assert list(source) == [] or kind == "file"
-    source.close()
+class TestPiCamera(Conformance):
+    scheme = "picamera"
 
 
-@pytest.mark.parametrize("kind", HERE)
-def test_one_that_stops_reading_leaves_nothing_behind(kind, name_of):
-    source = open_source(name_of(kind), SourceOptions(), lambda _: None)
-    for captured in source:
-        if captured.index == 3:
-            break
-    source.close()
+class TestRtsp(Conformance):
+    scheme = "rtsp"
+
+
+class TestSynthetic(Conformance):
+    scheme = "synthetic"
+
+
+def test_every_source_has_its_conformance_test_or_no_peer_here():
+    tested = {one.scheme for one in Conformance.__subclasses__()}
+    assert tested == set(registry.builtin("source")) - WITHOUT_A_PEER
 
 
 @pytest.mark.parametrize(
@@ -174,13 +169,28 @@ def test_one_that_stops_reading_leaves_nothing_behind(kind, name_of):
         ("synthetic:64x48@5", "synthetic"),
     ],
 )
-def test_a_name_leads_to_its_kind(name, expected):
-    assert kind(name) == expected
-    assert sources.is_live(name) == (expected != "file")
+def test_a_name_leads_to_its_source(name, expected):
+    assert scheme_of(name) == expected
+    assert always_ends(name) == (expected == "file")
+    assert (local_file(name) is None) == (expected != "file")
 
 
-def test_every_kind_has_a_name_that_leads_to_it():
-    assert {kind(f"{name}:") for name in ALL} == set(ALL)
+def test_every_source_has_a_name_that_leads_to_it():
+    every = registry.builtin("source")
+    assert {scheme_of(f"{name}:") for name in every} == set(every)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.mp4", "/data/a/b.mp4"),
+        ("/a/b.mp4", "/a/b.mp4"),
+        ("rtsp://h/a/b.mp4", "rtsp://h/a/b.mp4"),
+        ("synthetic:64x48@5", "synthetic:64x48@5"),
+    ],
+)
+def test_a_relative_file_is_resolved_against_a_folder(name, expected):
+    assert relative_to(name, Path("/data")) == expected
 
 
 @pytest.mark.parametrize(
@@ -192,12 +202,13 @@ def test_every_kind_has_a_name_that_leads_to_it():
         "synthetic:64x48@0",
         "picamera:0?size=big",
         "picamera:x",
+        "picamera:0?sizes=96x64",
         "v4l2:/dev/video0?speed=3",
         "/dev/video0?fps=fast",
         "gone.mp4",
     ],
 )
-def test_a_name_that_is_wrong_is_refused_in_one_line(name):
+def test_a_bad_name_is_rejected_in_one_line(name):
     with pytest.raises(BadInput) as caught:
         open_source(name, SourceOptions(), print)
     assert "\n" not in str(caught.value)
@@ -228,7 +239,7 @@ def test_an_absent_device_is_reported_and_tried_again(watch):
 def test_a_synthetic_camera_is_the_same_each_time_and_ends_where_asked():
     def read():
         return [
-            (c.index, c.pts_s, c.picture.to_ndarray(format="rgb24").tobytes())
+            (c.index, c.pts_s, c.image.to_ndarray(format="rgb24").tobytes())
             for c in open_source("synthetic:64x48@200?frames=20", SourceOptions(), print)
         ]
 
@@ -305,7 +316,7 @@ def test_without_the_loop_filter_pixels_differ_a_little(tmp_path):
 
     def read(options):
         with open_source(str(path), options, print) as source:
-            return np.stack([c.picture.to_ndarray(format="rgb24") for c in source]).astype(int)
+            return np.stack([c.image.to_ndarray(format="rgb24") for c in source]).astype(int)
 
     difference = np.abs(read(SourceOptions()) - read(SourceOptions(skip_loop_filter=True)))
     assert 0 < difference.mean() < 10

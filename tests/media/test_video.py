@@ -68,7 +68,7 @@ def test_a_file_with_sound_only_is_refused(tmp_path):
         sound.sample_rate = 16000
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    with pytest.raises(BadVideo, match="no picture track"):
+    with pytest.raises(BadVideo, match="no video track"):
         FileSource(file)
 
 

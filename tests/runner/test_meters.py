@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevid.media.video import Arrivals
+from edgevid.media.decode import Arrivals
 from edgevid.runner.meters import FrameCounters, Samples, percentiles_ms, total
 
 durations = st.lists(st.floats(0, 10), min_size=1, max_size=300)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edgevid.errors import EngineFailed
-from edgevid.media.video import Arrivals, Captured
+from edgevid.media.decode import Arrivals
+from edgevid.results import Frame
 from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null import Arithmetic
@@ -19,6 +20,10 @@ av = pytest.importorskip("av")
 class Kept(list):
     def write(self, line):
         self.append(line)
+
+
+def frame_of(image, index, pts_s):
+    return Frame(image, image.width, image.height, "camera", index, pts_s, time.perf_counter())
 
 
 class Camera:
@@ -37,7 +42,7 @@ class Camera:
             index, self.next = self.next, self.next + 1
             picture = self.frames[index % len(self.frames)]
             self.arrivals.captured += 1
-            captured = Captured(index, index / self.fps, time.perf_counter(), 0.0, picture)
+            captured = frame_of(picture, index, index / self.fps)
             self.scheduler.offer(self.pipeline, captured)
         return self
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgevid.bench.samples import Series, pack
 from edgevid.media.sources import SourceOptions
-from edgevid.media.video import Captured, FileSource
+from edgevid.media.video import FileSource
+from edgevid.results import Frame
 from edgevid.runner.jsonl import JsonLines
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class BoundedClip(FileSource):
         super().__init__(video, options=options)
         self._until_s, self._least = until_s, least
 
-    def __iter__(self) -> Iterator[Captured]:
+    def __iter__(self) -> Iterator[Frame]:
         for shown, captured in enumerate(super().__iter__(), 1):
             yield captured
             if shown >= self._least and perf_counter() >= self._until_s:

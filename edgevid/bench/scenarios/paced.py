@@ -17,8 +17,8 @@ from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
 from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
-from edgevid.media.video import Captured
 from edgevid.registry import need
+from edgevid.results import Frame
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
 
@@ -91,7 +91,7 @@ class PacedSource:
                 break
         return [packet for packet in packets if packet.size]
 
-    def __iter__(self) -> Iterator[Captured]:
+    def __iter__(self) -> Iterator[Frame]:
         first = perf_counter() + self._offset_s
         last = first + (self._frames - 1) / self._rate_fps
         for number in range(self._frames):
@@ -107,22 +107,31 @@ class PacedSource:
         if self._wait(end):
             yield from self._drain(end)
 
-    def _decode(self, packet: Any, due: float) -> Iterator[Captured]:
+    def _decode(self, packet: Any, due: float) -> Iterator[Frame]:
         """The pictures that come out with a packet that was due then."""
         import av
 
         mark = perf_counter()
         try:
-            for picture, _, _ in self._decoder.take(packet, arrived_s=due):
+            for image, _, _ in self._decoder.take(packet, arrived_s=due):
                 decoded_s = perf_counter() - mark
                 pts_s = self._shown / self._rate_fps
-                yield Captured(self._shown, pts_s, due, decoded_s, picture)
+                yield Frame(
+                    image=image,
+                    width=int(image.width),
+                    height=int(image.height),
+                    source=self.name,
+                    index=self._shown,
+                    pts_s=pts_s,
+                    captured_s=due,
+                    decode_s=decoded_s,
+                )
                 self._shown += 1
                 mark = perf_counter()
         except av.FFmpegError:
             self.truncated = True
 
-    def _drain(self, due: float) -> Iterator[Captured]:
+    def _drain(self, due: float) -> Iterator[Frame]:
         """What waits in the decoder comes out with the first packet of what follows."""
         import av
 
@@ -131,11 +140,13 @@ class PacedSource:
         yield from self._decode(end, due)
         self._decoder.end()
 
-    def _rewind(self, due: float) -> Iterator[Captured]:
+    def _rewind(self, due: float) -> Iterator[Frame]:
         if self._shown:
             yield from self._drain(due)
         self._stream.codec_context.flush_buffers()
-        self._decoder = Decoder(self._stream, self.arrivals, self._options)
+        self._decoder = Decoder(
+            self._stream, self.arrivals, skip_loop_filter=self._options.skip_loop_filter
+        )
 
     def _wait(self, due: float) -> bool:
         """Wait until a time of `perf_counter`; False once stopped."""

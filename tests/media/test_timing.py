@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevid.media.pace import Clock, Patience, Rhythm
-from edgevid.media.sources import Reason
+from edgevid.media.timing import Backoff, StallDetector, StreamClock
+from edgevid.media.unavailable import Reason
 
 
 def after(intervals: list[float], stall_s: float | None = None) -> float:
-    rhythm = Rhythm(Patience(), stall_s)
-    rhythm.begin()
+    stalls = StallDetector(Backoff(), stall_s)
+    stalls.begin()
     now = 0.0
-    rhythm.beat(now)
+    stalls.packet(now)
     for interval in intervals:
         now += interval
-        rhythm.beat(now)
-    return rhythm.limit_s
+        stalls.packet(now)
+    return stalls.limit_s
 
 
 @pytest.mark.parametrize("fps", [2, 5, 10, 25, 60])
@@ -32,35 +32,35 @@ def test_a_slow_camera_may_be_late_by_more_than_its_interval(fps):
 
 
 def test_it_is_patient_until_two_packets_showed_the_rhythm():
-    rhythm = Rhythm(Patience(), None)
-    rhythm.begin()
-    assert rhythm.limit_s >= 20
-    rhythm.declare(0.1)
-    assert rhythm.limit_s >= 40
-    rhythm.beat(0.0)
-    assert rhythm.limit_s >= 40
-    rhythm.beat(0.04)
-    assert rhythm.limit_s < 3
+    stalls = StallDetector(Backoff(), None)
+    stalls.begin()
+    assert stalls.limit_s >= 20
+    stalls.declare(0.1)
+    assert stalls.limit_s >= 40
+    stalls.packet(0.0)
+    assert stalls.limit_s >= 40
+    stalls.packet(0.04)
+    assert stalls.limit_s < 3
 
 
 def test_a_camera_that_is_known_is_given_less_time_to_reopen():
-    rhythm = Rhythm(Patience(), None)
-    rhythm.begin()
-    rhythm.beat(0.0)
-    rhythm.beat(0.04)
-    rhythm.begin()
-    assert rhythm.limit_s == Patience().reopen_s
-    rhythm.beat(9.0)
-    assert rhythm.limit_s < 3
+    stalls = StallDetector(Backoff(), None)
+    stalls.begin()
+    stalls.packet(0.0)
+    stalls.packet(0.04)
+    stalls.begin()
+    assert stalls.limit_s == Backoff().reopen_s
+    stalls.packet(9.0)
+    assert stalls.limit_s < 3
 
 
 def test_connections_that_freeze_before_any_rhythm_make_it_more_patient():
-    rhythm = Rhythm(Patience(), None)
+    stalls = StallDetector(Backoff(), None)
     limits = []
     for _ in range(4):
-        rhythm.begin()
-        limits.append(rhythm.limit_s)
-        rhythm.missed()
+        stalls.begin()
+        limits.append(stalls.limit_s)
+        stalls.stalled()
     assert limits == [20, 40, 80, 120]
 
 
@@ -69,24 +69,24 @@ def test_a_given_silence_is_kept_to():
 
 
 def test_ffmpegs_own_time_limit_is_behind_ours():
-    rhythm = Rhythm(Patience(), None)
-    assert float(rhythm) > rhythm.limit_s
+    stalls = StallDetector(Backoff(), None)
+    assert float(stalls) > stalls.limit_s
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_it_is_tried_again_soon_but_never_as_one_herd(reason):
-    patience = Patience()
-    delays = [patience.delay_s(reason, n) for n in range(40)]
+    backoff = Backoff()
+    delays = [backoff.delay_s(reason, n) for n in range(40)]
     most = {Reason.AUTH: 60, Reason.CODEC: 15, Reason.NOT_FOUND: 15}.get(reason, 1.5)
     assert max(delays) <= most and max(delays[10:]) > most / 2
     assert len(set(delays[10:])) > 20
 
 
 def test_a_wrong_password_is_tried_a_few_times_an_hour_at_most():
-    patience = Patience()
+    backoff = Backoff()
     tries, spent = 0, 0.0
     while spent < 3600:
-        spent += patience.delay_s(Reason.AUTH, tries)
+        spent += backoff.delay_s(Reason.AUTH, tries)
         tries += 1
     assert tries < 130
 
@@ -98,29 +98,29 @@ def test_a_wrong_password_is_tried_a_few_times_an_hour_at_most():
     st.sets(st.integers(0, 59)),
 )
 def test_a_streams_time_never_goes_back_whatever_the_stamps_say(frames, restarts):
-    clock, arrived, times = Clock(), 0.0, []
+    clock, arrived, times = StreamClock(), 0.0, []
     for n, (raw, waited) in enumerate(frames):
         arrived += waited
         if n in restarts:
             clock.restart()
         before = times[-1] if times else 0.0
-        pts_s, jumped = clock.tell(raw, arrived)
+        pts_s, jumped = clock.advance(raw, arrived)
         assert not (jumped and n == 0)
-        assert pts_s - before <= max(waited, Clock.LEAST_S) + Clock.JUMP_S + 1e-6
+        assert pts_s - before <= max(waited, StreamClock.MIN_STEP_S) + StreamClock.JUMP_S + 1e-6
         times.append(pts_s)
     assert all(b > a for a, b in pairwise(times))
 
 
 def test_stamps_are_followed_while_they_make_sense():
-    clock = Clock()
-    told = [clock.tell(100 + n / 25, 7 + n / 25 + (n % 3) / 50) for n in range(50)]
+    clock = StreamClock()
+    told = [clock.advance(100 + n / 25, 7 + n / 25 + (n % 3) / 50) for n in range(50)]
     assert [t for t, _ in told] == [pytest.approx(n / 25) for n in range(50)]
     assert not any(jumped for _, jumped in told)
 
 
 @pytest.mark.parametrize("jump_s", [-50.0, -0.5, 5.0, 1e6])
 def test_a_jump_is_told_and_bridged_by_the_clock_of_arrival(jump_s):
-    clock = Clock()
-    clock.tell(100.0, 7.0)
-    assert clock.tell(100.04 + jump_s, 7.05) == (pytest.approx(0.05), True)
-    assert clock.tell(100.08 + jump_s, 7.10) == (pytest.approx(0.09), False)
+    clock = StreamClock()
+    clock.advance(100.0, 7.0)
+    assert clock.advance(100.04 + jump_s, 7.05) == (pytest.approx(0.05), True)
+    assert clock.advance(100.08 + jump_s, 7.10) == (pytest.approx(0.09), False)

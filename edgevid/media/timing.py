@@ -1,0 +1,149 @@
+"""Timing of a stream that reconnects: retries, stall detection, and the time of its frames."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+
+from edgevid.media.unavailable import Reason
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """When to retry, and how long an attempt may take. All values are in seconds.
+
+    Attributes:
+        first_s: Delay before the first retry; it doubles with each further one.
+        max_s: Longest delay, short so that a camera is back soon after its network.
+        max_refused_s: Longest delay after a wrong password, because cameras lock accounts.
+        max_wrong_s: Longest delay after a peer that answers with the wrong thing.
+        open_s: Limit for opening a camera and its first packets while its rate is unknown.
+        reopen_s: The same limit once its rate is known.
+    """
+
+    first_s: float = 0.5
+    max_s: float = 1.5
+    max_refused_s: float = 60.0
+    max_wrong_s: float = 15.0
+    open_s: float = 20.0
+    reopen_s: float = 5.0
+
+    def delay_s(self, reason: Reason, attempts: int) -> float:
+        """The delay before the next attempt, exponential with random jitter.
+
+        Args:
+            reason: Why the last attempt failed.
+            attempts: How many attempts failed in a row.
+
+        Returns:
+            Seconds, between half the exponential delay and all of it.
+        """
+        longest = {
+            Reason.AUTH: self.max_refused_s,
+            Reason.NOT_FOUND: self.max_wrong_s,
+            Reason.CODEC: self.max_wrong_s,
+        }.get(reason, self.max_s)
+        delay = min(longest, self.first_s * 2.0 ** min(attempts, 16))
+        return delay * random.uniform(0.5, 1.0)
+
+
+class StallDetector:
+    """How long a camera may be silent before its connection counts as frozen.
+
+    The limit is derived from the longest interval between recent packets, unless it is given.
+    """
+
+    MIN_S, TYPICAL_S = 1.5, 2.7
+    RECENT = 64
+
+    def __init__(self, backoff: Backoff, stall_s: float | None) -> None:
+        self._backoff, self._stall_s = backoff, stall_s
+        self._intervals: deque[float] = deque(maxlen=self.RECENT)
+        self._declared_s = 0.0
+        self._last_s: float | None = None
+        self._packets = self._early_stalls = 0
+
+    def begin(self) -> None:
+        """Start with a new connection; the known intervals of the camera are kept."""
+        self._last_s, self._packets = None, 0
+
+    def declare(self, rate_fps: float) -> None:
+        """Take the rate that the stream declares, in frames per second; 0 if it declares none."""
+        self._declared_s = 1 / rate_fps if rate_fps > 0 else 0.0
+
+    def packet(self, arrived_s: float) -> None:
+        """Record the arrival of a packet, in seconds of any clock that only moves forward."""
+        if self._last_s is not None:
+            self._intervals.append(arrived_s - self._last_s)
+            self._early_stalls = 0
+        self._last_s = arrived_s
+        self._packets += 1
+
+    def stalled(self) -> None:
+        """Record a stall. Before the second packet it may be just a slow camera: wait longer."""
+        if self._packets < 2:
+            self._early_stalls += 1
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds of silence after which the connection counts as frozen."""
+        longest = max(self._intervals, default=0.0)
+        if self._packets == 0 or (self._packets == 1 and not longest):
+            # FFmpeg finds the end of the first frame only when the second one begins.
+            first = self._backoff.reopen_s if longest else self._backoff.open_s
+            slow = 4 * max(longest, self._declared_s)
+            return min(120.0, max(first, slow, self._stall_s or 0.0) * 2.0**self._early_stalls)
+        if self._stall_s is not None:
+            return self._stall_s
+        return max(self.MIN_S, min(5 * longest, self.TYPICAL_S), 2.5 * longest)
+
+    def __float__(self) -> float:
+        """FFmpeg's limit for the next packet: longer than ours, because it only ends the thread."""
+        return self.limit_s + 1.0
+
+
+class StreamClock:
+    """The time of frames in a stream: the camera's time stamps while they are plausible.
+
+    Stamps that go back, jump or are missing are replaced by the time since the last arrival.
+    """
+
+    JUMP_S = 2.0
+    MIN_STEP_S = 0.001
+
+    def __init__(self) -> None:
+        self._pts_s: float | None = None
+        self._raw_s: float | None = None
+        self._arrived_s = 0.0
+
+    def restart(self) -> None:
+        """Start with a new connection, whose stamps are unrelated to the ones before."""
+        self._raw_s = None
+
+    def advance(self, raw_s: float | None, arrived_s: float) -> tuple[float, bool]:
+        """The time of the next frame.
+
+        Args:
+            raw_s: Its time stamp in seconds, if it has one.
+            arrived_s: The time of its arrival in seconds.
+
+        Returns:
+            Seconds in the stream, which always increase; and whether the stamps jumped.
+        """
+        jumped = False
+        if self._pts_s is None:
+            self._pts_s = 0.0
+        else:
+            waited = max(arrived_s - self._arrived_s, self.MIN_STEP_S)
+            step = 0.0 if raw_s is None or self._raw_s is None else raw_s - self._raw_s
+            jumped = step < 0 or step > waited + self.JUMP_S
+            self._pts_s += waited if jumped or step < self.MIN_STEP_S else step
+        self._raw_s, self._arrived_s = raw_s, arrived_s
+        return self._pts_s, jumped
+
+    def predict(self, raw_s: float | None) -> float | None:
+        """The time that a frame with this stamp gets if the stamps continue; None if unknown."""
+        if raw_s is None or self._raw_s is None or self._pts_s is None:
+            return None
+        return self._pts_s + raw_s - self._raw_s
