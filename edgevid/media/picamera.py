@@ -91,7 +91,7 @@ class CameraProgram:
         self._ended = False
 
     def open(self, open_s: float, read_s: Any) -> OpenStream:
-        """Start the program and open its pipe."""
+        """Start the program and open its pipe; see `edgevid.media.connection.Connection.open`."""
         import av
 
         program = next(filter(None, map(shutil.which, PROGRAMS)), None)

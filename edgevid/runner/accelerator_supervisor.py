@@ -1,5 +1,4 @@
-"""Accelerators that do not serve now: retried in the background with
-exponential backoff."""
+"""Accelerators that do not serve now, retried in the background with exponential backoff."""
 
 from __future__ import annotations
 

@@ -71,8 +71,9 @@ def _rate(value: Any) -> str:
 
 @dataclass(frozen=True)
 class BundleUse:
-    """One bundle that serves; None means: choose. ``rate`` is None (the model's own), ``all``, or
-    steps a second as text.
+    """One bundle to serve; None leaves the choice to edgevid.
+
+    ``rate`` is None (the model's own), ``all``, or steps per second as text.
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""The conformance suite of sources. Subclass it, and say which source to test::
+"""The conformance suite of sources.
+
+Subclass it, and say which source to test::
 
 from edgevid.testing.source import SourceSuite
 

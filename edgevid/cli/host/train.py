@@ -55,8 +55,9 @@ def command(
     origin: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on a folder of labelled clips: one folder per class, or the same below
-    DATA/train, DATA/val and DATA/test.
+    """Train a model on a folder of labelled clips.
+
+    DATA holds one folder per class, or DATA/train, DATA/val and DATA/test do.
 
     An interrupted training goes on where it stopped when it is called again alike.
 
