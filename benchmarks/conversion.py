@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Artifact, Bundle
 from edgevid.proof import Golden
 from edgevid.proof.verify import runtimes_for
@@ -55,7 +55,7 @@ def measure(path: Path, rounds: int, steps: int) -> dict[str, Any]:
 
 
 def _engine(bundle: Bundle, artifact: Artifact) -> Any:
-    runtime = registry.load("runtime", runtimes_for(artifact.format)[0])()
+    runtime = runtimes.get(runtimes_for(artifact.format)[0])
     return runtime.load(bundle.files(artifact), bundle.contract)
 
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgevid import registry, targets
+from edgevid import runtimes, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
 from edgevid.proof import Golden
@@ -71,7 +71,7 @@ def timed(engine: Any, frame: Any, state: Any, steps: int) -> list[float]:
 def overhead(bundle: Bundle, artifact: str, steps: int) -> dict[str, float]:
     frame, state = moment(bundle, artifact)
     name = bundle.artifact(artifact).format
-    here = registry.load("runtime", name)().load(bundle.files(artifact), bundle.contract)
+    here = runtimes.get(name).load(bundle.files(artifact), bundle.contract)
     there = WorkerEngine(bundle, artifact, "null", "null")
     began = time.perf_counter()
     there.prove()

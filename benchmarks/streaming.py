@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.evaluate import choose_clips
 from edgevid.runner.stream import Stream
@@ -61,7 +61,7 @@ def main() -> None:
     for artifact in bundle.artifacts:
         if artifact.quantize != "float32":
             continue
-        runtime = registry.load("runtime", artifact.format)()
+        runtime = runtimes.get(artifact.format)
         engine = runtime.load(bundle.files(artifact), bundle.contract)
         worst, frames = 0.0, 0
         for pictures in chosen:

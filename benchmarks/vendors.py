@@ -23,7 +23,7 @@ from pathlib import Path
 
 from measure import median_interval
 
-from edgevid import bundle, registry
+from edgevid import bundle, runtimes
 from edgevid.bench import MODULE
 from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
@@ -91,7 +91,7 @@ def build(folder: Path) -> Bundle:
     # Random weights have no meaningful int8 accuracy, so each artifact is its own reference.
     frames = np.random.default_rng(1).integers(0, 256, (6, 1, SIDE, SIDE, 3)).astype(np.uint8)
     engines = {
-        artifact.name: registry.load("runtime", artifact.format)().load(files, CONTRACT)
+        artifact.name: runtimes.get(artifact.format).load(files, CONTRACT)
         for artifact, files in artifacts
     }
     first = engines["tflite-float32"]

@@ -72,13 +72,6 @@ class Listed:
 
 
 TABLE: dict[str, dict[str, Row]] = {
-    "accelerator": {  # <runtime>/<accelerator>; the CPU is every runtime's own
-        "null/null": Row("edgevid.runtimes.null.null:NullAccelerator"),
-        "openvino/gpu": Row("edgevid.runtimes.openvino.gpu:GPU", "openvino", ("openvino",)),
-        "openvino/npu": Row("edgevid.runtimes.openvino.npu:NPU", "openvino", ("openvino",)),
-        "tflite/edgetpu": Row("edgevid.runtimes.tflite.edgetpu:EdgeTPU", "runner"),
-        "tflite/gpu": Row("edgevid.runtimes.tflite.gpu:GPU", "runner", ("ai_edge_litert",)),
-    },
     "converter": {
         "openvino": Row(
             "edgevid_converters.lowering.openvino.converter:OpenVINO", "convert", ("openvino",)
@@ -88,12 +81,10 @@ TABLE: dict[str, dict[str, Row]] = {
         ),
     },
     "event": {},  # stages between a prediction and the sinks
-    "runtime": {
-        "null": Row("edgevid.runtimes.null:Null"),
-        "openvino": Row("edgevid.runtimes.openvino:OpenVINO", "openvino", ("openvino",)),
-        "tflite": Row(
-            "edgevid.runtimes.tflite:TFLite", "runner", ("ai_edge_litert", "tflite_runtime")
-        ),
+    "runtime": {  # each is a `RuntimeSpec`, which names the libraries
+        "null": Row("edgevid.runtimes.null:SPEC"),
+        "openvino": Row("edgevid.runtimes.openvino:SPEC"),
+        "tflite": Row("edgevid.runtimes.tflite:SPEC"),
     },
     "scenario": {  # ways to load what is measured
         "multi": Row("edgevid.bench.scenarios.multi:MultiScenario"),

@@ -6,7 +6,6 @@ Shipped ones lie in the folder ``targets/`` of the project; people add their own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -15,13 +14,6 @@ from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.files import user_folder
 from edgevid.registry import unknown
-
-WHEELS: Mapping[str, tuple[str, ...]] = {
-    "null": (),
-    "openvino": ("openvino>=2025.2",),
-    "tflite": ("ai-edge-litert>=2.1",),
-}
-"""What a runtime is installed from, where a target says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,6 @@ class EngineChoice:
     packages: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     proven: bool = False
-
-    @property
-    def wheels(self) -> tuple[str, ...]:
-        """The requirements that bring the runtime."""
-        return WHEELS.get(self.runtime, ()) if self.requires is None else self.requires
 
 
 @dataclass(frozen=True)

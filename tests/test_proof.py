@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 
 from edgevid import bundle as bundles
-from edgevid import proof
+from edgevid import proof, runtimes
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FrameInput
 from edgevid.errors import BadBundle, BadInput, CheckFailed, EngineFailed
 from edgevid.proof import Golden, Taken, child, prove_in_child, replay, verdict
 from edgevid.proof.golden import read_taken, write_taken
 from edgevid.proof.replay import check_pixels, compare, take
-from edgevid.runtimes.null import Null
 
 NAME = "null-float32"
 
@@ -47,7 +46,7 @@ def golden(opened) -> Golden:
 
 @pytest.fixture
 def engine(opened):
-    return Null().load(opened.files(NAME), opened.contract)
+    return runtimes.get("null").load(opened.files(NAME), opened.contract)
 
 
 def fault(monkeypatch, kind: str, at: int = 2) -> None:
@@ -373,7 +372,7 @@ def alive(pid: int) -> bool:
 
 def test_the_child_is_light():
     code = (
-        "import sys, edgevid.proof.__main__, edgevid.runtimes.null; "
+        "import sys, edgevid.proof.__main__, edgevid.runtimes.null.cpu; "
         "print([m for m in ('av', 'cv2', 'keras', 'numpy', 'openvino', 'tensorflow')"
         " if m in sys.modules])"
     )
@@ -427,7 +426,7 @@ def test_another_bundle_version_or_machine_is_proven_again(
     prove_in_child(make_null_bundle("other.edgevid", latency_ms=1), NAME, "null")
     assert len(counted) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(Null, "version", lambda self: "null 99")
+        patch.setattr(runtimes.Runtime, "version", lambda self: "null 99")
         prove_in_child(opened, NAME, "null")
         assert len(counted) == 3
     with monkeypatch.context() as patch:

@@ -25,7 +25,7 @@ from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
 from edgevid.proof.child import Talk
-from edgevid.runtimes import accelerators
+from edgevid.runtimes import CPU
 
 if TYPE_CHECKING:
     from edgevid.bench.interference import MonitorRecord
@@ -172,7 +172,7 @@ class _Bench:
         for done, work in enumerate(first):
             bundle, job = work.bundle, work.job
             self._progress("prepare", done, len(first), self._spoken(work, str(job.choice)))
-            if job.accelerator == accelerators.CPU:
+            if job.accelerator == CPU:
                 # As it is from a device's second start on; an accelerator's is part of each start.
                 proof.require(bundle, job.artifact, job.runtime, job.accelerator)
             starts = [self._fresh(work) for _ in range(self._plan.starts)]

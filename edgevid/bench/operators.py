@@ -14,12 +14,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.errors import EdgevidError, EngineFailed
+from edgevid.errors import EdgevidError
 from edgevid.proof import Golden
 from edgevid.proof.child import child_task, run_child
-from edgevid.runtimes import Operator, accelerators
+from edgevid.runtimes import CPU, Operator
 
 if TYPE_CHECKING:
     from edgevid.bench.job import Job
@@ -67,7 +67,7 @@ def summary(operators: Sequence[Operator]) -> dict[str, Any]:
         {"kind": key[0], "place": key[1], "count": counts[key], "ms": _rounded(spent.get(key))}
         for key in ordered
     ]
-    on_cpu = sum(one.place == accelerators.CPU for one in operators)
+    on_cpu = sum(one.place == CPU for one in operators)
     return {"accelerated": len(operators) - on_cpu, "on_cpu": on_cpu, "kinds": kinds}
 
 
@@ -77,15 +77,11 @@ def _rounded(value: float | None) -> float | None:
 
 def fallen_back(found: Mapping[str, Any] | None, accelerator: str) -> str | None:
     """Why a result is INVALID: what an accelerator left to the CPU; None where it took it all."""
-    if accelerator == accelerators.CPU or found is None:
+    if accelerator == CPU or found is None:
         return None
     if "unknown" in found:
         return f"which operators ran on {accelerator} is not known: {found['unknown']}"
-    left = [
-        one
-        for one in found["kinds"]
-        if one["place"] == accelerators.CPU and one["kind"] not in BORDER
-    ]
+    left = [one for one in found["kinds"] if one["place"] == CPU and one["kind"] not in BORDER]
     count = sum(one["count"] for one in left)
     if not count:
         return None
@@ -98,23 +94,15 @@ def fallen_back(found: Mapping[str, Any] | None, accelerator: str) -> str | None
 def _profile_here(task: Mapping[str, Any]) -> list[Operator]:
     """What the child does."""
     bundle = Bundle.open(Path(task["bundle"]))
-    runtime, accelerator = task["runtime"], task["accelerator"]
-    owner: Any = (
-        registry.load("runtime", runtime)()
-        if accelerator == accelerators.CPU
-        else accelerators.get(runtime, accelerator)
-    )
-    if not hasattr(owner, "profile"):
-        raise EngineFailed(f"{runtime} on {accelerator} has no profiler")
     golden = Golden.read(bundle)
     frames = (frame for one in golden.trajectories for frame in one.frames)
-    found: list[Operator] = owner.profile(
+    return runtimes.get(task["runtime"]).profile(
         bundle.files(task["artifact"]),
         bundle.contract,
         islice(cycle(frames), RUNS),
+        accelerator=task["accelerator"],
         threads=task["threads"],
     )
-    return found
 
 
 def _main() -> int:

@@ -12,7 +12,7 @@ from edgevid.bench.scenarios.step import StepScenario
 from edgevid.media.sources import SourceOptions
 from edgevid.runner.meters import percentiles_ms
 from edgevid.runtimes import zero_state
-from edgevid.runtimes.null import NullEngine
+from edgevid.runtimes.null.cpu import NullEngine
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgevid import registry
 from edgevid.cli.console import common, emit, say
 from edgevid.errors import BadInput
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--artifact", help="Execute this one; see: edgevid inspect.")
-@click.option("--runtime", help="Execute in this library: tflite, openvino or null.")
+@click.option(
+    "--runtime",
+    help=f"Execute in this runtime: {', '.join(registry.builtin('runtime'))}, or a plug-in's.",
+)
 @click.option("--accelerator", help="Execute on this, for instance cpu; see: edgevid doctor.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Write answers here, as JSON lines."

@@ -1,4 +1,4 @@
-"""One line of what the doctor says."""
+"""One line of the doctor's report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; ``fail`` where something that serving needs is missing."""
+    """One thing that was checked.
+
+    Attributes:
+        name: What was checked.
+        found: What is there.
+        state: ``fail`` if something that serving needs is missing.
+        do: What to do about it; empty if nothing needs doing.
+    """
 
     name: str
     found: str
@@ -19,6 +26,6 @@ class Check:
 
 
 def names(items: list[str], most: int = 4) -> str:
-    """List a few names, and how many more there are."""
+    """The first ``most`` names, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

@@ -1,4 +1,4 @@
-"""Board, processor, memory, heat, clock rate and power, as the kernel tells them."""
+"""Board, processor, memory, heat, clock rate and power, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEAR_C = 5.0
 
 
 def checks(root: Path) -> Iterator[Check]:
-    """Look at the hardware."""
+    """Check the hardware of the machine whose file system begins at ``root``."""
     yield _board(root)
     yield _cpu(root)
     yield _memory(root)
@@ -33,7 +33,7 @@ def _board(root: Path) -> Check:
 def _cpu(root: Path) -> Check:
     cpu = kernel.processor(root)
     if cpu is None:
-        return Check("cpu", "not told by /proc/cpuinfo")
+        return Check("cpu", "not reported by /proc/cpuinfo")
     counted = f"{cpu.cores} core{'s' if cpu.cores > 1 else ''}"
     found = f"{cpu.model}, {counted}: {' '.join(cpu.features) or 'no vector features'}"
     if cpu.x86 and "avx2" not in cpu.flags:
@@ -47,12 +47,12 @@ def _memory(root: Path) -> Check:
     info = kernel.memory_mb(root)
     free, whole = info.get("MemAvailable"), info.get("MemTotal")
     if free is None or whole is None:
-        return Check("memory", "not told by /proc/meminfo")
+        return Check("memory", "not reported by /proc/meminfo")
     found = f"{free} of {whole} MB free"
     if free < MEMORY_NEEDED_MB:
-        return Check("memory", found, "fail", "end other programs; serving needs about 130 MB")
+        return Check("memory", found, "fail", "stop other programs; serving needs about 130 MB")
     if free < MEMORY_WANTED_MB:
-        return Check("memory", found, "warn", "end other programs, or serve fewer cameras")
+        return Check("memory", found, "warn", "stop other programs, or serve fewer cameras")
     return Check("memory", found)
 
 
@@ -63,7 +63,7 @@ def _swap(root: Path) -> Check:
         return Check("swap", "none")
     used = whole - free
     if used > whole // 2:
-        do = "memory is short, and answers wait for it; end other programs"
+        do = "memory is short and slows every step; stop other programs"
         return Check("swap", f"{used} of {whole} MB in use", "warn", do)
     return Check("swap", f"{used} of {whole} MB in use")
 
@@ -75,7 +75,7 @@ def _temperature(root: Path) -> Check:
         if (degrees := kernel.celsius(kernel.text(zone.file))) is not None
     ]
     if not read:
-        return Check("temperature", "this machine does not tell")
+        return Check("temperature", "not reported by this machine")
     # The one nearest to its limit.
     degrees, zone = min(read, key=lambda one: one[1].slows_at_c - one[0])
     found = f"{degrees:.0f} °C ({zone.name}, slows down at {zone.slows_at_c:.0f})"
@@ -85,7 +85,7 @@ def _temperature(root: Path) -> Check:
 
 
 def _power(root: Path) -> Check:
-    """Under-voltage and throttling: the Raspberry Pi's firmware, or an x86 processor's counts."""
+    """Under-voltage and throttling: the Raspberry Pi's firmware, or an x86 processor's counters."""
     bits = kernel.throttled(root)
     alarm = any(kernel.number(path) for path in kernel.voltage_alarms(root))
     if bits is None and not alarm:
@@ -93,38 +93,38 @@ def _power(root: Path) -> Check:
     bits = (bits or 0) | alarm
     now, since = kernel.named(bits), kernel.named(bits >> kernel.SINCE_START)
     if not now and not since:
-        return Check("throttling", "none since it was started")
-    said = [f"now: {', '.join(now)}"] if now else []
-    said += [f"since it was started: {', '.join(since)}"] if since else []
+        return Check("throttling", "none since boot")
+    texts = [f"now: {', '.join(now)}"] if now else []
+    texts += [f"since boot: {', '.join(since)}"] if since else []
     power = "under-voltage" in (*now, *since)
     do = "use the power supply made for this board, and a short cable" if power else "cool it"
-    return Check("throttling", "; ".join(said), "warn", do)
+    return Check("throttling", "; ".join(texts), "warn", do)
 
 
 def _x86_throttled(root: Path) -> Check:
     counts = [kernel.number(path) for path in kernel.throttle_counts(root)]
-    told = [count for count in counts if count is not None]
-    if not told:
-        return Check("throttling", "this machine does not tell")
-    if most := max(told):
-        found = f"{most} times since it was started"
+    known = [count for count in counts if count is not None]
+    if not known:
+        return Check("throttling", "not reported by this machine")
+    if most := max(known):
+        found = f"{most} times since boot"
         return Check("throttling", found, "warn", "cool it: a heat sink, a fan, fewer cameras")
-    return Check("throttling", "none since it was started")
+    return Check("throttling", "none since boot")
 
 
 def _frequency(root: Path) -> Check:
     policies = kernel.policies(root)
     if not policies:
-        return Check("frequency", "this machine does not tell")
-    said: list[str] = []
+        return Check("frequency", "not reported by this machine")
+    texts: list[str] = []
     do = ""
     for policy in policies:
         limit, most = policy.limit_mhz or 0, policy.most_mhz or 0
-        said.append(f"{policy.now_mhz or 0} of {most} MHz, {policy.governor}")
+        texts.append(f"{policy.now_mhz or 0} of {most} MHz, {policy.governor}")
         # With intel_pstate and amd-pstate-epp the name powersave means what schedutil does.
         if policy.governor == "powersave" and "pstate" not in policy.driver:
             do = "run: sudo cpupower frequency-set -g schedutil"
         elif limit < most:
-            do = f"it is held at {limit} MHz; look for who caps it, or cool it"
-    found = names(list(dict.fromkeys(said)))
+            do = f"it is limited to {limit} MHz; find what limits it, or cool it"
+    found = names(list(dict.fromkeys(texts)))
     return Check("frequency", found, "warn" if do else "ok", do)

@@ -1,4 +1,4 @@
-"""On what a bundle could be served here: accelerators, and each artifact of one bundle."""
+"""What this machine can execute: its accelerators, and each artifact of one bundle."""
 
 from __future__ import annotations
 
@@ -6,99 +6,94 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.doctor.check import Check, State
+from edgevid.doctor.environment import disk
 from edgevid.doctor.software import Tried
-from edgevid.doctor.surroundings import disk
-from edgevid.errors import MissingExtra
-from edgevid.runtimes import accelerators as known
+from edgevid.runtimes import CPU, RuntimeSpec, catalog
 
 if TYPE_CHECKING:
     from edgevid.bundle import Artifact, Bundle
 
-STAND_IN = "null"
-"""The runtime that only stands in for others."""
-
 
 def accelerators() -> Iterator[Check]:
-    """Say of every accelerator whether it may be tried here, and if not, why."""
-    for name in registry.names("accelerator"):
-        runtime, _, short = name.partition("/")
-        if runtime == STAND_IN:
-            continue
-        reason = _why_not(runtime, short)
-        if reason is None:
-            yield Check(name, "may serve; it is proven before it does")
-            continue
-        found, _, do = reason.partition("; ")
-        # What only the system's owner can mend stands between a device and its use.
-        state: State = "warn" if do.startswith("run: sudo") else "ok"
-        yield Check(name, f"not usable: {found}", state, do)
+    """Check for every accelerator whether it can be tried here, and why not if it cannot."""
+    for runtime in catalog.everything():
+        for one in sorted(runtime.accelerators, key=lambda one: one.name):
+            if one.name != CPU and not runtime.stand_in:
+                yield _accelerator(runtime, one.name)
 
 
-def _why_not(runtime: str, name: str) -> str | None:
-    try:
-        return known.why_not(runtime, name)
-    except MissingExtra as error:
-        return str(error)
+def _accelerator(runtime: RuntimeSpec, name: str) -> Check:
+    reason = runtimes.get(runtime.name).why_not(name)
+    if reason is None:
+        return Check(f"{runtime.name}/{name}", "may serve; it is proven before it does")
+    found, _, do = reason.partition("; ")
+    # Only an administrator can fix what keeps a device that is there from being used.
+    state: State = "warn" if do.startswith("run: sudo") else "ok"
+    return Check(f"{runtime.name}/{name}", f"not usable: {found}", state, do)
 
 
 def bundle(opened: Bundle, libraries: Mapping[str, Tried]) -> Iterator[Check]:
-    """Say of each artifact on what it could be served; fail where none can be."""
-    places = {artifact.name: _places(artifact, libraries) for artifact in opened.artifacts}
+    """Check each artifact of a bundle.
+
+    Args:
+        opened: The bundle.
+        libraries: The libraries that were tried, by the name of their distribution.
+
+    Yields:
+        One check for each artifact, with the engines that can serve it; one for the bundle, which
+        fails if no artifact can be served; and one for the disk that the bundle is on.
+    """
+    found = {artifact.name: _engines(artifact, libraries) for artifact in opened.artifacts}
     for artifact in opened.artifacts:
-        ways, faults = places[artifact.name]
-        if ways:
-            yield Check(artifact.name, f"could be served: {', '.join(ways)}")
+        engines, faults = found[artifact.name]
+        if engines:
+            yield Check(artifact.name, f"can be served: {', '.join(engines)}")
         else:
-            found = f"cannot be served: {'; '.join(faults) or 'no runtime executes it'}"
-            yield Check(artifact.name, found, "warn", _mend(artifact, libraries))
-    served = sum(bool(ways) for ways, _ in places.values())
-    found = f"{served} of {len(places)} artifacts could be served"
+            text = f"cannot be served: {'; '.join(faults) or 'no runtime executes it'}"
+            yield Check(artifact.name, text, "warn", _remedy(artifact, libraries))
+    served = sum(bool(engines) for engines, _ in found.values())
     yield Check(
         "bundle",
-        f"{opened.path}: {found}",
+        f"{opened.path}: {served} of {len(found)} artifacts can be served",
         "ok" if served else "fail",
-        f"prove it: edgevid verify {opened.path}" if served else "mend what is said above",
+        f"prove it: edgevid verify {opened.path}" if served else "fix what is reported above",
     )
     yield disk("bundle", opened.path.parent)
 
 
-def _places(artifact: Artifact, libraries: Mapping[str, Tried]) -> tuple[list[str], list[str]]:
-    """The ways to execute an artifact as ``openvino on cpu``, and why others are closed."""
-    ways, faults = [], []
-    for runtime in registry.names("runtime"):
-        if runtime == STAND_IN != artifact.format:
-            continue
-        for name in (known.CPU, *known.known(runtime)):
-            try:
-                fits = artifact.format in known.formats(runtime, name)[:1]
-            except MissingExtra as error:
-                faults.append(str(error))
+def _engines(artifact: Artifact, libraries: Mapping[str, Tried]) -> tuple[list[str], list[str]]:
+    """The engines for an artifact, such as ``openvino on cpu``, and why others cannot serve it."""
+    engines, faults = [], []
+    for runtime in catalog.everything():
+        for one in sorted(runtime.accelerators, key=lambda one: (one.name != CPU, one.name)):
+            if not one.prefers(artifact.format):
                 continue
-            if not fits:
-                continue
-            fault = _runtime_fault(artifact, runtime, libraries) or _why_not(runtime, name)
+            fault = _runtime_fault(artifact, runtime, libraries)
+            fault = fault or runtimes.get(runtime.name).why_not(one.name)
             if fault is None:
-                ways.append(f"{runtime} on {name}")
-            elif name == known.CPU:
-                faults.append(f"{runtime}: {fault}")
-    return ways, faults
+                engines.append(f"{runtime.name} on {one.name}")
+            elif one.name == CPU:
+                faults.append(f"{runtime.name}: {fault}")
+    return engines, faults
 
 
-def _runtime_fault(artifact: Artifact, runtime: str, libraries: Mapping[str, Tried]) -> str | None:
-    """Why a runtime cannot execute an artifact at all; None where it can."""
-    own = [tried for tried in libraries.values() if tried.library.runtime == runtime]
-    if not own:
-        return None  # built in
+def _runtime_fault(
+    artifact: Artifact, runtime: RuntimeSpec, libraries: Mapping[str, Tried]
+) -> str | None:
+    """Why a runtime cannot execute an artifact at all; None if it can."""
+    own = [tried for tried in libraries.values() if tried.runtime == runtime.name]
+    if not runtime.libraries:
+        return None
     working = [tried for tried in own if tried.works]
     if not working:
         broken = next((tried for tried in own if tried.fault), None)
-        return f"{broken.library.package} does not load" if broken else "not installed"
-    wanted = artifact.smallest_runtime.get(runtime)
-    # TFLite's operators count TensorFlow's versions, which LiteRT left behind long ago.
-    version = next((t.version for t in working if t.library.package != "ai-edge-litert"), None)
-    if wanted and version and len(working) == 1 and _numbers(version) < _numbers(wanted):
+        return f"{broken.library.project} does not load" if broken else "not installed"
+    wanted = artifact.smallest_runtime.get(runtime.name)
+    comparable = all(tried.library.counts_releases for tried in working)
+    version = working[0].version
+    if wanted and version and comparable and _numbers(version) < _numbers(wanted):
         return f"needs version {wanted}, this is {version}"
     return None
 
@@ -107,10 +102,12 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)[:3]]
 
 
-def _mend(artifact: Artifact, libraries: Mapping[str, Tried]) -> str:
-    for tried in libraries.values():
-        if tried.library.runtime == artifact.format:
-            if tried.version is None:
-                return f"run: {tried.library.install}"
+def _remedy(artifact: Artifact, libraries: Mapping[str, Tried]) -> str:
+    """What to do about an artifact that cannot be served."""
+    for name in catalog.made_for(artifact.format)[:1]:
+        own = [tried for tried in libraries.values() if tried.runtime == name]
+        if own and own[0].version is None:
+            return f"run: {own[0].library.install}"
+        if own:
             return "see the library above, or make the bundle again with: edgevid convert"
     return "make the bundle again with: edgevid convert"

@@ -3,92 +3,109 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from edgevid.doctor.check import Check, State
 from edgevid.errors import EdgevidError
 from edgevid.proof.child import run_child
+from edgevid.runtimes import catalog
+from edgevid.runtimes.spec import Library
 
 TRY_S = 60.0
 PYTHON = ((3, 11), (3, 13))
 
-
-@dataclass(frozen=True)
-class Library:
-    """One library: its distribution, what of it is imported, and what it is needed for."""
-
-    package: str
-    module: str
-    install: str
-    runtime: str | None = None
-    needed: bool = False
-
-
-LIBRARIES = (
-    Library("numpy", "numpy", "pip install 'numpy>=1.24'", needed=True),
-    Library("av", "av", "pip install 'edgevid[runner]'", needed=True),
-    Library(
-        "ai-edge-litert", "ai_edge_litert.interpreter", "pip install 'edgevid[runner]'", "tflite"
-    ),
-    Library("tflite-runtime", "tflite_runtime.interpreter", "pip install tflite-runtime", "tflite"),
-    Library("openvino", "openvino", "pip install 'edgevid[openvino]'", "openvino"),
-    Library("opencv-python-headless", "cv2", "pip install 'edgevid[draw]'"),
+NEEDED = (
+    Library("numpy", "numpy", "numpy>=1.24"),
+    Library("av", "av", "av>=10", "runner", lazy="CodecContext"),
 )
+"""What serving needs with any runtime."""
+
+OPTIONAL = (Library("opencv-python-headless", "cv2", "opencv-python-headless>=4.8", "draw"),)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a library: its version (None: not installed), and why it does not load."""
+    """The outcome of trying one library.
+
+    Attributes:
+        library: The library.
+        version: Its version; None if it is not installed.
+        fault: Why it does not load; None if it does.
+        runtime: The runtime that it provides; None if it provides none.
+        needed: Whether nothing can be served without it.
+        preferred: Whether it is the library to install for its runtime.
+    """
 
     library: Library
     version: str | None
     fault: str | None = None
+    runtime: str | None = None
+    needed: bool = False
+    preferred: bool = False
 
     @property
     def works(self) -> bool:
-        """Installed, and its native parts load."""
+        """Whether it is installed and its native code loads."""
         return self.version is not None and self.fault is None
 
 
+def candidates() -> list[Tried]:
+    """Every library to try, as if none were installed."""
+    found = [Tried(one, None, needed=True) for one in NEEDED]
+    for runtime in catalog.everything():
+        for one in runtime.libraries:
+            preferred = one is runtime.libraries[0]
+            found.append(Tried(one, None, runtime=runtime.name, preferred=preferred))
+    return found + [Tried(one, None) for one in OPTIONAL]
+
+
 def try_all() -> dict[str, Tried]:
-    """Try every library in a process of its own, by the name of its package."""
-    return {library.package: _try(library) for library in LIBRARIES}
+    """Try every library in a process of its own; the keys are the names of the distributions."""
+    return {one.library.project: attempt(one) for one in candidates()}
 
 
-def _try(library: Library) -> Tried:
-    version = installed(library.package)
-    if version is None:
-        return Tried(library, None)
+def attempt(candidate: Tried) -> Tried:
+    """Import a library in a process of its own, if it is installed."""
+    library, fault = candidate.library, None
+    version = installed(library.project)
+    if version is not None:
+        task = {"module": library.module, "lazy": library.lazy, "timeout_s": TRY_S}
+        try:
+            outcome = run_child("edgevid.doctor.probe", task, TRY_S)
+            fault = outcome.describe(TRY_S) if outcome.answer() is None else None
+        except EdgevidError as error:
+            fault = str(error)
+    return replace(candidate, version=version, fault=fault)
+
+
+def installed(project: str) -> str | None:
+    """The version of an installed distribution by its metadata; None if it is not installed."""
     try:
-        outcome = run_child(
-            "edgevid.doctor.probe", {"module": library.module, "timeout_s": TRY_S}, TRY_S
-        )
-        answer = outcome.answer()
-    except EdgevidError as error:
-        return Tried(library, version, str(error))
-    fault = outcome.describe(TRY_S) if answer is None else None
-    return Tried(library, version, fault)
-
-
-def installed(package: str) -> str | None:
-    """The version of an installed distribution, by its metadata; None where there is none."""
-    try:
-        return metadata.version(package)
+        return metadata.version(project)
     except metadata.PackageNotFoundError:
         return None
 
 
 def checks(libraries: Mapping[str, Tried]) -> Iterator[Check]:
-    """Look at Python and at what was tried."""
+    """Check Python and the libraries.
+
+    Args:
+        libraries: The libraries that were tried, by the name of their distribution.
+
+    Yields:
+        One check for Python, one for each library, and one for the runtimes together.
+    """
     yield _python()
-    served = {t.library.runtime for t in libraries.values() if t.works and t.library.runtime}
+    served = {tried.runtime for tried in libraries.values() if tried.works and tried.runtime}
     for tried in libraries.values():
         yield _library(tried, libraries, served)
     found = ", ".join(sorted(served)) or "none works"
-    do = "" if served else "run: pip install 'edgevid[runner]'"
+    preferred = [tried for tried in libraries.values() if tried.preferred]
+    do = "" if served or not preferred else f"run: {preferred[0].library.install}"
     yield Check("runtimes", found, "ok" if served else "fail", do)
 
 
@@ -96,22 +113,32 @@ def _python() -> Check:
     found = platform.python_version()
     if PYTHON[0] <= sys.version_info[:2] <= PYTHON[1]:
         return Check("python", found)
-    return Check("python", found, "warn", "untried; use Python 3.11 to 3.13")
+    return Check("python", found, "warn", "untested; use Python 3.11 to 3.13")
 
 
 def _library(tried: Tried, others: Mapping[str, Tried], served: set[str]) -> Check:
     library = tried.library
-    spare = library.runtime is not None and bool(served - {None})
     if tried.version is None:
-        state: State = "fail" if library.needed else "ok"
-        want = library.needed or (library.runtime is not None and library.runtime not in served)
-        do = f"run: {library.install}" if want and library.package != "tflite-runtime" else ""
-        return Check(library.package, "not installed", state, do)
+        state: State = "fail" if tried.needed else "ok"
+        want = tried.needed or (tried.preferred and tried.runtime not in served)
+        return Check(
+            library.project, "not installed", state, f"run: {library.install}" if want else ""
+        )
     if tried.fault is None:
-        return Check(library.package, tried.version)
-    numpy = others["numpy"].version or ""
-    do = f"run: pip install --force-reinstall {library.package}=={tried.version}"
-    if library.package == "tflite-runtime" and int(numpy.partition(".")[0] or 0) >= 2:
-        do = "it needs an older numpy; run: pip install 'numpy<2'"
-    state = "fail" if library.needed or (library.runtime and not spare) else "warn"
-    return Check(library.package, f"{tried.version} does not load: {tried.fault}", state, do)
+        return Check(library.project, tried.version)
+    state = "fail" if tried.needed or (tried.runtime and not served) else "warn"
+    found = f"{tried.version} does not load: {tried.fault}"
+    return Check(library.project, found, state, _remedy(tried, others))
+
+
+def _remedy(tried: Tried, others: Mapping[str, Tried]) -> str:
+    """What to do about a library that does not load."""
+    for project, limit in tried.library.below.items():
+        version = others[project].version if project in others else installed(project)
+        if version and _numbers(version) >= _numbers(limit):
+            return f"it needs an older {project}; run: pip install '{project}<{limit}'"
+    return f"run: pip install --force-reinstall {tried.library.project}=={tried.version}"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]

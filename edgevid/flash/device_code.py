@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgevid import __version__, targets
-from edgevid.targets import Target
+from edgevid.runtimes import catalog
+from edgevid.targets import EngineChoice, Target
 
 HOST_CODE = (
     "edgevid.**.host",
@@ -38,19 +39,6 @@ package that has both, host code lies in a sub-package or module called ``host``
 _HOST_PATTERNS = tuple(
     re.compile(re.escape(one).replace(r"\*\*", r"\w+(\.\w+)*") + r"\.") for one in HOST_CODE
 )
-
-STAND_IN = """
-# The stand-in, for trials: only where a bundle holds nothing else.
-[[engine]]
-runtime = "null"
-accelerator = "cpu"
-quantize = ["float32"]
-
-[[engine]]
-runtime = "null"
-accelerator = "null"
-quantize = ["int8", "dynamic", "float16", "float32"]
-"""
 
 
 def name() -> str:
@@ -89,6 +77,15 @@ def _local(target: Target) -> bytes:
     """The target's own file, under the name of the machine it will lie on."""
     text = targets.find(target.name).read_text("utf-8")
     text = re.sub(r"^name\s*=.*\n", "", text, flags=re.MULTILINE)
-    if not any(way.runtime == "null" for way in target.engine):
-        text += STAND_IN
-    return text.encode()
+    listed = {way.runtime for way in target.engine}
+    missing = [way for way in catalog.stand_ins() if way.runtime not in listed]
+    return "\n".join([text, *map(_engine, missing)]).encode()
+
+
+def _engine(way: EngineChoice) -> str:
+    quantize = ", ".join(f'"{name}"' for name in way.quantize)
+    return (
+        "# A stand-in for trials, used only for bundles that hold nothing else.\n"
+        f'[[engine]]\nruntime = "{way.runtime}"\naccelerator = "{way.accelerator}"\n'
+        f"quantize = [{quantize}]\n"
+    )

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from edgevid import settings, targets
+from edgevid.runtimes import catalog
 from edgevid.targets import EngineChoice, Target
 
 SHOWN_WRONG_CLOCK_S = 300.0
@@ -64,8 +65,11 @@ class DeviceFacts:
 def asked() -> dict[str, list[str]]:
     """What the agent is to look for: modules and libraries that any target wants."""
     known = [targets.load(name) for name in targets.names()]
+    libraries = {library.package for one in catalog.everything() for library in one.libraries}
     return {
-        "modules": sorted({wanted.module for one in known for wanted in one.distribution}),
+        "modules": sorted(
+            {wanted.module for one in known for wanted in one.distribution} | libraries
+        ),
         "libraries": sorted(
             {name for one in known for way in one.engine for name in way.libraries}
         ),

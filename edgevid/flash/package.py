@@ -38,16 +38,11 @@ from edgevid.flash import device_code, wheels
 from edgevid.flash.device_facts import DeviceFacts, is_there, misfits
 from edgevid.flash.wheels import Wheel, WheelRequest
 from edgevid.progress import Progress, silent
-from edgevid.runtimes import accelerators
+from edgevid.runtimes import CPU, catalog
 from edgevid.targets import EngineChoice, Target
 
 MANIFEST_FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,190}\.edgevid")
-STAND_INS = (
-    EngineChoice("null", "cpu", ("float32",)),
-    EngineChoice("null", "null", ("int8", "dynamic", "float16", "float32")),
-)
-"""What every device executes, since it is a part of edgevid: a bundle for trials."""
 # What a wheel may bring besides its own folders, and what then would not be found.
 _ELSEWHERE = re.compile(r"[^/]+\.data/(purelib|platlib)/.")
 
@@ -134,7 +129,9 @@ def wanted_wheels(
 ) -> WheelRequest:
     """What the device must be given for these bundles: what serves them, and no other runtime."""
     ways = _ways(facts, target, bundles, site)
-    requirements = dict.fromkeys([*target.requires, *(r for way in ways for r in way.wheels)])
+    requirements = dict.fromkeys(
+        [*target.requires, *(r for way in ways for r in catalog.requirements(way))]
+    )
     return WheelRequest(
         tuple(requirements),
         facts.architecture,
@@ -167,8 +164,8 @@ def _ways(
     """
     named = _named_runtimes(site)
     found: list[EngineChoice] = [way for way in target.engine if way.runtime in named]
-    there = [way for way in (*target.engine, *STAND_INS) if is_there(way, facts)]
     for bundle in bundles:
+        there = [way for way in _engines(target, bundle) if is_there(way, facts)]
         serving = [way for way in there if _executes(way, bundle)]
         if not serving:
             held = ", ".join(artifact.name for artifact in bundle.artifacts)
@@ -178,7 +175,7 @@ def _ways(
             )
         for way in serving:
             found.append(way)
-            if way.accelerator == accelerators.CPU:
+            if way.accelerator == CPU:
                 break
     return found
 
@@ -195,10 +192,15 @@ def _executes(way: EngineChoice, bundle: Bundle) -> bool:
     return next(_artifacts(way, bundle), None) is not None
 
 
+def _engines(target: Target, bundle: Bundle) -> tuple[EngineChoice, ...]:
+    """The device's engines for a bundle, with the stand-ins that are a part of edgevid."""
+    formats = {artifact.format for artifact in bundle.artifacts}
+    return (*catalog.engines(target, formats), *catalog.stand_ins())
+
+
 def _artifacts(way: EngineChoice, bundle: Bundle) -> Iterator[Artifact]:
-    formats = accelerators.formats(way.runtime, way.accelerator)[:1]
     for artifact in bundle.artifacts:
-        if artifact.format in formats and artifact.quantize in way.quantize:
+        if catalog.prefers(way, artifact.format) and artifact.quantize in way.quantize:
             yield artifact
 
 
@@ -206,18 +208,19 @@ def _check_versions(bundles: Sequence[Bundle], target: Target, got: Sequence[Whe
     """Refuse a bundle of which no artifact loads in the runtimes that will be there."""
     versions = {wheel.project: wheel.version for wheel in got}
     for bundle in bundles:
-        ways = (*target.engine, *STAND_INS)
+        ways = _engines(target, bundle)
         faults = [_too_old(a, way, versions) for way in ways for a in _artifacts(way, bundle)]
         if faults and all(faults):
             raise BadInput(f"{bundle.path}: {faults[0]}; convert it with: --quantize int8")
 
 
 def _too_old(artifact: Artifact, way: EngineChoice, versions: Mapping[str, str]) -> str | None:
-    """Why an artifact does not load; LiteRT's versions left behind those that artifacts count."""
-    project = {"tflite": "tflite-runtime", "openvino": "openvino"}.get(way.runtime, "")
-    needed, version = artifact.smallest_runtime.get(way.runtime), versions.get(project)
-    if needed and version and _numbers(version) < _numbers(needed):
-        return f"{artifact.name} needs {project} {needed}, the device gets {version}"
+    """Why an artifact does not load in the runtime that the device gets; None if it does."""
+    needed = artifact.smallest_runtime.get(way.runtime)
+    for library in catalog.spec(way.runtime).libraries if needed else ():
+        version = versions.get(library.project)
+        if library.counts_releases and version and _numbers(version) < _numbers(str(needed)):
+            return f"{artifact.name} needs {library.project} {needed}, the device gets {version}"
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
 from edgevid.proof.child import child_task
@@ -22,7 +22,7 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
     name, runtime, accelerator = task["artifact"], task["runtime"], task["accelerator"]
     golden = Golden.read(bundle, name)
     try:
-        engine = registry.load("runtime", runtime)().load(
+        engine = runtimes.get(runtime).load(
             bundle.files(name), bundle.contract, accelerator=accelerator
         )
         if task["record"]:

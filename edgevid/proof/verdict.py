@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgevid import __version__, registry
+from edgevid import __version__, runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
@@ -124,13 +124,14 @@ def cache_folder() -> Path:
 
 
 def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
-    """All that a verdict depends on."""
+    """Everything that a verdict depends on."""
+    found = runtimes.get(runtime)
     return {
         **place_of(bundle),
         "artifact": artifact,
         "runtime": runtime,
-        "version": registry.load("runtime", runtime)().version(),
-        "behaviour": os.environ.get("EDGEVID_NULL", "") if runtime == "null" else "",
+        "version": found.version(),
+        "behaviour": " ".join(os.environ.get(name, "") for name in found.spec.variables),
         "accelerator": accelerator,
     }
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Artifact, Bundle
-from edgevid.errors import BadInput, MissingExtra
+from edgevid.errors import BadInput
 from edgevid.progress import Progress, silent
 from edgevid.proof.verdict import PROOF_TIMEOUT_S, prove_in_child
+from edgevid.runtimes import catalog
 
 
 def runtimes_for(format_name: str) -> tuple[str, ...]:
-    """Installed runtimes that execute a format, those that prefer it first; never ``null``."""
-    found = []
-    for name in registry.names("runtime"):
-        runtime = registry.load("runtime", name)()
-        if name == "null" or format_name not in runtime.formats:
-            continue
-        with suppress(MissingExtra):
-            runtime.version()
-            found.append((runtime.formats.index(format_name), name))
-    return tuple(name for _, name in sorted(found))
+    """Installed runtimes that execute a format, those that prefer it first; no stand-ins."""
+    return tuple(
+        name for name in catalog.made_for(format_name) if runtimes.get(name).missing() is None
+    )
 
 
 def verify(
@@ -48,7 +42,7 @@ def verify(
     if not jobs:
         raise BadInput(
             f"nothing here executes {', '.join(one.name for one in chosen)}; "
-            "run: pip install 'edgevid[runner,openvino]'"
+            f"{_remedy(chosen[0].format)}"
         )
     checks = []
     for done, job in enumerate(jobs):
@@ -65,12 +59,20 @@ def _places(
     """Every (runtime, accelerator) on which an artifact can be proven here."""
     names = runtimes_for(artifact.format)
     if runtime is not None:
-        loaded = registry.load("runtime", runtime)()
-        loaded.version()  # a library that is asked for must be there
-        names = (runtime,) if artifact.format in loaded.formats else ()
+        asked = runtimes.get(runtime)
+        asked.version()  # raises if its library is not installed
+        names = (runtime,) if asked.spec.cpu.executes(artifact.format) else ()
     return [
         (name, place)
         for name in names
-        for place in registry.load("runtime", name)().accelerators()
+        for place in runtimes.get(name).accelerators()
         if accelerator in (None, place)
     ]
+
+
+def _remedy(format_name: str) -> str:
+    """What to do if no installed runtime executes a format."""
+    found = catalog.made_for(format_name)
+    if found and (message := runtimes.get(found[0]).missing()):
+        return message
+    return "install the package with a runtime for that format"

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgevid import runtimes
 from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
 from edgevid.runner.canary import Canaries
 from edgevid.runner.engines import Choice
 from edgevid.runner.worker import WorkerEngine
-from edgevid.runtimes import accelerators
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -173,7 +173,7 @@ class AcceleratorSupervisor(threading.Thread):
 
     def _prove(self, rank: int) -> Candidate:
         choice = self.places[rank].choice
-        if reason := accelerators.why_not(choice.runtime, choice.accelerator):
+        if reason := runtimes.get(choice.runtime).why_not(choice.accelerator):
             raise EngineFailed(f"{choice}: {reason}")
         with self._changed:
             if self._stopping:

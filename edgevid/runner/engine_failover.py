@@ -17,7 +17,7 @@ from edgevid import targets
 from edgevid.errors import EdgevidError, EngineFailed
 from edgevid.runner.accelerator_supervisor import AcceleratorSupervisor, BackoffPolicy, Candidate
 from edgevid.runner.engines import Choice, open_engine, spares
-from edgevid.runtimes.accelerators import CPU
+from edgevid.runtimes import CPU
 
 if TYPE_CHECKING:
     import numpy as np

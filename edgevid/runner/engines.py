@@ -7,16 +7,16 @@ of its own, and replays the golden trajectory at every start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgevid import proof, registry
+from edgevid import proof, registry, runtimes
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EngineFailed, MissingExtra
 from edgevid.proof.verify import runtimes_for
 from edgevid.runner.worker import WorkerEngine
-from edgevid.runtimes import accelerators
+from edgevid.runtimes import CPU, catalog
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -58,11 +58,12 @@ def choices(
         bundle.artifact(artifact)
     if runtime is not None:
         registry.row("runtime", runtime)
-    if accelerator not in (None, *(named := {way.accelerator for way in target.engine})):
+    ways = catalog.engines(target, {one.format for one in bundle.artifacts})
+    if accelerator not in (None, *(named := {way.accelerator for way in ways})):
         raise BadInput(registry.unknown("accelerator", str(accelerator), named))
     found = [
         choice
-        for choice in dict.fromkeys(_possible(bundle, target, runtime, accelerator))
+        for choice in dict.fromkeys(_possible(bundle, ways, runtime, accelerator))
         if artifact in (None, choice.artifact)
     ]
     if not found:
@@ -75,30 +76,29 @@ def choices(
 
 
 def _possible(
-    bundle: Bundle, target: Target, runtime: str | None, accelerator: str | None
+    bundle: Bundle, ways: Sequence[EngineChoice], runtime: str | None, accelerator: str | None
 ) -> Iterator[Choice]:
-    for way in target.engine:
+    for way in ways:
         if runtime not in (None, way.runtime) or not _is_meant(way, accelerator):
             continue
-        # Unasked, a runtime executes only the format that is made for it.
-        formats = accelerators.formats(way.runtime, way.accelerator)
-        formats = formats if way.runtime == runtime else formats[:1]
+        # Unless it is asked to, a runtime executes only the format it is made for.
+        fits = catalog.executes if way.runtime == runtime else catalog.prefers
         for quantize in way.quantize:
             for artifact in bundle.artifacts:
-                if artifact.format in formats and artifact.quantize == quantize:
+                if artifact.quantize == quantize and fits(way, artifact.format):
                     yield Choice(artifact.name, way.runtime, way.accelerator)
 
 
 def _is_meant(way: EngineChoice, accelerator: str | None) -> bool:
     """Unasked, only what a look at this machine finds."""
     if accelerator is None:
-        return way.accelerator in accelerators.usable(way.runtime)
+        return way.accelerator in runtimes.get(way.runtime).accelerators()
     return way.accelerator == accelerator
 
 
 def _here(found: list[Choice]) -> list[Choice]:
     """Those that can be tried on this machine; raises `BadInput` with the reason if none can."""
-    reasons = [accelerators.why_not(choice.runtime, choice.accelerator) for choice in found]
+    reasons = [runtimes.get(choice.runtime).why_not(choice.accelerator) for choice in found]
     if all(reasons):
         raise BadInput(f"{found[0]} cannot serve here: {reasons[0]}")
     return [choice for choice, reason in zip(found, reasons, strict=True) if reason is None]
@@ -109,7 +109,7 @@ def installed(found: list[Choice], say: Callable[[str], None]) -> list[Choice]:
 
     Raises `MissingExtra` where none is.
     """
-    lacks = {name: registry.missing("runtime", name) for name in {one.runtime for one in found}}
+    lacks = {name: runtimes.get(name).missing() for name in {one.runtime for one in found}}
     there = [one for one in found if lacks[one.runtime] is None]
     if found and not there:
         raise MissingExtra(str(lacks[found[0].runtime]))
@@ -130,11 +130,11 @@ def spares(bundle: Bundle, target: Target, choice: Choice) -> list[Choice]:
     That is the same artifact in the runtime that is made for it; then comes the target's order.
     """
     likest = [
-        Choice(choice.artifact, runtime, accelerators.CPU)
+        Choice(choice.artifact, runtime, CPU)
         for runtime in runtimes_for(bundle.artifact(choice.artifact).format)
     ]
     with suppress(BadInput):  # a target, or a bundle, with nothing for the CPU
-        likest += choices(bundle, target, accelerator=accelerators.CPU)
+        likest += choices(bundle, target, accelerator=CPU)
     return list(dict.fromkeys(likest))
 
 
@@ -158,10 +158,10 @@ def open_engine(
 
 
 def _open(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
-    if choice.accelerator != accelerators.CPU:
+    if choice.accelerator != CPU:
         return _open_worker(bundle, choice, threads)
     proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
-    engine: Engine = registry.load("runtime", choice.runtime)().load(
+    engine: Engine = runtimes.get(choice.runtime).load(
         bundle.files(choice.artifact), bundle.contract, threads=threads
     )
     return engine

@@ -20,7 +20,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.children import die_with_parent, environment, kill_group, python_module
 from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
@@ -267,7 +267,7 @@ def _open(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]
     from edgevid.proof import Golden, replay_artifact
 
     name = task["artifact"]
-    engine = registry.load("runtime", task["runtime"])().load(
+    engine = runtimes.get(task["runtime"]).load(
         bundle.files(name),
         bundle.contract,
         accelerator=task["accelerator"],

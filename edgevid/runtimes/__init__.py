@@ -1,15 +1,24 @@
-"""Libraries that execute artifacts, behind one small protocol; one file each.
+"""Libraries that execute artifacts, behind one small protocol; one package each.
 
-A runtime loads an artifact on an accelerator and gives an engine; an engine has ``step()``. An
-engine holds no memory of a stream: ``step`` is a pure function of its arguments, so a step that
-failed can be taken again, with the same state, by another engine.
+A runtime loads an artifact on an accelerator and returns an engine; an engine has ``step()``. An
+engine keeps no state of a stream: ``step`` is a pure function of its arguments, so a failed step
+can be retaken, with the same state, on another engine.
+
+What a runtime is and needs is data, its `RuntimeSpec`; how it executes on the CPU and on each
+accelerator is one subclass of `Accelerator` in one module.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
+
+from edgevid import registry
+from edgevid.errors import BadInput, EngineFailed, MissingExtra
+from edgevid.runtimes.spec import CPU, AcceleratorSpec, ArtifactFormat, Library, RuntimeSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,12 +26,30 @@ if TYPE_CHECKING:
 
     from edgevid.contract import Contract, Tensors
 
+__all__ = [
+    "CPU",
+    "Accelerator",
+    "AcceleratorSpec",
+    "ArtifactFormat",
+    "Engine",
+    "Library",
+    "Operator",
+    "Runtime",
+    "RuntimeSpec",
+    "get",
+    "zero_state",
+]
+
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator as it was executed; ``place`` is ``cpu`` or the accelerator that took it.
+    """One operator as it was executed.
 
-    ``mean_ms`` is its time a step, None where that is not told.
+    Attributes:
+        name: Its name in the artifact.
+        kind: Its kind, in the format's own terms.
+        place: ``cpu``, or the accelerator that executed it.
+        mean_ms: Its time per step; None if the profiler does not report it.
     """
 
     name: str
@@ -40,68 +67,49 @@ class Engine(Protocol):
     """The arithmetic that really runs: ``float32``, ``bf16``, ``int8``, ..."""
 
     def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
-        """Take one step: ``(answer, next state)``, by the contract's bare names.
+        """Take one step.
 
-        ``frame`` is uint8 ``(1, height, width, 3)``; ``state`` has one float32 array per state
-        tensor. What is returned belongs to the caller and is never written to again.
-        Raises `EngineFailed`.
+        Args:
+            frame: uint8 ``(1, height, width, 3)``.
+            state: One float32 array per state tensor, by the contract's names.
+
+        Returns:
+            The outputs and the next state, float32, by the contract's names. They belong to the
+            caller and are never written to again.
+
+        Raises:
+            EngineFailed: The engine crashed or refused the step.
         """
 
     def close(self) -> None:
-        """Let go of the artifact; the engine is not used again."""
+        """Free the artifact; the engine is not used again."""
 
 
-class Accelerator(Protocol):
-    """Where a runtime executes besides the CPU; kind ``accelerator`` in the registry."""
-
-    name: str
-    formats: tuple[str, ...]
-    """Formats of artifact that it executes, the preferred one first."""
-    stand_in: bool
-    """Whether it only stands in for one, and is used where it is asked for by name."""
+class Accelerator(ABC):
+    """How one runtime executes artifacts in one place, the CPU or an accelerator."""
 
     def why_not(self) -> str | None:
-        """Why it cannot be tried on this machine, with the remedy; None where it can.
+        """Why it cannot be tried on this machine, with the remedy; None if it can.
 
-        A look at files and devices: nothing is imported, loaded or opened.
+        It looks at files and devices only: nothing is imported, loaded or opened.
         """
+        return None
 
-    def load(
-        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
-    ) -> Engine:
-        """Load an artifact, as `Runtime.load` does. Raises `EngineFailed`."""
+    @abstractmethod
+    def load(self, files: Mapping[str, bytes], contract: Contract, *, threads: int = 1) -> Engine:
+        """Load an artifact.
 
+        Args:
+            files: The artifact's files, ending -> content.
+            contract: The contract of the artifact's step.
+            threads: Threads of the CPU to use.
 
-class Runtime(Protocol):
-    """One library that executes artifacts."""
+        Returns:
+            The engine.
 
-    name: str
-    formats: tuple[str, ...]
-    """Formats of artifact that it executes, the preferred one first."""
-
-    def version(self) -> str:
-        """The library's version; raises `MissingExtra` where it is not installed."""
-
-    def accelerators(self) -> tuple[str, ...]:
-        """The accelerators that it can use on this machine, ``cpu`` among them."""
-
-    def load(
-        self,
-        files: Mapping[str, bytes],
-        contract: Contract,
-        *,
-        accelerator: str = "cpu",
-        threads: int | None = None,
-    ) -> Engine:
-        """Load an artifact from ``files``, ending -> content (``{"xml": ..., "bin": ...}``).
-
-        Raises `EngineFailed` where the library refuses it, `BadInput` for an accelerator that this
-        machine lacks.
+        Raises:
+            EngineFailed: The library refuses the artifact.
         """
-
-
-class Profiles(Protocol):
-    """What a runtime, or an accelerator, may offer besides: it says which operator ran where."""
 
     def profile(
         self,
@@ -109,17 +117,163 @@ class Profiles(Protocol):
         contract: Contract,
         frames: Iterable[NDArray[np.uint8]],
         *,
+        threads: int = 1,
+    ) -> list[Operator]:
+        """Step through ``frames`` on an engine of its own and report which operator ran where.
+
+        It runs in a process that may die of it.
+
+        Args:
+            files: The artifact's files, ending -> content.
+            contract: The contract of the artifact's step.
+            frames: The frames to step through, each uint8 ``(1, height, width, 3)``.
+            threads: Threads of the CPU to use.
+
+        Returns:
+            The operators in the order in which they ran.
+
+        Raises:
+            EngineFailed: There is no profiler, or it failed.
+        """
+        raise EngineFailed(f"{type(self).__name__} has no profiler")
+
+
+class Runtime:
+    """A runtime in use: it loads and profiles artifacts as its `RuntimeSpec` declares.
+
+    Args:
+        spec: The runtime's declaration.
+    """
+
+    def __init__(self, spec: RuntimeSpec) -> None:
+        self.spec = spec
+        self.name = spec.name
+
+    def missing(self) -> str | None:
+        """The message with the install line if no library of it is installed, else None."""
+        libraries = self.spec.libraries
+        if not libraries or any(find_spec(library.package) for library in libraries):
+            return None
+        return f"runtime {self.name} is not installed; run: {libraries[0].install}"
+
+    def version(self) -> str:
+        """The library that is used, and its version, such as ``openvino 2026.4.1``.
+
+        Raises:
+            MissingExtra: No library of it is installed.
+        """
+        from importlib import metadata
+
+        for library in self.spec.libraries:
+            if find_spec(library.package) is not None:
+                try:
+                    return f"{library.project} {metadata.version(library.project)}"
+                except metadata.PackageNotFoundError:
+                    return f"{library.project} of an unknown version"
+        if message := self.missing():
+            raise MissingExtra(message)
+        return self._own_version()
+
+    def _own_version(self) -> str:
+        """A runtime without a library has the version of the package that provides it."""
+        origin = registry.row("runtime", self.name).origin
+        if origin != registry.BUILT_IN:
+            return f"{self.name} of {origin}"
+        from edgevid import __version__
+
+        return f"{self.name} {__version__}"
+
+    def accelerators(self) -> tuple[str, ...]:
+        """``cpu``, and every accelerator that can be tried here without being asked for."""
+        return tuple(
+            one.name
+            for one in sorted(self.spec.accelerators, key=lambda one: one.name != CPU)
+            if one.name == CPU or (not one.stand_in and self.why_not(one.name) is None)
+        )
+
+    def accelerator(self, name: str) -> Accelerator:
+        """The accelerator of that name, or the CPU.
+
+        Raises:
+            BadInput: There is no such accelerator; the message names those there are.
+        """
+        found = self.spec.accelerator(name)
+        if found is None:
+            known = ", ".join(one.name for one in self.spec.accelerators)
+            raise BadInput(f"{self.name} has no accelerator {name!r}; known: {known}")
+        accelerator: Accelerator = registry.attribute(found.where)()
+        return accelerator
+
+    def why_not(self, accelerator: str) -> str | None:
+        """Why an accelerator cannot be tried on this machine, with the remedy; None if it can."""
+        return self.accelerator(accelerator).why_not()
+
+    def load(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        *,
+        accelerator: str = CPU,
+        threads: int | None = None,
+    ) -> Engine:
+        """Load an artifact.
+
+        Args:
+            files: The artifact's files, ending -> content: ``{"xml": ..., "bin": ...}``.
+            contract: The contract of the artifact's step.
+            accelerator: Where to execute it.
+            threads: Threads of the CPU to use; None: one.
+
+        Returns:
+            The engine.
+
+        Raises:
+            BadInput: The runtime has no such accelerator, or this machine lacks it.
+            EngineFailed: The library refuses the artifact.
+            MissingExtra: The runtime's library is not installed.
+        """
+        return self._usable(accelerator).load(files, contract, threads=threads or 1)
+
+    def profile(
+        self,
+        files: Mapping[str, bytes],
+        contract: Contract,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        accelerator: str = CPU,
         threads: int | None = None,
     ) -> list[Operator]:
-        """Step through ``frames`` on an engine of its own that is profiled, slowly.
+        """Report which operator of an artifact ran where; see `Accelerator.profile`.
 
-        It is called in a process that may die of it. Raises `EngineFailed` where the library cannot
-        tell.
+        Raises:
+            BadInput: The runtime has no such accelerator, or this machine lacks it.
+            EngineFailed: There is no profiler, or it failed.
+            MissingExtra: The runtime's library is not installed.
         """
+        found = self._usable(accelerator)
+        return found.profile(files, contract, frames, threads=threads or 1)
+
+    def _usable(self, name: str) -> Accelerator:
+        accelerator = self.accelerator(name)
+        if name == CPU and (message := self.missing()):
+            raise MissingExtra(message)
+        if reason := accelerator.why_not():
+            raise BadInput(f"{self.name} cannot use {name} on this machine: {reason}")
+        return accelerator
+
+
+def get(name: str) -> Runtime:
+    """The runtime of that name, built in or of another package; its library is not imported.
+
+    Raises:
+        BadInput: There is no such runtime.
+        PluginFailed: The plug-in of another package cannot be imported.
+    """
+    return Runtime(registry.load("runtime", name))
 
 
 def zero_state(contract: Contract) -> dict[str, Any]:
-    """The memory at the start of a stream: float32 zeros by the contract's state names."""
+    """The state at the start of a stream: float32 zeros, by the contract's state names."""
     import numpy as np
 
     return {s.name: np.zeros(s.shape, np.float32) for s in contract.states}

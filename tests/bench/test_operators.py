@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevid import runtimes
 from edgevid.bench import operators
 from edgevid.bench.job import Job
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.runtimes import Operator
-from edgevid.runtimes.openvino import OpenVINO
-from edgevid.runtimes.tflite import TFLite
-from edgevid.runtimes.tflite.gpu import GPU, shared_out
+from edgevid.runtimes.tflite.gpu import LiteRTGPU, placed
 from edgevid.runtimes.tflite.profile import read
 from rigs.vulkan import use_software_gpu
 
@@ -137,7 +136,7 @@ FRAMES = [None] * 20  # LiteRT's own are profiled on zeros
 
 
 def test_litert_says_what_ran(lowered_slice):
-    found = TFLite().profile(lowered_slice, CONTRACT, FRAMES)
+    found = runtimes.get("tflite").profile(lowered_slice, CONTRACT, FRAMES)
     kinds = [one.kind for one in found]
     assert kinds.count("STRIDED_SLICE") == 2
     assert any("Convolution" in kind for kind in kinds)  # a name of XNNPACK's
@@ -154,7 +153,7 @@ def test_openvino_says_what_ran(lowered_plain, tmp_path):
     openvino.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
     files = {end: (tmp_path / f"m.{end}").read_bytes() for end in ("xml", "bin")}
     frames = [np.zeros((1, 16, 16, 3), np.uint8)] * 5
-    found = OpenVINO().profile(files, CONTRACT, frames)
+    found = runtimes.get("openvino").profile(files, CONTRACT, frames)
     assert any("Conv" in one.kind for one in found)
     assert {one.place for one in found} == {"cpu"}
     assert sum(one.mean_ms or 0 for one in found) > 0
@@ -163,7 +162,7 @@ def test_openvino_says_what_ran(lowered_plain, tmp_path):
 def test_a_gpu_that_splits_a_graph_says_so(monkeypatch, lowered_slice):
     """LiteRT answers rightly and without a word: what it can't slice runs on the CPU."""
     use_software_gpu(monkeypatch)
-    found = GPU().profile(lowered_slice, CONTRACT, FRAMES)
+    found = LiteRTGPU().profile(lowered_slice, CONTRACT, FRAMES)
     said = operators.fallen_back(operators.summary(found), "gpu")
     assert said is not None
     assert "ran on the CPU and not on gpu: STRIDED_SLICE (2)" in said
@@ -172,7 +171,7 @@ def test_a_gpu_that_splits_a_graph_says_so(monkeypatch, lowered_slice):
 
 def test_a_gpu_that_takes_the_whole_graph_is_fine(monkeypatch, lowered_plain):
     use_software_gpu(monkeypatch)
-    found = GPU().profile(lowered_plain, CONTRACT, FRAMES)
+    found = LiteRTGPU().profile(lowered_plain, CONTRACT, FRAMES)
     assert {one.place for one in found} == {"gpu"}
     assert operators.fallen_back(operators.summary(found), "gpu") is None
 
@@ -183,13 +182,13 @@ def test_what_the_gpu_says_is_understood():
         "SPLIT: no.\n"
         "2 operations will run on the GPU, and the remaining 3 operations will run on the CPU.\n"
     )
-    found = shared_out(["SPLIT", "CONV_2D", "ADD", "SPLIT", "MUL"], said)
+    found = placed(["SPLIT", "CONV_2D", "ADD", "SPLIT", "MUL"], said)
     assert sorted(one.place for one in found) == ["cpu"] * 3 + ["gpu"] * 2
     left = sorted(one.kind for one in found if one.place == "cpu")
     assert left == ["SPLIT", "SPLIT", "operators between them"]
-    (odd,) = shared_out(["ADD"], "something else")  # it says that it did not take all, not which
+    (odd,) = placed(["ADD"], "something else")  # it says that it did not take all, not which
     assert odd.place == "cpu"
-    assert [one.place for one in shared_out(["ADD", "MUL"], "")] == ["gpu", "gpu"]
+    assert [one.place for one in placed(["ADD", "MUL"], "")] == ["gpu", "gpu"]
 
 
 def test_what_the_profiler_says_is_understood():

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from edgevid import bundle as bundles
+from edgevid import runtimes
 from edgevid.bench import tune
 from edgevid.bench.job import Job
 from edgevid.bundle import Artifact, Bundle
 from edgevid.runner import tuned
 from edgevid.runner.tuned import Tuned
-from edgevid.runtimes.null import Null
 from rigs.bundles import CONTRACT, golden_of, write_null
 from rigs.films import pictures
 
@@ -30,7 +30,7 @@ def several(tmp_path):
     """Give a function that writes a bundle of artifacts that behave so, in their order."""
 
     def write(**artifacts):
-        engine = Null().load({"json": json.dumps(PARAMETERS).encode()}, CONTRACT)
+        engine = runtimes.get("null").load({"json": json.dumps(PARAMETERS).encode()}, CONTRACT)
         frame = CONTRACT.frame
         golden = golden_of(engine, CONTRACT, pictures(6, frame.height, frame.width))
         made = []

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgevid import registry
+from edgevid import registry, runtimes
 from edgevid.proof import Trajectory, replay
 from edgevid.proof.replay import SOURCE_TOLERANCE, source_tolerances
 from edgevid.runtimes import zero_state
@@ -51,7 +51,7 @@ def test_an_artifact_has_its_endings_and_a_smallest_runtime(lowered, name, quant
 def test_an_artifact_does_what_the_model_does(lowered, name, quantize):
     contract = lowered.source.contract
     golden = pipeline._golden(contract, lowered.folder)
-    runtime = registry.load("runtime", name)()
+    runtime = runtimes.get(name)
     engine = runtime.load(lowered.files(f"{name}-{quantize}"), contract)
     in_float = (name, quantize) == ("openvino", "float16")  # halves in the file only
     assert engine.precision == ("float32" if in_float else quantize)
@@ -107,7 +107,7 @@ def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
 def test_the_sources_answers_at_once_are_those_of_the_stream(lowered):
     """A float32 artifact, streamed from each clip's first frame, ends on the same scores."""
     contract = lowered.source.contract
-    engine = registry.load("runtime", "tflite")().load(lowered.files("tflite-float32"), contract)
+    engine = runtimes.get("tflite").load(lowered.files("tflite-float32"), contract)
     at_once = np.load(lowered.folder / "held_out" / "scores.npy")
     clips = list(trajectories.read_clips(lowered.folder / "held_out.npz"))
     assert len(at_once) == len(clips)
@@ -166,7 +166,7 @@ def test_half_used_splits_become_slices_that_compute_the_same(lowered):
     assert slice_splits(model) == 0
     contract = lowered.source.contract
     golden = pipeline._golden(contract, lowered.folder)
-    engine = registry.load("runtime", "tflite")().load({"tflite": pack(model)}, contract)
+    engine = runtimes.get("tflite").load({"tflite": pack(model)}, contract)
     check, _ = replay(engine, golden, contract)
     assert check.max_abs < 1e-5
     assert Interpreter(model_content=pack(model)).get_signature_list()
@@ -226,7 +226,7 @@ def test_operators_are_summed_up_by_kind():
 def replayed(lowered, content: bytes):
     contract = lowered.source.contract
     golden = pipeline._golden(contract, lowered.folder)
-    engine = registry.load("runtime", "tflite")().load({"tflite": content}, contract)
+    engine = runtimes.get("tflite").load({"tflite": content}, contract)
     return replay(engine, golden, contract)[0]
 
 

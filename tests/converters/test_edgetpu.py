@@ -240,5 +240,5 @@ def test_an_artifact_that_no_engine_of_a_target_can_load_is_refused(tmp_path):
 
 def test_the_release_of_the_old_runtime_stands_in_its_target(edgevid):
     way = targets.load("generic-armv7").engine[0]
-    assert (way.operators, way.wheels) == ("2.14", ("tflite-runtime==2.14.*",))
+    assert (way.operators, way.requires) == ("2.14", ("tflite-runtime==2.14.*",))
     assert "operators up to release 2.14" in edgevid("targets", "show", "generic-armv7").stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract
 from edgevid.media.video import read_clip
@@ -78,7 +78,7 @@ def test_it_answers_as_before_and_may_be_described_again(alone):
     assert again.count(b"M001") == 1  # nothing is left of the first
     frame = models.frames()[0]
     for file in (described, again):
-        engine = registry.load("runtime", "tflite")().load({"tflite": file}, contract)
+        engine = runtimes.get("tflite").load({"tflite": file}, contract)
         answer, _ = engine.step(frame, {})
         np.testing.assert_allclose(answer["scores"], models.expected(frame), atol=1e-6)
 
@@ -219,7 +219,7 @@ def test_a_reader_of_others_gives_the_same_top_answer(reader, single, real_data,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         given = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        engine = registry.load("runtime", artifact.format)().load(files, bundle.contract)
+        engine = runtimes.get(artifact.format).load(files, bundle.contract)
         own = [engine.step(frame[None], {})[0]["scores"][0] for frame in frames]
         assert [label for label, _ in given] == [
             bundle.contract.labels[int(scores.argmax())] for scores in own

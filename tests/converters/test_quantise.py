@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevid import registry
+from edgevid import registry, runtimes
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed
 from edgevid.proof.child import Outcome
@@ -116,7 +116,7 @@ def made_in_float(tiny, name):
 
 
 def answers(name, files):
-    engine = registry.load("runtime", name)().load(files, CONTRACT)
+    engine = runtimes.get(name).load(files, CONTRACT)
     return {"scores": np.stack([engine.step(one, {})[0]["scores"] for one in steps.frames(12)])}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.contract import FRAME, Signal
 from edgevid.errors import BadInput
@@ -105,7 +105,7 @@ def test_memory_is_carried_and_logits_become_scores(tiny, clips, tmp_path):
     assert (contract.temporal, contract.frames) == ("carry", 3)
     assert [(s.name, s.shape) for s in contract.states] == [("m", (1, 5))]
     assert all(artifact.parity["max_abs"] < 1e-5 for artifact in bundle.artifacts)
-    engine = registry.load("runtime", "tflite")().load(bundle.files("tflite-float32"), contract)
+    engine = runtimes.get("tflite").load(bundle.files("tflite-float32"), contract)
     frame = np.full((1, 16, 16, 3), 90, np.uint8)
     once, after = engine.step(frame, {"m": np.zeros((1, 5), np.float32)})
     again, _ = engine.step(frame, after)
@@ -134,9 +134,7 @@ def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path
     bundle = Bundle.open(out)
     assert bundle.contract.signal == Signal("sound", (1, 16))
     assert bundle.contract.to_json()["signal"]["name"] == "sound"
-    engine = registry.load("runtime", "openvino")().load(
-        bundle.files("openvino-float32"), bundle.contract
-    )
+    engine = runtimes.get("openvino").load(bundle.files("openvino-float32"), bundle.contract)
     state, memory = {"h": np.zeros((1, 1), np.float32)}, 0.0
     for piece in sound.astype(np.float32):
         answer, state = engine.step(piece[None], state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,15 +14,14 @@ import pytest
 from edgevid import bundle as bundles
 from edgevid import doctor
 from edgevid.bundle import Artifact
-from edgevid.doctor import hardware, serving, software, surroundings
+from edgevid.doctor import environment, hardware, serving, software
 from edgevid.doctor.check import Check
-from edgevid.doctor.software import Tried
 from edgevid.system import devices
 from rigs.machines import MEMINFO, PC, PC_CORE, PI5, machine
 
 
 def look(root: Path) -> dict[str, Check]:
-    found = [*hardware.checks(root), *surroundings.checks(root)]
+    found = [*hardware.checks(root), *environment.checks(root)]
     assert all("\n" not in check.found + check.do for check in found)
     assert all(check.do for check in found if check.state != "ok"), "a problem without a remedy"
     return {check.name: check for check in found}
@@ -52,7 +52,7 @@ def test_a_healthy_raspberry_pi(pi):
     assert found["memory"].found == "7037 of 8051 MB free"
     assert found["swap"].found == "0 of 511 MB in use"
     assert found["temperature"].found == "49 °C (cpu-thermal, slows down at 80)"
-    assert found["throttling"].found == "none since it was started"
+    assert found["throttling"].found == "none since boot"
     assert found["frequency"].found == "1500 of 2400 MHz, ondemand"
     assert found["video devices"].found == "rp1-cfe-csi2_ch0, rpi-hevc-dec"
     assert found["GPUs"].found == "/dev/dri/renderD128"
@@ -79,8 +79,8 @@ def test_a_machine_that_tells_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("bits", "says", "do"),
     [
-        ("50005", "now: under-voltage, throttled; since it was started: under-voltage", "supply"),
-        ("0x50000", "since it was started: under-voltage, throttled", "power supply"),
+        ("50005", "now: under-voltage, throttled; since boot: under-voltage", "supply"),
+        ("0x50000", "since boot: under-voltage, throttled", "power supply"),
         ("80008", "now: soft temperature limit; since", "cool it"),
         ("20002", "now: frequency capped", "cool it"),
     ],
@@ -105,7 +105,7 @@ def test_the_older_place_of_the_firmwares_bits_is_known(tmp_path):
 
 def test_an_x86_processor_that_throttled_is_found(pc):
     check = pc(package_throttle_count="17\n")["throttling"]
-    assert (check.state, check.found) == ("warn", "17 times since it was started")
+    assert (check.state, check.found) == ("warn", "17 times since boot")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_trip_point_of_the_kernel_counts_more_than_a_rule_of_thumb(pi):
 
 def test_a_slow_governor_and_a_capped_clock_are_found(pi):
     assert "cpupower" in pi(scaling_governor="powersave\n")["frequency"].do
-    assert "held at 1500 MHz" in pi(scaling_max_freq="1500000\n")["frequency"].do
+    assert "limited to 1500 MHz" in pi(scaling_max_freq="1500000\n")["frequency"].do
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_big_and_little_cores_are_both_named(pi):
 
 
 def test_devices_that_this_user_may_not_use(pi, monkeypatch):
-    monkeypatch.setattr(surroundings, "may", lambda node: "video" not in node.name)
+    monkeypatch.setattr(environment, "may", lambda node: "video" not in node.name)
     monkeypatch.setattr(os, "getgroups", lambda: [100])
     check = pi()["video devices"]
     assert check.state == "warn"
@@ -168,25 +168,25 @@ def test_devices_that_this_user_may_not_use(pi, monkeypatch):
 
 
 def test_the_clock(pi, monkeypatch, tmp_path):
-    monkeypatch.setattr(surroundings.time, "time", lambda: 4e8)
-    assert "this is long past; set it" in pi()["clock"].do
+    monkeypatch.setattr(environment.time, "time", lambda: 4e8)
+    assert "this is in the past; set it" in pi()["clock"].do
     monkeypatch.undo()
     (tmp_path / "run/systemd/timesync/synchronized").unlink()
     for told, state in ((True, "ok"), (False, "warn")):
-        monkeypatch.setattr(surroundings, "synchronised", lambda told=told: told)
-        assert surroundings._clock(tmp_path).state == state
+        monkeypatch.setattr(environment, "synchronised", lambda told=told: told)
+        assert environment._clock(tmp_path).state == state
 
 
 def test_a_machine_without_systemd(tmp_path):
-    check = surroundings._systemd(tmp_path)
+    check = environment._systemd(tmp_path)
     assert (check.state, check.found) == ("warn", "not running")
 
 
 @pytest.mark.parametrize(("free_mb", "state"), [(9000, "ok"), (300, "warn"), (5, "fail")])
 def test_disk(tmp_path, monkeypatch, free_mb, state):
     usage = type("Usage", (), {"free": free_mb << 20})
-    monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda folder: usage)
-    check = surroundings.disk("cache", tmp_path / "not" / "yet" / "there")
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: usage)
+    check = environment.disk("cache", tmp_path / "not" / "yet" / "there")
     assert (check.state, check.found) == (state, f"{free_mb} MB free at {tmp_path}")
 
 
@@ -208,10 +208,10 @@ def install(folder: Path, package: str, version: str, module: str, code: str) ->
 def state_of(*broken: str) -> dict[str, Check]:
     """The checks of the libraries, where only ``broken`` and numpy are tried."""
     libraries = {
-        library.package: software._try(library)
-        if library.package in (*broken, "numpy")
-        else Tried(library, None)
-        for library in software.LIBRARIES
+        one.library.project: software.attempt(one)
+        if one.library.project in (*broken, "numpy")
+        else one
+        for one in software.candidates()
     }
     return {check.name: check for check in software.checks(libraries)}
 
@@ -269,7 +269,7 @@ def test_what_is_missing_gets_its_install_line():
     assert found["runtimes"].state == "fail"
 
 
-# --- where things could be served -----------------------------------------------------------------
+# --- where things can be served -----------------------------------------------------------------
 
 
 def test_accelerators_that_are_not_there_are_no_problem(tmp_path, monkeypatch):
@@ -302,12 +302,12 @@ def two_formats(tmp_path, contract) -> bundles.Bundle:
 
 def served(bundle: bundles.Bundle, *working: str, **broken: str) -> dict[str, Check]:
     libraries = {
-        library.package: Tried(
-            library,
-            "2.0" if library.package in working or library.package in broken else None,
-            broken.get(library.package),
+        one.library.project: dataclasses.replace(
+            one,
+            version="2.0" if one.library.project in {*working, *broken} else None,
+            fault=broken.get(one.library.project),
         )
-        for library in software.LIBRARIES
+        for one in software.candidates()
     }
     return {check.name: check for check in serving.bundle(bundle, libraries)}
 
@@ -316,7 +316,7 @@ def test_each_artifact_of_a_bundle_is_told_where_it_could_be_served(two_formats)
     found = served(two_formats, "ai-edge-litert", "openvino")
     assert "tflite on cpu" in found["tflite-int8"].found
     assert "openvino on cpu" in found["openvino-int8"].found
-    assert "2 of 2 artifacts could be served" in found["bundle"].found
+    assert "2 of 2 artifacts can be served" in found["bundle"].found
     assert "edgevid verify" in found["bundle"].do
 
 
@@ -354,7 +354,7 @@ def test_the_command_tells_people_and_machines(edgevid, null_bundle):
     document = json.loads(done.stdout)
     assert document["fit"] is True
     found = {check["name"]: check for check in document["checks"]}
-    assert found["null-float32"]["found"].startswith("could be served: null on cpu")
+    assert found["null-float32"]["found"].startswith("can be served: null on cpu")
     assert set(found["numpy"]) == {"name", "found", "state", "do"}
     text = edgevid("doctor").stdout
     assert text.splitlines()[0].split() == ["check", "found", "->", "what", "to", "do"]

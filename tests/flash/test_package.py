@@ -18,7 +18,8 @@ from edgevid.errors import BadInput
 from edgevid.flash import device_code
 from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.package import build, same_release, wanted_wheels
-from edgevid.targets import WHEELS, Target
+from edgevid.runtimes import catalog
+from edgevid.targets import Target
 from rigs.bundles import CONTRACT, write_null
 from rigs.wheels import write_wheel
 
@@ -187,14 +188,16 @@ def test_only_runtimes_that_may_serve_are_brought(name, held, nodes, site, bring
     facts = dataclasses.replace(PC, nodes=nodes)
     opened = Bundle.open(make_bundle(*held))
     wanted = wanted_wheels(facts, targets.load(name), [opened], site).requirements
-    runtimes = {r for r, requires in WHEELS.items() if requires and set(requires) <= set(wanted)}
+    specs = [spec for spec in catalog.everything() if spec.requirements]
+    runtimes = {spec.name for spec in specs if set(spec.requirements) <= set(wanted)}
     assert runtimes == brings
 
 
 def test_what_a_runtime_is_installed_from_is_what_its_extra_says():
-    assert WHEELS.keys() == set(registry.names("runtime"))
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    everything = [*WHEELS["tflite"], *WHEELS["openvino"], *targets.load("local").requires]
+    runtimes = [wheel for spec in catalog.built_in() for wheel in spec.requirements]
+    assert len(runtimes) == 2
+    everything = [*runtimes, *targets.load("local").requires]
     for requirement in everything:
         assert f'"{requirement}"' in project
 

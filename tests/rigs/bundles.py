@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevid import bundle
+from edgevid import bundle, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.proof import Golden, Trajectory
-from edgevid.runtimes.null import Null
 from rigs.films import pictures
 
 CONTRACT = Contract(
@@ -47,7 +46,7 @@ def golden_of(engine, contract: Contract, frames: np.ndarray) -> Golden:
 def write_null(path: Path, contract: Contract = CONTRACT, **behaviour: object) -> Path:
     """Write one that behaves so; what the runtime does not know only makes it another bundle."""
     parameters = {"decay": 0.5, "sharpness": 8.0}
-    engine = Null().load({"json": json.dumps(parameters).encode()}, contract)
+    engine = runtimes.get("null").load({"json": json.dumps(parameters).encode()}, contract)
     frames = pictures(6, contract.frame.height, contract.frame.width)
     golden = golden_of(engine, contract, frames)
     files = {"json": json.dumps({**parameters, "behaviour": behaviour}).encode()}

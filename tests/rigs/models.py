@@ -174,7 +174,7 @@ def answer_all(folder: Path) -> None:
 
     ``answers.npz``: ``<file>`` and ``<file>/<form>/<format>`` -> scores (3, 3).
     """
-    from edgevid import registry
+    from edgevid import registry, runtimes
     from edgevid_converters import importers
 
     answers = {}
@@ -190,7 +190,7 @@ def answer_all(folder: Path) -> None:
                     if form not in converter.forms:
                         continue
                     files = converter.convert(lowered, form, {}, "float32")
-                    engine = registry.load("runtime", kind)().load(files, source.contract)
+                    engine = runtimes.get(kind).load(files, source.contract)
                     given = [engine.step(f, {})[0]["scores"] for f in frames()]
                     answers[f"{name}/{form}/{kind}"] = np.concatenate(given)
     np.savez(folder / "answers.npz", **answers)

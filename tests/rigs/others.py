@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevid import registry
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.contract import FrameInput
 from edgevid.media.video import read_clip
@@ -221,7 +221,7 @@ def differences(name: str, bundle: Bundle) -> dict[str, float]:
     """
     wanted, found = own_answers(name), {}
     for artifact in bundle.artifacts:
-        runtime = registry.load("runtime", artifact.format)()
+        runtime = runtimes.get(artifact.format)
         engine = runtime.load(bundle.files(artifact), bundle.contract)
         state, worst = zero_state(bundle.contract), 0.0
         for one, want in zip(inputs(name), wanted, strict=True):

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevid import bundle
+from edgevid import bundle, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.proof import Golden, Trajectory
 from edgevid.proof.replay import take
-from edgevid.runtimes.tflite import TFLite
 from rigs.need import missing
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -82,7 +81,7 @@ def write_liar(folder: Path) -> Path:
     lowered = folder / "liar.tflite"
     subprocess.run([sys.executable, "-c", LOWER, lowered], check=True, capture_output=True)
     files = {"tflite": lowered.read_bytes()}
-    engine = TFLite().load(files, LIAR)
+    engine = runtimes.get("tflite").load(files, LIAR)
     frames = np.random.default_rng(1).integers(0, 256, (8, 1, 16, 16, 3)).astype(np.uint8)
     states = [np.zeros((1, 16), np.float32)]
     answers = []

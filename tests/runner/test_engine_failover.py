@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from edgevid import registry, targets
+from edgevid import runtimes, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.runner import accelerator_supervisor as supervisor
@@ -19,7 +19,7 @@ from edgevid.runner.accelerator_supervisor import AcceleratorState, BackoffPolic
 from edgevid.runner.canary import Canaries, distinct
 from edgevid.runner.engine_failover import EngineFailover
 from edgevid.runner.engines import Choice, choices
-from edgevid.runtimes import accelerators, zero_state
+from edgevid.runtimes import zero_state
 from rigs.player import Player, furthest, noise
 from rigs.processes import alive, children, descriptors, resident_mb, shared_memory, wait_for
 
@@ -92,7 +92,7 @@ def real(request):
         request.getfixturevalue({"window": "real_bundle", "carry": "carry_bundle"}[request.param])
     )
     assert bundle.contract.temporal == request.param
-    engine = registry.load("runtime", "tflite")().load(bundle.files("tflite-int8"), bundle.contract)
+    engine = runtimes.get("tflite").load(bundle.files("tflite-int8"), bundle.contract)
     frames, clean, state = noise(bundle.contract, 240), [], zero_state(bundle.contract)
     for frame in frames:
         answer, state = engine.step(frame, state)
@@ -282,7 +282,7 @@ def test_the_better_place_is_taken_when_it_is_proven(own_children, opened, monke
             super().__init__(bundle, artifact, runtime, "null", **options)
 
     monkeypatch.setattr(supervisor, "WorkerEngine", Renamed)
-    monkeypatch.setattr(accelerators, "why_not", lambda _, name: broken.get(name))
+    monkeypatch.setattr(runtimes.Runtime, "why_not", lambda _, name: broken.get(name))
     broken = {"null": "it is unplugged"}
     player = Player(sit(opened, wanted=[first, second], backoff=SOON), opened.contract)
     assert player.failover.choice == second
@@ -355,7 +355,7 @@ class Altered:
 
 
 def test_canaries_find_a_small_lie_in_answer_and_memory(opened):
-    inner = registry.load("runtime", "null")().load(opened.files(NAME), opened.contract)
+    inner = runtimes.get("null").load(opened.files(NAME), opened.contract)
     engine = Altered(inner)
     canaries = Canaries(engine, opened, NAME)
     assert [canaries.ask(engine) for _ in range(8)] == [None] * 8

@@ -3,12 +3,12 @@ import threading
 
 import pytest
 
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import BadVideo, EngineFailed
 from edgevid.media.video import open_file
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
-from edgevid.runtimes.null import Null
 
 
 class Kept(list):
@@ -18,7 +18,7 @@ class Kept(list):
 
 def answer(bundle_path, video, rate_fps=None, sinks=None, meters=None):
     bundle = Bundle.open(bundle_path)
-    engine = Null().load(bundle.files("null-float32"), bundle.contract)
+    engine = runtimes.get("null").load(bundle.files("null-float32"), bundle.contract)
     meters = meters or Meters()
     with open_file(str(video)) as source:
         run(source, bundle.contract, engine, sinks or [], rate_fps=rate_fps, meters=meters)

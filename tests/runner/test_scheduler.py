@@ -11,7 +11,7 @@ from edgevid.media.decode import Arrivals
 from edgevid.results import Frame
 from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
-from edgevid.runtimes.null import Arithmetic
+from edgevid.runtimes.null.cpu import Arithmetic
 from rigs.films import pictures
 
 av = pytest.importorskip("av")

@@ -6,7 +6,7 @@ import pytest
 from edgevid.contract import StateTensor
 from edgevid.errors import EngineFailed
 from edgevid.runner.stream import Stream
-from edgevid.runtimes.null import Arithmetic, NullEngine
+from edgevid.runtimes.null.cpu import Arithmetic, NullEngine
 
 BRIGHT, DARK = (np.full((1, 16, 24, 3), level, np.uint8) for level in (250, 5))
 

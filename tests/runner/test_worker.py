@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed, EngineFailed
 from edgevid.proof import Golden
 from edgevid.runner import worker
 from edgevid.runner.worker import WorkerEngine, deadline_s
 from edgevid.runtimes import zero_state
-from edgevid.runtimes.null import Null
 from rigs.player import noise
 from rigs.processes import alive, children, descriptors, shared_memory, wait_for
 
@@ -55,7 +55,7 @@ def step(engine, bundle, frame=None):
 
 
 def test_it_answers_as_the_engine_does_here(opened, start):
-    here, there = Null().load(opened.files(NAME), opened.contract), start()
+    here, there = runtimes.get("null").load(opened.files(NAME), opened.contract), start()
     assert (there.runtime, there.accelerator, there.precision) == ("null", "null", "float32")
     state, other = zero_state(opened.contract), zero_state(opened.contract)
     for frame in noise(opened.contract, 20):
@@ -124,7 +124,7 @@ def test_an_artifact_that_is_not_there_to_load_is_told(opened, start):
 def test_a_babbling_library_does_not_block_the_engine(opened, start, monkeypatch, tmp_path):
     (tmp_path / "noisy.py").write_text(
         "import os, sys, edgevid.runner.worker as w\n"
-        "from edgevid.runtimes.null import NullEngine\n"
+        "from edgevid.runtimes.null.cpu import NullEngine\n"
         "inner = NullEngine.step\n"
         "def step(*a):\n"
         "    for fd in (1, 2):\n"

@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
-from edgevid import registry, targets
+from edgevid import runtimes, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.proof import Golden, replay_artifact
 from edgevid.runner.engine_failover import BackoffPolicy, EngineFailover
 from edgevid.runner.engines import choices
 from edgevid.runner.worker import WorkerEngine
-from edgevid.runtimes import accelerators, zero_state
-from edgevid.runtimes.openvino import OpenVINOEngine
+from edgevid.runtimes import catalog, zero_state
+from edgevid.runtimes.openvino.cpu import OpenVINOEngine
 from edgevid.runtimes.tflite import edgetpu
 from edgevid.system import devices
 from rigs.player import Player, furthest, noise
@@ -47,12 +47,12 @@ def forbid(monkeypatch, *names):
 
 def test_the_npu(elsewhere, monkeypatch):
     def why():
-        return accelerators.why_not("openvino", "npu")
+        return runtimes.get("openvino").why_not("npu")
 
     assert "no /dev/accel/accel0" in why()
     elsewhere("dev/accel/accel0")
     assert why() is None
-    assert "npu" in accelerators.usable("openvino")
+    assert "npu" in runtimes.get("openvino").accelerators()
     forbid(monkeypatch, "accel0")
     assert "no permission for /dev/accel/accel0" in why()
     assert "usermod -aG render" in why()
@@ -62,7 +62,7 @@ def test_the_npu(elsewhere, monkeypatch):
 
 def test_openvinos_gpu(elsewhere, monkeypatch):
     def why():
-        return accelerators.why_not("openvino", "gpu")
+        return runtimes.get("openvino").why_not("gpu")
 
     assert "no Intel GPU" in why()
     elsewhere("dev/dri/renderD128", "dev/dri/renderD129")
@@ -78,7 +78,7 @@ def test_openvinos_gpu(elsewhere, monkeypatch):
 
 def test_litert_s_gpu(elsewhere, monkeypatch, tmp_path):
     def why():
-        return accelerators.why_not("tflite", "gpu")
+        return runtimes.get("tflite").why_not("gpu")
 
     assert "no /dev/dri/renderD*" in why()
     elsewhere("dev/dri/renderD128")
@@ -98,7 +98,7 @@ def test_litert_s_gpu(elsewhere, monkeypatch, tmp_path):
 
 def test_the_edge_tpu(elsewhere, monkeypatch):
     def why():
-        return accelerators.why_not("tflite", "edgetpu")
+        return runtimes.get("tflite").why_not("edgetpu")
 
     assert "no /dev/apex_0 and no USB device" in why()
     stick = "sys/bus/usb/devices/1-2/"
@@ -118,8 +118,9 @@ def test_the_edge_tpu(elsewhere, monkeypatch):
 
 def test_looking_imports_and_loads_nothing():
     code = (
-        "import sys; from edgevid import registry; from edgevid.runtimes import accelerators as a\n"
-        "for name in registry.names('accelerator'): a.why_not(*name.split('/'))\n"
+        "import sys; from edgevid import runtimes; from edgevid.runtimes import catalog\n"
+        "for spec in catalog.everything():\n"
+        "    for one in spec.accelerators: runtimes.get(spec.name).why_not(one.name)\n"
         "print([m for m in sys.modules if m in ('numpy', 'openvino', 'ai_edge_litert')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -128,7 +129,7 @@ def test_looking_imports_and_loads_nothing():
 
 def test_what_cannot_be_used_is_refused_with_the_reason(elsewhere, real_bundle):
     bundle = Bundle.open(real_bundle)
-    openvino = registry.load("runtime", "openvino")()
+    openvino = runtimes.get("openvino")
     with pytest.raises(BadInput, match=r"openvino cannot use npu on this machine.*accel0"):
         openvino.load(bundle.files("openvino-int8"), bundle.contract, accelerator="npu")
     engine = WorkerEngine(bundle, "openvino-int8", "openvino", "npu")
@@ -142,15 +143,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(elsewhere, real_bundle):
 @pytest.mark.parametrize("name", targets.names())
 def test_every_way_of_every_target_is_known(name):
     for way in targets.load(name).engine:
-        assert way.accelerator in ("cpu", *accelerators.known(way.runtime))
-
-
-@pytest.mark.parametrize("name", registry.names("accelerator"))
-def test_the_rows_name_is_the_files_and_its_own(name):
-    row, accelerator = registry.row("accelerator", name), accelerators.get(*name.split("/"))
-    assert row.where.partition(":")[0] == f"edgevid.runtimes.{name.replace('/', '.')}"
-    assert accelerator.name == name.partition("/")[2]
-    assert accelerator.formats
+        assert catalog.spec(way.runtime).accelerator(way.accelerator)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library's own
@@ -174,7 +167,7 @@ def test_the_precision_that_runs_is_read_from_what_was_compiled(real_bundle, mon
     """On the CPU, asked for float16 as other devices are, what runs is what the CPU has."""
     bundle = Bundle.open(real_bundle)
     hint = {"INFERENCE_PRECISION_HINT": "f16"}
-    monkeypatch.setattr("edgevid.runtimes.openvino._options", lambda *asked, **more: hint)
+    monkeypatch.setattr("edgevid.runtimes.openvino.cpu._options", lambda *asked, **more: hint)
     engine = OpenVINOEngine(bundle.files("openvino-float32"), bundle.contract)
     assert engine.precision in ("float16", "bf16", "float32")
     golden = Golden.read(bundle, "openvino-float32")
@@ -216,9 +209,7 @@ def test_the_gpu_serves_the_float32_step(gpu, trained):
         assert one.guarded
     finally:
         one.close()
-    cpu = registry.load("runtime", "tflite")().load(
-        trained.files("tflite-float32"), trained.contract
-    )
+    cpu = runtimes.get("tflite").load(trained.files("tflite-float32"), trained.contract)
     clean, state = [], zero_state(trained.contract)
     for frame in frames:
         answer, state = cpu.step(frame, state)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgevid import registry
+from edgevid import registry, runtimes
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FRAME
 from edgevid.errors import BadInput, EngineFailed
 from edgevid.proof.golden import Golden
 from edgevid.runner.worker import WorkerEngine
-from edgevid.runtimes import accelerators, zero_state
+from edgevid.runtimes import catalog, zero_state
 from rigs.vulkan import use_software_gpu
 
 RUNTIMES = registry.names("runtime")
@@ -36,15 +36,18 @@ class Place:
             self.opened.append(engine)
             engine.prove()
         else:
-            engine = registry.load("runtime", self.runtime)().load(
-                bundle.files(artifact), bundle.contract
-            )
+            engine = runtimes.get(self.runtime).load(bundle.files(artifact), bundle.contract)
             self.opened.append(engine)
         return engine
 
 
 PLACES = [(runtime, "cpu", apart) for runtime in RUNTIMES for apart in (False, True)]
-PLACES += [(*name.split("/"), True) for name in registry.names("accelerator")]
+PLACES += [
+    (spec.name, one.name, True)
+    for spec in catalog.everything()
+    for one in spec.accelerators
+    if one.name != "cpu"
+]
 
 
 @pytest.fixture(params=PLACES, ids=lambda p: f"{p[0]}-{p[1]}{'-apart' if p[2] else ''}")
@@ -52,7 +55,7 @@ def place(request, monkeypatch):
     found = Place(*request.param, opened=[])
     if found.runtime == "tflite" and found.accelerator == "gpu":
         use_software_gpu(monkeypatch)
-    elif reason := accelerators.why_not(found.runtime, found.accelerator):
+    elif reason := runtimes.get(found.runtime).why_not(found.accelerator):
         pytest.skip(reason)
     yield found
     for engine in found.opened:
@@ -61,7 +64,7 @@ def place(request, monkeypatch):
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request):
-    return registry.load("runtime", request.param)()
+    return runtimes.get(request.param)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def bundle(request) -> Bundle:
 def artifacts(request, bundle) -> list[Artifact]:
     place = request.getfixturevalue("place") if "place" in request.fixturenames else None
     name = place.runtime if place else request.getfixturevalue("runtime").name
-    preferred = accelerators.formats(name, place.accelerator if place else "cpu")[0]
+    preferred = catalog.spec(name).accelerator(place.accelerator if place else "cpu").formats[0]
     return [a for a in bundle.artifacts if a.format == preferred]
 
 
@@ -88,7 +91,7 @@ def test_it_says_what_it_is(runtime):
     assert runtime.name in RUNTIMES
     assert runtime.version()
     assert "cpu" in runtime.accelerators()
-    assert runtime.formats
+    assert runtime.spec.formats
 
 
 def test_a_step_gives_what_the_contract_names(place, bundle, artifacts):
@@ -159,11 +162,9 @@ def test_an_accelerator_that_is_not_there_is_named(runtime, bundle, artifacts):
 
 def test_the_stand_in_runs_real_artifacts(real_bundle):
     bundle = Bundle.open(real_bundle)
-    null = registry.load("runtime", "null")()
+    null = runtimes.get("null")
     for artifact in bundle.artifacts:
-        real = registry.load("runtime", artifact.format)().load(
-            bundle.files(artifact), bundle.contract
-        )
+        real = runtimes.get(artifact.format).load(bundle.files(artifact), bundle.contract)
         fake = null.load(bundle.files(artifact), bundle.contract)
         frame, state = frames(bundle)[0], zero_state(bundle.contract)
         for name, value in real.step(frame, state)[0].items():

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from edgevid import runtimes
 from edgevid.errors import BadInput, EngineFailed
-from edgevid.runtimes.null import Null
 from edgevid.runtimes.null.faults import Faults
 from rigs.player import noise
 
@@ -16,7 +16,7 @@ def load(contract, monkeypatch):
     def give(accelerator="cpu", **behaviour):
         monkeypatch.setenv("EDGEVID_NULL", json.dumps(behaviour))
         parameters = json.dumps({"decay": 0.5, "sharpness": 8.0}).encode()
-        return Null().load({"json": parameters}, contract, accelerator=accelerator)
+        return runtimes.get("null").load({"json": parameters}, contract, accelerator=accelerator)
 
     return give
 

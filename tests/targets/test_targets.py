@@ -4,6 +4,7 @@ import pytest
 
 from edgevid import registry, targets
 from edgevid.errors import BadInput
+from edgevid.runtimes import catalog
 
 WHOLE = """
 title = "A board"
@@ -38,7 +39,7 @@ def test_each_target_has_a_cpu_to_fall_back_on_and_says_what_accelerators_need(n
         if way.accelerator not in ("cpu", "null"):
             assert way.nodes or way.usb
             assert set(way.groups) <= {*target.service.groups, "plugdev", "apex"}
-        assert way.runtime == "null" or way.wheels
+        assert way.runtime == "null" or catalog.requirements(way)
     assert not any(" " in device for device in target.service.devices)
 
 
@@ -52,7 +53,10 @@ def test_a_target_is_shown_whole(edgevid, name):
         assert provided.package in shown
     for way in target.engine:
         assert f"{way.runtime}/{way.accelerator}" in shown
-        assert all(text in shown for text in (*way.wheels, *way.nodes, *way.usb, *way.libraries))
+        assert all(
+            text in shown
+            for text in (*catalog.requirements(way), *way.nodes, *way.usb, *way.libraries)
+        )
 
 
 def test_a_target_is_shown_to_machines_with_its_wheels(edgevid):

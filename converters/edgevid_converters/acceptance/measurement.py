@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from edgevid import bundle as bundles
-from edgevid import registry
+from edgevid import registry, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract
 from edgevid.errors import CheckFailed, MissingExtra
@@ -122,7 +122,7 @@ class ArtifactAcceptance:
     def _measured(self, judged: AcceptanceResult, runtime: str) -> AcceptanceResult:
         """Add the metric, and the time of a step; the engine loads here, where it was proven."""
         made = judged.made
-        engine: Engine = registry.load("runtime", runtime)().load(made.files, self.contract)
+        engine: Engine = runtimes.get(runtime).load(made.files, self.contract)
         try:
             latency_ms = self._latency_ms(engine)
             comparison = self._compare(made.artifact.name, engine)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import __version__
+from edgevid.runtimes import catalog
 from edgevid.system import kernel
 from edgevid.system.cgroups import lowest_limit
 from edgevid.system.power import sources
 
-PACKAGES = ("numpy", "av", "ai-edge-litert", "tflite-runtime", "openvino")
 HOSTS = {
     "QEMU": "QEMU",
     "KVM": "KVM",
@@ -115,7 +115,8 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "edgevid": __version__,
     }
-    for package in PACKAGES:
+    libraries = [library for one in catalog.everything() for library in one.libraries]
+    for package in ("numpy", "av", *(library.project for library in libraries)):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -11,7 +11,7 @@ from edgevid.bench.samples import unpack
 from edgevid.bench.summary_table import device
 from edgevid.bench.tables import interval, label
 from edgevid.report import svg
-from edgevid.runtimes import accelerators
+from edgevid.runtimes import CPU
 
 Raw = Mapping[str, Any]
 
@@ -73,10 +73,10 @@ def stages(results: Sequence[Raw], title: str) -> str:
 
 def operators(result: Raw) -> str:
     """What took longest; what stayed on the CPU beside an accelerator stands out."""
-    beside = result["job"]["accelerator"] != accelerators.CPU
+    beside = result["job"]["accelerator"] != CPU
     rows = []
     for kind in top(result):
-        left = beside and kind["place"] == accelerators.CPU
+        left = beside and kind["place"] == CPU
         words = f"{kind['ms'] or 0:.4g} ms on {kind['place']}"
         name = f"{kind['count']} × {kind['kind']}"
         rows.append((name, kind["ms"] or 0.0, words, "alarm" if left else "c0"))

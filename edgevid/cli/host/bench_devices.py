@@ -94,8 +94,8 @@ def _request(context: click.Context, video: Path) -> BenchRequest:
 
 def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Those that must be there even where flash would bring another one only."""
-    from edgevid import registry
     from edgevid.bundle import Bundle
+    from edgevid.runtimes import catalog
 
     if given.get("runtime"):
         return (given["runtime"],)
@@ -106,8 +106,7 @@ def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
         formats = {one.format for one in bundle.artifacts}
     else:
         return ()
-    names = [name for name in registry.names("runtime") if name != "null"]
-    return tuple(name for name in names if name in formats)
+    return tuple(dict.fromkeys(name for one in sorted(formats) for name in catalog.made_for(one)))
 
 
 def signing_key() -> SigningKey:

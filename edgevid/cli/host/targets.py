@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid.cli.console import common, emit, table
+from edgevid.runtimes import catalog
 
 if TYPE_CHECKING:
     from edgevid.flash.device_facts import DeviceFacts, TargetProposal
@@ -103,7 +104,7 @@ def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_j
 
 def _document(target: Target) -> dict[str, Any]:
     """The whole target, with the wheels that each engine comes to."""
-    ways = [{**asdict(way), "requires": list(way.wheels)} for way in target.engine]
+    ways = [{**asdict(way), "requires": list(catalog.requirements(way))} for way in target.engine]
     return {**asdict(target), "engine": ways}
 
 
@@ -141,7 +142,13 @@ def _lines(target: Target) -> Iterator[str]:
     yield from (f"{'udev':<13} {rule}" for rule in target.udev)
     yield "\nways to execute, the preferred one first:"
     rows = [
-        (_way(w), ", ".join(w.quantize), ", ".join(w.wheels), _needs(w), _yes(w.proven))
+        (
+            _way(w),
+            ", ".join(w.quantize),
+            ", ".join(catalog.requirements(w)),
+            _needs(w),
+            _yes(w.proven),
+        )
         for w in target.engine
     ]
     yield table(rows, ("engine", "quantize", "wheels", "must be there", "proven"))

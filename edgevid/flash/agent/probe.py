@@ -20,7 +20,7 @@ from typing import Any
 
 from . import disk
 
-MODULES = ("numpy", "av", "click", "tflite_runtime", "ai_edge_litert", "openvino", "ctypes", "ssl")
+MODULES = ("numpy", "av", "click", "ctypes", "ssl")
 NODES = (
     "/dev/video*",
     "/dev/media*",

@@ -1,4 +1,4 @@
-"""Faults on schedule: when the stand-in fails, how, and for how long."""
+"""Scheduled faults: when the stand-in fails, how, and for how long."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgevid.registry import unknown
 if TYPE_CHECKING:
     from edgevid.contract import Tensors
 
-LIES = ("nan", "wrong")
-KINDS = ("abort", "error", "freeze", "hang", *LIES, "vanish")
+FALSIFIED = ("nan", "wrong")
+KINDS = ("abort", "error", "freeze", "hang", *FALSIFIED, "vanish")
 LOADING = -1
 
 
@@ -34,21 +34,25 @@ class Fault:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
-        """Read one entry of ``faults``; raises `BadInput` that names what is wrong."""
+        """Read one entry of ``faults``.
+
+        Raises:
+            BadInput: A key or a kind is unknown, or it is not clear when the fault begins.
+        """
         known = [field.name for field in fields(cls)]
-        if strange := sorted(set(data) - set(known)):
-            raise BadInput(unknown("key of a fault", strange[0], known))
+        if unexpected := sorted(set(data) - set(known)):
+            raise BadInput(unknown("key of a fault", unexpected[0], known))
         if data.get("kind") not in KINDS:
             raise BadInput(unknown("fault", str(data.get("kind")), KINDS))
         fault = cls(**data)
         if (fault.at, fault.after_s, fault.when).count(None) != 2:
             raise BadInput("a fault begins with one of: at, after_s, when")
-        if fault.times is None and fault.when is None and fault.kind not in LIES:
+        if fault.times is None and fault.when is None and fault.kind not in FALSIFIED:
             fault.times = 1
         return fault
 
     def strikes(self, step: int, age_s: float) -> bool:
-        """Whether it strikes at this step; it remembers how often it did."""
+        """Whether it strikes at this step; each strike is counted against ``times``."""
         if self.times == 0 or not self._has_begun(step, age_s):
             return False
         if self.times is not None:
@@ -64,7 +68,7 @@ class Fault:
 
 
 class Faults:
-    """The schedule of one engine: what strikes at each of its steps, the proof's included."""
+    """The schedule of one engine; the steps of the proof count, too."""
 
     def __init__(self, entries: list[Mapping[str, Any]]) -> None:
         self._faults = [Fault.from_json(entry) for entry in entries]
@@ -72,15 +76,19 @@ class Faults:
         self._step = LOADING
 
     def strike(self) -> str | None:
-        """Do what is due at this step; gives the lie that its answer becomes, if one."""
+        """Do what is due at this step.
+
+        Returns:
+            How to falsify the step, one of `FALSIFIED`; None to leave it as it is.
+        """
         step, age_s = self._step, time.monotonic() - self._began_s
         self._step += 1
-        lie = None
+        falsify = None
         for fault in self._faults:
             if fault.strikes(step, age_s):
-                lie = fault.kind if fault.kind in LIES else lie
+                falsify = fault.kind if fault.kind in FALSIFIED else falsify
                 _act(fault.kind)
-        return lie
+        return falsify
 
 
 def _act(kind: str) -> None:
@@ -91,13 +99,13 @@ def _act(kind: str) -> None:
     if kind == "vanish":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "freeze":
-        ctypes.PyDLL(None).sleep(3600)  # in native code, and Python's lock is not let go of
+        ctypes.PyDLL(None).sleep(3600)  # in native code, holding Python's lock
     while kind == "hang":
         time.sleep(3600)
 
 
 def falsified(values: Tensors, kind: str) -> Tensors:
-    """A plausible lie: every value is one that was given, at another place; or nothing but NaN."""
+    """Plausible wrong values: the right ones in other positions, or only NaN."""
     import numpy as np
 
     if kind == "nan":
@@ -106,7 +114,7 @@ def falsified(values: Tensors, kind: str) -> Tensors:
 
 
 def falsified_state(values: Tensors, kind: str) -> Tensors:
-    """The same for a memory, which also fades, so that an even one is falsified too."""
+    """The same for a state, which is halved as well, so that a uniform one changes, too."""
     import numpy as np
 
     return {name: value * np.float32(0.5) for name, value in falsified(values, kind).items()}

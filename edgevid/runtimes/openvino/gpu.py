@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from edgevid.registry import install_line
-from edgevid.runtimes import openvino
+from edgevid.runtimes.openvino.cpu import OpenVINODevice
 from edgevid.system import devices
 
 INTEL = "0x8086"
 
 
-class GPU(openvino.Plugged):
-    """The accelerator ``openvino/gpu``."""
+class OpenVINOGPU(OpenVINODevice):
+    """The accelerator ``gpu`` of the runtime ``openvino``."""
 
-    name = "gpu"
+    device = "GPU"
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from edgevid.registry import install_line
-from edgevid.runtimes import openvino
+from edgevid.runtimes.openvino.cpu import OpenVINODevice
 from edgevid.system import devices
 
 
-class NPU(openvino.Plugged):
-    """The accelerator ``openvino/npu``."""
+class OpenVINONPU(OpenVINODevice):
+    """The accelerator ``npu`` of the runtime ``openvino``."""
 
-    name = "npu"
+    device = "NPU"
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line
-from edgevid.runtimes import Operator, tflite
+from edgevid.runtimes import Accelerator, Operator
+from edgevid.runtimes.tflite import SPEC, cpu
 from edgevid.system import devices
 
 if TYPE_CHECKING:
@@ -18,21 +19,16 @@ if TYPE_CHECKING:
 
 LIBRARY = "libedgetpu.so.1"
 USB = ("1a6e:089a", "18d1:9302")
-"""The USB Accelerator before and after its firmware was loaded."""
+"""The USB Accelerator before and after its firmware is loaded."""
 OPERATOR = "edgetpu-custom-op"
 
 
-class EdgeTPU:
-    """The accelerator ``tflite/edgetpu``; its artifacts went through Google's edgetpu_compiler."""
-
-    name = "edgetpu"
-    formats = ("edgetpu", "tflite")
-    stand_in = False
+class EdgeTPU(Accelerator):
+    """The accelerator ``edgetpu`` of ``tflite``; Google's edgetpu_compiler makes its artifacts."""
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`."""
-        packages = {module.partition(".")[0] for module, _ in tflite.LIBRARIES}
-        if all(devices.in_package(name, "*") is None for name in packages):
+        if all(devices.in_package(one.package, "*") is None for one in SPEC.libraries):
             return install_line("runtime tflite", "runner")
         boards, sticks = devices.beneath("dev/apex_*"), list(devices.usb(USB))
         if not boards and not sticks:
@@ -44,16 +40,16 @@ class EdgeTPU:
         return devices.no_access(sticks, "plugdev")
 
     def load(
-        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
-    ) -> tflite.TFLiteEngine:
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int = 1
+    ) -> cpu.TFLiteEngine:
         """See `edgevid.runtimes.Accelerator.load`."""
-        engine = tflite.TFLiteEngine(
-            files["tflite"], contract, threads or 1, accelerator=self.name, delegate=LIBRARY
+        engine = cpu.TFLiteEngine(
+            files["tflite"], contract, threads, accelerator="edgetpu", delegate=LIBRARY
         )
         if OPERATOR not in engine.operators():
             engine.close()
             raise EngineFailed(
-                "the artifact holds nothing for the Edge TPU; compile it: edgetpu_compiler"
+                "the artifact has no operator for the Edge TPU; compile it: edgetpu_compiler"
             )
         return engine
 
@@ -63,13 +59,13 @@ class EdgeTPU:
         contract: Contract,
         frames: Iterable[NDArray[np.uint8]],
         *,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> list[Operator]:
-        """See `edgevid.runtimes.Profiles`; the delegate tells no times."""
+        """See `edgevid.runtimes.Accelerator.profile`; the delegate reports no times."""
         engine = self.load(files, contract, threads=threads)
         kinds = engine.operators()
         engine.close()
         return [
-            Operator(f"{kind}:{place}", kind, self.name if kind == OPERATOR else "cpu")
+            Operator(f"{kind}:{place}", kind, "edgetpu" if kind == OPERATOR else "cpu")
             for place, kind in enumerate(kinds)
         ]

@@ -1,7 +1,7 @@
 """GPUs through LiteRT's WebGPU accelerator, which reaches them with Vulkan.
 
-What it cannot take runs on the CPU, in the same call. It has been seen to answer wrongly without an
-error, so here more than anywhere the proof decides.
+What it cannot execute runs on the CPU, in the same call. It is known to give wrong outputs without
+an error, so here more than anywhere the proof decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line, need
-from edgevid.runtimes import Operator, tflite
+from edgevid.runtimes import Accelerator, Operator
+from edgevid.runtimes.tflite import cpu
 from edgevid.system import devices
 
 if TYPE_CHECKING:
@@ -31,20 +32,16 @@ if TYPE_CHECKING:
 PACKAGE = "ai_edge_litert"
 DRIVERS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json")
 NAMED = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
-"""Environment variables with which Vulkan's loader is told its drivers."""
+"""Environment variables that name Vulkan drivers to Vulkan's loader."""
 
 
-class GPU:
-    """The accelerator ``tflite/gpu``."""
-
-    name = "gpu"
-    formats = ("tflite",)
-    stand_in = False
+class LiteRTGPU(Accelerator):
+    """The accelerator ``gpu`` of the runtime ``tflite``."""
 
     def why_not(self) -> str | None:
         """See `edgevid.runtimes.Accelerator.why_not`.
 
-        Drivers that the environment names are believed; software ones work without a device.
+        Drivers that the environment names are trusted; software ones work without a device.
         """
         plugin = devices.in_package(PACKAGE, "libLiteRt*GpuAccelerator.so")
         if plugin is None:
@@ -59,16 +56,16 @@ class GPU:
             if not any(devices.beneath(pattern) for pattern in DRIVERS):
                 return "there is no Vulkan driver; run: sudo apt-get install mesa-vulkan-drivers"
         elif absent := [one for one in named.split(":") if not Path(one).is_file()]:
-            return f"the Vulkan driver {absent[0]} does not exist; mend $VK_DRIVER_FILES"
+            return f"the Vulkan driver {absent[0]} does not exist; fix $VK_DRIVER_FILES"
         if devices.shared_library("libvulkan.so.1") is None:
             return "there is no libvulkan.so.1; run: sudo apt-get install libvulkan1"
         return None if named else devices.no_access(nodes, "render")
 
     def load(
-        self, files: Mapping[str, bytes], contract: Contract, *, threads: int | None = None
+        self, files: Mapping[str, bytes], contract: Contract, *, threads: int = 1
     ) -> GpuEngine:
         """See `edgevid.runtimes.Accelerator.load`."""
-        return GpuEngine(files["tflite"], contract, threads or 1)
+        return GpuEngine(files["tflite"], contract, threads)
 
     def profile(
         self,
@@ -76,30 +73,33 @@ class GPU:
         contract: Contract,
         frames: Iterable[NDArray[np.uint8]],
         *,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> list[Operator]:
-        """See `edgevid.runtimes.Profiles`; what it took is told when it is compiled, no times."""
+        """Report what it took when the artifact was compiled, without times.
+
+        See `edgevid.runtimes.Accelerator.profile`.
+        """
         content = files["tflite"]
-        kinds = tflite.TFLiteEngine(content, contract, threads or 1).operators()
+        kinds = cpu.TFLiteEngine(content, contract, threads).operators()
         with tempfile.TemporaryFile() as log, _errors_to(log.fileno()):
-            whole = _compiled(content, threads or 1).is_fully_accelerated()
+            whole = _compiled(content, threads).is_fully_accelerated()
             log.seek(0)
-            said = log.read().decode(errors="replace")
-        return shared_out(kinds, "" if whole else said)
+            messages = log.read().decode(errors="replace")
+        return placed(kinds, "" if whole else messages)
 
 
 class GpuEngine:
     """One compiled model with a buffer for each tensor.
 
-    Its floats are float32 also where the GPU could do float16, because nothing says afterwards
-    which of them ran.
+    It computes in float32 even if the GPU has float16, because nothing reports afterwards which of
+    them ran.
     """
 
     runtime = "tflite"
     accelerator = "gpu"
 
     def __init__(self, content: bytes, contract: Contract, threads: int) -> None:
-        self.precision = tflite.precision_of(content)
+        self.precision = cpu.precision_of(content)
         try:
             self._model = _compiled(content, threads)
             self._signature = next(iter(self._model.get_signature_list()))
@@ -121,8 +121,8 @@ class GpuEngine:
             for entry in contract.states:
                 self._inputs[entry.taken].write(state[entry.name])
             self._model.run_by_name(self._signature, self._inputs, self._outputs)
-            answer = {o.name: self._read(o.name, o.shape) for o in contract.outputs}
-            return answer, {s.name: self._read(s.given, s.shape) for s in contract.states}
+            outputs = {o.name: self._read(o.name, o.shape) for o in contract.outputs}
+            return outputs, {s.name: self._read(s.given, s.shape) for s in contract.states}
         except (RuntimeError, ValueError) as error:
             raise EngineFailed(f"the GPU's step failed: {_gist(error)}") from error
 
@@ -150,16 +150,16 @@ def _compiled(content: bytes, threads: int) -> Any:
     return compiled_model.from_buffer(content, options=chosen)
 
 
-def shared_out(kinds: list[str], said: str) -> list[Operator]:
-    """Who took which of an artifact's operators, by what the delegate ``said`` of those it refused.
+def placed(kinds: list[str], messages: str) -> list[Operator]:
+    """Where an artifact's operators run, by the delegate's ``messages`` about those it refused.
 
-    It names the kinds that it refused and counts; it does not name those that are on the CPU only
-    because they lie between refused ones. Without a word it took all.
+    The delegate names and counts the kinds that it refused, but not the operators that run on the
+    CPU only because they lie between refused ones. No message means that it took them all.
     """
-    refused = Counter(kind for kind in kinds if re.search(rf"^{kind}: ", said, re.MULTILINE))
-    counted = re.search(r"remaining (\d+) operations will run on the CPU", said)
+    refused = Counter(kind for kind in kinds if re.search(rf"^{kind}: ", messages, re.MULTILINE))
+    counted = re.search(r"remaining (\d+) operations will run on the CPU", messages)
     on_cpu = int(counted[1]) if counted else refused.total()
-    if said and not on_cpu:
+    if messages and not on_cpu:
         return [Operator("all", "unknown kinds", "cpu")]
     between = on_cpu - refused.total()
     left = [*refused.elements(), *["operators between them"] * between]
@@ -172,7 +172,7 @@ def shared_out(kinds: list[str], said: str) -> list[Operator]:
 
 @contextmanager
 def _errors_to(descriptor: int) -> Iterator[None]:
-    """Let native code write its standard error there; nothing else may use it meanwhile."""
+    """Redirect standard error, native code's too, to a descriptor; nothing else may use it."""
     kept = os.dup(2)
     os.dup2(descriptor, 2)
     try:
@@ -183,6 +183,6 @@ def _errors_to(descriptor: int) -> Iterator[None]:
 
 
 def _gist(error: Exception) -> str:
-    """LiteRT's last line is the reason; those before it are places in its source."""
+    """LiteRT's last line is the reason; those before it are positions in its source."""
     lines = [line.strip(" └") for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

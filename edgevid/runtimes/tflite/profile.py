@@ -1,8 +1,8 @@
 """LiteRT's own profiler on the CPU, through the C interface of the wheel's library.
 
-Python has no way to it, and the interface has no version, so this is called in a process that may
-die of it, and refuses libraries older than the one that it was written for. Times are whole
-microseconds a run; what is quicker shows as 0.
+Python has no access to it, and the interface has no version, so this runs in a process that may die
+of it and refuses libraries older than the one it was written for. Times are whole microseconds per
+run; anything quicker shows as 0.
 """
 
 from __future__ import annotations
@@ -30,13 +30,21 @@ _WRITE = 1
 
 
 def profile(content: bytes, runs: int) -> list[Operator]:
-    """Execute an artifact so often, on zeros; raises `EngineFailed` where that can't be had."""
+    """Execute an artifact on zeros and report its operators.
+
+    Args:
+        content: The ``.tflite`` file.
+        runs: How often to execute it.
+
+    Raises:
+        EngineFailed: There is no profiler here, or it failed.
+    """
     model = _Model(ctypes.CDLL(str(_folder() / LIBRARY)), content)
     return read(model.run(runs), runs)
 
 
 def read(summary: str, runs: int) -> list[Operator]:
-    """The operators of a profile's summary, in the order in which they ran."""
+    """The operators of the summary of ``runs`` runs, in the order in which they ran."""
     found = []
     table = summary.partition("Top by Computation Time")[0]
     for row in filter(None, map(ROW.match, table.splitlines())):
@@ -59,7 +67,7 @@ def _folder() -> Path:
 
 
 class _Model:
-    """A compiled model that is profiled; it lives as long as its process."""
+    """A compiled model with the profiler on; it lives as long as its process."""
 
     def __init__(self, library: ctypes.CDLL, content: bytes) -> None:
         self._library = library
@@ -87,7 +95,7 @@ class _Model:
         self._inputs, self._outputs = self._buffers("Input"), self._buffers("Output")
 
     def run(self, runs: int) -> str:
-        """The profiler's summary of so many runs; the first one is left out."""
+        """The profiler's summary of ``runs`` runs, after one that does not count."""
         profiler, summary = ctypes.c_void_p(), ctypes.c_char_p()
         self._call("CompiledModelGetProfiler", self._compiled, ctypes.byref(profiler))
         self._run()
@@ -138,14 +146,14 @@ class _Model:
         return ctypes.cast(buffer, ctypes.c_void_p)
 
     def _destructor(self) -> Callable[..., Any]:
-        """It is called with what Python owns, so it does nothing."""
+        """LiteRT calls it with memory that Python owns, so it does nothing."""
         nothing = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda pointer: None)
         self._held.append(nothing)
         return nothing
 
-    def _call(self, name: str, *words: Any) -> None:
+    def _call(self, name: str, *args: Any) -> None:
         try:
-            status = getattr(self._library, f"LiteRt{name}")(*words)
+            status = getattr(self._library, f"LiteRt{name}")(*args)
         except AttributeError as error:
             raise EngineFailed(f"this ai-edge-litert has another profiler: {error}") from error
         if status:

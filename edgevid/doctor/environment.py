@@ -1,4 +1,4 @@
-"""Devices and who may use them, disk, time, and what keeps a service alive."""
+"""Devices and who may use them, disk, clock, systemd and libc."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgevid.system.kernel import text
 DISK_NEEDED_MB = 20
 DISK_WANTED_MB = 500
 OLDEST = datetime(2026, 11, 1, tzinfo=UTC)
-"""No clock that is right can show less: edgevid is younger."""
+"""A correct clock shows a later time: edgevid is younger."""
 
 # Device nodes, what they are, and the group that Debian, Ubuntu and Raspberry Pi OS give them.
 DEVICES = (
@@ -30,7 +30,7 @@ DEVICES = (
 
 
 def checks(root: Path) -> Iterator[Check]:
-    """Look at what is around the processor."""
+    """Check the environment of the machine whose file system begins at ``root``."""
     for pattern, name, group in DEVICES:
         yield _devices(root, pattern, name, group)
     yield disk("cache", cache_folder())
@@ -48,7 +48,7 @@ def _devices(root: Path, pattern: str, name: str, group: str) -> Check:
     if not shut:
         return Check(name, found)
     who = "" if in_group(root, group) else f"run: sudo usermod -aG {group} $USER, then log in again"
-    do = who or f"look at the mode of /{shut[0].relative_to(root)}; a udev rule sets it"
+    do = who or f"check the mode of /{shut[0].relative_to(root)}; a udev rule sets it"
     return Check(name, f"{found}; no permission for {len(shut)} of {len(nodes)}", "warn", do)
 
 
@@ -58,13 +58,13 @@ def may(node: Path) -> bool:
 
 
 def _title(root: Path, node: Path) -> str:
-    """What a video device calls itself, since a Raspberry Pi has a dozen that are no cameras."""
+    """The name a video device reports: a Raspberry Pi has a dozen that are not cameras."""
     title = text(root / "sys/class/video4linux" / node.name / "name")
     return title or f"/{node.relative_to(root)}"
 
 
 def in_group(root: Path, group: str) -> bool:
-    """Whether this process belongs to the group, which it does only after a new log-in."""
+    """Whether this process belongs to the group, which takes a new log-in."""
     for line in (text(root / "etc/group") or "").splitlines():
         name, _, rest = line.partition(":")
         if name == group:
@@ -74,36 +74,36 @@ def in_group(root: Path, group: str) -> bool:
 
 
 def disk(name: str, folder: Path) -> Check:
-    """Look at the room and the right to write where ``folder`` is, or will be."""
+    """Check for space and write permission where ``folder`` is, or will be."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
     name = f"disk of {name}"
     if not os.access(there, os.W_OK):
-        return Check(name, f"{there} cannot be written to", "warn", "mount it writable, or chown")
+        return Check(name, f"{there} is not writable", "warn", "mount it writable, or chown")
     free_mb = shutil.disk_usage(there).free >> 20
     found = f"{free_mb} MB free at {there}"
     if free_mb < DISK_NEEDED_MB:
-        return Check(name, found, "fail", "make room: remove old logs and bundles")
+        return Check(name, found, "fail", "free some space: remove old logs and bundles")
     if free_mb < DISK_WANTED_MB:
-        return Check(name, found, "warn", "make room: remove old logs and bundles")
+        return Check(name, found, "warn", "free some space: remove old logs and bundles")
     return Check(name, found)
 
 
 def _clock(root: Path) -> Check:
     now = datetime.fromtimestamp(time.time(), UTC)
-    said = now.strftime("%Y-%m-%d %H:%M:%S UTC")
+    shown = now.strftime("%Y-%m-%d %H:%M:%S UTC")
     if now < OLDEST:
-        do = "this is long past; set it: sudo timedatectl set-ntp true"
-        return Check("clock", said, "warn", do)
+        do = "this is in the past; set it: sudo timedatectl set-ntp true"
+        return Check("clock", shown, "warn", do)
     if (root / "run/systemd/timesync/synchronized").exists() or synchronised():
-        return Check("clock", f"{said}, synchronised")
-    do = "events get wrong times; run: sudo timedatectl set-ntp true"
-    return Check("clock", f"{said}, not synchronised", "warn", do)
+        return Check("clock", f"{shown}, synchronised")
+    do = "events get the wrong time; run: sudo timedatectl set-ntp true"
+    return Check("clock", f"{shown}, not synchronised", "warn", do)
 
 
 def synchronised() -> bool:
-    """Whether the kernel believes its clock (adjtimex, as chrony, ntpd and systemd set it)."""
+    """Whether the kernel reports its clock as synchronised (chrony, ntpd and systemd set this)."""
     unsynchronised = 5  # TIME_ERROR
     try:
         state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
@@ -114,7 +114,7 @@ def synchronised() -> bool:
 
 def _systemd(root: Path) -> Check:
     if (root / "run/systemd/system").is_dir():
-        return Check("systemd", "runs this machine")
+        return Check("systemd", "manages this machine")
     do = "without it nothing restarts a service or feeds a watchdog; use another supervisor"
     return Check("systemd", "not running", "warn", do)
 
