@@ -69,9 +69,10 @@ def publics() -> Iterator[Public]:
             parts = file.relative_to(folder).with_suffix("").parts
             top = ".".join((package, *parts[:1])) if parts[0] != "__init__" else package
             tree = ast.parse(file.read_text())
+            aliases = array_aliases(tree)
             for name, node in public_functions(tree):
                 place = f"{file.relative_to(ROOT)}:{node.lineno} {name}"
-                yield Public(top, place, node, array_aliases(tree))
+                yield Public(top, place, node, aliases)
 
 
 def public_functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:

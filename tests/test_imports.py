@@ -1,8 +1,11 @@
 """Start-up and devices stay light: what a process imports is held here."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +76,25 @@ def test_the_wheel_leaves_only_its_two_packages(tmp_path):
     assert tops == {"edgevid", "edgevid_converters"}
     assert "edgevid/_targets/local.toml" in names
     assert "edgevid/py.typed" in names
+
+
+NAMED_TWICE: dict[str, set[str]] = {
+    "edgevid": {"Check", "Comparison", "GPU", "Outcome", "Service", "Step"},
+    "converters/edgevid_converters": {"Layer", "Reference"},
+}
+"""Public classes that share their name with another one. The lists only get shorter."""
+
+
+@pytest.mark.parametrize("tree", NAMED_TWICE)
+def test_a_public_class_name_occurs_once(tree):
+    folder = Path(__file__).parent.parent / tree
+    classes = [
+        (node.name, file.relative_to(folder).as_posix())
+        for file in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    counts = Counter(name for name, _ in classes)
+    twice = {name for name, count in counts.items() if count > 1}
+    assert not twice - NAMED_TWICE[tree], [one for one in classes if one[0] in twice]
+    assert not NAMED_TWICE[tree] - twice, "unique by now: remove them from the list"

@@ -15,7 +15,7 @@ from edgevid.media.connection import OpenStream
 from edgevid.media.decode import hardware
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.secrets import with_secrets, without_secrets
-from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin
+from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
 from edgevid.media.unavailable import REASONS, Reason, Unavailable
 from edgevid.registry import need
 
@@ -31,7 +31,7 @@ QUICK = {"fpsprobesize": "0"}  # the rate is measured anyway
 RTSP = {**QUICK, "max_ts_probe": "0", "allowed_media_types": "video"}
 
 
-def open_rtsp(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+def open_rtsp(address: SourceAddress, options: SourceOptions, report: Report) -> ReconnectingSource:
     """Open an RTSP camera.
 
     Args:
@@ -48,7 +48,7 @@ def open_rtsp(address: Address, options: SourceOptions, report: Report) -> Recon
     return ReconnectingSource(NetworkEndpoint(address.name, options), options, report)
 
 
-def open_http(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+def open_http(address: SourceAddress, options: SourceOptions, report: Report) -> ReconnectingSource:
     """Open a camera or a file over HTTP; see `open_rtsp`."""
     endpoint = NetworkEndpoint(address.name, options)
     return ReconnectingSource(endpoint, options, report, live=None)

@@ -17,7 +17,7 @@ from edgevid.children import environment, python_module
 from edgevid.errors import BadInput
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
-from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin, parameter
+from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin, parameter
 from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.registry import need
 
@@ -42,7 +42,9 @@ class PiCameraParameters:
     fps: str = parameter(r"\d+(\.\d+)?", "30")
 
 
-def open_picamera(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+def open_picamera(
+    address: SourceAddress, options: SourceOptions, report: Report
+) -> ReconnectingSource:
     """Open a Pi camera.
 
     Args:
@@ -65,7 +67,7 @@ PICAMERA = SourcePlugin(open_picamera, "picamera:0?size=1280x720", PiCameraParam
 class PiCamera:
     """One camera; see `edgevid.media.connection.Endpoint`."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: SourceAddress) -> None:
         """Compose the program's arguments; raises `BadInput` if the address is wrong."""
         need("av", "runner")
         name = self.name = address.name

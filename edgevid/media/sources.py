@@ -5,7 +5,7 @@ A name with a scheme belongs to the source of that name in the registry (``rtsp:
 
 To add a source, write a `SourcePlugin` and name it in a registry row or an entry point::
 
-    def open_images(address: Address, options: SourceOptions, report: Report) -> Source: ...
+    def open_images(address: SourceAddress, options: SourceOptions, report: Report) -> Source: ...
 
     IMAGES = SourcePlugin(open_images, "images:FOLDER?fps=25", ImagesParameters, finite=True)
 
@@ -111,7 +111,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Address:
+class SourceAddress:
     """The parts of a source's name.
 
     Attributes:
@@ -143,7 +143,7 @@ class SourcePlugin:
             ``device``, which may be plugged in later.
     """
 
-    open: Callable[[Address, SourceOptions, Report], Source]
+    open: Callable[[SourceAddress, SourceOptions, Report], Source]
     example: str
     parameters: type[Any] | None = None
     finite: bool | None = False
@@ -182,7 +182,7 @@ def open_source(name: str, options: SourceOptions, report: Report) -> Source:
     return plugin.open(address, options, report)
 
 
-def resolve(name: str) -> tuple[SourcePlugin, Address]:
+def resolve(name: str) -> tuple[SourcePlugin, SourceAddress]:
     """Find the plug-in for a name and parse the name; nothing is opened.
 
     Args:
@@ -198,9 +198,9 @@ def resolve(name: str) -> tuple[SourcePlugin, Address]:
     plugin: SourcePlugin = registry.load("source", scheme)
     target = name.removeprefix(f"{scheme}:")
     if plugin.parameters is None:
-        return plugin, Address(name, scheme, target)
+        return plugin, SourceAddress(name, scheme, target)
     target, _, query = target.partition("?")
-    return plugin, Address(name, scheme, target, _parameters(name, query, plugin))
+    return plugin, SourceAddress(name, scheme, target, _parameters(name, query, plugin))
 
 
 def scheme_of(name: str) -> str:

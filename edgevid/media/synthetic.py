@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
 from edgevid.media.decode import Arrivals
-from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin
+from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
 from edgevid.registry import need
 from edgevid.results import Frame
 
@@ -39,7 +39,9 @@ class SyntheticParameters:
     frames: int = 0
 
 
-def open_synthetic(address: Address, options: SourceOptions, report: Report) -> SyntheticSource:
+def open_synthetic(
+    address: SourceAddress, options: SourceOptions, report: Report
+) -> SyntheticSource:
     """Open a synthetic camera.
 
     Args:

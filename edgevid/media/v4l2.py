@@ -13,7 +13,7 @@ from typing import Any
 from edgevid.errors import BadInput
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
-from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin, parameter
+from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin, parameter
 from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.registry import need
 
@@ -35,7 +35,7 @@ class V4L2Parameters:
     format: str = parameter(r"\w+")
 
 
-def open_v4l2(address: Address, options: SourceOptions, report: Report) -> ReconnectingSource:
+def open_v4l2(address: SourceAddress, options: SourceOptions, report: Report) -> ReconnectingSource:
     """Open a camera of this machine.
 
     Args:
@@ -58,7 +58,7 @@ V4L2 = SourcePlugin(open_v4l2, "/dev/video0?size=640x480", V4L2Parameters, local
 class V4L2Device:
     """One device; see `edgevid.media.connection.Endpoint`."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: SourceAddress) -> None:
         """Parse the address; raises `BadInput` if it is wrong."""
         need("av", "runner")
         self.name = address.name

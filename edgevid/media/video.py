@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.decode import Arrivals, Decoder, hardware, seconds
 from edgevid.media.sampling import Sampler, Skipper
-from edgevid.media.sources import Address, Report, SourceOptions, SourcePlugin
+from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
 from edgevid.registry import need
 from edgevid.results import Frame
 
@@ -223,7 +223,7 @@ def open_file(name: str | Path, options: SourceOptions = DEFAULTS) -> FileSource
     return FileSource(path, options=options)
 
 
-def _open(address: Address, options: SourceOptions, report: Report) -> FileSource:
+def _open(address: SourceAddress, options: SourceOptions, report: Report) -> FileSource:
     return open_file(address.target, options)
 
 
