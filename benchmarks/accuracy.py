@@ -52,8 +52,8 @@ def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     frame = model.contract(tuple(record["labels"]), record["train"]["rate_fps"]).frame
     tree = find(data)
     test = load_clips(tree, record["split"]["test"], frame, min_frames=model.config.frames)
-    as_filmed = figures(last_scores(model, test.pictures), test.targets, tree.classes)
-    mixed = figures(last_scores(model, shuffled(test.pictures)), test.targets, tree.classes)
+    as_filmed = figures(last_scores(model, test.images), test.targets, tree.classes)
+    mixed = figures(last_scores(model, shuffled(test.images)), test.targets, tree.classes)
     val = json.loads((run / "metrics.json").read_text())["val"]
     return {
         "model": record["model"],

@@ -25,7 +25,7 @@ import numpy as np
 from accuracy import _tell, measure
 
 from edgevid.data.motion import MOTIONS, Speeds, poses
-from edgevid.data.synthesis import Clip, write_tree
+from edgevid.data.synthesis import ClipSpec, write_tree
 from edgevid.files import write_json
 from edgevid.train import backend
 
@@ -49,7 +49,7 @@ def main() -> None:
     counts = COUNTS | {"train": options.train}
     seen = tuple(sorted(set(SOURCES) - {options.held_out}))
     clips = [
-        Clip(f"{split}/{motion}/{index:04d}.mp4", motion, (s, m, index))
+        ClipSpec(f"{split}/{motion}/{index:04d}.mp4", motion, (s, m, index))
         for s, split in enumerate(counts)
         for m, motion in enumerate(MOTIONS)
         for index in range(counts[split])
@@ -72,7 +72,7 @@ def _config(epochs: int) -> Any:
     return TrainConfig(configure(), epochs=epochs, patience=epochs, augment=light)
 
 
-def render(clip: Clip, *, seen: tuple[str, ...], held_out: str) -> np.ndarray:
+def render(clip: ClipSpec, *, seen: tuple[str, ...], held_out: str) -> np.ndarray:
     """The frames of a clip, uint8 (FRAMES, SIZE, SIZE, 3)."""
     rng = np.random.default_rng(clip.seed)
     path = poses(clip.motion, FRAMES, rng, SPEEDS)

@@ -56,7 +56,7 @@ def main() -> None:
     model, record = load_run(options.run)
     bundle = Bundle.open(options.bundle)
     clips = choose_clips(bundle.contract, record["split"], options.data, "test")
-    chosen = clips.pictures[:: max(1, len(clips) // options.clips)]
+    chosen = clips.images[:: max(1, len(clips) // options.clips)]
     results = []
     for artifact in bundle.artifacts:
         if artifact.quantize != "float32":

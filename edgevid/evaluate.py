@@ -93,7 +93,7 @@ def step_clips(
         EngineFailed: A step fails.
     """
     stream = Stream(contract)
-    for done, (frames, wanted) in enumerate(zip(clips.pictures, annotated, strict=True), 1):
+    for done, (frames, wanted) in enumerate(zip(clips.images, annotated, strict=True), 1):
         stream.reset()
         for index in range(max(wanted.frames, default=-1) + 1):
             outputs = stream.step(engine, frames[index : index + 1])

@@ -18,7 +18,6 @@ NOT_DONE: set[str] = {
     "edgevid.bundle",
     "edgevid.cli",
     "edgevid.contract",
-    "edgevid.data",
     "edgevid.demo",
     "edgevid.flash",
     "edgevid.proof",

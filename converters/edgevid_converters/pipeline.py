@@ -273,7 +273,7 @@ def _calibration_notes(
     """What is odd about the calibration clips, where anything is calibrated on them."""
     if not _calibrates(plan):
         return []
-    return checks.check(clips, source, held_out.pictures if held_out is not None else ())
+    return checks.check(clips, source, held_out.images if held_out is not None else ())
 
 
 def _accelerator_notes(
@@ -359,7 +359,7 @@ def _lower(
     """
     trajectories.write_clips(folder / "clips.npz", clips)
     if held_out is not None:
-        trajectories.write_clips(folder / "held_out.npz", held_out.pictures)
+        trajectories.write_clips(folder / "held_out.npz", held_out.images)
     if owner is not None:
         trajectories.write_clips(folder / "reference.npz", owner.streams)
     task = {

@@ -1,1 +1,1 @@
-"""Data sets on the host: folders, splits, the cache of decoded clips, synthesis."""
+"""Data sets, on the host: folders, splits, the cache of decoded clips, synthesis."""

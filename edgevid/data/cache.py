@@ -1,7 +1,7 @@
 """Decoded clips, kept in shards on disk.
 
-Each file is decoded once for each geometry and rate. Files that cannot be decoded are reported and
-left out.
+Each file is decoded once per geometry and rate. Files that cannot be decoded are reported and
+skipped.
 """
 
 from __future__ import annotations
@@ -26,20 +26,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CACHE_FOLDER = ".edgevid-cache"
-CACHE_FORMAT = 1  # raise it when decoded pixels or the layout of a shard change
+CACHE_FORMAT = 1
+"""Increment it whenever decoded pixels or the layout of a shard change."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Decoded clips, memory-mapped, in the order of their paths.
+    """Decoded clips, in the order of their paths.
 
-    ``pictures[i]`` is uint8 (frames, height, width, 3) of ``paths[i]``, read-only; ``targets[i]``
-    is the index of its class in ``classes``. ``left_out`` names what could not be
-    used, with the reason.
+    Attributes:
+        paths: Path of each clip relative to the root.
+        images: RGB frames of each clip, uint8 (frames, height, width, 3), memory-mapped and
+            read-only.
+        targets: Index of each clip's class in ``classes``, int64 (clips,).
+        classes: Names of the classes.
+        left_out: ``path`` and ``reason`` of each clip that could not be used.
     """
 
     paths: tuple[str, ...]
-    pictures: tuple[NDArray[np.uint8], ...]
+    images: tuple[NDArray[np.uint8], ...]
     targets: NDArray[np.int64]
     classes: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
@@ -58,20 +63,31 @@ def load_clips(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Clips:
-    """Decode ``paths`` of ``tree`` to the geometry and rate of ``frame``, or find them decoded.
+    """Decode clips to the size and rate of a model, or load them from the cache.
 
-    Shards are kept in ``cache`` (default: a hidden folder in the root). Files that cannot be
-    decoded, or have fewer than ``min_frames`` frames at that rate, are named and left out. Raises
-    `BadInput` for a path that is not in the tree.
+    Args:
+        tree: The data set.
+        paths: Relative paths of the clips.
+        frame: The size and fit that the model expects.
+        min_frames: Clips with fewer frames at the model's rate are left out.
+        cache: Folder of the shards; by default a hidden folder in the data set.
+        workers: Number of processes; by default one per core.
+        progress: Called after each batch.
+
+    Returns:
+        The clips, and those that were left out with the reason.
+
+    Raises:
+        BadInput: A path is not in the data set.
     """
     import numpy as np
 
     labels = tree.labels
-    if strange := [path for path in paths if path not in labels]:
-        raise BadInput(f"{strange[0]} is not in {tree.root}; was the data changed since?")
+    if unknown := [path for path in paths if path not in labels]:
+        raise BadInput(f"{unknown[0]} is not in {tree.root}; has the data set changed?")
     cache = cache or tree.root / CACHE_FOLDER
     decode = partial(_shard, root=tree.root, frame=frame, cache=cache)
-    pictures: dict[str, NDArray[np.uint8]] = {}
+    images: dict[str, NDArray[np.uint8]] = {}
     left_out: list[dict[str, str]] = []
     done = 0
     for batch, key in parallel(decode, batches(sorted(paths)), workers):
@@ -87,14 +103,14 @@ def load_clips(
                 )
                 left_out.append({"path": path, "reason": reason})
             else:
-                pictures[path] = stack[found["start"] : found["start"] + found["frames"]]
+                images[path] = stack[found["start"] : found["start"] + found["frames"]]
         done += len(batch)
         progress("decoding clips", done, len(paths))
     number = {label: n for n, label in enumerate(tree.classes)}
     return Clips(
-        tuple(pictures),
-        tuple(pictures.values()),
-        np.array([number[labels[path]] for path in pictures], np.int64),
+        tuple(images),
+        tuple(images.values()),
+        np.array([number[labels[path]] for path in images], np.int64),
         tree.classes,
         tuple(left_out),
     )
@@ -103,9 +119,9 @@ def load_clips(
 def _shard(
     batch: list[str], *, root: Path, frame: FrameInput, cache: Path
 ) -> tuple[list[str], str]:
-    """Make sure that the shard of ``batch`` is there; give the batch and the shard's key."""
+    """Write the shard of a batch if it is missing; return the batch and the shard's key."""
     key = _key(batch, root, frame)
-    # The index is written last: where it is, the shard is whole.
+    # The index is written last: if it exists, the shard is complete.
     if not (cache / f"{key}.json").exists():
         _write_shard(batch, key, root, frame, cache)
     return batch, key
@@ -132,7 +148,7 @@ def _write_shard(batch: list[str], key: str, root: Path, frame: FrameInput, cach
 
 
 def _key(batch: list[str], root: Path, frame: FrameInput) -> str:
-    """A name for the decoded ``batch``: it changes with any file, the geometry, or the rate."""
+    """A name for the decoded batch: it changes with any file, the geometry, or the rate."""
     states = [(root / path).stat() for path in batch]
     what = {
         "format": CACHE_FORMAT,

@@ -23,7 +23,13 @@ SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One file: its path relative to the root, its class, and the split that its folder names."""
+    """One file.
+
+    Attributes:
+        path: Path relative to the root, with forward slashes.
+        label: Its class, the name of its folder.
+        split: ``train``, ``val`` or ``test`` if its folder names one.
+    """
 
     path: str
     label: str
@@ -32,7 +38,13 @@ class ClipFile:
 
 @dataclass(frozen=True)
 class Tree:
-    """The labelled files under a root, sorted; classes are sorted too."""
+    """The labelled files under a root.
+
+    Attributes:
+        root: The folder.
+        classes: Names of the classes, sorted.
+        files: The files, sorted by path.
+    """
 
     root: Path
     classes: tuple[str, ...]
@@ -40,24 +52,31 @@ class Tree:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Relative path -> class."""
+        """Class of each file, by relative path."""
         return {file.path: file.label for file in self.files}
 
 
 def find(root: Path) -> Tree:
-    """Find the classes and files under ``root``.
+    """Find the classes and files of a data set. No file is opened.
 
-    Raises `BadInput` where there is no folder, nothing in it, one class only, or no video.
+    Args:
+        root: The folder of the data set.
+
+    Returns:
+        The files with their classes and splits.
+
+    Raises:
+        BadInput: There is no such folder, it has no videos, or only one class.
     """
     root = Path(root)
     if not root.exists():
-        raise BadInput(f"{root}: no such folder; give a folder with one folder of clips per class")
+        raise BadInput(f"{root}: no such folder; use a folder with one folder of clips per class")
     if not root.is_dir():
-        raise BadInput(f"{root}: is a file; give a folder with one folder of clips per class")
+        raise BadInput(f"{root}: is a file; use a folder with one folder of clips per class")
     tops = _folders(root)
     if not tops:
         raise BadInput(
-            f"{root}: has no folders in it; put the clips of each class in one of its own"
+            f"{root}: has no folders in it; put the clips of each class in a folder of its own"
         )
     split_tree = all(top.name in SPLIT_FOLDERS for top in tops)
     files: list[ClipFile] = []
@@ -71,7 +90,7 @@ def find(root: Path) -> Tree:
     if not files:
         raise BadInput(f"{root}: has no video in its folders; known endings: {_endings()}")
     if len(classes) < 2:
-        raise BadInput(f"{root}: has one class only, {classes[0]!r}; add a folder for another one")
+        raise BadInput(f"{root}: has one class only, {classes[0]!r}; add a folder for another")
     return Tree(root, classes, tuple(sorted(files, key=lambda file: file.path)))
 
 
@@ -93,5 +112,13 @@ def _endings() -> str:
 
 
 def without_root(root: Path, error: BadVideo) -> str:
-    """The error's reason without the path, which is reported next to it."""
+    """The reason of an error without the path, which is reported next to it.
+
+    Args:
+        root: The folder of the data set.
+        error: What decoding a file of it raised.
+
+    Returns:
+        The reason, on one line.
+    """
     return str(error).removeprefix(f"{root}/").partition(": ")[2] or str(error)

@@ -16,11 +16,21 @@ from edgevid.progress import Progress, silent
 
 
 def check(root: Path, *, workers: int | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Decode every file and report on it; raises `BadInput` as `find` does.
+    """Decode every file of a data set and report on it.
 
-    The report has ``folder``, ``clips``, ``classes``, ``splits`` (split -> class -> readable
-    clips; ``all`` where there are no split folders), ``frames`` and ``seconds`` (lowest, median,
-    highest), ``sizes``, ``rates_fps`` (value -> clips), and ``unreadable`` (path and reason).
+    Args:
+        root: The folder of the data set.
+        workers: Number of processes; by default one per core.
+        progress: Called after each batch.
+
+    Returns:
+        ``folder``, ``clips``, ``classes``, ``splits`` (split -> class -> number of readable clips;
+        ``all`` if there are no split folders), ``frames`` and ``seconds`` (``min``, ``median``,
+        ``max``), ``sizes`` and ``rates_fps`` (value -> number of clips), and ``unreadable``
+        (``path`` and ``reason`` of each).
+
+    Raises:
+        BadInput: There is no such folder, it has no videos, or only one class.
     """
     tree = find(root)
     probe = partial(_probe_batch, root=tree.root)
@@ -51,9 +61,17 @@ def check(root: Path, *, workers: int | None = None, progress: Progress = silent
 
 
 def common_rate_fps(tree: Tree, sample: int = 32) -> float:
-    """The middle rate that a sample of the files declares, in frames per second.
+    """The median of the rates that a sample of the files declares.
 
-    Raises `BadInput` where none of them can be opened.
+    Args:
+        tree: The data set.
+        sample: Number of files to open.
+
+    Returns:
+        Frames per second.
+
+    Raises:
+        BadInput: None of the files can be opened.
     """
     step = max(1, len(tree.files) // sample)
     probes = [_probe(file.path, root=tree.root) for file in tree.files[::step]]
@@ -68,7 +86,7 @@ def _probe_batch(batch: list[str], *, root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
-    """Size and rate of a file, and with ``whole`` its frames; or why it is unreadable."""
+    """Size and rate of a file, with ``whole`` also its frames; or why it is unreadable."""
     try:
         with FileSource(root / path) as source:
             height, width = source.size

@@ -1,9 +1,9 @@
-"""Motions whose class can only be told over time: a path of poses for each, and its label.
+"""Motions that only the order of frames reveals: a path of poses for each, with its label.
 
-Eight steady motions, and ``background``: everything that is none of them, still or erratic. A pose
-is drawn so that one frame alone does not tell the class: positions live on a torus and are uniform,
-tilts and sizes span ranges wide against the turn and growth within a clip. Steady
-motion with its frames in disorder *is* background, so only the order of frames makes a label.
+There are eight steady motions and ``background``, everything else, still or erratic. Poses are
+drawn so that a single frame does not reveal the class: positions are uniform on a torus, and the
+ranges of tilt and size are wide compared with the turn and growth within a clip. A steady motion
+with shuffled frames *is* background.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ STEADY: dict[str, tuple[float, float, float, float]] = {
     "grow": (0, 0, 0, 1),
     "shrink": (0, 0, 0, -1),
 }
-"""Motion -> the sign of its steps in x, y (downwards), angle (clockwise) and log of size."""
+"""Motion -> sign of its steps in x, y (downwards), angle (clockwise) and logarithm of size."""
 
 MOTIONS = (*STEADY, BACKGROUND)
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """How far a pose goes from frame to frame, lowest and highest, and the range of sizes.
+    """Change of a pose from frame to frame, lowest and highest, and the range of poses.
 
-    ``shift`` in widths of the picture, ``turn_deg`` in degrees, ``growth`` in natural log of size;
-    ``radius`` is half the extent of the thing that moves, in widths of the picture; ``tilt_deg`` is
-    how far it leans to either side at most.
+    Attributes:
+        shift: In widths of the image.
+        turn_deg: In degrees.
+        growth: In the natural logarithm of the size.
+        radius: Half the extent of the shape, in widths of the image.
+        tilt_deg: Largest tilt to either side, in degrees.
     """
 
     shift: tuple[float, float] = (0.026, 0.05)
@@ -50,9 +53,17 @@ class Speeds:
 def poses(
     motion: str, frames: int, rng: np.random.Generator, speeds: Speeds | None = None
 ) -> NDArray[np.float64]:
-    """A path of ``frames`` poses, float64 (frames, 4): x, y, angle in degrees, radius.
+    """Draw a random path of poses.
 
-    x, y and radius in widths of the picture; x and y are to be taken modulo 1.
+    Args:
+        motion: One of `MOTIONS`.
+        frames: Number of frames.
+        rng: Source of randomness.
+        speeds: Ranges; by default those of the data set.
+
+    Returns:
+        float64 (frames, 4): x and y in widths of the image, modulo 1; angle in degrees, clockwise;
+        radius in widths of the image.
     """
     speeds = speeds or Speeds()
     if motion == BACKGROUND:
@@ -71,7 +82,7 @@ def _steady(
 
 
 def _background(frames: int, rng: np.random.Generator, speeds: Speeds) -> NDArray[np.float64]:
-    """Still, a random walk, or a steady motion in disorder, with equal odds."""
+    """Still, a random walk, or a steady motion with shuffled frames, with equal odds."""
     import numpy as np
 
     kind = rng.integers(3)
@@ -80,37 +91,37 @@ def _background(frames: int, rng: np.random.Generator, speeds: Speeds) -> NDArra
     if kind == 1:
         return _placed(_walk(frames, rng, speeds), rng, speeds)
     path = _steady(str(rng.choice(tuple(STEADY))), frames, rng, speeds)
-    return path[_disorder(frames, rng)]
+    return path[_shuffled(frames, rng)]
 
 
 def _walk(frames: int, rng: np.random.Generator, speeds: Speeds) -> NDArray[np.float64]:
-    """Steps of the size of steady ones with signs by chance, in some of the four ways at once."""
+    """Steps as large as steady ones with random signs, in some of the four dimensions at once."""
     import numpy as np
 
     high = np.array([speeds.shift[1], speeds.shift[1], speeds.turn_deg[1], speeds.growth[1]])
-    ways = np.array([1.0, 1.0, 0.0, 0.0]) if rng.random() < 0.5 else rng.random(4) < 0.5
-    if not ways.any():
-        ways = np.array([0.0, 0.0, 1.0, 1.0])
-    signs = _disorderly_signs(frames, rng)
+    used = np.array([1.0, 1.0, 0.0, 0.0]) if rng.random() < 0.5 else rng.random(4) < 0.5
+    if not used.any():
+        used = np.array([0.0, 0.0, 1.0, 1.0])
+    signs = _irregular_signs(frames, rng)
     walk: NDArray[np.float64] = np.cumsum(
-        signs * rng.uniform(0.4, 1.4, (frames, 4)) * high * ways, axis=0
+        signs * rng.uniform(0.4, 1.4, (frames, 4)) * high * used, axis=0
     )
     return walk
 
 
-def _disorderly_signs(frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Signs (frames, 4) without five alike in a row, which would pass for a steady motion."""
+def _irregular_signs(frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Signs (frames, 4) without five equal ones in a row, which would look like a steady motion."""
     import numpy as np
 
     signs = rng.choice([-1.0, 1.0], (frames, 4))
     for t in range(4, frames):
-        alike = np.abs(signs[t - 4 : t].sum(axis=0)) == 4
-        signs[t, alike] = -signs[t - 1, alike]
+        equal = np.abs(signs[t - 4 : t].sum(axis=0)) == 4
+        signs[t, equal] = -signs[t - 1, equal]
     return signs
 
 
-def _disorder(frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A permutation of the frames that neither runs forwards nor backwards on the whole."""
+def _shuffled(frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A permutation (frames,) that runs neither forwards nor backwards on the whole."""
     import numpy as np
 
     later = np.triu(np.ones((frames, frames), bool), 1)
@@ -124,7 +135,7 @@ def _disorder(frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
 def _placed(
     path: NDArray[np.float64], rng: np.random.Generator, speeds: Speeds
 ) -> NDArray[np.float64]:
-    """Put a relative path (frames, 4) somewhere: anywhere, at any angle, within the sizes."""
+    """Place a relative path (frames, 4) at random, within the ranges of tilt and size."""
     import numpy as np
 
     tilt = _room(path[:, 2], (-speeds.tilt_deg, speeds.tilt_deg), rng)
@@ -137,6 +148,6 @@ def _placed(
 def _room(
     values: NDArray[np.float64], bounds: tuple[float, float], rng: np.random.Generator
 ) -> float:
-    """An offset that keeps ``values`` within ``bounds``, by even odds; else their middle."""
+    """A random offset that keeps values within bounds; the central one if there is none."""
     low, high = bounds[0] - float(values.min()), bounds[1] - float(values.max())
     return float(rng.uniform(low, high)) if low < high else (low + high) / 2

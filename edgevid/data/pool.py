@@ -1,4 +1,4 @@
-"""Work spread over processes, with results in order."""
+"""Work distributed over processes, with results in order."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ BATCH = 64
 def parallel(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None
 ) -> Iterator[Result]:
-    """Do ``work`` on each of ``tasks`` in processes; results in order, as soon as they are there.
+    """Apply a function to each task in a pool of processes.
 
-    Processes are spawned, not forked: a parent that has loaded a native runtime is not safe to
-    fork. With one worker or one task nothing is spawned. ``work`` must be picklable.
+    Processes are spawned, not forked: a parent that has loaded a native runtime cannot be forked
+    safely. With one worker or one task no process is started.
+
+    Args:
+        work: The function. It must be picklable.
+        tasks: Its arguments.
+        workers: Number of processes; by default one per core.
+
+    Yields:
+        Results in the order of the tasks, as soon as they are available.
     """
     workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
     if workers <= 1:
@@ -37,7 +45,7 @@ def parallel(
         for future in futures:
             yield future.result()
     except BaseException:
-        for worker in active_children():  # what they are at is written aside, so nothing is spoilt
+        for worker in active_children():  # unfinished files are temporary ones, so nothing is lost
             worker.terminate()
         raise
     finally:
@@ -45,5 +53,12 @@ def parallel(
 
 
 def batches(paths: Sequence[str]) -> list[list[str]]:
-    """Cut ``paths`` into the batches that one process works on at a time."""
+    """Divide paths into the batches that one process works on at a time.
+
+    Args:
+        paths: The paths.
+
+    Returns:
+        Lists of at most `BATCH` paths.
+    """
     return [list(paths[n : n + BATCH]) for n in range(0, len(paths), BATCH)]

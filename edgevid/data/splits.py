@@ -11,15 +11,27 @@ from edgevid.errors import BadInput
 
 SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+VAL_OF_TRAIN = {"train": 0.85, "val": 0.15}
 Split = dict[str, list[str]]
-"""Split -> sorted paths, relative to the root, with forward slashes."""
+"""Name of a split -> paths of its files relative to the root, sorted."""
 
 
 def split_files(tree: Tree, seed: int = 0) -> Split:
-    """Which file is for what: as the folders say, else 70/15/15 of each class, by ``seed``.
+    """Split a data set into train, val and test.
 
-    A class of three files or more has one in every split. A tree with split folders but no val
-    gives a part of train to it; one with no train raises `BadInput`.
+    Folders that name splits are kept; if there is none for val, 15 % of train becomes val. Without
+    such folders each class is split 70/15/15 at random. A class with at least three files has one
+    in every split.
+
+    Args:
+        tree: The data set.
+        seed: Seed of the random split; equal seeds give equal splits.
+
+    Returns:
+        The paths of each split.
+
+    Raises:
+        BadInput: There are split folders, but train has no clip.
     """
     if all(file.split is None for file in tree.files):
         return _cut(tree.files, SHARES, seed)
@@ -28,12 +40,12 @@ def split_files(tree: Tree, seed: int = 0) -> Split:
         raise BadInput(f"{tree.root}: has split folders but no clip in train; add some")
     if not named["val"]:
         train = [file for file in tree.files if file.split == "train"]
-        named |= _cut(train, {"train": 0.85, "val": 0.15}, seed)
+        named |= _cut(train, VAL_OF_TRAIN, seed)
     return named
 
 
 def _cut(files: Sequence[ClipFile], shares: Mapping[str, float], seed: int) -> Split:
-    """Cut each class into ``shares`` by chance, with at least one file each where there are any."""
+    """Split each class at random, with at least one file for each share if there are enough."""
     cut: Split = {name: [] for name in shares}
     by_class: dict[str, list[str]] = defaultdict(list)
     for file in files:

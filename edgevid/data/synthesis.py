@@ -1,6 +1,6 @@
-"""Made data: real H.264 files of a bold shape that moves over a textured background.
+"""Synthetic data sets: H.264 files of a bold shape that moves over a textured background.
 
-The same seed gives the same files, byte for byte, whatever the number of workers.
+Equal seeds give equal files, byte for byte, with any number of processes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pictures = NDArray[np.uint8]
+    Images = NDArray[np.uint8]
 
 SPLITS = ("train", "val", "test")
 SETTINGS_FILE = "synth.json"
 TEMPLATE_PX = 64
 LASTING = Speeds(shift=(0.026, 0.036), turn_deg=(6.5, 6.9), growth=(0.037, 0.0385))
-"""Speeds at which thirty frames stay within the sizes and tilts of the made clips."""
+"""Speeds at which thirty frames stay within the sizes and tilts of the clips of a data set."""
 
-# Outlines in the square from -1 to 1; none looks like itself after less than a full turn.
+# Outlines in the square from -1 to 1, without rotational symmetry.
 SHAPES: dict[str, list[list[tuple[float, float]]]] = {
     "boot": [[(-0.6, -1), (0.1, -1), (0.1, 0.3), (0.95, 0.3), (0.95, 1), (-0.6, 1)]],
     "flag": [[(-0.8, -1), (0.9, -0.9), (0.8, 0.1), (-0.3, 0.1), (-0.3, 1), (-0.8, 1)]],
@@ -46,15 +46,21 @@ SHAPES: dict[str, list[list[tuple[float, float]]]] = {
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip to be made: where, of which motion, from which seed."""
+class ClipSpec:
+    """One clip to render.
+
+    Attributes:
+        path: Path relative to the data set.
+        motion: One of `edgevid.data.motion.MOTIONS`.
+        seed: Seed of its random numbers.
+    """
 
     path: str
     motion: str
     seed: tuple[int, ...]
 
 
-Render = Callable[[Clip], "Pictures"]
+Render = Callable[[ClipSpec], "Images"]
 
 
 def synth_motion(
@@ -70,20 +76,37 @@ def synth_motion(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write ``out/{train,val,test}/{motion}/NNNN.mp4``; counts are clips per class.
+    """Write the data set of motions, ``out/{train,val,test}/{motion}/NNNN.mp4``.
 
-    Goes on where an interrupted call with the same settings stopped; gives the settings. Raises
-    `BadInput` where ``out`` holds something else, or a value makes no sense.
+    An interrupted call is resumed when it is repeated with the same arguments.
+
+    Args:
+        out: The folder to write.
+        seed: Equal seeds give equal files.
+        size: Width and height in pixels.
+        frames: Frames per clip.
+        fps: Frames per second.
+        train: Training clips per class.
+        val: Validation clips per class.
+        test: Test clips per class.
+        workers: Number of processes; by default one per core.
+        progress: Called as clips are written.
+
+    Returns:
+        The settings.
+
+    Raises:
+        BadInput: ``out`` holds something else, or a value is out of range.
     """
     if size < 32 or size % 2 or frames < 2 or fps < 1 or min(train, val, test) < 0:
         raise BadInput(
-            f"cannot make {frames} frames of {size} px at {fps} fps; use an even size of 32 or "
+            f"cannot render {frames} frames of {size} px at {fps} fps; use an even size of 32 or "
             "more, 2 or more frames, 1 or more fps, and counts of 0 or more"
         )
     counts = dict(zip(SPLITS, (train, val, test), strict=True))
     settings = {"kind": "motion", "seed": seed, "size": size, "frames": frames, "fps": fps} | counts
     clips = [
-        Clip(f"{split}/{motion}/{index:04d}.mp4", motion, (seed, s, m, index))
+        ClipSpec(f"{split}/{motion}/{index:04d}.mp4", motion, (seed, s, m, index))
         for s, split in enumerate(SPLITS)
         for m, motion in enumerate(MOTIONS)
         for index in range(counts[split])
@@ -96,17 +119,30 @@ def synth_motion(
 def write_tree(
     out: Path,
     settings: dict[str, Any],
-    clips: Sequence[Clip],
+    clips: Sequence[ClipSpec],
     render: Render,
     *,
     fps: int,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Render ``clips`` in parallel to H.264 files under ``out``, whole or to be gone on with.
+    """Render clips in parallel to H.264 files in a folder.
 
-    ``render`` must be picklable. ``settings`` say what is made: equal ones find the folder done,
-    or its unfinished part; raises `BadInput` where ``out`` holds anything else.
+    Nothing is done if the folder is complete. An interrupted call is resumed when it is repeated
+    with equal settings.
+
+    Args:
+        out: The folder to write.
+        settings: What determines the clips, as plain data.
+        clips: The clips to render.
+        render: Renders one clip as uint8 (frames, height, width, 3). It must be picklable.
+        fps: Frames per second.
+        workers: Number of processes; by default one per core.
+        progress: Called as clips are written.
+
+    Raises:
+        BadInput: ``out`` holds something else.
+        MissingExtra: PyAV or OpenCV is not installed.
     """
     out = Path(out)
     if _holds(out, settings):
@@ -114,7 +150,7 @@ def write_tree(
     need("av", "runner")
     need("cv2", "train")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} already holds something else; remove it, or give another folder")
+        raise BadInput(f"{out} already holds something else; remove it, or use another folder")
     part = out.with_name(f".{out.name}.part")
     if part.exists() and not _holds(part, settings):
         shutil.rmtree(part)
@@ -135,7 +171,7 @@ def _holds(folder: Path, settings: dict[str, Any]) -> bool:
 
 def _write_missing(
     folder: Path,
-    missing: list[Clip],
+    missing: list[ClipSpec],
     render: Render,
     fps: int,
     workers: int | None,
@@ -147,34 +183,44 @@ def _write_missing(
     batches = [missing[start : start + 16] for start in range(0, len(missing), 16)]
     write = partial(_write_batch, folder=folder, render=render, fps=fps)
     done = total - len(missing)
-    progress("making clips", done, total)
+    progress("rendering clips", done, total)
     for count in parallel(write, batches, workers):
         done += count
-        progress("making clips", done, total)
+        progress("rendering clips", done, total)
 
 
-def _write_batch(batch: list[Clip], *, folder: Path, render: Render, fps: int) -> int:
+def _write_batch(batch: list[ClipSpec], *, folder: Path, render: Render, fps: int) -> int:
     need("cv2", "train").setNumThreads(1)
     for clip in batch:
-        # The folder as a whole is made durable at its end; a clip only has to be whole or absent.
+        # Only the finished folder is made durable; until then a clip is complete or absent.
         part = (folder / clip.path).with_suffix(".part")
         encode(part, render(clip), fps)
         part.replace(folder / clip.path)
     return len(batch)
 
 
-def render_clip(clip: Clip, *, size: int, frames: int, speeds: Speeds | None = None) -> Pictures:
-    """The pictures of a clip, uint8 (frames, size, size, 3)."""
+def render_clip(clip: ClipSpec, *, size: int, frames: int, speeds: Speeds | None = None) -> Images:
+    """Render one clip.
+
+    Args:
+        clip: The clip.
+        size: Width and height in pixels.
+        frames: Number of frames.
+        speeds: How fast it moves; by default as in the data set.
+
+    Returns:
+        RGB images, uint8 (frames, size, size, 3).
+    """
     import numpy as np
 
     rng = np.random.default_rng(clip.seed)
     path = poses(clip.motion, frames, rng, speeds)
-    scene = Scene(rng, size)
+    scene = SyntheticScene(rng, size)
     return np.stack([scene.draw(pose) for pose in path])
 
 
-class Scene:
-    """A background and a shape, drawn together at a pose."""
+class SyntheticScene:
+    """A background and a shape that is drawn over it at any pose."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         self._rng = rng
@@ -183,26 +229,33 @@ class Scene:
         self._back = _texture(rng, size)
         self._shape = _shape(rng)
 
-    def draw(self, pose: NDArray[np.float64]) -> Pictures:
-        """The picture (size, size, 3) with the shape at ``pose`` (see `motion.poses`)."""
+    def draw(self, pose: NDArray[np.float64]) -> Images:
+        """Draw one frame.
+
+        Args:
+            pose: x, y, angle and radius, float64 (4,), as in `edgevid.data.motion.poses`.
+
+        Returns:
+            RGB image, uint8 (size, size, 3).
+        """
         import cv2
         import numpy as np
 
         size = self._size
         x, y, angle_deg, radius = pose
         scale = 2 * radius * size / TEMPLATE_PX
-        place = np.array([x % 1, y % 1]) * size
-        whole = np.floor(place)
-        # OpenCV's angles run counter-clockwise; the shape is drawn in the middle and rolled, so
-        # that what leaves on one side comes in on the other.
+        centre = np.array([x % 1, y % 1]) * size
+        whole = np.floor(centre)
+        # OpenCV's angles are counter-clockwise. The shape is drawn in the centre and rolled, so
+        # that it re-enters on the opposite side.
         matrix = cv2.getRotationMatrix2D((TEMPLATE_PX / 2, TEMPLATE_PX / 2), -angle_deg, scale)
-        matrix[:, 2] += size / 2 - TEMPLATE_PX / 2 + place - whole
+        matrix[:, 2] += size / 2 - TEMPLATE_PX / 2 + centre - whole
         drawn = cv2.warpAffine(self._shape, matrix, (size, size), flags=cv2.INTER_LINEAR)
         drawn = np.roll(drawn, (whole[::-1] - size // 2).astype(int), (0, 1)).astype(np.float32)
         alpha = drawn[..., 3:] / 255
-        picture = self._back * (1 - alpha) + drawn[..., :3] * alpha
-        picture += self._noise * self._rng.standard_normal(picture.shape, np.float32)
-        return np.asarray(np.clip(picture, 0, 255), np.uint8)
+        image = self._back * (1 - alpha) + drawn[..., :3] * alpha
+        image += self._noise * self._rng.standard_normal(image.shape, np.float32)
+        return np.asarray(np.clip(image, 0, 255), np.uint8)
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
@@ -211,14 +264,14 @@ def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     import numpy as np
 
     base = rng.uniform(35, 95)
-    picture = np.full((size, size, 3), base, np.float32)
+    image = np.full((size, size, 3), base, np.float32)
     for cells, strength in ((4, 16), (int(rng.integers(8, 20)), 10)):
         blotches = rng.standard_normal((cells, cells, 3)).astype(np.float32) * strength
-        picture += cv2.resize(blotches, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(picture, 0, 255)
+        image += cv2.resize(blotches, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image, 0, 255)
 
 
-def _shape(rng: np.random.Generator) -> Pictures:
+def _shape(rng: np.random.Generator) -> Images:
     """A long asymmetric shape, its head warm and its foot cool, uint8 RGBA (64, 64, 4)."""
     import cv2
     import numpy as np
@@ -226,41 +279,55 @@ def _shape(rng: np.random.Generator) -> Pictures:
     outline = list(SHAPES.values())[rng.integers(len(SHAPES))]
     mirror = rng.choice([-1.0, 1.0])
     stretch = rng.uniform((0.55, 0.9), (0.75, 1.15)) * (mirror, 1)
-    picture = np.zeros((TEMPLATE_PX, TEMPLATE_PX, 4), np.uint8)
+    image = np.zeros((TEMPLATE_PX, TEMPLATE_PX, 4), np.uint8)
     half = TEMPLATE_PX // 2
-    picture[:half, :, :3] = rng.uniform((210, 150, 40), (255, 230, 130))
-    picture[half:, :, :3] = rng.uniform((40, 150, 210), (130, 230, 255))
+    image[:half, :, :3] = rng.uniform((210, 150, 40), (255, 230, 130))
+    image[half:, :, :3] = rng.uniform((40, 150, 210), (130, 230, 255))
     alpha = np.zeros((TEMPLATE_PX, TEMPLATE_PX), np.uint8)
     for polygon in outline:
         points = np.round(np.array(polygon) * stretch * half * 0.72 + half).astype(np.int32)
         cv2.fillPoly(alpha, [points], 255.0)
-    # The foot fades, so that of the two ends one is sharp: a tilt is seen, not only an axis.
-    picture[..., 3] = alpha * np.linspace(1.0, 0.2, TEMPLATE_PX)[:, None]
-    return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0.8), np.uint8)
+    # The foot fades so that the two ends differ: the tilt is visible, not only the axis.
+    image[..., 3] = alpha * np.linspace(1.0, 0.2, TEMPLATE_PX)[:, None]
+    return np.asarray(cv2.GaussianBlur(image, (3, 3), 0.8), np.uint8)
 
 
-def encode(path: Path, pictures: Pictures, fps: int) -> None:
-    """Write ``pictures``, uint8 (N, height, width, 3), as H.264 in mp4; same in, same bytes."""
+def encode(path: Path, images: Images, fps: int) -> None:
+    """Write a video file, H.264 in MP4. Equal images give equal bytes.
+
+    Args:
+        path: The file to write.
+        images: RGB, uint8 (frames, height, width, 3).
+        fps: Frames per second.
+    """
     av = need("av", "runner")
     with av.open(str(path), "w", format="mp4") as container:
-        # One thread and no look-ahead: with either, x264's bytes vary from call to call.
+        # One thread and no look-ahead: otherwise x264's bytes vary from call to call.
         stream = container.add_stream(
             "libx264",
             rate=fps,
-            width=pictures.shape[2],
-            height=pictures.shape[1],
+            width=images.shape[2],
+            height=images.shape[1],
             pix_fmt="yuv420p",
             options={"preset": "veryfast", "tune": "zerolatency", "crf": "20", "threads": "1"},
         )
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A part of a video in which one motion goes on, from one frame to before another."""
+class MotionSegment:
+    """One motion within a video.
+
+    Attributes:
+        label: The motion.
+        start_frame: Its first frame.
+        end_frame: The first frame after it.
+        start_s: Time of its first frame in seconds.
+        end_s: Time of the first frame after it in seconds.
+    """
 
     label: str
     start_frame: int
@@ -278,11 +345,24 @@ def synth_video(
     fps: int = 15,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Write a video of several motions one after the other; give its known time line.
+    """Write a video of several motions, one after another.
 
-    Each motion is a scene of its own, and keeps to the sizes and tilts of the made clips for two
-    seconds at 15 fps. The time line has ``label``, ``start_frame``, ``end_frame``,
-    ``start_s``, ``end_s`` for each. Raises `BadInput` for an unknown motion.
+    Each motion has its own scene. For two seconds at 15 fps it stays within the sizes and tilts of
+    the data set's clips.
+
+    Args:
+        out: The file to write.
+        motions: The motions in their order.
+        seconds_each: Duration of each motion.
+        size: Width and height in pixels.
+        fps: Frames per second.
+        seed: Equal seeds give equal files.
+
+    Returns:
+        The time line: the fields of `MotionSegment` for each motion.
+
+    Raises:
+        BadInput: A motion is unknown.
     """
     import numpy as np
 
@@ -290,16 +370,16 @@ def synth_video(
         if motion not in MOTIONS:
             raise BadInput(unknown("motion", motion, MOTIONS))
     frames = round(seconds_each * fps)
-    pictures = [
+    images = [
         render_clip(
-            Clip("", motion, (seed, len(SPLITS), n)), size=size, frames=frames, speeds=LASTING
+            ClipSpec("", motion, (seed, len(SPLITS), n)), size=size, frames=frames, speeds=LASTING
         )
         for n, motion in enumerate(motions)
     ]
     with writing(Path(out)) as part:
-        encode(part, np.concatenate(pictures), fps)
+        encode(part, np.concatenate(images), fps)
     edges = pairwise(range(0, frames * (len(motions) + 1), frames))
     return [
-        asdict(Stretch(motion, start, end, start / fps, end / fps))
+        asdict(MotionSegment(motion, start, end, start / fps, end / fps))
         for motion, (start, end) in zip(motions, edges, strict=True)
     ]

@@ -134,7 +134,7 @@ class Fitting:
         """``accuracy``, ``loss`` and ``n`` of a model on ``train`` or ``val``."""
         clips = self._clips[split]
         labels = self._tree.classes
-        return _short(figures(last_scores(model, clips.pictures), clips.targets, labels))
+        return _short(figures(last_scores(model, clips.images), clips.targets, labels))
 
     def run(self, start: VideoModel | None, started_s: float) -> dict[str, Any]:
         """Fit ``start``, or a fresh model, and write the run folder; gives what `train` gives."""
@@ -222,7 +222,7 @@ class _Run:
         # Before the first step: variables made in it would have it traced twice.
         self.fitted.optimizer.build(self.fitted.trainable_variables)
         self.batches = Batches(
-            clips["train"].pictures,
+            clips["train"].images,
             clips["train"].targets,
             config.model.frames,
             config.batch,
@@ -282,7 +282,7 @@ class _Run:
         """What `figures` says of ``split``, without augmentation, at each clip's last frame."""
         clips = self.clips[split]
         labels = [str(n) for n in range(self.config.model.classes)]
-        return figures(last_scores(self.model, clips.pictures), clips.targets, labels)
+        return figures(last_scores(self.model, clips.images), clips.targets, labels)
 
     def _asked(self, targets: NDArray[np.int64]) -> tuple[Any, Any]:
         """Targets and weights (B, T): all frames but the first few, for a window the later more."""

@@ -25,7 +25,7 @@ def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent)
     train = record["train"]
     contract = model.contract(tuple(record["labels"]), train["rate_fps"], train["fit"])
     clips = choose_clips(contract, record["split"], data, split, progress)
-    outputs = [{SCORES: row[None]} for row in last_scores(model, clips.pictures)]
+    outputs = [{SCORES: row[None]} for row in last_scores(model, clips.images)]
     annotated = open_host(contract.task).annotations(clips)
     found = score(contract, predict(contract, outputs), annotated)
     return Evaluation("source", "keras", "cpu", found, split, clips.left_out)

@@ -75,7 +75,7 @@ def test_what_cannot_be_decoded_is_named_and_left_out(tree_folder, truncated_vid
     clips = load_clips(tree, paths, FRAME, workers=1)
     assert [one["path"] for one in clips.left_out] == ["run/0.mp4", "walk/2.mp4"]
     assert all(one["reason"] and str(tree_folder) not in one["reason"] for one in clips.left_out)
-    assert len(clips) == 6 and clips.pictures[0].shape == (40, 16, 24, 3)
+    assert len(clips) == 6 and clips.images[0].shape == (40, 16, 24, 3)
     assert clips.targets.tolist() == [0, 0, 0, 1, 1, 1]
     short = load_clips(tree, paths, FRAME, min_frames=41, workers=1)
     assert len(short) == 0 and "too short: 40 of 41" in short.left_out[1]["reason"]
@@ -99,7 +99,7 @@ def test_decoding_is_kept_until_the_file_or_the_geometry_changes(tree_folder, vi
     with monkeypatch.context() as patch:
         patch.setattr("edgevid.data.cache.read_clip", refuse)
         again = load_clips(tree, paths, FRAME, workers=1)
-        np.testing.assert_array_equal(first.pictures[0], again.pictures[0])
+        np.testing.assert_array_equal(first.images[0], again.images[0])
         with pytest.raises(AssertionError):
             load_clips(tree, paths, FrameInput(16, 16, 16.0), workers=1)
         (tree_folder / "run" / "0.mp4").write_bytes(video.read_bytes() + b"more")

@@ -64,7 +64,7 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     contract = loaded.contract(tuple(record["labels"]), record["train"]["rate_fps"])
     assert Contract.from_json(json.loads((run / "contract.json").read_text())) == contract
     val = load_clips(find(data), record["split"]["val"], contract.frame)
-    found = figures(last_scores(loaded, val.pictures), val.targets, contract.labels)
+    found = figures(last_scores(loaded, val.images), val.targets, contract.labels)
     metrics = json.loads((run / "metrics.json").read_text())
     assert found["accuracy"] == metrics["val"]["accuracy"] == result["metrics"]["val"]["accuracy"]
     with (run / "history.csv").open() as file:

@@ -41,5 +41,5 @@ class ClassificationHost(HostTask):
         """Return each clip's class name at its last frame; see `HostTask.annotations`."""
         return [
             Annotated((len(frames) - 1,), (clips.classes[target],))
-            for frames, target in zip(clips.pictures, clips.targets, strict=True)
+            for frames, target in zip(clips.images, clips.targets, strict=True)
         ]
