@@ -49,9 +49,15 @@ def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     if not run.exists():
         train(config, data, run, _tell)
     model, record = load_run(run)
-    frame = model.contract(tuple(record["labels"]), record["train"]["rate_fps"]).frame
+    contract = model.contract(tuple(record["labels"]), record["train"]["rate_fps"])
     tree = find(data)
-    test = load_clips(tree, record["split"]["test"], frame, min_frames=model.config.frames)
+    test = load_clips(
+        tree,
+        record["split"]["test"],
+        contract.frame,
+        contract.rate_fps,
+        min_frames=model.config.frames,
+    )
     as_filmed = figures(last_scores(model, test.images), test.targets, tree.classes)
     mixed = figures(last_scores(model, shuffled(test.images)), test.targets, tree.classes)
     val = json.loads((run / "metrics.json").read_text())["val"]

@@ -41,14 +41,14 @@ def measure(path: Path, rounds: int, steps: int) -> dict[str, Any]:
     bundle = Bundle.open(path)
     here = [one for one in bundle.artifacts if runtimes_for(one.format)]
     engines = {one.name: _engine(bundle, one) for one in here}
-    frames = Golden.read(bundle).trajectories[0].frames
+    recorded = Golden.read(bundle).trajectories[0]
     state = zero_state(bundle.contract)
     taken_us: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(rounds + 1):
         for name, engine in engines.items():
             begun = time.perf_counter()
             for step in range(steps):
-                engine.step(frames[step % len(frames)], state)
+                engine.step(recorded.inputs_at(step % len(recorded)), state)
             if number:  # the first round warms up
                 taken_us[name].append((time.perf_counter() - begun) / steps * 1e6)
     return {one.name: _figures(one, here, taken_us) for one in here}

@@ -54,22 +54,22 @@ def main() -> None:
 
 
 def moment(bundle: Bundle, artifact: str) -> tuple[Any, dict[str, Any]]:
-    """A golden frame and the state before it."""
+    """The inputs of a golden step and the state before it."""
     one = Golden.read(bundle, artifact).trajectories[0]
-    return one.frames[-1], {name: values[-2] for name, values in one.states.items()}
+    return one.inputs_at(len(one) - 1), {name: values[-2] for name, values in one.states.items()}
 
 
-def timed(engine: Any, frame: Any, state: Any, steps: int) -> list[float]:
+def timed(engine: Any, inputs: Any, state: Any, steps: int) -> list[float]:
     spent = []
     for _ in range(steps):
         began = time.perf_counter()
-        engine.step(frame, state)
+        engine.step(inputs, state)
         spent.append(time.perf_counter() - began)
     return spent
 
 
 def overhead(bundle: Bundle, artifact: str, steps: int) -> dict[str, float]:
-    frame, state = moment(bundle, artifact)
+    inputs, state = moment(bundle, artifact)
     name = bundle.artifact(artifact).format
     here = runtimes.get(name).load(bundle.files(artifact), bundle.contract)
     there = WorkerEngine(bundle, artifact, "null", "null")
@@ -77,7 +77,7 @@ def overhead(bundle: Bundle, artifact: str, steps: int) -> dict[str, float]:
     there.prove()
     ready_s = time.perf_counter() - began
     pairs = [
-        [statistics.median(timed(one, frame, state, steps // BLOCKS)) for one in (here, there)]
+        [statistics.median(timed(one, inputs, state, steps // BLOCKS)) for one in (here, there)]
         for _ in range(BLOCKS)
     ]
     try:
@@ -99,7 +99,7 @@ def pss_mb(pid: int) -> float:
 
 
 def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
-    frame, state = moment(bundle, artifact)
+    inputs, state = moment(bundle, artifact)
     spent, redone = [], []
     with tempfile.TemporaryDirectory() as folder:
         trigger = Path(folder) / "broken"
@@ -113,13 +113,13 @@ def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
                 backoff=BackoffPolicy(first_s=600, longest_s=600),
             )
             for _ in range(50):
-                failover.step(frame, state)
+                failover.step(inputs, state)
                 failover.check()
             trigger.touch()
             began, unconfirmed = time.perf_counter(), 0
             while failover.guarded:
                 try:
-                    failover.step(frame, state)
+                    failover.step(inputs, state)
                     unconfirmed += 1
                     failover.check()
                 except EngineFailed as error:
@@ -127,7 +127,7 @@ def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
                 if failover.guarded:
                     time.sleep(1 / RATE_FPS)
             for _ in range(unconfirmed + 1):  # the steps to retake, and the next one
-                failover.step(frame, state)
+                failover.step(inputs, state)
             spent.append(time.perf_counter() - began)
             redone.append(unconfirmed)
             trigger.unlink()

@@ -37,7 +37,7 @@ def whole(model: Any, pictures: np.ndarray) -> np.ndarray:
 def streamed(bundle: Bundle, engine: Engine, pictures: np.ndarray) -> np.ndarray:
     stream, rows = Stream(bundle.contract), []
     for number in range(len(pictures)):
-        answer = stream.step(engine, pictures[number : number + 1])
+        answer = stream.step(engine, {"frame": pictures[number : number + 1]})
         if stream.warm:
             rows.append(answer["scores"][0])
     return np.stack(rows)

@@ -37,7 +37,8 @@ HERE = Path(__file__).parent
 SIDE, CLASSES = 224, 10
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(height=SIDE, width=SIDE, rate_fps=10.0),
+    inputs=(FrameInput("frame", SIDE, SIDE),),
+    rate_fps=10.0,
     outputs=(Output("scores", (1, CLASSES)),),
     labels=tuple("abcdefghij"),
 )
@@ -95,9 +96,9 @@ def build(folder: Path) -> Bundle:
         for artifact, files in artifacts
     }
     first = engines["tflite-float32"]
-    answers = np.stack([first.step(frame, {})[0]["scores"] for frame in frames])
-    one = Trajectory(frames, {"scores": answers}, {})
-    given = {name: (take(engine, one, CONTRACT),) for name, engine in engines.items()}
+    answers = np.stack([first.step({"frame": frame}, {})[0]["scores"] for frame in frames])
+    one = Trajectory({"frame": frames}, {"scores": answers}, {})
+    given = {name: (take(engine, one),) for name, engine in engines.items()}
     golden = Golden((one,), given)
     return bundle.write(folder / "vendors.edgevid", CONTRACT, artifacts, golden.to_members(), {})
 

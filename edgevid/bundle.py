@@ -3,7 +3,7 @@
 A zip whose members are stored, sorted and dated alike, so that equal inputs give equal bytes:
 
     artifacts/<name>.<ending>   the lowered steps, ``<name>`` is ``<format>-<quantisation>``
-    golden/...                  recorded inputs and answers, one ``.npy`` or clip a member
+    golden/...                  recorded inputs and outputs, one ``.npy`` or clip per member
     manifest.json               contract, artifacts, evidence, sha256 and size of all other members
     report.html                 optional
 
@@ -33,8 +33,8 @@ from edgevid.files import canonical_json, sha256_of, writing
 from edgevid.registry import unknown
 from edgevid.settings import shown
 
-FORMAT = 1
-"""The version of this layout; a reader refuses a larger one."""
+FORMAT = 2
+"""Version of this layout; a reader accepts no other. Version 1 had no named inputs."""
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
@@ -342,6 +342,11 @@ def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
         raise BadBundle(
             f"{path} was written by a newer edgevid (format {version}, this one reads {FORMAT}); "
             "upgrade: pip install -U edgevid"
+        )
+    if isinstance(version, int) and 1 <= version < FORMAT:
+        raise BadBundle(
+            f"{path} was written by an older edgevid (format {version}, this one reads {FORMAT}); "
+            "convert the model again: edgevid convert"
         )
     if version != FORMAT:
         raise BadBundle(

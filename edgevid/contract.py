@@ -1,15 +1,15 @@
-"""What one step takes and gives. Frozen, plain data; it travels in every run and bundle.
+"""The contract of a step: named inputs, states and outputs. Plain frozen data in every bundle.
 
-A step is ``step(frame, state) -> answer, state'``. Its tensors have fixed names: the frame is
-``frame``, uint8 ``(1, height, width, 3)``; a state tensor ``x`` goes in as ``state_x`` and comes
-out as ``next_x``; every other output has its own name. States and outputs are float32 with a
-leading batch axis of 1. Everything goes by name, nothing by an order of tensors.
+A step is ``step(inputs, state) -> outputs, state'``. In an artifact every tensor goes by its name,
+never by its position: an input has its own name (a single frame is usually called ``frame``), a
+state tensor ``x`` goes in as ``state_x`` and comes out as ``next_x``, and an output has its own
+name. States and outputs are float32; every tensor has a leading batch axis of 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Inputs: TypeAlias = Mapping[str, NDArray[Any]]
     Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -30,57 +31,110 @@ FRAME = "frame"
 SCORES = "scores"
 _SIDE_LIMIT = 1 << 14
 _ELEMENTS_LIMIT = 1 << 28  # a gibibyte of float32
+_RATE_LIMIT = 1000.0
 
 
 @dataclass(frozen=True)
 class FrameInput:
-    """One picture of the stream: uint8 RGB, ``(1, height, width, 3)``.
+    """One image of a video stream: uint8 RGB ``(1, height, width, 3)``.
 
-    ``fit`` says how the camera's picture comes to that size (always with swscale's AREA filter):
-    ``stretch`` scales both axes on their own, ``crop`` scales the shorter side and cuts the middle,
-    ``letterbox`` scales the longer side and pads with grey. ``rate_fps`` is the rate of steps.
+    Attributes:
+        name: Name of the input tensor.
+        height: Height in pixels.
+        width: Width in pixels.
+        fit: How an image of another size becomes this size, always with swscale's AREA filter.
+            ``stretch`` scales both axes independently, ``crop`` scales the shorter side and cuts
+            out the middle, ``letterbox`` scales the longer side and pads with grey.
+        colour: Order of the channels.
     """
 
+    name: str
     height: int
     width: int
-    rate_fps: float
     fit: Fit = "stretch"
     colour: Literal["rgb"] = "rgb"
+    kind: Literal["frame"] = "frame"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor, batch axis included."""
+        return 1, self.height, self.width, 3
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the element type."""
+        return "uint8"
+
+
+@dataclass(frozen=True)
+class AudioInput:
+    """A piece of mono sound: float32 ``(1, samples)``, in the range -1 to 1.
+
+    Attributes:
+        name: Name of the input tensor.
+        sample_rate_hz: Samples per second.
+        samples: Samples per step.
+    """
+
+    name: str
+    sample_rate_hz: int
+    samples: int
+    kind: Literal["audio"] = "audio"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor, batch axis included."""
+        return 1, self.samples
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the element type."""
+        return "float32"
+
+
+@dataclass(frozen=True)
+class VectorInput:
+    """Any other numbers, such as sensor readings or features: float32 ``shape``.
+
+    Attributes:
+        name: Name of the input tensor.
+        shape: Shape of the tensor, batch axis included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["vector"] = "vector"
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the element type."""
+        return "float32"
+
+
+Input: TypeAlias = FrameInput | AudioInput | VectorInput
 
 
 @dataclass(frozen=True)
 class StateTensor:
-    """One named tensor of memory, float32, all zeros at the start of a stream."""
+    """One named tensor of the recurrent state, float32, zero at the start of a stream."""
 
     name: str
     shape: tuple[int, ...]
 
     @property
     def taken(self) -> str:
-        """The name of the step's input."""
+        """Name of the artifact's input tensor."""
         return f"state_{self.name}"
 
     @property
     def given(self) -> str:
-        """The name of the step's output."""
+        """Name of the artifact's output tensor."""
         return f"next_{self.name}"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One named answer tensor, float32."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Signal:
-    """What a step takes that takes no picture: a piece of sound, say; float32.
-
-    Such a model is converted and proven, but nothing serves it to a camera: of its contract's
-    ``frame`` only ``rate_fps`` means something, the rate of steps.
-    """
+    """One named output tensor, float32."""
 
     name: str
     shape: tuple[int, ...]
@@ -88,66 +142,156 @@ class Signal:
 
 @dataclass(frozen=True)
 class Contract:
-    """Everything that a runner must know to feed a step and to read its answer.
+    """Everything a runner must know to feed a step and to interpret its outputs.
 
-    ``warm_after`` is the number of frames after which an answer has seen all that it can remember:
-    T for ``window``, 1 for ``none`` and ``carry``. ``labels`` are empty where the task has none.
+    Attributes:
+        task: Name of the task that decodes the outputs.
+        inputs: What is new at every step.
+        outputs: What a step returns besides its next state.
+        labels: Class names in the order of the scores; empty if the task has none.
+        rate_fps: Steps per second.
+        temporal: How the step uses the past.
+        frames: For ``window``, the number of steps a prediction depends on.
+        states: The recurrent state; empty exactly if ``temporal`` is ``none``.
+        options: Options of the task.
     """
 
     task: str
-    frame: FrameInput
+    inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     labels: tuple[str, ...]
+    rate_fps: float
     temporal: Temporal = "none"
     frames: int = 1
     states: tuple[StateTensor, ...] = ()
-
-    signal: Signal | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def main(self) -> str:
-        """The name of the input that is new at every step: the frame, or the signal."""
-        return self.signal.name if self.signal else FRAME
+    def frame_inputs(self) -> tuple[FrameInput, ...]:
+        """The inputs that are images, in order."""
+        return tuple(one for one in self.inputs if isinstance(one, FrameInput))
+
+    @property
+    def frame(self) -> FrameInput:
+        """The only frame input.
+
+        Raises:
+            BadInput: The contract has no frame input, or more than one.
+        """
+        found = self.frame_inputs
+        if len(found) != 1:
+            raise BadInput(
+                f"the model has {len(found)} frame inputs (its inputs: {self.input_names}), and "
+                "this needs exactly one; use a model with one frame input"
+            )
+        return found[0]
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its only input is one frame, so that a video source alone can feed it."""
+        return len(self.inputs) == len(self.frame_inputs) == 1
+
+    @property
+    def input_names(self) -> str:
+        """The inputs with their kinds, for messages."""
+        return ", ".join(f"{one.kind} {shown(one.name)}" for one in self.inputs)
 
     @property
     def warm_after(self) -> int:
-        """Frames until an answer is no longer marked as warming up."""
+        """Number of steps after which a prediction has seen everything it can depend on."""
         return self.frames if self.temporal == "window" else 1
 
+    def require_video(self, what: str) -> FrameInput:
+        """Return the frame input of a model that a video source alone can feed.
+
+        Args:
+            what: Name of the model for the error message.
+
+        Raises:
+            BadInput: The model has an input that no video source can feed.
+        """
+        if not self.is_video:
+            raise BadInput(
+                f"{what} cannot run on video, because no source feeds its inputs "
+                f"({self.input_names}); use a model whose only input is a frame, or check this "
+                "one with: edgevid verify"
+            )
+        return self.frame
+
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON; ``signal`` only where there is one."""
+        """Return plain data for JSON; equal contracts give equal data in equal order."""
         data = asdict(self)
-        return data if self.signal else {k: v for k, v in data.items() if k != "signal"}
+        data["inputs"] = [{"kind": one.pop("kind"), **one} for one in data["inputs"]]
+        return data | {"options": dict(self.options)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
-        """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
+        """Read what `to_json` returned.
+
+        Raises:
+            BadInput: A key is unknown or missing, a value makes no sense, or the data has the
+                old form from before inputs had names.
+        """
+        if isinstance(data, Mapping) and "inputs" not in data and {"frame", "signal"} & set(data):
+            raise BadInput(
+                "contract has the old form without named inputs; convert the model again: "
+                "edgevid convert (a training run: edgevid train)"
+            )
         contract = settings.build_json(cls, data, "contract")
         contract.check()
         return contract
 
     def check(self) -> None:
-        """Raise `BadInput` where a value makes no sense."""
-        frame = self.frame
-        if not (1 <= frame.height <= _SIDE_LIMIT and 1 <= frame.width <= _SIDE_LIMIT):
-            raise BadInput("contract.frame needs a height and width from 1 to 16384")
-        if not 0 < frame.rate_fps <= 1000:
-            raise BadInput("contract.frame needs a positive rate_fps of at most 1000")
+        """Check that the values make sense together.
+
+        Raises:
+            BadInput: A value makes no sense.
+        """
+        if not self.inputs:
+            raise BadInput("contract.inputs is empty; a step needs at least one input")
+        for frame in self.frame_inputs:
+            if not (1 <= frame.height <= _SIDE_LIMIT and 1 <= frame.width <= _SIDE_LIMIT):
+                raise BadInput(
+                    f"contract.inputs: {shown(frame.name)} needs a height and width from 1 to 16384"
+                )
+        for audio in self.inputs:
+            if isinstance(audio, AudioInput) and not 1 <= audio.sample_rate_hz <= 1 << 20:
+                raise BadInput(
+                    f"contract.inputs: {shown(audio.name)} needs a positive sample_rate_hz"
+                )
+        if not 0 < self.rate_fps <= _RATE_LIMIT:
+            raise BadInput("contract needs a positive rate_fps of at most 1000")
         if self.frames < 1:
             raise BadInput("contract.frames must be at least 1")
         if (self.temporal == "none") != (not self.states):
             raise BadInput("contract.states must be empty exactly when contract.temporal is none")
-        if self.signal:
-            _check_tensors("signal", (self.signal,))
+        _check_tensors("inputs", self.inputs)
         _check_tensors("states", self.states)
         _check_tensors("outputs", self.outputs)
+        _check_distinct("input", (*self.inputs,), [state.taken for state in self.states])
+        _check_distinct("output", self.outputs, [state.given for state in self.states])
 
 
-def _check_tensors(where: str, tensors: Sequence[Signal | StateTensor | Output]) -> None:
-    """Names are there and differ; shapes are such as fit into memory."""
+def _check_distinct(what: str, tensors: Sequence[Input | Output], states: Sequence[str]) -> None:
+    """Raise `BadInput` if an input or output has the name of a state's tensor in the artifact."""
+    for tensor in tensors:
+        if tensor.name in states:
+            raise BadInput(
+                f"contract has two {what}s named {shown(tensor.name)}, one of them a state's; "
+                "rename one of them"
+            )
+
+
+def _check_tensors(where: str, tensors: Sequence[Input | StateTensor | Output]) -> None:
+    """Check that names are there and differ, and that shapes fit into memory."""
     names = [tensor.name for tensor in tensors]
-    if len(set(names)) < len(names) or "" in names:
-        raise BadInput(f"contract.{where} must have names that differ")
+    for position, name in enumerate(names):
+        if not name:
+            raise BadInput(f"contract.{where}: entry {position} has no name; give it one")
+        if name in names[:position]:
+            raise BadInput(
+                f"contract.{where} has two entries named {shown(name)}; rename one of them"
+            )
     for tensor in tensors:
         if min(tensor.shape, default=1) < 1 or prod(tensor.shape) > _ELEMENTS_LIMIT:
             raise BadInput(f"contract.{where}: {shown(tensor.name)} has an unusable shape")

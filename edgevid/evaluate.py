@@ -92,11 +92,11 @@ def step_clips(
     Raises:
         EngineFailed: A step fails.
     """
-    stream = Stream(contract)
+    name, stream = contract.require_video("the model").name, Stream(contract)
     for done, (frames, wanted) in enumerate(zip(clips.images, annotated, strict=True), 1):
         stream.reset()
         for index in range(max(wanted.frames, default=-1) + 1):
-            outputs = stream.step(engine, frames[index : index + 1])
+            outputs = stream.step(engine, {name: frames[index : index + 1]})
             if index in wanted.frames:
                 yield outputs
         progress(what, done, len(clips))
@@ -185,7 +185,8 @@ def choose_clips(
             f"{data}: {len(missing)} of {len(paths)} files of the recorded split {split!r} are "
             f"missing, the first is {missing[0]}; give the data of the training, or --split all"
         )
-    return load_clips(tree, paths, contract.frame, progress=progress)
+    frame = contract.require_video("the model")
+    return load_clips(tree, paths, frame, contract.rate_fps, progress=progress)
 
 
 def evaluate_bundle(

@@ -1,8 +1,10 @@
 """Strict TOML and JSON into frozen data classes; what is wrong in TOML is told with its line.
 
 A data class says which keys a table has: the annotation is the type, a default makes a key
-optional, and `option` adds a reader of its own. `tomllib` gives no lines, so a small scanner finds
-where each key was written; it runs after `tomllib` and may trust that the text is valid.
+optional, and `option` adds a reader of its own. Where several data classes are possible, the
+table's ``kind`` chooses the one whose own default it is. `tomllib` gives no lines, so a small
+scanner finds where each key was written; it runs after `tomllib` and may trust that the text is
+valid.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -326,7 +328,8 @@ class _Builder:
         if get_origin(hint) in (UnionType, Union):  # of a Literal and None it is the latter
             if value is None and NoneType in get_args(hint):
                 return None  # JSON has it, TOML has not
-            hint = next(one for one in get_args(hint) if one is not NoneType)
+            forms = [one for one in get_args(hint) if one is not NoneType]
+            hint = forms[0] if len(forms) == 1 else self._kind_of(forms, value, place)
         form, inner = get_origin(hint), get_args(hint)
         if form is tuple:
             return self._list(inner[0], value, place)
@@ -338,6 +341,16 @@ class _Builder:
         if hint in _PLAIN_KINDS:
             return self._plain(hint, value, place)
         return value if hint is Any else self.table(hint, value, place)
+
+    def _kind_of(self, forms: Sequence[Any], value: Any, place: Place) -> Any:
+        """Choose among data classes the one whose default ``kind`` is the table's ``kind``."""
+        known = {one.__dataclass_fields__["kind"].default: one for one in forms}
+        self._check_mapping(value, place)
+        if "kind" not in value:
+            owner = self._document.who(place)
+            text = f"{owner} lacks the key 'kind'; add it: one of {', '.join(known)}"
+            raise self._document.fault(place, text)
+        return known[self._choice(tuple(known), value["kind"], (*place, "kind"))]
 
     def _plain(self, kind: type, value: Any, place: Place) -> Any:
         if kind is float and type(value) in (int, float) and abs(value) < _LARGE:

@@ -20,7 +20,8 @@ from edgevid.files import canonical_json
 
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(8, 8, 10.0),
+    inputs=(FrameInput("frame", 8, 8),),
+    rate_fps=10.0,
     outputs=(Output(SCORES, (1, 2)),),
     labels=("a", "b"),
 )
@@ -32,7 +33,7 @@ def make(path: Path, note: str = "x") -> Bundle:
         (Artifact("tflite-int8", "tflite", "int8", float_ops=("Softmax",)), {"tflite": b"T" * 99}),
         (Artifact("openvino-int8", "openvino", "int8"), FILES),
     ]
-    golden = {"clip.mp4": b"clip", "0/frame.npy": b"frames"}
+    golden = {"clip.mp4": b"clip", "0/input_frame.npy": b"frames"}
     return bundles.write(path, CONTRACT, artifacts, golden, {"note": note}, b"<html>")
 
 
@@ -49,7 +50,7 @@ def test_what_was_written_is_read(made):
     assert artifact.endings == ("bin", "xml")
     assert artifact.bytes == sum(map(len, FILES.values()))
     assert made.artifact("tflite-int8").float_ops == ("Softmax",)
-    assert made.member("golden/0/frame.npy") == b"frames"
+    assert made.member("golden/0/input_frame.npy") == b"frames"
     assert made.member(bundles.REPORT) == b"<html>"
     assert made.evidence == {"note": "x"}
     assert made.sha256 == hashlib.sha256(made.path.read_bytes()).hexdigest()
@@ -155,9 +156,10 @@ def rewritten(made: Bundle, path: Path, change, names=lambda name: name) -> Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m.update(format=2), "newer edgevid.*pip install -U edgevid"),
-        (lambda m: m.update(format=2, surprise=1), "newer edgevid"),
+        (lambda m: m.update(format=3), "newer edgevid.*pip install -U edgevid"),
+        (lambda m: m.update(format=3, surprise=1), "newer edgevid"),
         (lambda m: m.update(format="old"), "unknown format"),
+        (lambda m: m.update(format=1), "older edgevid.*edgevid convert"),
         (lambda m: m.update(surprise=1), "unknown key 'surprise'"),
         (lambda m: m.pop("contract"), "lacks the key 'contract'"),
         (lambda m: m["contract"].update(surprise=1), "unknown key 'surprise'"),

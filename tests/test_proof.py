@@ -61,8 +61,8 @@ class Altered:
     def __init__(self, inner, alter) -> None:
         self._inner, self._alter = inner, alter
 
-    def step(self, frame, state):
-        return self._alter(*self._inner.step(frame, state))
+    def step(self, inputs, state):
+        return self._alter(*self._inner.step(inputs, state))
 
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_a_wrong_answer_is_named(opened, golden, engine):
 
 
 def test_a_wrong_memory_is_named_even_if_the_answers_are_right(opened, golden, engine):
-    good = take(engine, golden.trajectories[0], opened.contract)
+    good = take(engine, golden.trajectories[0])
     memory = good.recorded["next_level"] + np.float32(0.001)
     bad = Taken({**good.recorded, "next_level": memory}, good.carried)
     check = compare([good], [bad], opened.contract, "float32", 1e-4)
@@ -110,8 +110,8 @@ def test_drift_that_every_single_step_hides_is_found_by_carrying():
 def _plain():
     from edgevid.contract import Contract, Output
 
-    frame = FrameInput(8, 8, 10.0)
-    return Contract("classification", frame, (Output("scores", (1, 3)),), ("a", "b", "c"))
+    frame = FrameInput("frame", 8, 8)
+    return Contract("classification", (frame,), (Output("scores", (1, 3)),), ("a", "b", "c"), 10.0)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
@@ -169,7 +169,7 @@ def test_a_precision_that_is_not_listed_gets_the_strictest_tolerance(opened, gol
 
 
 def test_the_golden_trajectory_survives_the_bundle(opened, golden, engine, tmp_path):
-    references = {NAME: (take(engine, golden.trajectories[0], opened.contract),)}
+    references = {NAME: (take(engine, golden.trajectories[0]),)}
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     stored = replace(golden, references=references, clip=b"clip", pixels=pixels)
     members = stored.to_members()
@@ -183,7 +183,7 @@ def test_the_golden_trajectory_survives_the_bundle(opened, golden, engine, tmp_p
 
 
 def test_what_was_taken_survives_its_file(opened, golden, engine, tmp_path):
-    taken = (take(engine, golden.trajectories[0], opened.contract),) * 2
+    taken = (take(engine, golden.trajectories[0]),) * 2
     write_taken(tmp_path / "taken.npz", taken)
     again = read_taken(tmp_path / "taken.npz")
     assert len(again) == 2
@@ -197,7 +197,7 @@ CLIP = """
 import sys
 from edgevid.contract import FrameInput
 from edgevid_converters.calibration.golden_clip import golden_clip
-sys.stdout.buffer.write(golden_clip(FrameInput(24, 32, 10.0, "letterbox"))[0])
+sys.stdout.buffer.write(golden_clip(FrameInput("frame", 24, 32, "letterbox"), 10.0)[0])
 """
 
 
@@ -211,18 +211,19 @@ def _clip_elsewhere(environment: dict[str, str]) -> bytes:
 def test_decoding_and_geometry_are_proven():
     from edgevid_converters.calibration.golden_clip import golden_clip
 
-    frame = FrameInput(24, 32, 10.0, "letterbox")
-    clip, pixels = golden_clip(frame)
+    frame = FrameInput("frame", 24, 32, "letterbox")
+    clip, pixels = golden_clip(frame, 10.0)
+    contract = replace(_plain(), inputs=(frame,))
     assert _clip_elsewhere({"MALLOC_PERTURB_": "37"}) == clip
     assert _clip_elsewhere({"MALLOC_PERTURB_": "99"}) == clip
     golden = Golden((), clip=clip, pixels=pixels)
-    assert check_pixels(golden, frame) is None
-    assert check_pixels(Golden(()), frame) is None
-    assert "off by" in check_pixels(golden, replace(frame, fit="crop"))
-    assert "frames, not" in check_pixels(replace(golden, pixels=pixels[:-1]), frame)
-    assert "cannot be decoded" in check_pixels(replace(golden, clip=clip[:200]), frame)
+    assert check_pixels(golden, contract) is None
+    assert check_pixels(Golden(()), contract) is None
+    assert "off by" in check_pixels(golden, replace(contract, inputs=(replace(frame, fit="crop"),)))
+    assert "frames, not" in check_pixels(replace(golden, pixels=pixels[:-1]), contract)
+    assert "cannot be decoded" in check_pixels(replace(golden, clip=clip[:200]), contract)
     swapped = replace(golden, pixels=pixels[..., ::-1])  # BGR
-    assert "off by" in check_pixels(swapped, frame)
+    assert "off by" in check_pixels(swapped, contract)
 
 
 # --- in a child process ---------------------------------------------------------------------------
@@ -305,12 +306,12 @@ def test_what_a_library_prints_does_not_spoil_the_answer(opened, tmp_path, monke
 
 def test_a_damaged_member_is_bad_input_and_not_a_verdict(opened):
     content = opened.path.read_bytes()
-    frames = opened.member("golden/0/frame.npy")
+    frames = opened.member("golden/0/input_frame.npy")
     where = content.index(frames) + len(frames) - 1
     damaged = bytearray(content)
     damaged[where] ^= 1
     opened.path.write_bytes(damaged)
-    with pytest.raises(BadBundle, match=r"golden/0/frame\.npy is damaged"):
+    with pytest.raises(BadBundle, match=r"golden/0/input_frame\.npy is damaged"):
         prove_in_child(opened, NAME, "null")
 
 
@@ -430,7 +431,7 @@ def test_another_bundle_version_or_machine_is_proven_again(
         prove_in_child(opened, NAME, "null")
         assert len(counted) == 3
     with monkeypatch.context() as patch:
-        patch.setattr(verdict, "_processor", lambda: "another")
+        patch.setattr(verdict, "_processor_key", lambda: "another")
         prove_in_child(opened, NAME, "null")
         assert len(counted) == 4
     prove_in_child(opened, NAME, "null")
@@ -505,7 +506,7 @@ def test_verify_of_nothing_is_bad_input(opened):
 
 def test_own_answers_are_compared_by_the_bundles_own_tolerance(opened, golden, engine, tmp_path):
     """A reference that is off by more than the artifact's own tolerance is refused."""
-    taken = take(engine, golden.trajectories[0], opened.contract)
+    taken = take(engine, golden.trajectories[0])
     moved = {name: values + np.float32(0.01) for name, values in taken.recorded.items()}
     stored = replace(golden, references={NAME: (Taken(moved, taken.carried),)})
     for tolerance, ok in ((0.02, True), (0.005, False)):

@@ -45,8 +45,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     paths = trajectories.write_arrays(out / "calibration", recorded)
     for index, one in enumerate(trajectories.golden(model, contract, clips)):
         folder = out / "golden" / str(index)
-        trajectories.write_arrays(folder, {"frames": one.frames})
-        trajectories.write_arrays(folder / "answers", one.answers)
+        trajectories.write_arrays(folder / "inputs", one.inputs)
+        trajectories.write_arrays(folder / "outputs", one.outputs)
         trajectories.write_arrays(folder / "states", one.states)
     if task["held_out"]:
         held_out = list(trajectories.read_clips(Path(task["held_out"])))

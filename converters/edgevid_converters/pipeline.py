@@ -301,7 +301,7 @@ def _all_answers(golden: Golden) -> dict[str, Any]:
     """The model's own answers over all golden steps, by output."""
     import numpy as np
 
-    parts = [one.answers for one in golden.trajectories]
+    parts = [one.outputs for one in golden.trajectories]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -359,7 +359,9 @@ def _lower(
     """
     trajectories.write_clips(folder / "clips.npz", clips)
     if held_out is not None:
-        trajectories.write_clips(folder / "held_out.npz", held_out.images)
+        name = source.contract.frame.name
+        frames = [{name: images} for images in held_out.images]
+        trajectories.write_clips(folder / "held_out.npz", frames)
     if owner is not None:
         trajectories.write_clips(folder / "reference.npz", owner.streams)
     task = {
@@ -406,20 +408,18 @@ def _preprocessing(source: SourceModel, checked: Mapping[str, Any] | None, budge
 
 def _golden(contract: Contract, folder: Path) -> Golden:
     """Read the trajectories that lowering recorded, and add the clip."""
-    import numpy as np
-
     found = sorted((folder / "golden").iterdir(), key=lambda path: int(path.name))
     recorded = tuple(
         Trajectory(
-            np.load(path / "frames.npy"),
-            trajectories.read_arrays(path / "answers"),
+            trajectories.read_arrays(path / "inputs"),
+            trajectories.read_arrays(path / "outputs"),
             trajectories.read_arrays(path / "states"),
         )
         for path in found
     )
-    if contract.signal:
+    if not contract.frame_inputs:
         return Golden(recorded)
-    clip, pixels = golden_clip(contract.frame)
+    clip, pixels = golden_clip(contract.frame_inputs[0], contract.rate_fps)
     return Golden(recorded, clip=clip, pixels=pixels)
 
 

@@ -94,14 +94,19 @@ def jobs_of(
     """Every engine in every scenario.
 
     ``rate_fps`` is the model's own unless it is given, ``latency_ms`` the time between two frames.
-    Raises `BadInput` for a scenario that there is none of.
+    Raises `BadInput` for a scenario that there is none of, or that cannot feed the model.
     """
-    rate = rate_fps or bundle.contract.frame.rate_fps
+    rate = rate_fps or bundle.contract.rate_fps
     bound = latency_ms or round(1000 / rate, 3)
     jobs = []
     for choice in choices:
         for name in dict.fromkeys(scenarios):
             kind = registry.load("scenario", name)
+            if kind.on_video and not bundle.contract.is_video:
+                raise BadInput(
+                    f"scenario {name} needs a model whose only input is a frame; {bundle.path} has "
+                    f"{bundle.contract.input_names}; use --scenario step"
+                )
             video = {"decoder": decoder, "skip_loop_filter": skip_loop_filter}
             pace = {"rate_fps": rate, "latency_ms": bound}
             where = (choice.artifact, choice.runtime, choice.accelerator, name, threads)

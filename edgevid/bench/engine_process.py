@@ -4,7 +4,8 @@ It imports what a serving process imports and nothing more, so that its memory a
 are those of a serving process. It is asked for, one after another:
 
     open       load the engine; it is proven
-    first      answer one frame of the video; says how old the process is then
+    first      answer one frame of the video, or one golden step where the model takes no video;
+               says how old the process is then
     round      measure one round of a job
     overhead   measure the harness itself
     end        say how much memory was needed
@@ -25,6 +26,7 @@ from edgevid.bench.job import Job
 from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
 from edgevid.media.sources import SourceOptions
+from edgevid.proof import Golden
 from edgevid.proof.child import child_talk
 from edgevid.runner.engines import open_engine
 from edgevid.runner.meters import Meters
@@ -74,6 +76,10 @@ class Child:
 
     def _first(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         assert self._engine is not None
+        if not self._bundle.contract.is_video:
+            one = Golden.read(self._bundle).trajectories[0]
+            self._engine.step(one.inputs_at(0), one.state_at(0))
+            return {"first_answer_s": round(age_s(), 3)}
         options = _options(Job.from_json(request["job"]))
         meters, clip = Meters(), BoundedClip(self._video, options, until_s=0.0, least=1)
         run(clip, self._bundle.contract, self._engine, [], rate_fps=None, meters=meters)
@@ -96,7 +102,7 @@ class Child:
             job.artifact,
             self._engine,
             self._video,
-            rate_fps=job.rate_fps or self._bundle.contract.frame.rate_fps,
+            rate_fps=job.rate_fps or self._bundle.contract.rate_fps,
             latency_s=(job.latency_ms or 0.0) / 1000,
             options=_options(job),
         )

@@ -95,11 +95,11 @@ def _profile_here(task: Mapping[str, Any]) -> list[Operator]:
     """What the child does."""
     bundle = Bundle.open(Path(task["bundle"]))
     golden = Golden.read(bundle)
-    frames = (frame for one in golden.trajectories for frame in one.frames)
+    steps = (one.inputs_at(n) for one in golden.trajectories for n in range(len(one)))
     return runtimes.get(task["runtime"]).profile(
         bundle.files(task["artifact"]),
         bundle.contract,
-        islice(cycle(frames), RUNS),
+        islice(cycle(steps), RUNS),
         accelerator=task["accelerator"],
         threads=task["threads"],
     )

@@ -15,11 +15,8 @@ from edgevid.runtimes import zero_state
 from edgevid.runtimes.null.cpu import NullEngine
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgevid.bundle import Bundle
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 STEPS = 3000
 
@@ -50,7 +47,7 @@ class _Idle:
         self.moments: list[float] = []
         self._answer = zero_state(contract)
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Give the same state back."""
         self.moments.append(perf_counter())
         return self._answer, state

@@ -30,11 +30,8 @@ from edgevid.tasks import model_frame, open_task
 from edgevid.tasks.evidence import recorded_drop
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgevid.bundle import Bundle
-    from edgevid.contract import Tensors
+    from edgevid.contract import Inputs, Tensors
     from edgevid.predictions import Prediction
     from edgevid.runner.engines import Choice
     from edgevid.runtimes import Engine
@@ -238,9 +235,9 @@ class _RecordingEngine:
         self._engine = engine
         self.outputs: list[Tensors] = []
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
-        outputs, following = self._engine.step(frame, state)
+        outputs, following = self._engine.step(inputs, state)
         self.outputs.append(outputs)
         return outputs, following
 

@@ -11,6 +11,7 @@ from edgevid.cli.console import common, emit, table
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
+    from edgevid.contract import Input
 
 
 @click.command(name="inspect")
@@ -49,20 +50,17 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
 
 def _text(opened: Bundle) -> str:
     contract = opened.contract
-    frame = contract.frame
     memory = {
         "none": "none, each frame on its own",
         "window": f"the last {contract.frames} frames",
         "carry": "carried on without end",
     }
-    takes = ("frame", f"{frame.width}x{frame.height} {frame.colour}, {frame.fit}")
-    if signal := contract.signal:
-        takes = ("signal", f"{signal.name} {signal.shape}; it cannot be run on video")
     facts: list[tuple[str, Any]] = [
         ("task", contract.task),
         *([("labels", ", ".join(contract.labels))] if contract.labels else []),
-        takes,
-        ("steps a second", f"{frame.rate_fps:g}"),
+        *(("input", _input(one)) for one in contract.inputs),
+        *([] if contract.is_video else [("video", "no source feeds these inputs; verify only")]),
+        ("steps a second", f"{contract.rate_fps:g}"),
         ("memory", memory[contract.temporal]),
         ("sha256", opened.sha256),
         *_shown(opened),
@@ -84,6 +82,15 @@ def _text(opened: Bundle) -> str:
     head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
     words = "\n".join(f"{name:<15} {value}" for name, value in facts)
     return f"{words}\n\n{table(rows, head)}"
+
+
+def _input(one: Input) -> str:
+    """Describe one input of a contract in a line."""
+    if one.kind == "frame":
+        return f"{one.name}: {one.width}x{one.height} {one.colour}, {one.fit}"
+    if one.kind == "audio":
+        return f"{one.name}: audio, {one.samples} samples at {one.sample_rate_hz} Hz"
+    return f"{one.name}: vector {one.shape}"
 
 
 def _shown(opened: Bundle) -> list[tuple[str, Any]]:

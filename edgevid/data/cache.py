@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ def load_clips(
     tree: Tree,
     paths: Sequence[str],
     frame: FrameInput,
+    rate_fps: float,
     *,
     min_frames: int = 1,
     cache: Path | None = None,
@@ -69,6 +70,7 @@ def load_clips(
         tree: The data set.
         paths: Relative paths of the clips.
         frame: The size and fit that the model expects.
+        rate_fps: Frames to keep per second.
         min_frames: Clips with fewer frames at the model's rate are left out.
         cache: Folder of the shards; by default a hidden folder in the data set.
         workers: Number of processes; by default one per core.
@@ -86,7 +88,7 @@ def load_clips(
     if unknown := [path for path in paths if path not in labels]:
         raise BadInput(f"{unknown[0]} is not in {tree.root}; has the data set changed?")
     cache = cache or tree.root / CACHE_FOLDER
-    decode = partial(_shard, root=tree.root, frame=frame, cache=cache)
+    decode = partial(_shard, root=tree.root, frame=frame, rate_fps=rate_fps, cache=cache)
     images: dict[str, NDArray[np.uint8]] = {}
     left_out: list[dict[str, str]] = []
     done = 0
@@ -98,9 +100,7 @@ def load_clips(
             if "reason" in found:
                 left_out.append({"path": path, "reason": found["reason"]})
             elif found["frames"] < min_frames:
-                reason = (
-                    f"too short: {found['frames']} of {min_frames} frames at {frame.rate_fps:g} fps"
-                )
+                reason = f"too short: {found['frames']} of {min_frames} frames at {rate_fps:g} fps"
                 left_out.append({"path": path, "reason": reason})
             else:
                 images[path] = stack[found["start"] : found["start"] + found["frames"]]
@@ -117,17 +117,19 @@ def load_clips(
 
 
 def _shard(
-    batch: list[str], *, root: Path, frame: FrameInput, cache: Path
+    batch: list[str], *, root: Path, frame: FrameInput, rate_fps: float, cache: Path
 ) -> tuple[list[str], str]:
     """Write the shard of a batch if it is missing; return the batch and the shard's key."""
-    key = _key(batch, root, frame)
+    key = _key(batch, root, frame, rate_fps)
     # The index is written last: if it exists, the shard is complete.
     if not (cache / f"{key}.json").exists():
-        _write_shard(batch, key, root, frame, cache)
+        _write_shard(batch, key, root, frame, rate_fps, cache)
     return batch, key
 
 
-def _write_shard(batch: list[str], key: str, root: Path, frame: FrameInput, cache: Path) -> None:
+def _write_shard(
+    batch: list[str], key: str, root: Path, frame: FrameInput, rate_fps: float, cache: Path
+) -> None:
     import numpy as np
 
     index: dict[str, dict[str, Any]] = {}
@@ -135,7 +137,7 @@ def _write_shard(batch: list[str], key: str, root: Path, frame: FrameInput, cach
     start = 0
     for path in batch:
         try:
-            clip = read_clip(root / path, frame)
+            clip = read_clip(root / path, frame, rate_fps)
         except BadVideo as error:
             index[path] = {"reason": without_root(root, error)}
             continue
@@ -147,12 +149,12 @@ def _write_shard(batch: list[str], key: str, root: Path, frame: FrameInput, cach
     write_json(cache / f"{key}.json", index)
 
 
-def _key(batch: list[str], root: Path, frame: FrameInput) -> str:
+def _key(batch: list[str], root: Path, frame: FrameInput, rate_fps: float) -> str:
     """A name for the decoded batch: it changes with any file, the geometry, or the rate."""
     states = [(root / path).stat() for path in batch]
     what = {
         "format": CACHE_FORMAT,
-        "frame": asdict(frame),
+        "frame": {"size": [frame.height, frame.width], "fit": frame.fit, "rate_fps": rate_fps},
         "files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(batch, states, strict=True)],
     }
     return sha256_of(canonical_json(what))[:24]

@@ -230,12 +230,13 @@ def _open(address: SourceAddress, options: SourceOptions, report: Report) -> Fil
 FILE = SourcePlugin(_open, "clip.mp4", finite=True, local="file")
 
 
-def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
+def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDArray[np.uint8]:
     """Decode, sample and scale a whole file.
 
     Args:
         file: A path, or an open binary file.
-        frame: The size, fit and rate that the model expects.
+        frame: The size and fit that the model expects.
+        rate_fps: Frames to keep per second.
 
     Returns:
         RGB images, uint8 (frames, height, width, 3).
@@ -247,7 +248,7 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput) -> NDArray[np.uint8]:
 
     from edgevid.media.geometry import Geometry
 
-    geometry, sampler = Geometry(frame), Sampler(frame.rate_fps)
+    geometry, sampler = Geometry(frame), Sampler(rate_fps)
     with FileSource(file) as source:
         kept = [
             geometry.apply(one.image)[0].copy()

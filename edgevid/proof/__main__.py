@@ -35,7 +35,7 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
         return Verdict(name, runtime, accelerator, ok=False, reason=str(error))
     if task["record"]:
         write_taken(Path(task["record"]), taken)
-    reason = check.reason or check_pixels(golden, bundle.contract.frame)
+    reason = check.reason or check_pixels(golden, bundle.contract)
     return Verdict(
         name,
         runtime,

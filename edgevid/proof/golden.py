@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 SOURCE = "source"
+_INPUT = re.compile(r"golden/(\d+)/input_")
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,33 @@ class Taken:
 class Trajectory:
     """One recorded stream of S steps.
 
-    ``frames`` is uint8 (S, 1, H, W, 3); ``answers`` are the source's outputs, (S, ...);
-    ``states`` its memory by bare name, (S + 1, ...), ``states[x][k]`` before step k.
+    Attributes:
+        inputs: Each input by name, (S, *shape) of the contract's dtype.
+        outputs: The source model's outputs by name, float32 (S, *shape).
+        states: The source model's state by bare name, float32 (S + 1, *shape); ``states[x][k]`` is
+            the state before step k.
     """
 
-    frames: NDArray[np.uint8]
-    answers: Arrays
+    inputs: Arrays
+    outputs: Arrays
     states: Arrays
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(next(iter(self.inputs.values())))
+
+    def inputs_at(self, step: int) -> dict[str, NDArray[Any]]:
+        """Return the inputs of one step by name, each of its contract's shape."""
+        return {name: values[step] for name, values in self.inputs.items()}
+
+    def state_at(self, step: int) -> dict[str, NDArray[Any]]:
+        """Return the recorded state before a step by bare name."""
+        return {name: values[step] for name, values in self.states.items()}
 
     def source(self) -> Taken:
         """What the source gave; its recorded and its carried run are the same."""
         following = {f"next_{name}": values[1:] for name, values in self.states.items()}
-        return Taken({**self.answers, **following}, self.answers)
+        return Taken({**self.outputs, **following}, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -72,8 +89,8 @@ class Golden:
         """Give the members below ``golden/``; equal arrays give equal bytes."""
         members: dict[str, bytes] = {}
         for index, trajectory in enumerate(self.trajectories):
-            arrays: dict[str, NDArray[Any]] = {"frame": trajectory.frames}
-            arrays |= {f"{SOURCE}/{name}": value for name, value in trajectory.answers.items()}
+            arrays = {f"input_{name}": value for name, value in trajectory.inputs.items()}
+            arrays |= {f"{SOURCE}/{name}": value for name, value in trajectory.outputs.items()}
             arrays |= {f"{SOURCE}/state_{name}": v for name, v in trajectory.states.items()}
             for artifact, taken in self.references.items():
                 arrays |= {f"{artifact}/{name}": v for name, v in taken[index].named().items()}
@@ -89,10 +106,11 @@ class Golden:
         Raises `BadBundle` where a member is damaged.
         """
         arrays = _Arrays(bundle)
-        indices = sorted({int(n.split("/")[1]) for n in bundle.names if n.endswith("/frame.npy")})
+        found = (_INPUT.match(name) for name in bundle.names)
+        indices = sorted({int(one[1]) for one in found if one})
         trajectories = tuple(
             Trajectory(
-                arrays.one(f"golden/{index}/frame.npy"),
+                arrays.below(f"golden/{index}/input_"),
                 arrays.below(f"golden/{index}/{SOURCE}/", without="state_"),
                 arrays.below(f"golden/{index}/{SOURCE}/state_"),
             )

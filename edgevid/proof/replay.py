@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import Contract, FrameInput
+from edgevid.contract import Contract
 from edgevid.errors import EdgevidError, MissingExtra
 from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
 from edgevid.tasks import model_frame, open_task
@@ -85,20 +85,17 @@ class Check:
     reason: str | None = None
 
 
-def take(engine: Engine, trajectory: Trajectory, contract: Contract) -> Taken:
+def take(engine: Engine, trajectory: Trajectory) -> Taken:
     """Run an engine over a trajectory: with the recorded state, and with its own."""
     import numpy as np
 
-    steps = range(len(trajectory.frames))
-    states = trajectory.states
-
     def run(recorded: bool) -> Iterator[dict[str, NDArray[Any]]]:
-        state: Tensors = {name: values[0] for name, values in states.items()}
-        for step in steps:
+        state: Tensors = trajectory.state_at(0)
+        for step in range(len(trajectory)):
             if recorded:
-                state = {name: values[step] for name, values in states.items()}
-            answer, state = engine.step(trajectory.frames[step], state)
-            yield {**answer, **({f"next_{n}": v for n, v in state.items()} if recorded else {})}
+                state = trajectory.state_at(step)
+            outputs, state = engine.step(trajectory.inputs_at(step), state)
+            yield {**outputs, **({f"next_{n}": v for n, v in state.items()} if recorded else {})}
 
     def stacked(rows: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         listed = list(rows)
@@ -119,7 +116,7 @@ def replay(
     ``tolerances`` are by precision; one that is not among them gets the strictest. Gives the check
     and what the engine gave. Raises `EngineFailed` where a step fails.
     """
-    taken = tuple(take(engine, one, contract) for one in golden.trajectories)
+    taken = tuple(take(engine, one) for one in golden.trajectories)
     if against == SOURCE:
         expected = tuple(one.source() for one in golden.trajectories)
         known = tolerances or SOURCE_TOLERANCE
@@ -230,16 +227,19 @@ def _comparable(expected: Sequence[Taken], given: Sequence[Taken]) -> bool:
     )
 
 
-def check_pixels(golden: Golden, frame: FrameInput) -> str | None:
-    """Decode and scale the golden clip; says what is wrong, None where the pixels are right."""
+def check_pixels(golden: Golden, contract: Contract) -> str | None:
+    """Decode and scale the golden clip; return what is wrong, or None if the pixels are right.
+
+    The clip belongs to the contract's first frame input; a bundle without one has no clip.
+    """
     import numpy as np
 
-    if golden.pixels is None:
+    if golden.pixels is None or not contract.frame_inputs:
         return None
     from edgevid.media.video import read_clip
 
     try:
-        pixels = read_clip(io.BytesIO(golden.clip), frame)
+        pixels = read_clip(io.BytesIO(golden.clip), contract.frame_inputs[0], contract.rate_fps)
     except MissingExtra:
         return None  # nothing is decoded on a machine without a decoder
     except EdgevidError as error:

@@ -15,11 +15,10 @@ from edgevid.proof import Golden
 from edgevid.proof.replay import OWN_TOLERANCE, SOURCE_TOLERANCE
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from edgevid.bundle import Bundle
-    from edgevid.contract import Tensors
+    from edgevid.contract import Inputs, Tensors
     from edgevid.runtimes import Engine
 
     Arrays = dict[str, NDArray[Any]]
@@ -35,7 +34,7 @@ LEAST = 1e-6
 class Step:
     """One golden step: what goes in, and what the engine made of it right after its proof."""
 
-    frame: NDArray[np.uint8]
+    inputs: Inputs
     state: Tensors
     expected: Arrays
 
@@ -57,21 +56,21 @@ class Canaries:
         self._steps = []
         for index, number in distinct(recorded, [o.name for o in bundle.contract.outputs]):
             one = golden.trajectories[index]
-            frame = one.frames[number].copy()
-            state = {name: values[number].copy() for name, values in one.states.items()}
-            given = _taken(engine, frame, state)
+            inputs = {name: value.copy() for name, value in one.inputs_at(number).items()}
+            state = {name: value.copy() for name, value in one.state_at(number).items()}
+            given = _taken(engine, inputs, state)
             for name, values in recorded[index].items():
                 scale = max(1.0, _largest(values[number]))
                 if not _largest(given[name] - values[number]) <= wide * scale:
                     raise CheckFailed(f"{name} of golden step {number} is not what was recorded")
-            self._steps.append(Step(frame, state, given))
+            self._steps.append(Step(inputs, state, given))
         self._next = 0
 
     def ask(self, engine: Engine) -> str | None:
         """Put the next canary; says what is wrong with the answer. Raises `EngineFailed`."""
         step = self._steps[self._next]
         self._next = (self._next + 1) % len(self._steps)
-        given = _taken(engine, step.frame, step.state)
+        given = _taken(engine, step.inputs, step.state)
         for name, expected in step.expected.items():
             off = _largest(given[name] - expected)
             if not off <= self._allowed[name]:
@@ -79,8 +78,8 @@ class Canaries:
         return None
 
 
-def _taken(engine: Engine, frame: NDArray[np.uint8], state: Tensors) -> Arrays:
-    answer, following = engine.step(frame, state)
+def _taken(engine: Engine, inputs: Inputs, state: Tensors) -> Arrays:
+    answer, following = engine.step(inputs, state)
     return {**answer, **{f"next_{name}": value for name, value in following.items()}}
 
 

@@ -46,8 +46,10 @@ def check(config: RunConfig) -> list[Finding]:
 def _bundle(use: BundleUse) -> Iterator[Finding]:
     where = f"bundle {shown(use.name)}"
     try:
+        bundle = Bundle.open(use.path)
+        bundle.contract.require_video(str(use.path))
         engines.choices(
-            Bundle.open(use.path),
+            bundle,
             targets.load("local"),
             artifact=use.artifact,
             runtime=use.runtime,

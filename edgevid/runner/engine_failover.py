@@ -20,11 +20,8 @@ from edgevid.runner.engines import Choice, open_engine, spares
 from edgevid.runtimes import CPU
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgevid.bundle import Bundle
-    from edgevid.contract import Tensors
+    from edgevid.contract import Inputs, Tensors
     from edgevid.runtimes import Engine
 
 __all__ = ["CHECK_S", "CHECK_STEPS", "BackoffPolicy", "EngineFailover"]
@@ -129,18 +126,18 @@ class EngineFailover:
         """Whether an accelerator is wanted and the CPU serves."""
         return bool(self._supervisor.places) and self._serving is None
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`. Raises `EngineFailed`."""
         serving = self._serving
         if serving is None:
             self.due_s = time.monotonic() + CPU_STEP_S
             try:
-                return self._engine.step(frame, state)
+                return self._engine.step(inputs, state)
             finally:
                 self.due_s = math.inf
         self.due_s = time.monotonic() + serving.engine.deadline_s + GRACE_S
         try:
-            answer, following = serving.engine.step(frame, state)
+            answer, following = serving.engine.step(inputs, state)
         finally:
             self.due_s = math.inf
         self._unconfirmed += 1

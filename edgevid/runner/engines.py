@@ -46,14 +46,8 @@ def choices(
 ) -> list[Choice]:
     """Every engine that fits the wishes, the preferred one first.
 
-    Raises `BadInput` where a wish names what is not there, or nothing fits, and for a model that
-    takes no pictures.
+    Raises `BadInput` where a wish names what is not there, or nothing fits.
     """
-    if signal := bundle.contract.signal:
-        raise BadInput(
-            f"{bundle.path} takes {signal.name!r}, no pictures, and cannot be run on video; "
-            "it can be proven: edgevid verify"
-        )
     if artifact is not None:
         bundle.artifact(artifact)
     if runtime is not None:

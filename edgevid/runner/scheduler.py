@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid.errors import EngineFailed
 
 if TYPE_CHECKING:
-    from edgevid.contract import Tensors
+    from edgevid.contract import Inputs, Tensors
     from edgevid.results import Frame
     from edgevid.runner.stream import Steps
     from edgevid.runner.stream_pipeline import PendingFrame, StreamPipeline
@@ -38,7 +38,7 @@ class Failover(Protocol):
     def degraded(self) -> bool:
         """Whether something better should serve."""
 
-    def step(self, frame: Any, state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take a step; raises `EngineFailed`."""
 
     def lost(self, error: EngineFailed) -> None:

@@ -43,7 +43,7 @@ SLACK_S = 2.0
 def rate_fps(wish: str | None, contract: Contract) -> float | None:
     """Steps a second from what was asked: the model's own rate, a number, or ``all`` (`None`)."""
     if wish is None:
-        return contract.frame.rate_fps
+        return contract.rate_fps
     if wish == "all":
         return None
     try:
@@ -69,6 +69,7 @@ class ServedModel:
     def open(cls, use: BundleUse, *, live: bool, say: Callable[[str], None]) -> ServedModel:
         """Open a bundle and prove its engines; raises what `EngineFailover` raises."""
         bundle = Bundle.open(use.path)
+        bundle.contract.require_video(str(use.path))
         rate_fps(use.rate, bundle.contract)
         wanted = choices(
             bundle,

@@ -16,63 +16,74 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 ALIGNED_BYTES = 64
 
 
 class Block:
-    """A frame, a memory, an answer and the next memory, one after the other.
+    """Inputs, state, outputs and next state of one step, one after the other.
 
-    Both processes lay it out alike from the contract. ``fd`` is another process's block.
+    Both processes derive the same layout from the contract.
+
+    Args:
+        contract: Names, shapes and dtypes of the tensors.
+        fd: Descriptor of the block that another process made; None makes a new one.
     """
 
     def __init__(self, contract: Contract, fd: int | None = None) -> None:
         import numpy as np
 
-        frame = contract.frame
-        parts: list[tuple[Any, tuple[int, ...]]] = [(np.uint8, (1, frame.height, frame.width, 3))]
-        states = [(np.float32, state.shape) for state in contract.states]
-        parts += [*states, *((np.float32, output.shape) for output in contract.outputs), *states]
-        starts, size = [], 0
-        for kind, shape in parts:
-            starts.append(size)
-            size += -(-math.prod(shape) * np.dtype(kind).itemsize // ALIGNED_BYTES) * ALIGNED_BYTES
+        states = [(state.name, "float32", state.shape) for state in contract.states]
+        groups: list[list[tuple[str, str, tuple[int, ...]]]] = [
+            [(one.name, one.dtype, one.shape) for one in contract.inputs],
+            states,
+            [(output.name, "float32", output.shape) for output in contract.outputs],
+            states,
+        ]
+        size = sum(_aligned_bytes(dtype, shape) for group in groups for _, dtype, shape in group)
         if fd is None:
             self.fd = os.memfd_create("edgevid-step")
             os.ftruncate(self.fd, size)
         else:
             self.fd = fd
         self._memory = mmap.mmap(self.fd, size)
-        views: list[NDArray[Any]] = [
-            np.ndarray(shape, kind, self._memory, start)
-            for (kind, shape), start in zip(parts, starts, strict=True)
-        ]
-        count = len(states)
-        names = [state.name for state in contract.states]
-        self.frame: NDArray[np.uint8] = views[0]
-        self.state: dict[str, NDArray[np.float32]] = dict(zip(names, views[1:], strict=False))
-        answers = views[1 + count : len(views) - count]
-        self.answer = {o.name: view for o, view in zip(contract.outputs, answers, strict=True)}
-        self.following = dict(zip(names, views[len(views) - count :], strict=True))
+        start = 0
+        views: list[dict[str, NDArray[Any]]] = []
+        for group in groups:
+            views.append({})
+            for name, dtype, shape in group:
+                views[-1][name] = np.ndarray(shape, dtype, self._memory, start)
+                start += _aligned_bytes(dtype, shape)
+        self.inputs: dict[str, NDArray[Any]]
+        self.state: dict[str, NDArray[np.float32]]
+        self.outputs: dict[str, NDArray[np.float32]]
+        self.next_state: dict[str, NDArray[np.float32]]
+        self.inputs, self.state, self.outputs, self.next_state = views
 
-    def put(self, frame: NDArray[np.uint8], state: Tensors) -> None:
-        """Write what a step takes."""
-        self.frame[...] = frame
+    def write_inputs(self, inputs: Inputs, state: Tensors) -> None:
+        """Write the arguments of a step.
+
+        Raises:
+            ValueError: An array has another shape than the contract's.
+            KeyError: An input or a state is missing.
+        """
+        for name, view in self.inputs.items():
+            view[...] = inputs[name]
         for name, view in self.state.items():
             view[...] = state[name]
 
-    def answered(self, answer: Tensors, following: Tensors) -> None:
-        """Write what a step gave."""
-        for name, view in self.answer.items():
-            view[...] = answer[name]
-        for name, view in self.following.items():
-            view[...] = following[name]
+    def write_outputs(self, outputs: Tensors, next_state: Tensors) -> None:
+        """Write the results of a step."""
+        for name, view in self.outputs.items():
+            view[...] = outputs[name]
+        for name, view in self.next_state.items():
+            view[...] = next_state[name]
 
-    def take(self) -> tuple[Tensors, Tensors]:
-        """Copy out what a step gave."""
-        answer = {name: view.copy() for name, view in self.answer.items()}
-        return answer, {name: view.copy() for name, view in self.following.items()}
+    def read_outputs(self) -> tuple[Tensors, Tensors]:
+        """Return copies of the outputs and the next state."""
+        outputs = {name: view.copy() for name, view in self.outputs.items()}
+        return outputs, {name: view.copy() for name, view in self.next_state.items()}
 
     def forget_descriptor(self) -> None:
         """Close the descriptor, once the other process has its own; the memory stays."""
@@ -83,7 +94,13 @@ class Block:
     def close(self) -> None:
         """Let go of the memory."""
         self.forget_descriptor()
-        self.state, self.answer, self.following = {}, {}, {}
-        del self.frame
+        self.inputs, self.state, self.outputs, self.next_state = {}, {}, {}, {}
         with suppress(BufferError):  # somebody still looks at it, and ends it by looking away
             self._memory.close()
+
+
+def _aligned_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Size of a tensor, rounded up to the alignment of the next one."""
+    import numpy as np
+
+    return -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNED_BYTES) * ALIGNED_BYTES

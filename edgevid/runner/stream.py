@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgevid.runtimes import zero_state
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 CARRY_BRIDGE_S = 1.0
 
@@ -29,7 +26,7 @@ SavedState = tuple["Tensors", int]
 class Steps(Protocol):
     """What takes a step: an engine, or the failover that one of several engines holds."""
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """See `edgevid.runtimes.Engine.step`."""
 
 
@@ -38,7 +35,7 @@ class Stream:
 
     def __init__(self, contract: Contract, rate_fps: float | None = None) -> None:
         self._contract = contract
-        interval_s = 1 / (rate_fps or contract.frame.rate_fps)
+        interval_s = 1 / (rate_fps or contract.rate_fps)
         self._bridge_s = (
             max(contract.frames / 2, 2) * interval_s
             if contract.temporal == "window"
@@ -65,9 +62,17 @@ class Stream:
         self._last_s, self._interval_s = time_s, interval_s
         return bool(self._contract.states) and interval_s > max(self._bridge_s, 2 * before_s)
 
-    def step(self, engine: Steps, frame: NDArray[np.uint8]) -> Tensors:
-        """Give the answer to ``frame``; the memory moves on only if the engine did not fail."""
-        answer, self._state = engine.step(frame, self._state)
+    def step(self, engine: Steps, inputs: Inputs) -> Tensors:
+        """Return the outputs for ``inputs``; the state advances only if the engine succeeds.
+
+        Args:
+            engine: What takes the step.
+            inputs: One array per input of the contract, by name.
+
+        Raises:
+            EngineFailed: The engine failed; the stream's state is what it was.
+        """
+        answer, self._state = engine.step(inputs, self._state)
         self._seen += 1
         return answer
 

@@ -24,10 +24,7 @@ from edgevid.runner.stream import Stream
 from edgevid.tasks import open_task
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
     from edgevid.media.geometry import Geometry
     from edgevid.runner.stream import Steps
 
@@ -58,12 +55,12 @@ class StreamOptions:
 class PendingFrame:
     """A frame that is to be stepped, or was and is not confirmed yet.
 
-    ``pixels`` are valid until the lane's next frame unless they were copied; with ``gap`` the
-    memory is emptied before the step.
+    ``inputs`` are valid until the lane's next frame unless they were copied; with ``gap`` the
+    state is reset before the step.
     """
 
     captured: Frame
-    pixels: NDArray[np.uint8]
+    inputs: Inputs
     gap: bool
     meta: FrameMeta
     answer: Tensors | None = None
@@ -94,6 +91,7 @@ class StreamPipeline:
         self._gate = Gate(contract) if wish.gate else None
         self._task = open_task(contract)
         self._contract, self._sinks = contract, sinks
+        self._frame = contract.require_video("this model")
         self._geometry: Geometry | None = None
         self._saved = self._stream.save()
         self._journal: list[PendingFrame] = []
@@ -129,7 +127,7 @@ class StreamPipeline:
 
         began = time.perf_counter()
         if self._geometry is None:
-            self._geometry = Geometry(self._contract.frame)
+            self._geometry = Geometry(self._frame)
         pixels = self._geometry.apply(captured.image)
         self._adds["geometry"](time.perf_counter() - began)
         gap = self._stream.is_gap(captured.pts_s)
@@ -137,7 +135,7 @@ class StreamPipeline:
             self.meters.frames.gated += 1
             return None
         self.meters.resets += gap
-        return PendingFrame(captured, pixels, gap, self._meta(captured))
+        return PendingFrame(captured, {self._frame.name: pixels}, gap, self._meta(captured))
 
     def step(self, pending: PendingFrame, engine: Steps, *, guarded: bool, degraded: bool) -> None:
         """Step a frame, and tell the answer.
@@ -152,7 +150,8 @@ class StreamPipeline:
         if guarded:
             # The picture is let go of: decoders own few of them.
             kept = replace(pending.captured, image=None)
-            self._journal.append(replace(pending, captured=kept, pixels=pending.pixels.copy()))
+            inputs = {name: values.copy() for name, values in pending.inputs.items()}
+            self._journal.append(replace(pending, captured=kept, inputs=inputs))
         if self.live or not guarded:
             self._tell(pending, degraded)
 
@@ -188,7 +187,7 @@ class StreamPipeline:
         began = time.perf_counter()
         if pending.gap:
             self._stream.reset()
-        pending.answer = self._stream.step(engine, pending.pixels)
+        pending.answer = self._stream.step(engine, pending.inputs)
         pending.warm = self._stream.warm
         self._adds["step"](time.perf_counter() - began)
 

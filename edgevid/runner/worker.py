@@ -28,10 +28,7 @@ from edgevid.proof.child import Outcome
 from edgevid.runner.shared import Block
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
     from edgevid.runtimes import Engine
 
 MODULE = "edgevid.runner.worker"
@@ -144,7 +141,7 @@ class WorkerEngine:
                 poll.unregister(self._stderr.reader)
         raise self._failed(hung=True)
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`.
 
         After an `EngineFailed` that the child did not raise on purpose, the child is gone.
@@ -154,16 +151,17 @@ class WorkerEngine:
             raise EngineFailed(f"{self._name} serves no longer")
         self._busy = True
         try:
-            self._block.put(frame, state)
+            self._block.write_inputs(inputs, state)
             self._socket.send(STEP)
             answer = self._socket.recv(MESSAGE_BYTES)
         except TimeoutError:
             raise self._failed(hung=True) from None
         except OSError:
             raise self._failed(hung=False) from None
-        except ValueError as error:  # another shape than the contract's; nothing was sent
+        except (KeyError, ValueError) as error:  # not the contract's tensors; nothing was sent
             self._busy = False
-            raise EngineFailed(f"{self._name}: {error}") from None
+            what = f"no array for {error}" if isinstance(error, KeyError) else str(error)
+            raise EngineFailed(f"{self._name}: {what}") from None
         if not answer:
             raise self._failed(hung=False)
         self._busy = False
@@ -172,7 +170,7 @@ class WorkerEngine:
             self._stderr.read()
         if answer != DONE:
             raise EngineFailed(f"{self._name}: {answer[1:].decode(errors='replace')}")
-        return self._block.take()
+        return self._block.read_outputs()
 
     def _failed(self, *, hung: bool) -> EngineFailed:
         """Kill the child, and say in words what became of it."""
@@ -253,11 +251,11 @@ class _Timed:
         self._inner = inner
         self.close = inner.close
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take the inner engine's step."""
         began = time.perf_counter()
         try:
-            return self._inner.step(frame, state)
+            return self._inner.step(inputs, state)
         finally:
             self.seconds.append(time.perf_counter() - began)
 
@@ -285,7 +283,7 @@ def _serve(engine: Engine, block: Block, parent: socket.socket) -> None:
     """Answer steps until the parent is gone."""
     while parent.recv(1):
         try:
-            block.answered(*engine.step(block.frame, block.state))
+            block.write_outputs(*engine.step(block.inputs, block.state))
         except EdgevidError as error:
             parent.send(FAILED + str(error).encode()[: MESSAGE_BYTES // 2])
         else:

@@ -21,10 +21,7 @@ from edgevid.errors import BadInput, EngineFailed, MissingExtra
 from edgevid.runtimes.spec import CPU, AcceleratorSpec, ArtifactFormat, Library, RuntimeSpec
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 __all__ = [
     "CPU",
@@ -66,11 +63,11 @@ class Engine(Protocol):
     precision: str
     """The arithmetic that really runs: ``float32``, ``bf16``, ``int8``, ..."""
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step.
 
         Args:
-            frame: uint8 ``(1, height, width, 3)``.
+            inputs: One array per input of the contract, by name, of its shape and dtype.
             state: One float32 array per state tensor, by the contract's names.
 
         Returns:
@@ -115,18 +112,18 @@ class Accelerator(ABC):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:
-        """Step through ``frames`` on an engine of its own and report which operator ran where.
+        """Take ``steps`` on an engine of its own and report which operator ran where.
 
         It runs in a process that may die of it.
 
         Args:
             files: The artifact's files, ending -> content.
             contract: The contract of the artifact's step.
-            frames: The frames to step through, each uint8 ``(1, height, width, 3)``.
+            steps: The inputs of each step, as for `Engine.step`.
             threads: Threads of the CPU to use.
 
         Returns:
@@ -238,7 +235,7 @@ class Runtime:
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         accelerator: str = CPU,
         threads: int | None = None,
@@ -251,7 +248,7 @@ class Runtime:
             MissingExtra: The runtime's library is not installed.
         """
         found = self._usable(accelerator)
-        return found.profile(files, contract, frames, threads=threads or 1)
+        return found.profile(files, contract, steps, threads=threads or 1)
 
     def _usable(self, name: str) -> Accelerator:
         accelerator = self.accelerator(name)

@@ -122,5 +122,9 @@ def load_part(where: str) -> Any:
 
 
 def model_frame(contract: Contract) -> FrameMeta:
-    """Return a frame of the size of the model's input, for steps without a source frame."""
-    return FrameMeta(contract.frame.width, contract.frame.height)
+    """Return a frame of the size of the model's first frame input, for steps without a source.
+
+    Its size is 0 if the contract has no frame input.
+    """
+    frame = next(iter(contract.frame_inputs), None)
+    return FrameMeta(frame.width, frame.height) if frame else FrameMeta(0, 0)

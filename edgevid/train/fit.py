@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import Fit, FrameInput
+from edgevid.contract import FRAME, Fit, FrameInput
 from edgevid.data.cache import Clips, load_clips
 from edgevid.data.folders import Tree, find
 from edgevid.data.inspection import common_rate_fps
@@ -122,10 +122,12 @@ class Fitting:
         assert config.rate_fps is not None
         self._config, self._tree, self._split, self._out = config, tree, split, out
         self._progress, self._origin = progress, dict(origin or {})
-        frame = FrameInput(config.model.height, config.model.width, config.rate_fps, config.fit)
+        frame = FrameInput(FRAME, config.model.height, config.model.width, config.fit)
         least = config.model.frames
         self._clips = {
-            name: load_clips(tree, split[name], frame, min_frames=least, progress=progress)
+            name: load_clips(
+                tree, split[name], frame, config.rate_fps, min_frames=least, progress=progress
+            )
             for name in ("train", "val")
         }
         _check_learnable(self._clips, tree, config)

@@ -127,9 +127,10 @@ class VideoModel:
             raise BadInput(f"{len(labels)} labels for a model of {self.config.classes} classes")
         contract = Contract(
             task="classification",
-            frame=FrameInput(self.config.height, self.config.width, rate_fps, fit),
+            inputs=(FrameInput(FRAME, self.config.height, self.config.width, fit),),
             outputs=(Output(SCORES, (1, self.config.classes)),),
             labels=tuple(labels),
+            rate_fps=rate_fps,
             temporal=self.config.temporal,
             frames=self.config.frames,
             states=self.states,

@@ -84,7 +84,8 @@ def test_a_silent_fallback_is_an_invalid_result(edgevid, make_null_bundle, video
 
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(height=16, width=16, rate_fps=15.0),
+    inputs=(FrameInput("frame", 16, 16),),
+    rate_fps=15.0,
     outputs=(Output("scores", (1, 3)),),
     labels=("one", "two", "three"),
 )
@@ -152,7 +153,7 @@ def test_openvino_says_what_ran(lowered_plain, tmp_path):
     model.output().tensor.set_names({"scores"})
     openvino.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
     files = {end: (tmp_path / f"m.{end}").read_bytes() for end in ("xml", "bin")}
-    frames = [np.zeros((1, 16, 16, 3), np.uint8)] * 5
+    frames = [{"frame": np.zeros((1, 16, 16, 3), np.uint8)}] * 5
     found = runtimes.get("openvino").profile(files, CONTRACT, frames)
     assert any("Conv" in one.kind for one in found)
     assert {one.place for one in found} == {"cpu"}

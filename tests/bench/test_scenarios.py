@@ -32,8 +32,8 @@ class Spy:
         self.states: list[float] = []
         self.threads: set[str] = set()
 
-    def step(self, frame, state):
-        self.frames.append(frame.copy())
+    def step(self, inputs, state):
+        self.frames.append(inputs["frame"].copy())
         self.states.append(float(state["level"][0, 0]))
         time.sleep(self.step_s + self.stalls.get(len(self.frames), 0.0))
         scores = np.full((1, 3), 1 / 3, np.float32)

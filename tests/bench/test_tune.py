@@ -157,8 +157,8 @@ def test_raw_outputs_that_differ_do_not_agree(video, tmp_path, monkeypatch, shif
         def __init__(self, engine):
             self.engine, self.shift = engine, next(shifts)
 
-        def step(self, frame, state):
-            outputs, after = self.engine.step(frame, state)
+        def step(self, inputs, state):
+            outputs, after = self.engine.step(inputs, state)
             return {name: value + self.shift for name, value in outputs.items()}, after
 
         def close(self):

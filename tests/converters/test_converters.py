@@ -98,7 +98,7 @@ def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
     assert window.shape[1:] == contract.states[0].shape
     trajectory = pipeline._golden(contract, lowered.folder).trajectories[0]
     assert isinstance(trajectory, Trajectory)
-    assert len(trajectory.frames) == contract.frames + 4
+    assert len(trajectory) == contract.frames + 4
     # the newest embedding comes in at the end, the others move up
     states = trajectory.states["window"]
     np.testing.assert_array_equal(states[1:, :, :-1], states[:-1, :, 1:])

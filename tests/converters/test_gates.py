@@ -26,7 +26,8 @@ from edgevid_converters.acceptance.reference import read_reference
 
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(4, 6, 15.0),
+    inputs=(FrameInput("frame", 4, 6),),
+    rate_fps=15.0,
     outputs=(Output(SCORES, (1, 3)),),
     labels=("a", "b", "c"),
 )
@@ -162,7 +163,7 @@ def test_the_best_of_several_tries_is_trusted_less():
 
 def test_differences_are_told_by_tensor_and_nan_is_told():
     answers = {SCORES: np.zeros((2, 1, 3), np.float32), "far": np.full((2, 1), 100, np.float32)}
-    golden = Golden((Trajectory(np.zeros((2, 1, 4, 6, 3), np.uint8), answers, {}),))
+    golden = Golden((Trajectory({"frame": np.zeros((2, 1, 4, 6, 3), np.uint8)}, answers, {}),))
     off = {SCORES: answers[SCORES] + 0.5, "far": answers["far"] + [[0], [1]]}
     told = outputs(golden, [Taken(off, answers)])
     assert told[SCORES] == {"max_abs": 0.5, "mean_abs": 0.25, "range": 0.0}

@@ -64,9 +64,10 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
     assert ("halves" in looks) == (quantize == "dynamic")
     ports_named = {box.names[0] for box in boxes.boxes if look(box) == "port"}
     contract = lowered.source.contract
-    assert ports_named == {contract.main, *(output.name for output in contract.outputs)} | {
-        name for state in contract.states for name in (state.taken, state.given)
-    }
+    assert ports_named == {
+        *(one.name for one in contract.inputs),
+        *(output.name for output in contract.outputs),
+    } | {name for state in contract.states for name in (state.taken, state.given)}
     told = graphs.table(graph)
     assert Counter({row["kind"]: 0 for row in told}).keys() == there.keys()
     assert sum(row["count"] for row in told) == sum(there.values())

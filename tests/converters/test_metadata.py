@@ -79,7 +79,7 @@ def test_it_answers_as_before_and_may_be_described_again(alone):
     frame = models.frames()[0]
     for file in (described, again):
         engine = runtimes.get("tflite").load({"tflite": file}, contract)
-        answer, _ = engine.step(frame, {})
+        answer, _ = engine.step({"frame": frame}, {})
         np.testing.assert_allclose(answer["scores"], models.expected(frame), atol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_an_ir_says_it_to_model_api(lowered):
         labels=("a b", '<"&'),
         states=(),
         temporal="none",
-        frame=replace(contract.frame, fit="letterbox"),
+        inputs=(replace(contract.frame, fit="letterbox"),),
     )
     info = info_of({**files, "xml": openvino_metadata.described(_without(files["xml"]), odd)})
     assert info["labels"] == 'a_b <"&'
@@ -202,7 +202,9 @@ def test_a_reader_of_others_gives_the_same_top_answer(reader, single, real_data,
         missing(f"the package {wanted}", "let pip reach a package index")
     bundle = Bundle.open(single)
     clips = sorted(real_data.glob("*/*.mp4"))[::4]
-    frames = np.concatenate([read_clip(clip, bundle.contract.frame)[:2] for clip in clips])
+    frames = np.concatenate(
+        [read_clip(clip, bundle.contract.frame, bundle.contract.rate_fps)[:2] for clip in clips]
+    )
     np.save(tmp_path / "frames.npy", frames)
     for artifact in bundle.artifacts:
         files = bundle.files(artifact)

@@ -41,8 +41,8 @@ def tiny(made_once) -> Path:
     return made_once("tiny-steps", make)
 
 
-FRAME = FrameInput(steps.SIZE, steps.SIZE, 1.0)
-CONTRACT = Contract("classification", FRAME, (Output("scores", (1, 3)),), ("a", "b", "c"))
+FRAME = FrameInput("frame", steps.SIZE, steps.SIZE)
+CONTRACT = Contract("classification", (FRAME,), (Output("scores", (1, 3)),), ("a", "b", "c"), 1.0)
 
 
 def asked(tiny: Path, name: str = "easy") -> dict:
@@ -117,7 +117,11 @@ def made_in_float(tiny, name):
 
 def answers(name, files):
     engine = runtimes.get(name).load(files, CONTRACT)
-    return {"scores": np.stack([engine.step(one, {})[0]["scores"] for one in steps.frames(12)])}
+    return {
+        "scores": np.stack(
+            [engine.step({"frame": one}, {})[0]["scores"] for one in steps.frames(12)]
+        )
+    }
 
 
 @pytest.mark.parametrize("name", FORMATS)

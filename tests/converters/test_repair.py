@@ -231,7 +231,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
         "reference": owner,
         "out": tmp_path / "x.edgevid",
     }
-    contract.write_text(right.replace("[frame]", '[frame]\ncolour = "bgr"'))
+    contract.write_text(right.replace("[[input]]", '[[input]]\ncolour = "bgr"'))
     with pytest.raises(CheckFailed, match="does not give its owner's answers"):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.contract import FRAME, Signal
+from edgevid.contract import FRAME
 from edgevid.errors import BadInput
 from edgevid_converters import convert, importers
 from edgevid_converters.importers import contract_draft as starting
@@ -56,10 +56,10 @@ def test_a_kind_is_recognised(tiny, name, kind):
 
 def test_pixels_are_prepared_by_the_words_of_the_contract():
     frame = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
-    plain = ImageMapping("x", "float32")
+    plain = ImageMapping("frame", "x", "float32")
     np.testing.assert_array_equal(plain.apply(frame), frame)
     assert not plain.computes
-    other = ImageMapping("x", "float32", "bgr", "nchw", 2.0, (1.0, 2.0, 3.0), (4.0,))
+    other = ImageMapping("frame", "x", "float32", "bgr", "nchw", 2.0, (1.0, 2.0, 3.0), (4.0,))
     value = other.apply(frame)
     assert value.shape == (1, 3, 2, 2)
     blue = (frame[..., 2] / 2 - 1) / 4  # the model's first channel
@@ -107,8 +107,8 @@ def test_memory_is_carried_and_logits_become_scores(tiny, clips, tmp_path):
     assert all(artifact.parity["max_abs"] < 1e-5 for artifact in bundle.artifacts)
     engine = runtimes.get("tflite").load(bundle.files("tflite-float32"), contract)
     frame = np.full((1, 16, 16, 3), 90, np.uint8)
-    once, after = engine.step(frame, {"m": np.zeros((1, 5), np.float32)})
-    again, _ = engine.step(frame, after)
+    once, after = engine.step({"frame": frame}, {"m": np.zeros((1, 5), np.float32)})
+    again, _ = engine.step({"frame": frame}, after)
     assert once["scores"].sum() == pytest.approx(1)
     assert np.abs(once["scores"] - again["scores"]).max() > 1e-3
 
@@ -119,7 +119,8 @@ def listener(tmp_path) -> Path:
     path = tmp_path / "listener.onnx"
     onnx.save(models.onnx_listener(), path)
     (tmp_path / "listener.contract.toml").write_text(
-        'task = "raw"\n[[input]]\ninput = "samples"\nname = "sound"\nrate_fps = 50\n'
+        'task = "raw"\nrate_fps = 50\n'
+        '[[input]]\nkind = "audio"\ninput = "samples"\nname = "sound"\nsample_rate_hz = 800\n'
         '[[state]]\nname = "h"\ninput = "h"\noutput = "hn"\n'
     )
     return path
@@ -132,19 +133,19 @@ def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path
     options = {"formats": ["openvino"], "quantize": ["float32"], "out": out}
     convert(listener, calibrate=tmp_path / "sound.npz", **options)
     bundle = Bundle.open(out)
-    assert bundle.contract.signal == Signal("sound", (1, 16))
-    assert bundle.contract.to_json()["signal"]["name"] == "sound"
+    assert bundle.contract.inputs == (AudioInput("sound", 800, 16),)
     engine = runtimes.get("openvino").load(bundle.files("openvino-float32"), bundle.contract)
     state, memory = {"h": np.zeros((1, 1), np.float32)}, 0.0
     for piece in sound.astype(np.float32):
-        answer, state = engine.step(piece[None], state)
+        answer, state = engine.step({"sound": piece[None]}, state)
         memory = np.tanh(0.5 * memory + piece.mean())
         np.testing.assert_allclose(answer["level"], [[abs(memory)]], atol=1e-6)
     assert edgevid("verify", out).returncode == 0
-    assert "signal" in edgevid("inspect", out).stdout
+    assert "sound: audio, 16 samples at 800 Hz" in edgevid("inspect", out).stdout
     refused = edgevid("run", out, "synthetic:64x48@15")
     assert refused.returncode == 2
-    assert "takes 'sound', no pictures, and cannot be run on video" in refused.stderr
+    assert "cannot run on video" in refused.stderr
+    assert "audio 'sound'" in refused.stderr
 
     np.savez(tmp_path / "other.npz", noise=sound)
     with pytest.raises(BadInput, match=r"needs an array 'sound' of the shape \(N, 16\)"):
@@ -162,7 +163,7 @@ MEMORY, NEXT = TensorInfo("h", (1, 4), "float32"), TensorInfo("hn", (None, 4), "
 RATE = TensorInfo("sr", (), "int64")
 SCORES = TensorInfo("probs", (None, 3), "float32")
 HEAD = 'task = "classification"\nlabels = ["a", "b", "c"]\n'
-FRAMED = HEAD + "[frame]\nrate_fps = 10\n"
+FRAMED = HEAD + 'rate_fps = 10\n[[input]]\nkind = "frame"\n'
 
 
 @pytest.fixture
@@ -183,12 +184,12 @@ def settled(found: ContractResolver, **shapes):
 
 def test_what_stands_in_the_file_becomes_contract_and_feed(terms):
     text = FRAMED + '[[state]]\nname = "m"\ninput = "h"\noutput = "hn"\n'
-    text += '[[input]]\ninput = "sr"\nvalue = 16\n'
+    text += '[[input]]\nkind = "constant"\ninput = "sr"\nvalue = 16\n'
     found = terms(text, (IMAGE, MEMORY, RATE), (SCORES, NEXT))
     contract, preprocessing = settled(found, hn=(1, 4))
     assert (contract.frame.height, contract.frame.width) == (8, 10)
     assert [output.name for output in contract.outputs] == ["scores"]
-    assert preprocessing.image.layout == "nchw"
+    assert preprocessing.images[0].layout == "nchw"
     assert [(one.name, one.own) for one in preprocessing.outputs] == [
         ("scores", "probs"),
         ("next_m", "hn"),
@@ -196,25 +197,38 @@ def test_what_stands_in_the_file_becomes_contract_and_feed(terms):
     assert preprocessing.constants[0].array().tolist() == 16
     assert found.zeros()["sr"].dtype == np.int64
     assert type(preprocessing).from_json(preprocessing.to_json()) == preprocessing
-    assert contract.main == FRAME
+    assert contract.frame.name == FRAME
 
 
 SCORES_OF = '[[output]]\nname = "scores"\noutput = '
 WRONG = (
-    (HEAD + "[frame]\nrate_fps = 1\nscael = 2\n", r":5: .* key 'scael'; did you mean 'scale'"),
+    (FRAMED + "scael = 2\n", r":6: .* key 'scael'; did you mean 'scale'"),
     (FRAMED.replace("ssifi", "sifi"), r":1: unknown task .*; did you mean classification"),
     (FRAMED.replace('"b", ', ""), r":2: 2 labels do not match .* 'probs' of the shape \(1, 3\)"),
-    (FRAMED + 'input = "imag"\n', r":5: the model has no input 'imag'; did you mean 'image'"),
-    (FRAMED + SCORES_OF + '"prob"\n', r":7: the model has no output .*; did you mean 'probs'"),
-    (FRAMED + '[shapes]\n"imge" = [1]\n', r":6: the model has no input 'imge'"),
-    (FRAMED + '[shapes]\n"image" = [1, 3, 9, 9]\n', r":6: \(1, 3, 9, 9\) does not fit .* 'image'"),
+    (FRAMED + 'input = "imag"\n', r":6: the model has no input 'imag'; did you mean 'image'"),
+    (FRAMED + SCORES_OF + '"prob"\n', r":8: the model has no output .*; did you mean 'probs'"),
+    (FRAMED + '[shapes]\n"imge" = [1]\n', r":7: the model has no input 'imge'"),
+    (FRAMED + '[shapes]\n"image" = [1, 3, 9, 9]\n', r":7: \(1, 3, 9, 9\) does not fit .* 'image'"),
     (FRAMED + "height = 9\n", r"does not fit the model's input 'image'"),
-    (FRAMED + "mean = [1, 2]\n", r":5: frame: mean must be a number, or one for each of three"),
-    (FRAMED + "std = 0\n", r":5: frame: std must be numbers other than 0"),
+    (
+        FRAMED + "mean = [1, 2]\n",
+        r":6: input\[0\]: mean must be a number, or one for each of three",
+    ),
+    (FRAMED + "std = 0\n", r":6: input\[0\]: std must be numbers other than 0"),
     (FRAMED + '[[state]]\nname = "m"\ninput = "image"\n', r"lacks 'output'"),
-    (HEAD, r"nothing is said of the model's input 'image' float32 \(1, 3, 8, 10\)"),
-    (FRAMED + '[[input]]\ninput = "image"\n', r":5: input 'image' needs a value beside a frame"),
-    (FRAMED + SCORES_OF.replace("scores", "state_x") + '"probs"\n', r":5: the name 'state_x' is"),
+    (
+        HEAD + "rate_fps = 1\n",
+        r"nothing is said of the model's input 'image' float32 \(1, 3, 8, 10\)",
+    ),
+    (FRAMED + '[[input]]\nkind = "vector"\ninput = "image"\n', r"name the model's input for this"),
+    (
+        FRAMED + '[[input]]\ninput = "image"\n',
+        r":6: input\[1\] lacks the key 'kind'; add it: one of",
+    ),
+    (FRAMED + '[[input]]\nkind = "image"\n', r":7: input\[1\]: kind must be one of frame, audio"),
+    (HEAD + "[frame]\nrate_fps = 1\n", r":3: \[frame\] is the old form; write \[\[input\]\] with"),
+    (HEAD + '[[input]]\nkind = "frame"\n', r"lacks the key 'rate_fps'; add it"),
+    (FRAMED + SCORES_OF.replace("scores", "state_x") + '"probs"\n', r":6: the name 'state_x' is"),
     (FRAMED + SCORES_OF.replace("scores", "other") + '"probs"\n', r":1: a classification needs an"),
     (FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "no.txt"'), r":2: .*no\.txt cannot"),
 )
@@ -234,14 +248,14 @@ def test_open_sizes_must_be_pinned_down(terms):
     assert found.shapes["image"] == (1, 3, 8, 10)
     found = terms(FRAMED + '[shapes]\n"image" = [1, 3, 6, 6]\n', (OPEN,))
     assert settled(found)[0].frame.width == 6
-    with pytest.raises(BadInput, match="takes 4 pictures at once"):
+    with pytest.raises(BadInput, match="takes 4 images at once"):
         terms(FRAMED, (TensorInfo("image", (4, 3, 8, 8), "float32"),))
 
 
 def test_inputs_that_are_no_pictures(terms):
-    with pytest.raises(BadInput, match="takes no picture of three channels"):
+    with pytest.raises(BadInput, match="takes no image of three channels"):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
-    with pytest.raises(BadInput, match="say which input takes the frame: 'image', 'h'"):
+    with pytest.raises(BadInput, match="name the model's input for this frame: 'image', 'h'"):
         terms(FRAMED, (IMAGE, MEMORY))
     with pytest.raises(BadInput, match=r"nothing is said of the model's input 'sr' int64 \(\)"):
         terms(FRAMED + 'input = "image"\n', (IMAGE, RATE))
@@ -259,7 +273,7 @@ def test_logits_are_not_taken_for_scores(terms):
     with pytest.raises(BadInput, match=r"is no softmax .* add softmax = true"):
         found.resolve({"probs": np.float32([[1, 2, 3]])})
     text = FRAMED + '[[output]]\nname = "scores"\noutput = "probs"\nsoftmax = true\n'
-    assert terms(text).resolve({"probs": np.float32([[1, 2, 3]])})[1].gives[0].softmax
+    assert terms(text).resolve({"probs": np.float32([[1, 2, 3]])})[1].outputs[0].softmax
 
 
 def test_labels_may_stand_in_a_file(terms, tmp_path):
@@ -276,7 +290,7 @@ def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
     assert "SAY " not in text.partition("\n\n")[2]
     contract, preprocessing = settled(terms(text))
     assert contract.labels == ("class 0", "class 1", "class 2")
-    assert preprocessing.image.scale == 255
+    assert preprocessing.images[0].scale == 255
 
 
 def test_the_draft_marks_what_has_to_be_said(terms):
@@ -289,8 +303,8 @@ def test_the_draft_marks_what_has_to_be_said(terms):
     found = terms("\n".join(lines), (OPEN, MEMORY, RATE), (SCORES, NEXT))
     contract, preprocessing = settled(found, hn=(1, 4))
     assert [s.shape for s in contract.states] == [(1, 4)]
-    assert preprocessing.takes[0].own == "h"
-    assert preprocessing.image.layout == "nchw"
+    assert preprocessing.state_inputs[0].own == "h"
+    assert preprocessing.images[0].layout == "nchw"
 
 
 def test_the_command_writes_the_draft_once(tiny, tmp_path, edgevid):
@@ -366,7 +380,9 @@ def stranger(tmp_path):
         shape = [1, 3] if kind == "Det" else [1, 3, 4, 4]
         path = tmp_path / "odd.onnx"
         onnx.save(models.onnx_model(nodes, {"x": [1, 3, 4, 4]}, {"z": shape}, opset=opset), path)
-        (tmp_path / "odd.contract.toml").write_text('task = "raw"\n[frame]\nrate_fps = 9\n')
+        (tmp_path / "odd.contract.toml").write_text(
+            'task = "raw"\nrate_fps = 9\n[[input]]\nkind = "frame"\n'
+        )
         return path
 
     return save

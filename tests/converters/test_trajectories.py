@@ -10,7 +10,8 @@ from edgevid_converters.calibration import trajectories as t
 
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(2, 2, 10.0),
+    inputs=(FrameInput("frame", 2, 2),),
+    rate_fps=10.0,
     outputs=(Output("scores", (1, 2)),),
     labels=("a", "b"),
     temporal="carry",
@@ -52,11 +53,11 @@ def test_golden_trajectories_are_long_enough_and_hold_states_before_and_after():
         assert one.frames.shape == (7, 1, 2, 2, 3)
         assert one.states["sum"].shape == (8, 1, 1)
         assert one.states["sum"][0] == 0
-        levels = one.frames[:, 0, 0, 0, 0].astype(float)
+        levels = one.inputs["frame"][:, 0, 0, 0, 0].astype(float)
         np.testing.assert_allclose(one.states["sum"][1:].ravel(), levels.cumsum())
-        np.testing.assert_array_equal(one.answers["scores"][:, 0, 0], one.states["sum"][1:, 0, 0])
-    assert golden[0].frames[:, 0, 0, 0, 0].tolist() == [1, 2, 3, 4, 1, 2, 3]
-    assert golden[1].frames[:, 0, 0, 0, 0].tolist() == [5] * 7
+        np.testing.assert_array_equal(one.outputs["scores"][:, 0, 0], one.states["sum"][1:, 0, 0])
+    assert golden[0].inputs["frame"][:, 0, 0, 0, 0].tolist() == [1, 2, 3, 4, 1, 2, 3]
+    assert golden[1].inputs["frame"][:, 0, 0, 0, 0].tolist() == [5] * 7
 
 
 def test_last_answers_start_each_clip_anew():

@@ -19,7 +19,7 @@ from edgevid.data.pool import parallel
 from edgevid.data.splits import split_files
 from edgevid.errors import BadInput, MissingExtra
 
-FRAME = FrameInput(height=16, width=24, rate_fps=16.0)
+FRAME = FrameInput("frame", 16, 24)
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def test_what_cannot_be_decoded_is_named_and_left_out(tree_folder, truncated_vid
     shutil.copy(truncated_video, tree_folder / "walk" / "2.mp4")
     tree = find(tree_folder)
     paths = [file.path for file in tree.files]
-    clips = load_clips(tree, paths, FRAME, workers=1)
+    clips = load_clips(tree, paths, FRAME, 16.0, workers=1)
     assert [one["path"] for one in clips.left_out] == ["run/0.mp4", "walk/2.mp4"]
     assert all(one["reason"] and str(tree_folder) not in one["reason"] for one in clips.left_out)
     assert len(clips) == 6 and clips.images[0].shape == (40, 16, 24, 3)
     assert clips.targets.tolist() == [0, 0, 0, 1, 1, 1]
-    short = load_clips(tree, paths, FRAME, min_frames=41, workers=1)
+    short = load_clips(tree, paths, FRAME, 16.0, min_frames=41, workers=1)
     assert len(short) == 0 and "too short: 40 of 41" in short.left_out[1]["reason"]
 
     report = check(tree_folder, workers=1)
@@ -90,7 +90,7 @@ def test_what_cannot_be_decoded_is_named_and_left_out(tree_folder, truncated_vid
 def test_decoding_is_kept_until_the_file_or_the_geometry_changes(tree_folder, video, monkeypatch):
     tree = find(tree_folder)
     paths = [file.path for file in tree.files]
-    first = load_clips(tree, paths, FRAME, workers=1)
+    first = load_clips(tree, paths, FRAME, 16.0, workers=1)
     assert find(tree_folder) == tree, "the cache must not look like a class"
 
     def refuse(*_):
@@ -98,13 +98,13 @@ def test_decoding_is_kept_until_the_file_or_the_geometry_changes(tree_folder, vi
 
     with monkeypatch.context() as patch:
         patch.setattr("edgevid.data.cache.read_clip", refuse)
-        again = load_clips(tree, paths, FRAME, workers=1)
+        again = load_clips(tree, paths, FRAME, 16.0, workers=1)
         np.testing.assert_array_equal(first.images[0], again.images[0])
         with pytest.raises(AssertionError):
-            load_clips(tree, paths, FrameInput(16, 16, 16.0), workers=1)
+            load_clips(tree, paths, FrameInput("frame", 16, 16), 16.0, workers=1)
         (tree_folder / "run" / "0.mp4").write_bytes(video.read_bytes() + b"more")
         with pytest.raises(AssertionError):
-            load_clips(tree, paths, FRAME, workers=1)
+            load_clips(tree, paths, FRAME, 16.0, workers=1)
 
 
 def test_processes_give_results_in_order():

@@ -26,7 +26,10 @@ def test_the_same_seed_gives_the_same_files_whatever_the_workers(tmp_path):
     assert _bytes(tmp_path / "a") != _bytes(tmp_path / "c")
     tree = find(tmp_path / "a")
     assert tree.classes == tuple(sorted(MOTIONS)) and len(tree.files) == 4 * len(MOTIONS)
-    assert read_clip(tmp_path / "a" / tree.files[0].path, FrameInput(64, 64, 15)).shape[0] == 4
+    assert (
+        read_clip(tmp_path / "a" / tree.files[0].path, FrameInput("frame", 64, 64), 15).shape[0]
+        == 4
+    )
 
 
 def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
@@ -93,7 +96,7 @@ def test_a_video_of_motions_has_a_known_time_line(tmp_path):
         ("left", 0, 4),
         ("grow", 4, 8),
     ]
-    assert len(read_clip(tmp_path / "v.mp4", FrameInput(64, 64, 10))) == 8
+    assert len(read_clip(tmp_path / "v.mp4", FrameInput("frame", 64, 64), 10)) == 8
     with pytest.raises(BadInput, match="did you mean left"):
         synthesis.synth_video(tmp_path / "w.mp4", ["lefft"])
     assert not (tmp_path / "w.mp4").exists()

@@ -20,14 +20,16 @@ def test_every_frame_comes_in_order_with_its_time(video):
 
 
 def test_pixels_survive_decoding_and_scaling(video):
-    clip = read_clip(video, FrameInput(64, 96, 16.0))
+    clip = read_clip(video, FrameInput("frame", 64, 96), 16.0)
     assert clip.shape == (40, 64, 96, 3)
     assert np.abs(clip.astype(int) - pictures(40, 64, 96)).mean() < 6
 
 
 def test_a_file_in_memory_gives_the_same_pixels(video):
-    frame = FrameInput(16, 16, 16.0)
-    assert (read_clip(io.BytesIO(video.read_bytes()), frame) == read_clip(video, frame)).all()
+    frame = FrameInput("frame", 16, 16)
+    assert (
+        read_clip(io.BytesIO(video.read_bytes()), frame, 16.0) == read_clip(video, frame, 16.0)
+    ).all()
 
 
 def test_a_truncated_file_gives_what_it_has_and_says_so(truncated_video):
@@ -39,7 +41,7 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(truncated_video):
 
 def test_a_truncated_clip_is_refused(truncated_video):
     with pytest.raises(BadVideo, match="truncated after"):
-        read_clip(truncated_video, FrameInput(16, 16, 16.0))
+        read_clip(truncated_video, FrameInput("frame", 16, 16), 16.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"just some words\n" * 50, b"\0" * 4096])
@@ -98,4 +100,4 @@ def test_no_rate_takes_all():
 
 def test_sampling_follows_the_files_own_clock(tmp_path):
     file = write_video(tmp_path / "fast.mp4", pictures(60, 32, 32), fps=30)
-    assert len(read_clip(file, FrameInput(16, 16, 10.0))) == 20
+    assert len(read_clip(file, FrameInput("frame", 16, 16), 10.0)) == 20

@@ -15,7 +15,8 @@ from rigs.films import pictures
 
 CONTRACT = Contract(
     task="classification",
-    frame=FrameInput(height=16, width=24, rate_fps=16.0),
+    inputs=(FrameInput("frame", 16, 24),),
+    rate_fps=16.0,
     outputs=(Output("scores", (1, 3)),),
     labels=("dark", "middle", "bright"),
     temporal="carry",
@@ -25,30 +26,42 @@ CONTRACT = Contract(
 """A small classifier with a carried memory."""
 
 
-def golden_of(engine, contract: Contract, frames: np.ndarray) -> Golden:
-    """What ``engine`` answers to ``frames``, as the golden trajectory of a source like it."""
+def golden_of(engine, contract: Contract, inputs: dict[str, np.ndarray]) -> Golden:
+    """What ``engine`` returns for ``inputs`` (S, *shape), as the golden trajectory of a source."""
     states = {s.name: [np.zeros(s.shape, np.float32)] for s in contract.states}
     answers: dict[str, list[np.ndarray]] = {o.name: [] for o in contract.outputs}
-    for frame in frames:
-        answer, after = engine.step(frame[None], {n: v[-1] for n, v in states.items()})
+    for step in range(len(next(iter(inputs.values())))):
+        now = {name: values[step] for name, values in inputs.items()}
+        answer, after = engine.step(now, {n: v[-1] for n, v in states.items()})
         for name, value in answer.items():
             answers[name].append(value)
         for name, value in after.items():
             states[name].append(value)
     trajectory = Trajectory(
-        frames[:, None],
+        inputs,
         {name: np.stack(values) for name, values in answers.items()},
         {name: np.stack(values) for name, values in states.items()},
     )
     return Golden((trajectory,))
 
 
+def inputs_of(contract: Contract, steps: int) -> dict[str, np.ndarray]:
+    """Moving images and numbers in 0..1 for every input of a contract: name -> (S, *shape)."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for number, one in enumerate(contract.inputs):
+        if one.kind == "frame":
+            found[one.name] = np.roll(pictures(steps, one.height, one.width), number, 0)[:, None]
+        else:
+            found[one.name] = rng.random((steps, *one.shape)).astype(np.float32)
+    return found
+
+
 def write_null(path: Path, contract: Contract = CONTRACT, **behaviour: object) -> Path:
     """Write one that behaves so; what the runtime does not know only makes it another bundle."""
     parameters = {"decay": 0.5, "sharpness": 8.0}
     engine = runtimes.get("null").load({"json": json.dumps(parameters).encode()}, contract)
-    frames = pictures(6, contract.frame.height, contract.frame.width)
-    golden = golden_of(engine, contract, frames)
+    golden = golden_of(engine, contract, inputs_of(contract, 6))
     files = {"json": json.dumps({**parameters, "behaviour": behaviour}).encode()}
     artifact = Artifact(name="null-float32", format="null", quantize="float32")
     bundle.write(path, contract, [(artifact, files)], golden.to_members(), {})

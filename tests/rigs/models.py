@@ -17,9 +17,10 @@ HEIGHT, WIDTH, LABELS = 20, 24, ("dog", "cat", "cow")
 MEAN, STD, SCALE = (0.40, 0.50, 0.55), (0.20, 0.30, 0.25), 255.0
 CONTRACT = f"""task = "classification"
 labels = {list(LABELS)}
-
-[frame]
 rate_fps = 10
+
+[[input]]
+kind = "frame"
 colour = "bgr"
 scale = {SCALE}
 mean = {list(MEAN)}
@@ -163,7 +164,7 @@ def _write_remembering(folder: Path) -> None:
     model.save(folder / "memory.keras")
     (folder / "memory.contract.toml").write_text(
         'task = "classification"\nlabels = ["in", "out"]\nframes = 3\n'
-        "[frame]\nrate_fps = 10\nscale = 100\n"
+        'rate_fps = 10\n[[input]]\nkind = "frame"\nscale = 100\n'
         '[[state]]\nname = "m"\ninput = "mem"\noutput = "mem_out"\n'
         '[[output]]\nname = "scores"\noutput = "logits"\nsoftmax = true\n'
     )
@@ -191,7 +192,7 @@ def answer_all(folder: Path) -> None:
                         continue
                     files = converter.convert(lowered, form, {}, "float32")
                     engine = runtimes.get(kind).load(files, source.contract)
-                    given = [engine.step(f, {})[0]["scores"] for f in frames()]
+                    given = [engine.step({"frame": f}, {})[0]["scores"] for f in frames()]
                     answers[f"{name}/{form}/{kind}"] = np.concatenate(given)
     np.savez(folder / "answers.npz", **answers)
 

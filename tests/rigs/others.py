@@ -85,14 +85,16 @@ TEXT_SIZE = (160, 320)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTRACTS = {
     "face.tflite": """task = "raw"
-[frame]
 rate_fps = 5
+[[input]]
+kind = "frame"
 scale = 127.5
 mean = 1
 """,
     "text.onnx": f"""task = "raw"
-[frame]
 rate_fps = 5
+[[input]]
+kind = "frame"
 height = {TEXT_SIZE[0]}
 width = {TEXT_SIZE[1]}
 colour = "bgr"
@@ -104,10 +106,13 @@ name = "text"
 output = "sigmoid_0.tmp_0"
 """,
     "voice.onnx": """task = "raw"
+rate_fps = 31.25
 [[input]]
+kind = "audio"
 input = "input"
 name = "sound"
-rate_fps = 31.25
+sample_rate_hz = 16000
+samples = 576
 [[state]]
 name = "memory"
 input = "state"
@@ -139,7 +144,7 @@ def inputs(name: str) -> np.ndarray:
     if name == "voice.onnx":
         return _pieces()
     height, width = TEXT_SIZE if name == "text.onnx" else (128, 128)
-    pictures = read_clip(film(), FrameInput(height, width, 1.0))[:10]
+    pictures = read_clip(film(), FrameInput("frame", height, width), 1.0)[:10]
     return np.concatenate([pictures, _page()[None]]) if name == "text.onnx" else pictures
 
 
@@ -225,7 +230,7 @@ def differences(name: str, bundle: Bundle) -> dict[str, float]:
         engine = runtime.load(bundle.files(artifact), bundle.contract)
         state, worst = zero_state(bundle.contract), 0.0
         for one, want in zip(inputs(name), wanted, strict=True):
-            answer, state = engine.step(one[None], state)
+            answer, state = engine.step({bundle.contract.inputs[0].name: one[None]}, state)
             given = {**answer, **state}
             assert given.keys() == want.keys()
             parts = [np.abs(given[key] - want[key]).max() for key in want]

@@ -18,8 +18,9 @@ CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 PLANTABLE = (*CONVOLUTIONS[1:], "scores")
 CONTRACT = """task = "classification"
 labels = ["blue", "green", "red"]
-[frame]
 rate_fps = 15
+[[input]]
+kind = "frame"
 scale = 255
 [[output]]
 name = "scores"

@@ -32,7 +32,7 @@ class Player:
     def _step(self, frame) -> None:
         while True:
             try:
-                answer, self._state = self.failover.step(frame, self._state)
+                answer, self._state = self.failover.step({"frame": frame}, self._state)
                 break
             except EngineFailed as error:
                 self.failover.lost(error)

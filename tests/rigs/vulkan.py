@@ -30,7 +30,8 @@ def use_software_gpu(monkeypatch) -> None:
 
 LIAR = Contract(
     task="classification",
-    frame=FrameInput(height=16, width=16, rate_fps=15.0),
+    inputs=(FrameInput("frame", 16, 16),),
+    rate_fps=15.0,
     outputs=(Output("scores", (1, 3)),),
     labels=("one", "two", "three"),
     temporal="carry",
@@ -86,12 +87,12 @@ def write_liar(folder: Path) -> Path:
     states = [np.zeros((1, 16), np.float32)]
     answers = []
     for frame in frames:
-        answer, after = engine.step(frame, {"sums": states[-1]})
+        answer, after = engine.step({"frame": frame}, {"sums": states[-1]})
         answers.append(answer["scores"])
         states.append(after["sums"])
-    one = Trajectory(frames, {"scores": np.stack(answers)}, {"sums": np.stack(states)})
+    one = Trajectory({"frame": frames}, {"scores": np.stack(answers)}, {"sums": np.stack(states)})
     artifact = Artifact("tflite-int8", "tflite", "int8", tolerance={"int8": 0.25})
-    golden = Golden((one,), {artifact.name: (take(engine, one, LIAR),)})
+    golden = Golden((one,), {artifact.name: (take(engine, one),)})
     path = folder / "liar.edgevid"
     bundle.write(path, LIAR, [(artifact, files)], golden.to_members(), {})
     return path

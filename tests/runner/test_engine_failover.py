@@ -95,7 +95,7 @@ def real(request):
     engine = runtimes.get("tflite").load(bundle.files("tflite-int8"), bundle.contract)
     frames, clean, state = noise(bundle.contract, 240), [], zero_state(bundle.contract)
     for frame in frames:
-        answer, state = engine.step(frame, state)
+        answer, state = engine.step({"frame": frame}, state)
         clean.append(answer)
     assert len({int(answer["scores"].argmax()) for answer in clean}) > 1
     return bundle, frames, clean
@@ -202,7 +202,7 @@ def test_an_accelerator_that_is_broken_at_start_is_not_used(opened, broken, sit,
     assert says in one.status()["reason"]
     assert says in one.status()["places"][0]["reason"]
     assert says in one.heard[-1]
-    one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
+    one.step({"frame": noise(opened.contract, 1)[0]}, zero_state(opened.contract))
     assert one.check(idle=True) is None
 
 
@@ -221,7 +221,7 @@ def test_without_accelerators_it_is_the_proven_engine_and_nothing_else(own_child
     threads = threading.active_count()
     one = EngineFailover(opened, wanted, say=print)
     assert (one.choice, one.guarded, one.degraded) == (wanted[0], False, False)
-    one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
+    one.step({"frame": noise(opened.contract, 1)[0]}, zero_state(opened.contract))
     assert one.check() is None
     assert not own_children()
     assert threading.active_count() == threads
@@ -308,20 +308,20 @@ def test_a_canary_is_due_after_steps_after_a_time_and_when_idle(opened, sit, mon
     assert one.check(idle=True) is None  # nothing to confirm
     for _ in range(failover.CHECK_STEPS):
         assert one.check() is None
-        one.step(frame, state)
+        one.step({"frame": frame}, state)
     assert one.check() is True
-    one.step(frame, state)
+    one.step({"frame": frame}, state)
     assert one.check() is None
     assert one.check(idle=True) is True
     monkeypatch.setattr(failover, "CHECK_S", 0.0)
-    one.step(frame, state)
+    one.step({"frame": frame}, state)
     assert one.check() is True
 
 
 def test_a_worker_that_dies_of_its_canary_unconfirms_what_it_stepped(opened, broken, sit):
     trigger = broken("vanish")
     one = sit(opened)
-    one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
+    one.step({"frame": noise(opened.contract, 1)[0]}, zero_state(opened.contract))
     trigger.touch()
     assert one.check(idle=True) is False
     assert not one.guarded
@@ -332,7 +332,7 @@ def test_what_is_no_number_is_never_given(opened, broken, sit):
     one = sit(opened)
     trigger.touch()
     with pytest.raises(EngineFailed, match="values that are not numbers"):
-        one.step(noise(opened.contract, 1)[0], zero_state(opened.contract))
+        one.step({"frame": noise(opened.contract, 1)[0]}, zero_state(opened.contract))
 
 
 def test_canaries_are_decided_and_far_apart():
@@ -350,8 +350,8 @@ class Altered:
     def __init__(self, inner, precision="float32") -> None:
         self.inner, self.precision, self.alter = inner, precision, lambda *given: given
 
-    def step(self, frame, state):
-        return self.alter(*self.inner.step(frame, state))
+    def step(self, inputs, state):
+        return self.alter(*self.inner.step(inputs, state))
 
 
 def test_canaries_find_a_small_lie_in_answer_and_memory(opened):

@@ -17,7 +17,7 @@ SIZE, RATE = 64, 15.0
 def window(contract):
     frame = replace(contract.frame, height=SIZE, width=SIZE)
     states = (StateTensor("window", (1, 7, 2)),)
-    return replace(contract, frame=frame, temporal="window", frames=8, states=states)
+    return replace(contract, inputs=(frame,), temporal="window", frames=8, states=states)
 
 
 def scene(seed=0):
@@ -90,7 +90,7 @@ def test_a_still_scene_is_looked_at_now_and_then(window):
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
 def test_any_size_of_picture_will_do(contract, height, width):
     frame = replace(contract.frame, height=height, width=width)
-    gate = Gate(replace(contract, frame=frame))
+    gate = Gate(replace(contract, inputs=(frame,)))
     dark, light = (np.full((1, height, width, 3), level, np.uint8) for level in (10, 200))
     assert run(gate, [dark] * 20)[-1] is False
     assert gate.opens(light, 2.0)

@@ -155,9 +155,9 @@ class Slow:
     def __init__(self, engine, seconds):
         self._engine, self._seconds = engine, seconds
 
-    def step(self, frame, state):
+    def step(self, inputs, state):
         time.sleep(self._seconds)
-        return self._engine.step(frame, state)
+        return self._engine.step(inputs, state)
 
 
 def test_a_frame_that_would_be_answered_too_late_is_dropped(contract, engine, film):
@@ -236,7 +236,7 @@ def test_a_gap_empties_the_memory_and_the_line_says_so(contract, engine, film):
 
 def test_where_nothing_is_left_to_serve_every_frame_is_accounted_for(contract, engine, film):
     class Broken:
-        def step(self, frame, state):
+        def step(self, inputs, state):
             raise EngineFailed("broken")
 
     scheduler = Scheduler(SingleEngine(Broken()))
@@ -255,9 +255,9 @@ class Suspect:
         self.guarded, self.degraded = True, False
         self._every, self._until, self._steps = check_every, honest_until, 0
 
-    def step(self, frame, state):
+    def step(self, inputs, state):
         self._steps += 1
-        return self._engine.step(frame, state)
+        return self._engine.step(inputs, state)
 
     def lost(self, error):
         if not self.guarded:
@@ -279,8 +279,8 @@ class Faulty:
     def __init__(self, engine, good, kind):
         self._engine, self._good, self._kind = engine, good, kind
 
-    def step(self, frame, state):
-        answer, after = self._engine.step(frame, state)
+    def step(self, inputs, state):
+        answer, after = self._engine.step(inputs, state)
         self._good -= 1
         if self._good >= 0:
             return answer, after

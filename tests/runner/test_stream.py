@@ -8,7 +8,7 @@ from edgevid.errors import EngineFailed
 from edgevid.runner.stream import Stream
 from edgevid.runtimes.null.cpu import Arithmetic, NullEngine
 
-BRIGHT, DARK = (np.full((1, 16, 24, 3), level, np.uint8) for level in (250, 5))
+BRIGHT, DARK = ({"frame": np.full((1, 16, 24, 3), level, np.uint8)} for level in (250, 5))
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def start(opened):
 
 def step(engine, bundle, frame=None):
     frame = noise(bundle.contract, 1)[0] if frame is None else frame
-    return engine.step(frame, zero_state(bundle.contract))
+    return engine.step({"frame": frame}, zero_state(bundle.contract))
 
 
 def test_it_answers_as_the_engine_does_here(opened, start):
@@ -59,7 +59,10 @@ def test_it_answers_as_the_engine_does_here(opened, start):
     assert (there.runtime, there.accelerator, there.precision) == ("null", "null", "float32")
     state, other = zero_state(opened.contract), zero_state(opened.contract)
     for frame in noise(opened.contract, 20):
-        (answer, state), (same, other) = here.step(frame, state), there.step(frame, other)
+        (answer, state), (same, other) = (
+            here.step({"frame": frame}, state),
+            there.step({"frame": frame}, other),
+        )
         assert (answer["scores"] == same["scores"]).all()
         assert (state["level"] == other["level"]).all()
 
@@ -165,7 +168,7 @@ bundle = Bundle.open(Path(sys.argv[1]))
 engine = WorkerEngine(bundle, "null-float32", "null", "null")
 engine.prove(30)
 frame, state = noise(bundle.contract, 1)[0], zero_state(bundle.contract)
-engine.step(frame, state)
+engine.step({"frame": frame}, state)
 
 def interrupt(*_):
     raise KeyboardInterrupt
@@ -173,11 +176,11 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.02)
 try:
-    engine.step(frame, state)
+    engine.step({"frame": frame}, state)
 except KeyboardInterrupt:
     print("interrupted")
 try:
-    engine.step(frame, state)
+    engine.step({"frame": frame}, state)
 except EngineFailed as error:
     print(error)
 engine.close()
@@ -202,7 +205,7 @@ def test_an_interrupted_step_never_answers_for_the_next(null_bundle):
 def test_another_shape_is_an_error_and_nothing_else(opened, start):
     engine = start()
     with pytest.raises(EngineFailed, match="null-float32 in null on null"):
-        engine.step(noise(opened.contract, 1)[0][:, :3], zero_state(opened.contract))
+        engine.step({"frame": noise(opened.contract, 1)[0][:, :3]}, zero_state(opened.contract))
     step(engine, opened)
 
 
@@ -245,7 +248,7 @@ engine.deadline_s = 60
 engine._socket.settimeout(60)
 print("ready", flush=True)
 while True:
-    engine.step(Golden.read(bundle).trajectories[0].frames[0], zero_state(bundle.contract))
+    engine.step(Golden.read(bundle).trajectories[0].inputs_at(0), zero_state(bundle.contract))
     time.sleep(0.01)
 """
 
@@ -311,7 +314,7 @@ def test_it_is_proven_against_the_artifacts_own_answers(real_bundle, monkeypatch
         engine.prove()
         assert engine.precision == "int8"
         one = Golden.read(bundle, "tflite-int8").trajectories[0]
-        answer, _ = engine.step(one.frames[0], zero_state(bundle.contract))
+        answer, _ = engine.step(one.inputs_at(0), zero_state(bundle.contract))
         assert answer["scores"].shape == (1, 3)
     finally:
         engine.close()

@@ -212,7 +212,7 @@ def test_the_gpu_serves_the_float32_step(gpu, trained):
     cpu = runtimes.get("tflite").load(trained.files("tflite-float32"), trained.contract)
     clean, state = [], zero_state(trained.contract)
     for frame in frames:
-        answer, state = cpu.step(frame, state)
+        answer, state = cpu.step({"frame": frame}, state)
         clean.append(answer)
     assert furthest(player.answers, clean) < 1e-4
 
@@ -232,7 +232,7 @@ def test_the_gpu_lying_about_int8_is_found_out_at_start(gpu, liar):
         assert "is off by" in told["reason"]
         assert told["places"][0]["state"] == "failed"
         assert "tflite-int8 in tflite on gpu" in heard[-1]
-        one.step(noise(liar.contract, 1)[0], zero_state(liar.contract))
+        one.step({"frame": noise(liar.contract, 1)[0]}, zero_state(liar.contract))
     finally:
         one.close()
 

@@ -84,7 +84,7 @@ def artifacts(request, bundle) -> list[Artifact]:
 
 
 def frames(bundle: Bundle) -> np.ndarray:
-    return Golden.read(bundle).trajectories[0].frames
+    return Golden.read(bundle).trajectories[0].inputs[FRAME]
 
 
 def test_it_says_what_it_is(runtime):
@@ -99,7 +99,7 @@ def test_a_step_gives_what_the_contract_names(place, bundle, artifacts):
         engine = place.load(bundle, artifact)
         assert (engine.runtime, engine.accelerator) == (place.runtime, place.accelerator)
         assert engine.precision == artifact.quantize
-        answer, after = engine.step(frames(bundle)[0], zero_state(bundle.contract))
+        answer, after = engine.step({FRAME: frames(bundle)[0]}, zero_state(bundle.contract))
         assert {n: v.shape for n, v in answer.items()} == {
             o.name: o.shape for o in bundle.contract.outputs
         }
@@ -115,11 +115,11 @@ def test_a_step_is_a_pure_function(place, bundle, artifacts):
     engine = place.load(bundle, artifacts[0])
     seen = frames(bundle)
     state = zero_state(bundle.contract)
-    first, after = engine.step(seen[0], state)
+    first, after = engine.step({FRAME: seen[0]}, state)
     kept = {name: value.copy() for name, value in {**first, **after}.items()}
     for frame in seen[1:]:
-        engine.step(frame, after)
-    again, after_again = engine.step(seen[0], state)
+        engine.step({FRAME: frame}, after)
+    again, after_again = engine.step({FRAME: seen[0]}, state)
     for name, value in kept.items():
         assert ({**first, **after}[name] == value).all(), "what was given was written to again"
         assert ({**again, **after_again}[name] == value).all()
@@ -134,7 +134,9 @@ def test_the_state_matters(place, bundle, artifacts):
     assert any(
         (a != b).any()
         for a, b in zip(
-            engine.step(frame, zero)[0].values(), engine.step(frame, one)[0].values(), strict=True
+            engine.step({FRAME: frame}, zero)[0].values(),
+            engine.step({FRAME: frame}, one)[0].values(),
+            strict=True,
         )
     )
 
@@ -145,7 +147,7 @@ def test_the_frame_is_uint8_rgb_by_name(place, bundle, artifacts):
     assert frame.dtype == np.uint8
     swapped = np.ascontiguousarray(frame[..., ::-1]) // 2
     state = zero_state(bundle.contract)
-    first, second = engine.step(frame, state)[0], engine.step(swapped, state)[0]
+    first, second = engine.step({FRAME: frame}, state)[0], engine.step({FRAME: swapped}, state)[0]
     assert any((first[n] != second[n]).any() for n in first), f"{FRAME} has no effect"
 
 
@@ -167,5 +169,5 @@ def test_the_stand_in_runs_real_artifacts(real_bundle):
         real = runtimes.get(artifact.format).load(bundle.files(artifact), bundle.contract)
         fake = null.load(bundle.files(artifact), bundle.contract)
         frame, state = frames(bundle)[0], zero_state(bundle.contract)
-        for name, value in real.step(frame, state)[0].items():
-            assert (fake.step(frame, state)[0][name] == value).all()
+        for name, value in real.step({FRAME: frame}, state)[0].items():
+            assert (fake.step({FRAME: frame}, state)[0][name] == value).all()

@@ -22,7 +22,9 @@ def load(contract, monkeypatch):
 
 
 def step(engine, contract, level=0.3):
-    return engine.step(noise(contract, 1)[0], {"level": np.full((1, 2), level, np.float32)})
+    return engine.step(
+        {"frame": noise(contract, 1)[0]}, {"level": np.full((1, 2), level, np.float32)}
+    )
 
 
 def test_a_lie_is_plausible_and_spoils_the_memory_too(load, contract):

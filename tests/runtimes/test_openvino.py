@@ -13,7 +13,9 @@ from edgevid.runtimes.openvino.cpu import OpenVINOEngine
 
 openvino = pytest.importorskip("openvino")
 WIDTHS = (48, 64, 8)
-CONTRACT = Contract("raw", FrameInput(4, 4, 10.0), (Output(SCORES, (1, WIDTHS[-1])),), ())
+CONTRACT = Contract(
+    "raw", (FrameInput("frame", 4, 4),), (Output(SCORES, (1, WIDTHS[-1])),), (), 10.0
+)
 
 
 def products_in_a_row():
@@ -55,7 +57,7 @@ def files(frames, tmp_path_factory) -> dict[str, dict[str, bytes]]:
 
 
 def answers(engine: OpenVINOEngine, frames: np.ndarray) -> np.ndarray:
-    return np.concatenate([engine.step(frame, {})[0][SCORES] for frame in frames])
+    return np.concatenate([engine.step({"frame": frame}, {})[0][SCORES] for frame in frames])
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgevid.bundle import Bundle
-from edgevid.contract import Contract, Output, Signal
+from edgevid.contract import AudioInput, Output
 from edgevid.errors import BadInput
 from edgevid.evaluate import score
 from edgevid.predictions import FrameMeta
@@ -91,18 +91,14 @@ def test_a_proof_takes_an_output_of_any_rank_called_scores():
     assert compare([taken], [taken], contract, "float32", 1e-4).agreement == 1
 
 
-def test_a_contract_without_a_signal_reads_as_before():
-    assert "signal" not in CONTRACT.to_json()
-    sound = replace(RAW, signal=Signal("sound", (1, 16)))
-    assert Contract.from_json(json.loads(json.dumps(sound.to_json()))) == sound
-    with pytest.raises(BadInput, match="unusable shape"):
-        Contract.from_json({**sound.to_json(), "signal": {"name": "s", "shape": [0]}})
-
-
-def test_what_takes_no_pictures_is_not_run_on_video(tmp_path):
+def test_what_takes_no_frame_is_not_run_on_video(tmp_path):
     path = write_null(tmp_path / "x.edgevid")
     bundle = Bundle.open(path)
     assert choices(bundle, load("local"), runtime="null")
-    bundle.contract = replace(bundle.contract, signal=Signal("sound", (1, 16)))
-    with pytest.raises(BadInput, match="takes 'sound', no pictures, and cannot be run on video"):
-        choices(bundle, load("local"))
+    bundle.contract.require_video(str(path))
+    sound = replace(RAW, inputs=(AudioInput("sound", 16000, 16),))
+    said = r"x cannot run on video, because no source feeds its inputs \(audio 'sound'\); use a"
+    with pytest.raises(BadInput, match=said):
+        sound.require_video("x")
+    with pytest.raises(BadInput, match="has 0 frame inputs"):
+        assert sound.frame

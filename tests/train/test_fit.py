@@ -63,7 +63,7 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     assert all(path.startswith("test/") for path in record["split"]["test"])
     contract = loaded.contract(tuple(record["labels"]), record["train"]["rate_fps"])
     assert Contract.from_json(json.loads((run / "contract.json").read_text())) == contract
-    val = load_clips(find(data), record["split"]["val"], contract.frame)
+    val = load_clips(find(data), record["split"]["val"], contract.frame, contract.rate_fps)
     found = figures(last_scores(loaded, val.images), val.targets, contract.labels)
     metrics = json.loads((run / "metrics.json").read_text())
     assert found["accuracy"] == metrics["val"]["accuracy"] == result["metrics"]["val"]["accuracy"]

@@ -165,12 +165,12 @@ class ArtifactAcceptance:
     def _latency_ms(self, engine: Engine) -> float:
         """The middle of some steps, one after another, on a trajectory that it has shown to do."""
         trajectory = self.golden.trajectories[0]
-        state = {name: values[0] for name, values in trajectory.states.items()}
+        state = trajectory.state_at(0)
         times = []
         for step in range(TIMED_STEPS):
-            frame = trajectory.frames[step % len(trajectory.frames)]
+            inputs = trajectory.inputs_at(step % len(trajectory))
             started = time.perf_counter()
-            engine.step(frame, state)
+            engine.step(inputs, state)
             times.append((time.perf_counter() - started) * 1e3)
         return round(median(times), 4)
 

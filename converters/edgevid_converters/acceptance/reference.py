@@ -3,9 +3,9 @@
 Source and artifact are fed through one contract, so a wrong colour order or scale in it cancels out
 in every comparison between them. Answers that were made elsewhere do not share it.
 
-A file is an ``.npz`` of one stream: ``frame``, uint8 RGB (N, height, width, 3) of the contract's
-size, or the signal by its name; and one array (N, ...) for each output that there are answers of,
-by the contract's names. Each row is one step, from an empty memory on. A folder has several.
+A file is an ``.npz`` of one stream by the contract's names: an array (N, ...) for each input, of
+frames uint8 RGB (N, height, width, 3); and one array (N, ...) for each output that there are
+answers of. Each row is one step, from an empty memory on. A folder has several.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract, Input
 from edgevid.errors import BadInput, CheckFailed
+from edgevid_converters.calibration.trajectories import row_shape, steps_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Reference:
     """Streams as their owner fed them, and the owner's answers: output -> (N, *shape)."""
 
     path: Path
-    streams: tuple[NDArray[Any], ...]
+    streams: tuple[Arrays, ...]
     answers: tuple[Arrays, ...]
 
     def check(self, given: Sequence[Arrays], contract: str) -> dict[str, Any]:
@@ -67,11 +68,12 @@ class Reference:
             )
         digest = hashlib.sha256()
         for stream, answers in zip(self.streams, self.answers, strict=True):
-            digest.update(stream.tobytes())
+            for name in sorted(stream):
+                digest.update(stream[name].tobytes())
             for name in sorted(answers):
                 digest.update(name.encode() + answers[name].tobytes())
         return {
-            "steps": sum(map(len, self.streams)),
+            "steps": sum(map(steps_of, self.streams)),
             "max_abs": float(f"{worst:.6g}"),
             "sha256": digest.hexdigest(),
         }
@@ -89,7 +91,9 @@ def read_reference(path: Path, contract: Contract) -> Reference:
     return Reference(path, tuple(s for s, _ in pairs), tuple(a for _, a in pairs))
 
 
-def _read(file: Path, contract: Contract) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+def _read(
+    file: Path, contract: Contract
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     import numpy as np
 
     try:
@@ -98,34 +102,37 @@ def _read(file: Path, contract: Contract) -> tuple[NDArray[Any], dict[str, NDArr
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{file} is no .npz file that can be read ({error})") from None
     shapes = {output.name: output.shape[1:] for output in contract.outputs}
-    if strange := sorted(set(arrays) - {contract.main, *shapes}):
-        known = (contract.main, *shapes)
+    inputs = {one.name: one for one in contract.inputs}
+    known = (*inputs, *shapes)
+    if strange := sorted(set(arrays) - set(known)):
         raise BadInput(f"{file}: {registry.unknown('array', strange[0], known)}")
-    if contract.main not in arrays or len(arrays) < 2:
+    if missing := [name for name in inputs if name not in arrays]:
         raise BadInput(
-            f"{file} needs an array {contract.main!r}, and answers: {', '.join(sorted(shapes))}"
+            f"{file} needs an array {missing[0]!r}, and answers: {', '.join(sorted(shapes))}"
         )
-    stream = _stream(file, arrays.pop(contract.main), contract)
+    if len(arrays) == len(inputs):
+        raise BadInput(
+            f"{file} has inputs and no answers; it needs one of: {', '.join(sorted(shapes))}"
+        )
+    first = arrays[contract.inputs[0].name]
+    count = len(first) if first.ndim else 0
+    stream = {
+        name: _rows(file, one, arrays.pop(name), count) for name, one in sorted(inputs.items())
+    }
     return stream, {
-        name: _shaped(file, name, values, (len(stream), *shapes[name]))
+        name: _shaped(file, name, values, (count, *shapes[name]))
         for name, values in sorted(arrays.items())
     }
 
 
-def _stream(file: Path, values: NDArray[Any], contract: Contract) -> NDArray[Any]:
-    """The inputs of the steps: (N, H, W, 3) uint8, or the pieces of a signal."""
-    import numpy as np
-
-    if contract.signal:
-        shape = (len(values) if values.ndim else 0, *contract.signal.shape[1:])
-        return _shaped(file, contract.signal.name, values, shape)
-    frame = contract.frame
-    shape = (len(values) if values.ndim else 0, frame.height, frame.width, 3)
-    if values.dtype != np.uint8:
+def _rows(file: Path, one: Input, values: NDArray[Any], count: int) -> NDArray[Any]:
+    """The rows of one input: (N, H, W, 3) uint8 of a frame, else float32 (N, ...)."""
+    if one.kind == "frame" and values.dtype != one.dtype:
         raise BadInput(
-            f"{file}: {FRAME} is {values.dtype}, not uint8; give the pixels before any arithmetic"
+            f"{file}: {one.name} is {values.dtype}, not uint8; give the pixels before any "
+            "arithmetic"
         )
-    return _shaped(file, FRAME, values, shape, np.uint8)
+    return _shaped(file, one.name, values, (count, *row_shape(one)), one.dtype)
 
 
 def _shaped(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 CALIBRATION_CLIPS = 48
 
 
-def calibration_clips(source: SourceModel, calibrate: Path | None) -> tuple[list[str], list[Any]]:
+def calibration_clips(
+    source: SourceModel, calibrate: Path | None
+) -> tuple[list[str], list[trajectories.Recording]]:
     """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
     root, paths = _calibration_files(source, calibrate)
     stride = max(1, len(paths) // CALIBRATION_CLIPS)
@@ -37,11 +39,12 @@ def calibration_clips(source: SourceModel, calibrate: Path | None) -> tuple[list
     return names, clips
 
 
-def _clip(file: Path, contract: Contract) -> Any:
-    """One clip: frames (N, H, W, 3), or the pieces of a signal, (N, ...), from an ``.npz``."""
-    if contract.signal is None:
-        return read_clip(file, contract.frame)
-    return trajectories.read_signal(file, contract.signal)
+def _clip(file: Path, contract: Contract) -> trajectories.Recording:
+    """One recording: a video where the only input is a frame, else an ``.npz`` of all inputs."""
+    if contract.is_video:
+        frame = contract.frame
+        return {frame.name: read_clip(file, frame, contract.rate_fps)}
+    return trajectories.read_recording(file, contract)
 
 
 def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Path, list[str]]:
@@ -55,7 +58,7 @@ def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Pat
     train = sorted(source.split.get("train", ()))
     if train and (root / train[0]).is_file():
         return root, train
-    endings = VIDEO_ENDINGS if source.contract.signal is None else (".npz",)
+    endings = VIDEO_ENDINGS if source.contract.is_video else (".npz",)
     found = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
     paths = [p.relative_to(root).as_posix() for p in found]
     if not paths:
@@ -82,6 +85,13 @@ def held_out(
         if data:
             raise BadInput(f"--data: the task {source.contract.task} has no metric; leave it out")
         return None, f"the task {source.contract.task} has no metric"
+    if not source.contract.is_video:
+        if data:
+            raise BadInput(
+                "--data: labelled clips are videos, and no video feeds the model's inputs "
+                f"({source.contract.input_names}); leave it out"
+            )
+        return None, "labelled clips are videos, and the model takes other inputs"
     if data:
         paths = _labelled(source, data, calibrate, calibrated)
         clips = choose_clips(source.contract, {"test": paths}, data, "test", progress)

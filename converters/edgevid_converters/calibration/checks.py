@@ -35,16 +35,28 @@ LEAST_TINT = 8.0
 """Difference of the mean of red and blue, of 255, that tells them apart."""
 
 
-def check(clips: Sequence[Clip], source: SourceModel, held_out: Sequence[Clip] = ()) -> list[str]:
-    """What is odd about clips (N, H, W, 3); raises `BadInput` for those that are of no use."""
-    if source.contract.signal is not None:
-        return []
-    pixels = _sample(clips)
-    _refuse(pixels, clips)
-    found = [*_few(clips), *_range(pixels), *_noise(clips), *_tint(clips, held_out)]
-    if source.contract.states:
-        found += _still(clips)
-    return [f"calibration: {words}" for words in found]
+def check(
+    recordings: Sequence[Mapping[str, Clip]], source: SourceModel, held_out: Sequence[Clip] = ()
+) -> list[str]:
+    """What is odd about the images of recordings; other inputs are not looked at.
+
+    Args:
+        recordings: Each has for each input by name one row per step; images are (N, H, W, 3).
+        source: The model that is calibrated.
+        held_out: Images (N, H, W, 3) of other clips for a model whose only input is a frame.
+
+    Raises:
+        BadInput: The images are of no use.
+    """
+    found: list[str] = []
+    for frame in source.contract.frame_inputs:
+        clips = [one[frame.name] for one in recordings]
+        pixels = _sample(clips)
+        _refuse(pixels, clips)
+        found += [*_few(clips), *_range(pixels), *_noise(clips), *_tint(clips, held_out)]
+        if source.contract.states:
+            found += _still(clips)
+    return [f"calibration: {text}" for text in dict.fromkeys(found)]
 
 
 def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 FRAMES = 5
 
 
-def golden_clip(frame: FrameInput) -> tuple[bytes, NDArray[np.uint8]]:
+def golden_clip(frame: FrameInput, rate_fps: float) -> tuple[bytes, NDArray[np.uint8]]:
     """Encode a clip larger than the model's input and of another shape.
 
     Gives the file and the pixels (N, H, W, 3) that the media layer makes of it; equal calls give
     equal bytes.
     """
     height, width = (frame.height * 7 // 4) & ~1, (frame.width * 5 // 2) & ~1
-    content = _encode([_picture(height, width, k) for k in range(FRAMES)], frame.rate_fps)
-    return content, read_clip(io.BytesIO(content), frame)
+    content = _encode([_picture(height, width, k) for k in range(FRAMES)], rate_fps)
+    return content, read_clip(io.BytesIO(content), frame, rate_fps)
 
 
 def _picture(height: int, width: int, number: int) -> NDArray[np.uint8]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import Contract, Signal
+from edgevid.contract import Contract, Input
 from edgevid.errors import BadInput
 from edgevid.proof import Trajectory
 from edgevid.runtimes import zero_state
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from edgevid_converters.importers.source import ReferenceModel
 
-    Clip = NDArray[np.uint8]
+    Recording = Mapping[str, NDArray[Any]]
+    """One stream: for each input by name one row per step, ``(N, *shape)`` without the batch
+    axis."""
 
 CALIBRATION_STEPS = 384
 GOLDEN_TRAJECTORIES = 2
@@ -30,15 +33,12 @@ GOLDEN_STEPS_BEYOND_T = 4
 
 
 def stream(
-    model: ReferenceModel, contract: Contract, frames: Clip
+    model: ReferenceModel, contract: Contract, recording: Recording
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Stream frames (N, H, W, 3) from an empty memory; yield each step's inputs and outputs.
-
-    Where the step takes a signal, frames are the pieces of it, one after another.
-    """
+    """Stream a recording from a zero state; yield each step's input and output tensors."""
     state = zero_state(contract)
-    for number in range(len(frames)):
-        inputs = {contract.main: frames[number : number + 1]}
+    for step in range(steps_of(recording)):
+        inputs = {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
         inputs |= {s.taken: state[s.name] for s in contract.states}
         given = model.step(inputs)
         state = {s.name: given[s.given] for s in contract.states}
@@ -46,7 +46,10 @@ def stream(
 
 
 def calibration(
-    model: ReferenceModel, contract: Contract, clips: Iterable[Clip], limit: int = CALIBRATION_STEPS
+    model: ReferenceModel,
+    contract: Contract,
+    clips: Iterable[Recording],
+    limit: int = CALIBRATION_STEPS,
 ) -> dict[str, NDArray[Any]]:
     """Record the inputs of steps over clips, evenly thinned: input name -> (N, *shape)."""
     import numpy as np
@@ -56,7 +59,9 @@ def calibration(
     return {name: np.stack([rows[k][name] for k in kept]) for name in rows[0]}
 
 
-def golden(model: ReferenceModel, contract: Contract, clips: Sequence[Clip]) -> list[Trajectory]:
+def golden(
+    model: ReferenceModel, contract: Contract, clips: Sequence[Recording]
+) -> list[Trajectory]:
     """Record the golden trajectories, each long enough to be warm for some steps."""
     steps = contract.frames + GOLDEN_STEPS_BEYOND_T
     count = min(GOLDEN_TRAJECTORIES, len(clips))
@@ -66,21 +71,34 @@ def golden(model: ReferenceModel, contract: Contract, clips: Sequence[Clip]) -> 
     ]
 
 
-def _at_least(clips: Sequence[Clip], steps: int) -> Clip:
-    """Join clips, over again if need be, until there are ``steps`` frames."""
+def steps_of(recording: Recording) -> int:
+    """Number of steps of a recording."""
+    return len(next(iter(recording.values())))
+
+
+def row_shape(one: Input) -> tuple[int, ...]:
+    """Shape of one step's row of an input: its shape without a batch axis of 1."""
+    return one.shape[1:] if one.shape[:1] == (1,) else one.shape
+
+
+def _at_least(clips: Sequence[Recording], steps: int) -> Recording:
+    """Join recordings, repeated as needed, until there are ``steps`` steps."""
     import numpy as np
 
-    joined = np.concatenate(list(clips))
-    return np.concatenate([joined] * (1 + steps // len(joined)))[:steps]
+    found = {}
+    for name in clips[0]:
+        joined = np.concatenate([clip[name] for clip in clips])
+        found[name] = np.concatenate([joined] * (1 + steps // len(joined)))[:steps]
+    return found
 
 
-def _trajectory(model: ReferenceModel, contract: Contract, frames: Clip) -> Trajectory:
+def _trajectory(model: ReferenceModel, contract: Contract, recording: Recording) -> Trajectory:
     import numpy as np
 
-    taken = list(stream(model, contract, frames))
+    taken = list(stream(model, contract, recording))
     empty = zero_state(contract)
     return Trajectory(
-        frames[:, None],
+        {one.name: recording[one.name].reshape(-1, *one.shape) for one in contract.inputs},
         {o.name: np.stack([given[o.name] for _, given in taken]) for o in contract.outputs},
         {
             s.name: np.stack([empty[s.name], *(given[s.given] for _, given in taken)])
@@ -90,7 +108,7 @@ def _trajectory(model: ReferenceModel, contract: Contract, frames: Clip) -> Traj
 
 
 def last_outputs(
-    model: ReferenceModel, contract: Contract, clips: Sequence[Clip]
+    model: ReferenceModel, contract: Contract, clips: Sequence[Recording]
 ) -> dict[str, NDArray[np.float32]]:
     """The answers at each clip's last frame: output name -> (clips, *shape)."""
     import numpy as np
@@ -103,52 +121,63 @@ def last_outputs(
 
 
 def answers(
-    model: ReferenceModel, contract: Contract, frames: Clip
+    model: ReferenceModel, contract: Contract, recording: Recording
 ) -> dict[str, NDArray[np.float32]]:
     """The answers at every step of one stream: output name -> (N, *shape without its batch)."""
     import numpy as np
 
-    given = [given for _, given in stream(model, contract, frames)]
+    given = [given for _, given in stream(model, contract, recording)]
     return {o.name: np.concatenate([one[o.name] for one in given]) for o in contract.outputs}
 
 
-def write_clips(file: Path, clips: Sequence[Clip]) -> None:
-    """Keep clips of any lengths in one ``.npz``."""
+def write_clips(file: Path, clips: Sequence[Recording]) -> None:
+    """Keep recordings of any lengths in one ``.npz``."""
     import numpy as np
 
-    arrays: dict[str, Any] = {f"{index:06}": clip for index, clip in enumerate(clips)}
+    arrays: dict[str, Any] = {
+        f"{index:06}/{name}": rows
+        for index, clip in enumerate(clips)
+        for name, rows in clip.items()
+    }
     with file.open("wb") as opened:
         np.savez(opened, **arrays)
 
 
-def read_clips(file: Path) -> Iterator[Clip]:
-    """Read what `write_clips` kept, one clip at a time."""
+def read_clips(file: Path) -> Iterator[Recording]:
+    """Read what `write_clips` kept, one recording at a time."""
     import numpy as np
 
     with np.load(file, allow_pickle=False) as archive:
-        for name in sorted(archive.files):
-            yield archive[name]
+        for _, names in groupby(sorted(archive.files), lambda name: name.partition("/")[0]):
+            yield {name.partition("/")[2]: archive[name] for name in names}
 
 
-def read_signal(file: Path, signal: Signal) -> NDArray[np.float32]:
-    """Read the pieces of a signal, in their order, from an ``.npz``: float32 (N, *shape[1:]).
+def read_recording(file: Path, contract: Contract) -> Recording:
+    """Read all inputs of a stream from an ``.npz``: an array (N, *row) for each input by name.
 
-    Raises `BadInput` where the file has no array of the signal's name and shape.
+    Raises:
+        BadInput: The file lacks an array of an input's name, shape and type, or the inputs have
+            different numbers of steps.
     """
     import numpy as np
 
     try:
         with np.load(file, allow_pickle=False) as archive:
-            found = archive[signal.name] if signal.name in archive.files else None
+            arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{file} is no .npz file that can be read ({error})") from None
-    shape = signal.shape[1:]
-    if found is None or found.shape[1:] != shape or not len(found) or found.dtype.kind not in "fiu":
-        raise BadInput(
-            f"{file} needs an array {signal.name!r} of the shape (N, {', '.join(map(str, shape))})"
-        )
-    pieces: NDArray[np.float32] = found.astype(np.float32)
-    return pieces
+    found = {}
+    for one in contract.inputs:
+        shape = row_shape(one)
+        rows = arrays.get(one.name)
+        kinds = "u" if one.kind == "frame" else "fiu"
+        if rows is None or rows.shape[1:] != shape or not len(rows) or rows.dtype.kind not in kinds:
+            wanted = ", ".join(map(str, ("N", *shape)))
+            raise BadInput(f"{file} needs an array {one.name!r} of the shape ({wanted})")
+        found[one.name] = rows.astype(one.dtype)
+    if len({len(rows) for rows in found.values()}) > 1:
+        raise BadInput(f"{file} needs as many rows of each input; make them equally long")
+    return found
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:

@@ -53,16 +53,16 @@ def draft(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 class _Parts:
     """What each input and output seems to be."""
 
-    image: TensorInfo | None
-    signal: TensorInfo | None
+    images: tuple[TensorInfo, ...]
+    vectors: tuple[TensorInfo, ...]
     states: tuple[tuple[TensorInfo, TensorInfo], ...]
     others: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
 
 def _sort(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> _Parts:
-    image = next((port for port in inputs if layout_of(port.shape)), None)
-    rest = [port for port in inputs if port is not image]
+    images = tuple(port for port in inputs if layout_of(port.shape))
+    rest = [port for port in inputs if port not in images]
     states, left = [], list(outputs)
     for port in rest:
         fitting = [one for one in left if _could_return(port, one)]
@@ -73,9 +73,9 @@ def _sort(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> _Parts
     kept = {port.name for port, _ in states}
     rest = [port for port in rest if port.name not in kept]
     floats = [port for port in rest if port.dtype.startswith("float") and len(port.shape) > 1]
-    signal = floats[0] if floats and image is None else None
-    others = tuple(port for port in rest if port is not signal)
-    return _Parts(image, signal, tuple(states), others, tuple(left))
+    vectors = () if images else tuple(floats)
+    others = tuple(port for port in rest if port not in vectors)
+    return _Parts(images, vectors, tuple(states), others, tuple(left))
 
 
 def _could_return(taken: TensorInfo, given: TensorInfo) -> bool:
@@ -96,17 +96,20 @@ def _head(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 
 def _body(parts: _Parts) -> Iterator[str]:
     yield from _task(parts)
-    if parts.image:
-        yield from _frame(parts.image)
-    elif not parts.signal:
-        yield from ("", "# [frame]  # SAY which input takes the picture", "# rate_fps = 15")
-    if parts.signal:
+    rate_fps = 15 if parts.images or not parts.vectors else 1
+    yield f"rate_fps = {rate_fps}  # steps per second" + GUESS
+    for number, port in enumerate(parts.images, 1):
+        yield from _frame(port, "" if len(parts.images) == 1 else f"frame_{number}")
+    if not parts.images and not parts.vectors:
+        yield from ("", "# [[input]]  # SAY which input takes the image", '# kind = "frame"')
+    for port in parts.vectors:
         yield from ("", "[[input]]  # what is new at every step")
-        yield f"input = {_text(parts.signal.name)}"
-        yield "rate_fps = 1  # steps a second" + GUESS
-        yield from _shape("shape", parts.signal)
+        yield 'kind = "vector"  # or audio, with its sample_rate_hz' + GUESS
+        yield f"input = {_text(port.name)}"
+        yield from _shape("shape", port)
     for port in parts.others:
-        yield from ("", "[[input]]", f"input = {_text(port.name)}  # {port}")
+        yield from ("", '[[input]]  # kind = "vector" where it is new at every step')
+        yield from ('kind = "constant"', f"input = {_text(port.name)}  # {port}")
         yield "# value = 0  # SAY what it always is"
     names = plain_names([port.name for port, _ in parts.states])
     for name, (taken, given) in zip(names, parts.states, strict=True):
@@ -120,7 +123,7 @@ def _body(parts: _Parts) -> Iterator[str]:
 
 def _classes(parts: _Parts) -> int | None:
     """How many scores there are, where this looks like a classification."""
-    if parts.image is None or len(parts.outputs) != 1:
+    if len(parts.images) != 1 or len(parts.outputs) != 1:
         return None
     shape = parts.outputs[0].shape
     return shape[1] if len(shape) == 2 and shape[1] and shape[1] > 1 else None
@@ -138,11 +141,12 @@ def _task(parts: _Parts) -> Iterator[str]:
         yield f'# labels_file = "labels.txt"  # SAY where the {count} labels are, one a line'
 
 
-def _frame(port: TensorInfo) -> Iterator[str]:
+def _frame(port: TensorInfo, name: str) -> Iterator[str]:
     layout = layout_of(port.shape)
     height, width = port.shape[2:] if layout == "nchw" else port.shape[1:3]
-    yield from ("", "[frame]  # each value is (pixel / scale - mean) / std")
-    yield "rate_fps = 15  # steps a second" + GUESS
+    yield from ("", "[[input]]  # each value is (pixel / scale - mean) / std", 'kind = "frame"')
+    if name:
+        yield f"name = {_text(name)}" + GUESS
     yield f"input = {_text(port.name)}"
     yield f'layout = "{layout}"'
     for key, size in (("height", height), ("width", width)):

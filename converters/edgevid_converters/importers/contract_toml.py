@@ -1,10 +1,11 @@
 """The contract that stands in a TOML file: what an imported model's own file does not say.
 
     task = "classification"             # or "raw": the tensors as they are
+    rate_fps = 15                       # steps per second
     labels_file = "labels.txt"          # or labels = [...]
 
-    [frame]                             # x = (pixel / scale - mean) / std
-    rate_fps = 15
+    [[input]]                           # x = (pixel / scale - mean) / std
+    kind = "frame"                      # or audio, vector; constant never changes
     scale = 255
     mean = [0.485, 0.456, 0.406]
 
@@ -31,10 +32,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgevid import registry, settings
-from edgevid.contract import SCORES, Contract, Fit, FrameInput, Output, Signal, StateTensor
+from edgevid.contract import (
+    FRAME,
+    SCORES,
+    AudioInput,
+    Contract,
+    Fit,
+    FrameInput,
+    Input,
+    Output,
+    StateTensor,
+    VectorInput,
+)
 from edgevid.errors import BadInput
 from edgevid.settings import Place, option, positive, shown, whole
 from edgevid_converters.importers.preprocessing import (
@@ -100,16 +112,42 @@ def _divisors(value: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Frame:
-    rate_fps: float = option(read=positive)
+    name: str = option(FRAME, read=_name)
+    input: str | None = None
     height: int | None = option(None, read=whole(1))
     width: int | None = option(None, read=whole(1))
     fit: Fit = "stretch"
-    input: str | None = None
     colour: Colour = "rgb"
     layout: Layout | None = None
     scale: float = option(1.0, read=positive)
     mean: tuple[float, ...] = option((0.0,), read=_channels)
     std: tuple[float, ...] = option((1.0,), read=_divisors)
+    kind: Literal["frame"] = "frame"
+
+
+@dataclass(frozen=True)
+class _Audio:
+    sample_rate_hz: int = option(read=whole(1))
+    name: str | None = option(None, read=_name)
+    input: str | None = None
+    samples: int | None = option(None, read=whole(1))
+    kind: Literal["audio"] = "audio"
+
+
+@dataclass(frozen=True)
+class _Vector:
+    name: str | None = option(None, read=_name)
+    input: str | None = None
+    shape: tuple[int, ...] = ()
+    kind: Literal["vector"] = "vector"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    input: str
+    value: tuple[float, ...] = option(read=_values)
+    shape: tuple[int, ...] = ()
+    kind: Literal["constant"] = "constant"
 
 
 @dataclass(frozen=True)
@@ -121,12 +159,17 @@ class _State:
 
 
 @dataclass(frozen=True)
-class _Input:
-    input: str
-    name: str | None = option(None, read=_name)
-    value: tuple[float, ...] | None = option(None, read=_values)
-    shape: tuple[int, ...] = ()
-    rate_fps: float = option(1.0, read=positive)
+class _Fed:
+    """One table of ``[[input]]`` that is new at every step, and the model's input it is for."""
+
+    index: int
+    table: _Frame | _Audio | _Vector
+    port: TensorInfo
+
+    @property
+    def name(self) -> str:
+        """The contract's name of the input."""
+        return self.table.name or _plain(self.port.name)
 
 
 @dataclass(frozen=True)
@@ -141,14 +184,15 @@ class ContractFile:
     """The keys of the file."""
 
     task: str
+    rate_fps: float = option(read=positive)
     labels: tuple[str, ...] = ()
     labels_file: str | None = None
     frames: int = option(CARRIED_FRAMES, read=whole(1))
-    frame: _Frame | None = None
     state: tuple[_State, ...] = ()
-    input: tuple[_Input, ...] = ()
+    input: tuple[_Frame | _Audio | _Vector | _Constant, ...] = ()
     output: tuple[_Output, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def default_contract_path(model: Path) -> Path:
@@ -166,6 +210,12 @@ class ContractResolver:
         self, file: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
     ) -> None:
         self._document = settings.read(file)
+        if "frame" in self._document.data:
+            raise self._fault(
+                ("frame",),
+                '[frame] is the old form; write [[input]] with kind = "frame", and rate_fps at the '
+                "top of the file",
+            )
         self._file = settings.build(ContractFile, self._document)
         self._inputs = {port.name: port for port in inputs}
         self._outputs = {port.name: port for port in outputs}
@@ -176,13 +226,14 @@ class ContractResolver:
         for name in self._file.shapes:
             self._known(("shapes", name), name, self._inputs, "input")
         self._labels = self._read_labels()
-        self._constants, self._signal = self._read_inputs()
         self._states = self._read_states()
-        self._picture = self._read_picture()
+        self._constants = self._read_constants()
+        self._fed = self._read_inputs()
+        self._pictures = {one.name: self._picture(one) for one in self._fed if _is_frame(one)}
         self._check_all_told()
         self.shapes = {name: self._shape(port) for name, port in self._inputs.items()}
         """Every input's shape, of which nothing is open any more."""
-        self._frame = self._read_frame()
+        self._contract_inputs = tuple(self._contract_input(one) for one in self._fed)
 
     # ------------------------------------------------------------ reading, table by table
 
@@ -209,26 +260,44 @@ class ContractResolver:
             raise self._fault(("labels_file",), f"{path} cannot be read ({error})") from None
         return tuple(line.strip() for line in lines if line.strip())
 
-    def _read_inputs(self) -> tuple[dict[str, _Input], _Input | None]:
-        """The inputs that are constant, and the one that is a signal."""
-        constants, signals = {}, []
-        for index, one in enumerate(self._file.input):
-            self._known(("input", index, "input"), one.input, self._inputs, "input")
-            if one.value is None:
-                signals.append((index, one))
-            else:
-                constants[one.input] = one
-        if signals and self._file.frame:
-            index, one = signals[0]
-            raise self._fault(
-                ("input", index), f"input {shown(one.input)} needs a value beside a frame"
-            )
-        if len(signals) > 1:
-            index, one = signals[1]
-            raise self._fault(
-                ("input", index), f"input {shown(one.input)} needs a value: one input may change"
-            )
-        return constants, signals[0][1] if signals else None
+    def _read_constants(self) -> dict[str, _Constant]:
+        """The inputs that never change, by the model's own name."""
+        found: dict[str, _Constant] = {}
+        for index, table in enumerate(self._file.input):
+            if isinstance(table, _Constant):
+                self._known(("input", index, "input"), table.input, self._inputs, "input")
+                found[table.input] = table
+        return found
+
+    def _read_inputs(self) -> list[_Fed]:
+        """The inputs that are new at every step, each with the model's own input."""
+        tables = [
+            (index, table)
+            for index, table in enumerate(self._file.input)
+            if not isinstance(table, _Constant)
+        ]
+        taken = {state.input for state in self._states} | set(self._constants)
+        named = {table.input for _, table in tables}
+        free = [name for name in self._inputs if name not in taken | named]
+        found: list[_Fed] = []
+        for index, table in tables:
+            own = table.input
+            if own is None:
+                if len(free) != 1:
+                    listed = ", ".join(map(shown, free)) or "none"
+                    text = f"name the model's input for this {table.kind}: {listed}; add 'input'"
+                    raise self._fault(("input", index), text)
+                own = free[0]
+            self._known(("input", index, "input"), own, self._inputs, "input")
+            one = _Fed(index, table, self._inputs[own])
+            if own in taken or own in [other.port.name for other in found]:
+                text = f"the model's input {shown(own)} is fed twice; remove one of the tables"
+                raise self._fault(("input", index), text)
+            if one.name in [other.name for other in found]:
+                text = f"two inputs are named {shown(one.name)}; give one another name"
+                raise self._fault(("input", index), text)
+            found.append(one)
+        return found
 
     def _read_states(self) -> list[_State]:
         for index, state in enumerate(self._file.state):
@@ -240,46 +309,44 @@ class ContractResolver:
                 self._known(place, name, ports, key)
         return list(self._file.state)
 
-    def _read_picture(self) -> ImageMapping | None:
-        frame = self._file.frame
-        if frame is None:
-            return None
-        place: Place = ("frame",)
-        taken = {s.input for s in self._states} | set(self._constants)
-        free = [name for name in self._inputs if name not in taken]
-        name = frame.input
-        if name is None:
-            if len(free) != 1:
-                listed = ", ".join(map(shown, free)) or "none"
-                raise self._fault(place, f"say which input takes the frame: {listed}; add 'input'")
-            name = free[0]
-        self._known(("frame", "input"), name, self._inputs, "input")
-        port = self._inputs[name]
-        layout = frame.layout or layout_of(port.shape)
+    def _picture(self, one: _Fed) -> ImageMapping:
+        table, port = one.table, one.port
+        assert isinstance(table, _Frame)
+        layout = table.layout or layout_of(port.shape)
         channel = {"nhwc": 3, "nchw": 1}.get(layout or "", 0)
         if len(port.shape) != 4 or layout is None or port.shape[channel] not in (3, None):
             raise self._fault(
-                place,
-                f"input {port} takes no picture of three channels"
-                + ("" if frame.layout else "; if it does, say its layout"),
+                ("input", one.index),
+                f"input {port} takes no image of three channels"
+                + ("" if table.layout else "; if it does, add its layout"),
             )
         return ImageMapping(
-            name, port.dtype, frame.colour, layout, frame.scale, frame.mean, frame.std
+            one.name,
+            port.name,
+            port.dtype,
+            table.colour,
+            layout,
+            table.scale,
+            table.mean,
+            table.std,
         )
 
     def _check_all_told(self) -> None:
         told = {s.input for s in self._states} | set(self._constants)
-        told |= {one.input for one in (self._picture, self._signal) if one is not None}
+        told |= {one.port.name for one in self._fed}
         for port in self._inputs.values():
             if port.name not in told:
                 raise BadInput(
                     f"{self._document.file}: nothing is said of the model's input {port}; add "
-                    "[frame], [[state]], or [[input]] with a value"
+                    "[[input]] with its kind, or [[state]]"
                 )
             if port.dtype not in _TOOK:
                 raise BadInput(f"the model's input {port} cannot be fed; it must be of numbers")
-        if not self._picture and not self._signal:
-            raise BadInput(f"{self._document.file}: no input takes a frame; add [frame]")
+        if not self._fed:
+            raise BadInput(
+                f"{self._document.file}: no input is new at every step; add [[input]] with "
+                'kind = "frame", "audio" or "vector"'
+            )
 
     # ------------------------------------------------------------ shapes
 
@@ -305,34 +372,44 @@ class ContractResolver:
     def _pinned(self, port: TensorInfo) -> tuple[Shape, Place]:
         if port.name in self._file.shapes:
             return self._file.shapes[port.name], ("shapes", port.name)
-        tables: dict[str, Sequence[_State | _Input]] = {
-            "state": self._file.state,
-            "input": self._file.input,
-        }
-        for key, listed in tables.items():
-            for index, one in enumerate(listed):
-                if one.input == port.name and one.shape:
-                    return one.shape, (key, index, "shape")
-        frame = self._file.frame
-        if self._picture and frame and port.name == self._picture.input:
-            size = (frame.height, frame.width)
-            nchw = self._picture.layout == "nchw"
-            return ((None, 3, *size) if nchw else (None, *size, 3)), ("frame",)
-        return (), ()
+        for index, state in enumerate(self._file.state):
+            if state.input == port.name and state.shape:
+                return state.shape, ("state", index, "shape")
+        for index, table in enumerate(self._file.input):
+            if isinstance(table, _Constant) and table.input == port.name and table.shape:
+                return table.shape, ("input", index, "shape")
+        fed = next((one for one in self._fed if one.port.name == port.name), None)
+        return ((), ()) if fed is None else self._pinned_by(fed)
 
-    def _read_frame(self) -> FrameInput:
-        if self._picture is None or self._file.frame is None:
-            assert self._signal is not None
-            return FrameInput(1, 1, self._signal.rate_fps)
-        shape, frame = self.shapes[self._picture.input], self._file.frame
-        nchw = self._picture.layout == "nchw"
+    def _pinned_by(self, one: _Fed) -> tuple[Shape, Place]:
+        """What a table of an input that is new at every step says of its shape."""
+        table = one.table
+        if isinstance(table, _Vector):
+            return table.shape, ("input", one.index, "shape")
+        if isinstance(table, _Audio):
+            return ((None, table.samples), ("input", one.index)) if table.samples else ((), ())
+        size = (table.height, table.width)
+        nchw = self._pictures[one.name].layout == "nchw"
+        return ((None, 3, *size) if nchw else (None, *size, 3)), ("input", one.index)
+
+    def _contract_input(self, one: _Fed) -> Input:
+        """The contract's input, once every shape is known."""
+        shape, table = self.shapes[one.port.name], one.table
+        if isinstance(table, _Vector):
+            return VectorInput(one.name, shape)
+        if isinstance(table, _Audio):
+            if len(shape) != 2 or shape[0] != 1:
+                text = f"input {one.port} takes no audio of the shape (1, samples); use a vector"
+                raise self._fault(("input", one.index), text)
+            return AudioInput(one.name, table.sample_rate_hz, shape[1])
+        nchw = self._pictures[one.name].layout == "nchw"
         batch, (height, width) = shape[0], shape[2:] if nchw else shape[1:3]
         if batch != 1:
             raise BadInput(f"the model takes {batch} pictures at once; export it with a batch of 1")
         for key, size in (("height", height), ("width", width)):
-            if getattr(frame, key) not in (None, size):
-                raise self._fault(("frame", key), f"the model's {key} is {size}")
-        return FrameInput(height, width, frame.rate_fps, frame.fit)
+            if getattr(table, key) not in (None, size):
+                raise self._fault(("input", one.index, key), f"the model's {key} is {size}")
+        return FrameInput(one.name, height, width, table.fit)
 
     # ------------------------------------------------------------ what comes of it
 
@@ -346,7 +423,7 @@ class ContractResolver:
     def _feed_constants(self) -> tuple[ConstantInput, ...]:
         made = []
         for index, one in enumerate(self._file.input):
-            if one.value is None:
+            if not isinstance(one, _Constant):
                 continue
             shape = self.shapes[one.input]
             count = 1
@@ -381,24 +458,25 @@ class ContractResolver:
             )
             for s in self._states
         ]
-        signal = None
-        if self._signal:
-            name = self._signal.name or _plain(self._signal.input)
-            signal = self._passed(name, self._signal.input, self.shapes[self._signal.input])
         contract = Contract(
             task=self._file.task,
-            frame=self._frame,
+            inputs=self._contract_inputs,
             outputs=outputs,
             labels=self._labels,
+            rate_fps=self._file.rate_fps,
             temporal="carry" if self._states else "none",
             frames=self._file.frames if self._states else 1,
             states=tuple(StateTensor(s.name, self.shapes[s.input]) for s in self._states),
-            signal=Signal(signal.name, signal.shape) if signal else None,
+            options=self._file.options,
         )
         contract.check()
         preprocessing = Preprocessing(
-            self._picture,
-            signal,
+            tuple(self._pictures.values()),
+            tuple(
+                self._passed(one.name, one.port.name, self.shapes[one.port.name])
+                for one in self._fed
+                if not _is_frame(one)
+            ),
             self._feed_constants(),
             state_inputs,
             (*mapped, *kept),
@@ -432,7 +510,8 @@ class ContractResolver:
         value = answers[str(told.output)]
         if str(value.dtype) not in _TOOK:
             raise BadInput(f"the model's output {shown(str(told.output))} gives no numbers")
-        if told.name.startswith(("state_", "next_")) or told.name == "frame":
+        reserved = {FRAME, *(one.name for one in self._fed)}
+        if told.name.startswith(("state_", "next_")) or told.name in reserved:
             raise self._fault(("output", index), f"the name {told.name!r} is taken; use another")
         shape = tuple(value.shape)
         return TensorMapping(told.name, str(told.output), shape, str(value.dtype), told.softmax)
@@ -458,6 +537,10 @@ class ContractResolver:
                 f"output {shown(scores.own)} is no softmax (to zeros its scores sum to "
                 f'{total:.3g}); add softmax = true to its [[output]], or use task = "raw"',
             )
+
+
+def _is_frame(one: _Fed) -> bool:
+    return isinstance(one.table, _Frame)
 
 
 def layout_of(shape: Shape) -> Layout | None:

@@ -45,14 +45,14 @@ class GraphRewrite:
         self._front.append(self._cast(new, old))
         return new
 
-    def take_frame(self, image: ImageMapping, name: str) -> int:
-        """Put the arithmetic of ``picture`` between a uint8 RGB frame and an input."""
+    def take_frame(self, image: ImageMapping) -> int:
+        """Put the arithmetic of ``image`` between a uint8 RGB frame and an input."""
         old = self._input(image.input)
         shape = tuple(int(n) for n in self._graph.tensors[old].shape)
         nchw = image.layout == "nchw"
         if nchw:
             shape = (shape[0], *shape[2:], shape[1])
-        new = at = self._tensor(name, shape, "uint8")
+        new = at = self._tensor(image.name, shape, "uint8")
         if image.colour == "bgr":
             at = self._then("GATHER", [at, self._constant([2, 1, 0], "int32")], shape, "uint8")
         if image.computes:
@@ -69,7 +69,7 @@ class GraphRewrite:
             order = self._constant([0, 3, 1, 2], "int32")
             self._front.append(self._operator("TRANSPOSE", [at, order], old))
         elif at == new:  # the model takes the very frame
-            self._graph.tensors[old].name = name.encode()
+            self._graph.tensors[old].name = image.name.encode()
             return old
         else:
             self._front[-1].outputs = _indices([old])

@@ -68,11 +68,9 @@ class ImportedModel:
         own = {one.own: one.array() for one in preprocessing.constants}
         passed = preprocessing.tensor_inputs
         own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
-        if preprocessing.image:
-            own[preprocessing.image.input] = preprocessing.image.apply(inputs[self._contract.main])
-        return own
+        return own | {one.input: one.apply(inputs[one.name]) for one in preprocessing.images}
 
-    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> None:
+    def last_outputs(self, clips: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Only step after step."""
 
     def lower(self, form: str, folder: Path) -> Path:

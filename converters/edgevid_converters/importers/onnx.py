@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers.contract_toml import TensorInfo
@@ -140,10 +140,11 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
     import onnx
     from onnx import TensorProto, helper
 
-    new = {FRAME, *(one.name for one in (*preprocessing.state_inputs, *preprocessing.outputs))}
-    if new & set(_tensor_names(model.graph)) or (
-        preprocessing.signal and preprocessing.signal.name != preprocessing.signal.own
-    ):
+    new = {one.name for one in preprocessing.images} | {
+        one.name for one in (*preprocessing.state_inputs, *preprocessing.outputs)
+    }
+    renamed = any(one.name != one.own for one in preprocessing.tensors)
+    if renamed or new & set(_tensor_names(model.graph)):
         model = onnx.compose.add_prefix(model, "model/", rename_nodes=False)
         own = "model/"
     else:
@@ -159,12 +160,14 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
             continue
         inputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
         front.append(_cast(one.name, own + one.own, one.dtype))
-    if preprocessing.image:
-        frame = contract.frame
-        shape = (1, frame.height, frame.width, 3)
-        inputs.insert(0, helper.make_tensor_value_info(FRAME, TensorProto.UINT8, shape))
-        steps, weights = _prepared(preprocessing.image, own + preprocessing.image.input)
+    frames = {frame.name: frame for frame in contract.frame_inputs}
+    for place, image in enumerate(preprocessing.images):
+        shape = frames[image.name].shape
+        inputs.insert(place, helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))
+        prefix = f"edgevid/{image.name}/" if len(preprocessing.images) > 1 else "edgevid/"
+        steps, constants = _prepared(image, own + image.input, prefix)
         front += steps
+        weights += constants
     back, outputs = [], []
     for one in preprocessing.outputs:
         outputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
@@ -178,7 +181,7 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
     return model
 
 
-def _prepared(image: ImageMapping, target: str) -> tuple[list[Any], list[Any]]:
+def _prepared(image: ImageMapping, target: str, prefix: str) -> tuple[list[Any], list[Any]]:
     """What `ImageMapping.apply` does, as nodes up to ``target``, and their constants."""
     import numpy as np
     from onnx import helper, numpy_helper
@@ -187,8 +190,8 @@ def _prepared(image: ImageMapping, target: str) -> tuple[list[Any], list[Any]]:
     weights: list[Any] = []
 
     def then(kind: str, value: NDArray[Any] | None = None, **attributes: Any) -> None:
-        taken = [made[-1].output[0] if made else FRAME]
-        name = f"edgevid/{kind.lower()}_{len(made)}"
+        taken = [made[-1].output[0] if made else image.name]
+        name = f"{prefix}{kind.lower()}_{len(made)}"
         if value is not None:
             weights.append(numpy_helper.from_array(value, f"{name}_by"))
             taken.append(f"{name}_by")

@@ -45,10 +45,8 @@ def lower(
         function = loaded.signatures[tensorflow_step.SIGNATURE]
         core = _Core(function, reference, preprocessing)
         core.match()
-        own = preprocessing.image
-        if own and own.layout == "nchw":
-            preprocessing = replace(preprocessing, image=replace(own, layout="nhwc"))
-        preprocessing = replace(preprocessing, constants=())
+        images = tuple(replace(one, layout="nhwc") for one in preprocessing.images)
+        preprocessing = replace(preprocessing, images=images, constants=())
         return tensorflow_step.write(core, loaded, preprocessing, contract, path)
 
 
@@ -61,8 +59,7 @@ def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
     simple = plain(simple)
     onnx.save(simple, file)
     kept = [one.own for one in preprocessing.tensor_inputs]
-    if preprocessing.image and preprocessing.image.layout == "nhwc":
-        kept.append(preprocessing.image.input)
+    kept += [one.input for one in preprocessing.images if one.layout == "nhwc"]
     with _offline(folder) as onnx2tf:
         try:
             onnx2tf.convert(
@@ -156,12 +153,13 @@ class _Core:
         } | constants
         expected = self._reference.infer(inputs)
         own = {name: value for name, value in inputs.items() if name not in constants}
-        if preprocessing.image and preprocessing.image.layout == "nchw":
-            own[preprocessing.image.input] = own[preprocessing.image.input].transpose(0, 2, 3, 1)
+        for one in preprocessing.images:
+            if one.layout == "nchw":
+                own[one.input] = own[one.input].transpose(0, 2, 3, 1)
         given = self._raw({name: tf.constant(value) for name, value in own.items()})
         found = {name: value.numpy() for name, value in given.items()}
-        for one in {one.own for one in preprocessing.outputs}:
-            self._orders[one] = _nearest(one, expected[one], found)
+        for name in {one.own for one in preprocessing.outputs}:
+            self._orders[name] = _nearest(name, expected[name], found)
 
 
 def _matching(name: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
@@ -79,11 +79,10 @@ class OpenVINOReference:
         for constant in preprocessing.constants:
             _fix(model, constant.own, constant.array())
         own = [_own_name(one) for one in model.inputs]
-        if preprocessing.image:
-            model = _prepared(model, own.index(preprocessing.image.input), preprocessing.image)
+        for image in preprocessing.images:
+            model = _prepared(model, own.index(image.input), image)
         names = {one.own: one.name for one in preprocessing.tensor_inputs}
-        if preprocessing.image:
-            names[preprocessing.image.input] = FRAME
+        names |= {image.input: image.name for image in preprocessing.images}
         for name, one in zip(own, model.inputs, strict=True):
             one.get_tensor().set_names({names[name]})
             one.node.set_friendly_name(names[name])

@@ -18,12 +18,14 @@ Layout = Literal["nhwc", "nchw"]
 
 @dataclass(frozen=True)
 class ImageMapping:
-    """What a model wants in place of ``frame``, which is uint8 RGB (1, H, W, 3).
+    """What a model wants in place of a frame input, which is uint8 RGB (1, H, W, 3).
 
     Each value becomes ``(pixel / scale - mean) / std``; ``mean`` and ``std`` have one value, or one
-    for each channel in the model's own order of ``colour``.
+    for each channel in the model's own order of ``colour``. ``name`` is the contract's name of the
+    input, ``input`` the model's own.
     """
 
+    name: str
     input: str
     dtype: str
     colour: Colour = "rgb"
@@ -98,12 +100,17 @@ class ConstantInput:
 class Preprocessing:
     """All that stands between a contract and an imported model's own inputs and outputs.
 
-    Exactly one of ``picture`` and ``signal`` is there. ``takes`` are the states' inputs, by the
-    contract's full names (``state_x``), ``gives`` the outputs and the states' (``next_x``).
+    Attributes:
+        images: The frame inputs.
+        tensors: The other inputs.
+        constants: The model's inputs that never change.
+        state_inputs: The states' inputs by the contract's full names (``state_x``).
+        outputs: The outputs and the states' (``next_x``).
+        shapes: Shape of every input of the model, by its own name.
     """
 
-    image: ImageMapping | None = None
-    signal: TensorMapping | None = None
+    images: tuple[ImageMapping, ...] = ()
+    tensors: tuple[TensorMapping, ...] = ()
     constants: tuple[ConstantInput, ...] = ()
     state_inputs: tuple[TensorMapping, ...] = ()
     outputs: tuple[TensorMapping, ...] = ()
@@ -111,8 +118,8 @@ class Preprocessing:
 
     @property
     def tensor_inputs(self) -> tuple[TensorMapping, ...]:
-        """The inputs that are passed on as tensors: the states', then the signal."""
-        return (*self.state_inputs, *((self.signal,) if self.signal else ()))
+        """The inputs that are passed on as tensors: the states', then the contract's own."""
+        return (*self.state_inputs, *self.tensors)
 
     def to_json(self) -> dict[str, Any]:
         """Give plain data for JSON."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import SCORES, Contract
+from edgevid.contract import FRAME, SCORES, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
@@ -93,13 +93,16 @@ class RunModel:
         given = self._call({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in given.items()}
 
-    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+    def last_outputs(
+        self, clips: Sequence[Mapping[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]] | None:
         """By the training form, in batches; it answers as the stream does, and much faster."""
         from edgevid.train.fit import last_scores
 
-        if min(map(len, clips)) < self._model.config.frames:
+        frames = [clip[FRAME] for clip in clips]
+        if min(map(len, frames)) < self._model.config.frames:
             return None  # a stream answers before it is warm, the training form does not
-        return {SCORES: last_scores(self._model, clips)[:, None]}
+        return {SCORES: last_scores(self._model, frames)[:, None]}
 
     def lower(self, form: str, folder: Path) -> Path:
         """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""

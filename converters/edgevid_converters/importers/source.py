@@ -82,11 +82,14 @@ class ReferenceModel(Protocol):
             Every output and next state (``next_x``) by name, float32.
         """
 
-    def last_outputs(self, clips: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
-        """Compute the outputs at the last frame of each clip at once.
+    def last_outputs(
+        self, clips: Sequence[Mapping[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]] | None:
+        """Compute the outputs at the last step of each recording at once.
 
         Args:
-            clips: uint8 RGB arrays ``(frames, H, W, 3)``.
+            clips: Recordings: for each input by name one row per step, of a frame uint8 RGB
+                ``(steps, H, W, 3)``.
 
         Returns:
             Output name -> float32 ``(clips, *shape)``; None if the model can only be stepped.

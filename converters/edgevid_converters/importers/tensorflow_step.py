@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
@@ -65,12 +65,9 @@ def write(
     import keras
     import tensorflow as tf
 
-    image = preprocessing.image
-    frame = contract.frame
-    specs = {}
-    if image:
-        shape = (1, frame.height, frame.width, 3)
-        specs[FRAME] = tf.TensorSpec(shape, tf.uint8, name=FRAME)
+    specs = {
+        one.name: tf.TensorSpec(one.shape, tf.uint8, name=one.name) for one in contract.frame_inputs
+    }
     passed = preprocessing.tensor_inputs
     for one in passed:
         specs[one.name] = tf.TensorSpec(one.shape, tf.float32, name=one.name)
@@ -78,8 +75,7 @@ def write(
     def answer(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = {one.own: tf.constant(one.array()) for one in preprocessing.constants}
         own |= {one.own: tf.cast(inputs[one.name], one.dtype) for one in passed}
-        if image:
-            own[image.input] = prepared(image, inputs[FRAME])
+        own |= {one.input: prepared(one, inputs[one.name]) for one in preprocessing.images}
         given = call(own)
         return {one.name: _named(one, given[one.own]) for one in preprocessing.outputs}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME, Contract
+from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers.contract_toml import TensorInfo, sizes
@@ -89,11 +89,8 @@ class TFLiteReference:
         rewrite.store_float16_as_float32()
         for constant in preprocessing.constants:
             rewrite.fix(constant.own, constant.array())
-        inputs = []
-        if preprocessing.image:
-            inputs.append((FRAME, rewrite.take_frame(preprocessing.image, FRAME)))
-        for one in preprocessing.tensor_inputs:
-            inputs.append((one.name, rewrite.take(one)))
+        inputs = [(one.name, rewrite.take_frame(one)) for one in preprocessing.images]
+        inputs += [(one.name, rewrite.take(one)) for one in preprocessing.tensor_inputs]
         outputs = [(one.name, rewrite.give(one)) for one in preprocessing.outputs]
         rewrite.sign(inputs, outputs)
         rewrite.drop_unused()

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgevid import __version__
 from edgevid.bundle import Artifact, Bundle
+from edgevid.contract import Input
 from edgevid.errors import BadBundle
 from edgevid.report.page import Page
 from edgevid.report.svg import stacked
@@ -122,11 +123,8 @@ def _measured(bundle: Bundle) -> str:
 def _source(made: Page, bundle: Bundle) -> None:
     made.heading("What it was made from")
     evidence, contract = bundle.evidence, bundle.contract
-    frame = contract.frame
     memory = {"none": "none", "window": f"the last {contract.frames} frames", "carry": "carried on"}
-    takes = f"{frame.width}x{frame.height} {frame.colour}, {frame.fit}, {frame.rate_fps:g} a second"
-    if contract.signal:
-        takes = f"{contract.signal.name} {contract.signal.shape}"
+    takes = f"{'; '.join(map(_input, contract.inputs))}, {contract.rate_fps:g} a second"
     fed = str(evidence.get("preprocessing", "not told"))
     rows: list[tuple[str, object]] = [("preprocessing", PREPROCESSING.get(fed, fed))]
     told = evidence.get("source", {})
@@ -139,6 +137,14 @@ def _source(made: Page, bundle: Bundle) -> None:
     if contract.labels and "labels" not in evidence.get("source", {}):
         rows.append(("labels", ", ".join(contract.labels)))
     made.facts(rows)
+
+
+def _input(one: Input) -> str:
+    if one.kind == "frame":
+        return f"{one.name} {one.width}x{one.height} {one.colour}, {one.fit}"
+    if one.kind == "audio":
+        return f"{one.name}, {one.samples} samples of sound at {one.sample_rate_hz} Hz"
+    return f"{one.name} {one.shape}"
 
 
 def _artifacts(made: Page, bundle: Bundle, timed: StepTimes) -> None:

@@ -1,4 +1,4 @@
-"""``step``: the engine alone, on the frames of the golden trajectory, its memory carried on."""
+"""``step``: the engine alone, on the inputs of the golden trajectory, its memory carried on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StepScenario:
 
     def __init__(self, setup: ScenarioSetup) -> None:
         golden = Golden.read(setup.bundle)
-        self._frames = [frame for one in golden.trajectories for frame in one.frames]
+        self._inputs = [one.inputs_at(n) for one in golden.trajectories for n in range(len(one))]
         self._engine = setup.engine
         self._state: Tensors = zero_state(setup.bundle.contract)
 
@@ -31,11 +31,11 @@ class StepScenario:
         series, step, state = Series(), self._engine.step, self._state
         began = now = perf_counter()
         until = began + options.seconds
-        for frame in cycle(self._frames):
+        for inputs in cycle(self._inputs):
             if now >= until and series.count >= options.samples:
                 break
             before = perf_counter()
-            _, state = step(frame, state)
+            _, state = step(inputs, state)
             now = perf_counter()
             series.add(now - before)
         return Round(now - began, {"answered": series.count}, {"step": series})

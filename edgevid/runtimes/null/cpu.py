@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
     from edgevid.runtimes import Engine
 
 
@@ -37,7 +37,7 @@ class NullCPU(Accelerator):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:
@@ -105,12 +105,12 @@ class NullEngine:
         inner = runtimes.get(name).load(files, contract, threads=threads)
         return cls(inner, behaviour, accelerator)
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take the inner engine's step, late or falsified as scheduled."""
         falsify = self._faults.strike()
         if self._latency_s:
             time.sleep(self._latency_s)
-        outputs, following = self._inner.step(frame, state)
+        outputs, following = self._inner.step(inputs, state)
         if falsify is None:
             return outputs, following
         return falsified(outputs, falsify), falsified_state(following, falsify)
@@ -123,8 +123,10 @@ class NullEngine:
 class Arithmetic:
     """The built-in step: scores that move from label to label as the image brightens over time.
 
-    Every state tensor decays towards the frame's mean brightness; the scores are a softmax around
-    the label that the state, in 0..1, points at. Pure float32, the same on every machine.
+    Every state tensor decays towards the level of the inputs; the scores are a softmax around the
+    label that the state, in 0..1, points at. The level is the mean brightness of a frame, or the
+    mean magnitude of other inputs; each input counts half of the one before it, so that swapped
+    inputs give other outputs. Pure float32, the same on every machine.
     """
 
     runtime = SPEC.name
@@ -138,11 +140,11 @@ class Arithmetic:
         self._sharpness = np.float32(parameters.get("sharpness", 8.0))
         self._contract = contract
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
         import numpy as np
 
-        now = np.float32(frame.mean(dtype=np.float64) / 255)
+        now = np.float32(self._level(inputs))
         following = {
             name: (self._decay * old + (1 - self._decay) * now).astype(np.float32)
             for name, old in state.items()
@@ -150,6 +152,20 @@ class Arithmetic:
         level = float(next((value.mean() for value in following.values()), now))
         outputs = {o.name: self._scores(level, o.shape) for o in self._contract.outputs}
         return outputs, following
+
+    def _level(self, inputs: Inputs) -> float:
+        """The weighted mean of the inputs' levels, in 0..1 for frames and audio."""
+        import numpy as np
+
+        total, weights, weight = 0.0, 0.0, 1.0
+        for one in self._contract.inputs:
+            values = inputs[one.name]
+            if one.kind == "frame":
+                level = float(values.mean(dtype=np.float64) / 255)
+            else:
+                level = float(np.abs(values).mean(dtype=np.float64))
+            total, weights, weight = total + weight * level, weights + weight, weight / 2
+        return total / weights
 
     def _scores(self, level: float, shape: tuple[int, ...]) -> NDArray[np.float32]:
         import numpy as np

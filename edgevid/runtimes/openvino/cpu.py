@@ -11,10 +11,7 @@ from edgevid.runtimes import Accelerator, Operator, zero_state
 from edgevid.runtimes.openvino import UNFUSED
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 
 class OpenVINODevice(Accelerator):
@@ -32,7 +29,7 @@ class OpenVINODevice(Accelerator):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:
@@ -43,17 +40,17 @@ class OpenVINODevice(Accelerator):
         engine = OpenVINOEngine(files, contract, threads, device=self.device, profiling=True)
         state: Tensors = zero_state(contract)
         spent: dict[tuple[str, str, str], float] = {}
-        steps = 0
-        for frame in frames:
-            _, state = engine.step(frame, state)
-            steps += 1
+        count = 0
+        for inputs in steps:
+            _, state = engine.step(inputs, state)
+            count += 1
             for *which, took_ms in engine.profile():
                 key = (str(which[0]), str(which[1]), str(which[2]))
                 spent[key] = spent.get(key, 0.0) + took_ms
         engine.close()
         own = self.device.lower()
         return [
-            Operator(name, kind, "cpu" if "cpu" in made.lower() else own, total_ms / steps)
+            Operator(name, kind, "cpu" if "cpu" in made.lower() else own, total_ms / count)
             for (name, kind, made), total_ms in spent.items()
         ]
 
@@ -99,7 +96,7 @@ class OpenVINOEngine:
             compiled = openvino.compile_model(model, device, options)
             self._request: Any = compiled.create_infer_request()
             named = self._request.get_tensor
-            self._frame = named(contract.main).data
+            self._inputs = [(one.name, named(one.name).data) for one in contract.inputs]
             self._takes = [(s.name, named(s.taken).data) for s in contract.states]
             self._states = [(s.name, named(s.given).data) for s in contract.states]
             self._outputs = [(o.name, named(o.name).data) for o in contract.outputs]
@@ -107,10 +104,11 @@ class OpenVINOEngine:
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot load the artifact: {_gist(error)}") from error
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
         try:
-            self._frame[:] = frame
+            for name, bound in self._inputs:
+                bound[:] = inputs[name]
             for name, bound in self._takes:
                 bound[:] = state[name]
             self._request.infer()
@@ -129,8 +127,8 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Free the request and the views into it."""
-        self._takes = self._states = self._outputs = []
-        self._frame = self._request = None
+        self._inputs = self._takes = self._states = self._outputs = []
+        self._request = None
 
 
 def _options(device: str, threads: int, *, in_a_row: bool = False) -> dict[str, str]:

@@ -11,10 +11,7 @@ from edgevid.runtimes import Accelerator
 from edgevid.runtimes.tflite import SPEC
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
     from edgevid.runtimes import Operator
 
 
@@ -31,14 +28,14 @@ class TFLiteCPU(Accelerator):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:
         """Profile on zeros and one thread; see `edgevid.runtimes.Accelerator.profile`."""
         from edgevid.runtimes.tflite.profile import profile
 
-        return profile(files["tflite"], sum(1 for _ in frames))
+        return profile(files["tflite"], sum(1 for _ in steps))
 
 
 class TFLiteEngine:
@@ -71,7 +68,7 @@ class TFLiteEngine:
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
         try:
-            self._frame = takes[contract.main]["index"]
+            self._inputs = [(one.name, takes[one.name]["index"]) for one in contract.inputs]
             self._takes = [(s.name, takes[s.taken]["index"]) for s in contract.states]
             self._states = [(s.name, gives[s.given]["index"]) for s in contract.states]
             self._outputs = [(o.name, gives[o.name]["index"]) for o in contract.outputs]
@@ -79,11 +76,12 @@ class TFLiteEngine:
             raise EngineFailed(f"the tflite artifact lacks the tensor {error}") from error
         self.precision = _precision(self._interpreter)
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
         interpreter = self._interpreter
         try:
-            interpreter.set_tensor(self._frame, frame)
+            for name, index in self._inputs:
+                interpreter.set_tensor(index, inputs[name])
             for name, index in self._takes:
                 interpreter.set_tensor(index, state[name])
             interpreter.invoke()

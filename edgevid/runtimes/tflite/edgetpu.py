@@ -12,10 +12,7 @@ from edgevid.runtimes.tflite import SPEC, cpu
 from edgevid.system import devices
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgevid.contract import Contract
+    from edgevid.contract import Contract, Inputs
 
 LIBRARY = "libedgetpu.so.1"
 USB = ("1a6e:089a", "18d1:9302")
@@ -57,7 +54,7 @@ class EdgeTPU(Accelerator):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME
 from edgevid.errors import EngineFailed
 from edgevid.registry import install_line, need
 from edgevid.runtimes import Accelerator, Operator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.contract import Contract, Tensors
+    from edgevid.contract import Contract, Inputs, Tensors
 
 PACKAGE = "ai_edge_litert"
 DRIVERS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json")
@@ -71,7 +70,7 @@ class LiteRTGPU(Accelerator):
         self,
         files: Mapping[str, bytes],
         contract: Contract,
-        frames: Iterable[NDArray[np.uint8]],
+        steps: Iterable[Inputs],
         *,
         threads: int = 1,
     ) -> list[Operator]:
@@ -105,7 +104,7 @@ class GpuEngine:
             self._signature = next(iter(self._model.get_signature_list()))
             take = self._model.create_input_buffer_by_name
             give = self._model.create_output_buffer_by_name
-            taken = (FRAME, *(s.taken for s in contract.states))
+            taken = (*(i.name for i in contract.inputs), *(s.taken for s in contract.states))
             given = (*(s.given for s in contract.states), *(o.name for o in contract.outputs))
             self._inputs = {name: take(self._signature, name) for name in taken}
             self._outputs = {name: give(self._signature, name) for name in given}
@@ -113,11 +112,12 @@ class GpuEngine:
             raise EngineFailed(f"the GPU cannot load the artifact: {_gist(error)}") from error
         self._contract = contract
 
-    def step(self, frame: NDArray[np.uint8], state: Tensors) -> tuple[Tensors, Tensors]:
+    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
         contract = self._contract
         try:
-            self._inputs[FRAME].write(frame)
+            for one in contract.inputs:
+                self._inputs[one.name].write(inputs[one.name])
             for entry in contract.states:
                 self._inputs[entry.taken].write(state[entry.name])
             self._model.run_by_name(self._signature, self._inputs, self._outputs)

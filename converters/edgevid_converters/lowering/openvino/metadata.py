@@ -34,7 +34,7 @@ def model_info(contract: Contract) -> dict[str, str]:
     ``model_type``, which makes it open the model, only where a picture alone gives the answer: it
     knows no memory. There are no means and scales: the graph takes bytes and does the rest.
     """
-    if not contract.labels or contract.signal:
+    if not contract.labels or not contract.is_video:
         return {}
     info = {
         "input_dtype": "u8",

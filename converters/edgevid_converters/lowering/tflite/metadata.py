@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgevid.contract import FRAME, SCORES, Contract
+from edgevid.contract import SCORES, Contract, FrameInput
 from edgevid_converters.lowering.tflite.flatbuffer import Table, pack, parse
 
 NAME = b"TFLITE_METADATA"
@@ -93,23 +93,21 @@ def _text(name: bytes | str) -> str:
 
 
 def _input(name: str, contract: Contract) -> Fields:
-    if name == FRAME:
-        return _picture(contract)
-    if contract.signal and name == contract.signal.name:
-        return _tensor(name, f"What is new, {contract.frame.rate_fps:g} times a second.")
+    for one in contract.inputs:
+        if one.name == name:
+            if isinstance(one, FrameInput):
+                return _picture(one, contract.rate_fps)
+            return _tensor(name, f"What is new, {contract.rate_fps:g} times a second.")
     answer = name.replace("state_", "next_", 1)
     return _tensor(name, f"Memory: what the step before gave as {answer}; zeros at the start.")
 
 
-def _picture(contract: Contract) -> Fields:
-    """The frame. Whatever the model wants of its values, the graph itself does."""
-    frame = contract.frame
+def _picture(frame: FrameInput, rate_fps: float) -> Fields:
+    """A frame input. Whatever the model wants of its values, the graph itself does."""
     size = {0: _Number(frame.width, "Uint32"), 1: _Number(frame.height, "Uint32")}
-    said = (
-        f"A picture, fitted by {frame.fit}, {frame.rate_fps:g} times a second; bytes as they are."
-    )
+    said = f"A picture, fitted by {frame.fit}, {rate_fps:g} times a second; bytes as they are."
     return {
-        **_tensor(FRAME, said),
+        **_tensor(frame.name, said),
         3: {0: IMAGE, 1: {0: RGB, 1: size}},
         4: [{0: NORMALIZATION, 1: {0: (0.0,), 1: (1.0,)}}],
         5: {0: (255.0,), 1: (0.0,)},
