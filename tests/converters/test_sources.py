@@ -9,7 +9,7 @@ import pytest
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.contract import FRAME
+from edgevid.contract import FRAME, AudioInput
 from edgevid.errors import BadInput
 from edgevid_converters import convert, importers
 from edgevid_converters.importers import contract_draft as starting
