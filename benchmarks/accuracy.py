@@ -21,7 +21,7 @@ from typing import Any
 from edgevid.data.cache import load_clips
 from edgevid.data.folders import find
 from edgevid.files import write_json
-from edgevid.train import backend, recipes
+from edgevid.training import backend, recipes
 
 
 def main() -> None:
@@ -41,10 +41,10 @@ def main() -> None:
 
 def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     """Train unless ``run`` exists; then evaluate the test clips in order and shuffled."""
-    from edgevid.train.data import shuffled
-    from edgevid.train.figures import figures
-    from edgevid.train.fit import last_scores, train
-    from edgevid.train.models import load_run
+    from edgevid.training.data import shuffled
+    from edgevid.training.figures import figures
+    from edgevid.training.fit import last_scores, train
+    from edgevid.training.models import load_run
 
     if not run.exists():
         train(config, data, run, _tell)

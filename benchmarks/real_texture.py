@@ -27,7 +27,7 @@ from accuracy import _tell, measure
 from edgevid.data.motion import MOTIONS, Speeds, poses
 from edgevid.data.synthesis import ClipSpec, write_tree
 from edgevid.files import write_json
-from edgevid.train import backend
+from edgevid.training import backend
 
 SOURCES = {
     "bikes": "bikes.mp4",
@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def _config(epochs: int) -> Any:
-    from edgevid.train.augment import Augment
-    from edgevid.train.fit import TrainConfig
-    from edgevid.train.models import configure
+    from edgevid.training.augment import Augment
+    from edgevid.training.fit import TrainConfig
+    from edgevid.training.models import configure
 
     light = replace(Augment(), contrast=1.5, brightness=30.0, shift=0.0, invert=0.5)
     return TrainConfig(configure(), epochs=epochs, patience=epochs, augment=light)

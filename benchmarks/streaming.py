@@ -18,15 +18,15 @@ import numpy as np
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.evaluate import choose_clips
+from edgevid.evaluation import choose_clips
 from edgevid.runner.stream import Stream
 from edgevid.runtimes import Engine
-from edgevid.train import backend
+from edgevid.training import backend
 
 
 def whole(model: Any, pictures: np.ndarray) -> np.ndarray:
     """Scores, float32 (N, C), of the frames from the first warm one, by the training form."""
-    from edgevid.train.fit import predict
+    from edgevid.training.fit import predict
 
     if model.config.temporal == "carry":
         return predict(model, [pictures])[0]
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=50)
     options = parser.parse_args()
     backend.start()
-    from edgevid.train.models import load_run
+    from edgevid.training.models import load_run
 
     model, record = load_run(options.run)
     bundle = Bundle.open(options.bundle)

@@ -28,7 +28,7 @@ NOT_DONE: set[str] = {
     "edgevid.settings",
     "edgevid.targets",
     "edgevid.testing",
-    "edgevid.train",
+    "edgevid.training",
     "edgevid_converters.acceptance",
     "edgevid_converters.calibration",
     "edgevid_converters.importers",

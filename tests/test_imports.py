@@ -27,7 +27,7 @@ def imported_by(code: str) -> set[str]:
         "edgevid.runner.service",
         "edgevid.bench.engine_process",
         "edgevid.proof",
-        "edgevid.evaluate",
+        "edgevid.evaluation",
         "edgevid.demo",
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any
 from edgevid.errors import CheckFailed, EdgevidError, EnvironmentFailed, Inconclusive, MissingExtra
 from edgevid.files import write_bytes, write_json
 from edgevid.registry import install_line
-from edgevid.train.recipes import DEMO
+from edgevid.training.recipes import DEMO
 
 BAR = 0.85
 """The least top-1 accuracy on held-out clips with which the demo calls its model learned."""

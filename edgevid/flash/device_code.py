@@ -22,13 +22,13 @@ HOST_CODE = (
     "edgevid.bench.report.html",
     "edgevid.data",
     "edgevid.demo",
-    "edgevid.evaluate",
+    "edgevid.evaluation",
     "edgevid.flash",
     "edgevid.jobs",
     "edgevid.remote",
     "edgevid.report",
     "edgevid.testing",
-    "edgevid.train",
+    "edgevid.training",
 )
 """Packages and modules that stay on the host; ``**`` stands for any packages in between.
 

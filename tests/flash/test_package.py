@@ -242,7 +242,7 @@ def test_the_import_contract_and_the_zip_have_one_list_of_host_code(unpacked):
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*.py")}
     assert "edgevid/cli/run.py" in names and "edgevid/bench/__init__.py" in names
     assert not [name for name in names if "/host/" in name or name.endswith("/host.py")]
-    assert not [name for name in names if name.startswith(("edgevid/train", "edgevid/flash"))]
+    assert not [name for name in names if name.startswith(("edgevid/training", "edgevid/flash"))]
 
 
 def _imports(tree: ast.Module) -> set[str]:

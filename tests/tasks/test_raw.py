@@ -11,7 +11,7 @@ import pytest
 from edgevid.bundle import Bundle
 from edgevid.contract import AudioInput, Output
 from edgevid.errors import BadInput
-from edgevid.evaluate import score
+from edgevid.evaluation import score
 from edgevid.predictions import FrameMeta
 from edgevid.proof import Taken, compare
 from edgevid.runner.engines import choices

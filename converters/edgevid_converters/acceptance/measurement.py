@@ -15,7 +15,7 @@ from edgevid import registry, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract
 from edgevid.errors import CheckFailed, MissingExtra
-from edgevid.evaluate import compare, predict, step_clips
+from edgevid.evaluation import compare, predict, step_clips
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
 from edgevid.proof.golden import Taken, read_taken

@@ -79,7 +79,7 @@ def held_out(
     Those are the recorded test split; of ``data`` it too where it is there, else its own test
     folder, else all clips but those that are calibrated on.
     """
-    from edgevid.evaluate import choose_clips
+    from edgevid.evaluation import choose_clips
 
     if open_host(source.contract.task).metric is None:
         if data:

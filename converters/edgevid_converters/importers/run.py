@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FRAME, SCORES, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
-from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
+from edgevid.training import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
 from edgevid_converters.importers.source import SourceModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid.train.models import VideoModel
+    from edgevid.training.models import VideoModel
 
 FORMS = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
@@ -62,7 +62,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def load(source: SourceModel) -> RunModel:
     """Load the trained weights."""
-    from edgevid.train.models import load_run
+    from edgevid.training.models import load_run
 
     return RunModel(load_run(source.path)[0])
 
@@ -97,7 +97,7 @@ class RunModel:
         self, clips: Sequence[Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]] | None:
         """By the training form, in batches; it answers as the stream does, and much faster."""
-        from edgevid.train.fit import last_scores
+        from edgevid.training.fit import last_scores
 
         frames = [clip[FRAME] for clip in clips]
         if min(map(len, frames)) < self._model.config.frames:

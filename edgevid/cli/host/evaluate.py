@@ -10,7 +10,7 @@ import click
 from edgevid.cli.console import Bar, common, emit, say, table
 
 if TYPE_CHECKING:
-    from edgevid.evaluate import Evaluation
+    from edgevid.evaluation import Evaluation
 
 
 @click.command(name="evaluate")
@@ -31,7 +31,7 @@ def command(
     Example:  edgevid evaluate motion.edgevid data
     """
     if model.is_dir():
-        from edgevid.train.score import evaluate_run
+        from edgevid.training.score import evaluate_run
 
         results = [evaluate_run(model, data, split, Bar())]
     else:
@@ -46,7 +46,7 @@ def command(
 def _bundle(
     path: Path, data: Path, split: str, artifact: str | None, runtime: str | None
 ) -> list[Evaluation]:
-    from edgevid import evaluate, targets
+    from edgevid import evaluation, targets
     from edgevid.bundle import Bundle
     from edgevid.runner import engines
 
@@ -54,5 +54,5 @@ def _bundle(
     wanted = engines.choices(bundle, targets.load("local"), artifact=artifact, runtime=runtime)
     wanted = engines.installed(wanted, say)
     recorded = bundle.evidence.get("split", {})
-    clips = evaluate.choose_clips(bundle.contract, recorded, data, split, Bar())
-    return evaluate.evaluate_bundle(bundle, wanted, clips, split, progress=Bar(), say=say)
+    clips = evaluation.choose_clips(bundle.contract, recorded, data, split, Bar())
+    return evaluation.evaluate_bundle(bundle, wanted, clips, split, progress=Bar(), say=say)

@@ -67,7 +67,7 @@ def command(
     Example:  edgevid train data --model cnn-lstm --out run
     """
     from edgevid.data.folders import find
-    from edgevid.train import backend
+    from edgevid.training import backend
 
     if origin is not None:
         _fine_tune(context, origin, data, out, as_json)
@@ -76,9 +76,9 @@ def command(
         raise click.UsageError("Missing argument 'DATA'.")
     find(data)  # a misspelt folder need not wait for the backend
     backend.start()
-    from edgevid.train.augment import Augment
-    from edgevid.train.fit import TrainConfig, train
-    from edgevid.train.models import configure
+    from edgevid.training.augment import Augment
+    from edgevid.training.fit import TrainConfig, train
+    from edgevid.training.models import configure
 
     shape = configure(model, size, temporal, frames=frames, height=image_size, width=image_size)
     config = TrainConfig(
@@ -103,7 +103,7 @@ def _fine_tune(
     context: click.Context, origin: Path, data: Path | None, out: Path, as_json: bool
 ) -> None:
     """What ``--quantize-aware`` asks for; the model and its data are settled by the run."""
-    from edgevid.train import backend
+    from edgevid.training import backend
 
     given = {
         name: value
@@ -115,7 +115,7 @@ def _fine_tune(
         name = sorted(settled)[0].replace("_", "-")
         raise click.UsageError(f"--{name} is settled by the run; leave it out")
     backend.start()
-    from edgevid.train.quantized import EPOCHS, fine_tune
+    from edgevid.training.quantized import EPOCHS, fine_tune
 
     epochs, rate = given.get("epochs", EPOCHS), given.get("learning_rate")
     result = fine_tune(origin, out, data, epochs=epochs, learning_rate=rate, progress=Bar())

@@ -22,10 +22,10 @@ from edgevid.data.folders import find
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
-from edgevid.train import WEIGHTS_FILE, Tensor
-from edgevid.train.augment import Augment
-from edgevid.train.fit import Fitting, TrainConfig
-from edgevid.train.models import Network, VideoModel, load_run
+from edgevid.training import WEIGHTS_FILE, Tensor
+from edgevid.training.augment import Augment
+from edgevid.training.fit import Fitting, TrainConfig
+from edgevid.training.models import Network, VideoModel, load_run
 
 EPOCHS = 10
 GENTLER = 0.1

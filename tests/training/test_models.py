@@ -17,7 +17,7 @@ SMALL = {"height": 16, "width": 16, "embedding": 8, "units": 8, "classes": 3}
 def _built(**options):
     import keras
 
-    from edgevid.train.models import ModelConfig, build
+    from edgevid.training.models import ModelConfig, build
 
     keras.utils.set_random_seed(1)
     model = build(ModelConfig(**(SMALL | options)))
@@ -68,7 +68,7 @@ def test_a_model_without_memory_answers_each_frame(size):
 
 
 def test_a_head_s_whole_form_is_its_step_repeated():
-    from edgevid.train.heads import Head, Lstm
+    from edgevid.training.heads import Head, Lstm
 
     head = Lstm(3, 5)
     embeddings = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
@@ -105,14 +105,14 @@ def test_the_step_gives_and_takes_what_its_contract_says(options):
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line(options, says):
-    from edgevid.train.models import ModelConfig
+    from edgevid.training.models import ModelConfig
 
     with pytest.raises(BadInput, match=says):
         replace(ModelConfig(), **options).check()
 
 
 def test_names_bring_what_fits_them():
-    from edgevid.train.models import ModelConfig, configure
+    from edgevid.training.models import ModelConfig, configure
 
     assert configure().temporal == "window" and configure("cnn").temporal == "none"
     assert configure("cnn").frames == 1
@@ -124,7 +124,7 @@ def test_names_bring_what_fits_them():
 
 
 def test_settled_normalisation_answers_alike_in_training_and_after():
-    from edgevid.train.models import build, configure
+    from edgevid.training.models import build, configure
 
     model = build(configure(frames=4, height=32, width=32))
     rng = np.random.default_rng(0)

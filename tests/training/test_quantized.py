@@ -38,9 +38,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     """A run whose model is right in float, of channels that differ widely in size."""
-    from edgevid.train import WEIGHTS_FILE
-    from edgevid.train.fit import TrainConfig, train
-    from edgevid.train.models import configure, load_run
+    from edgevid.training import WEIGHTS_FILE
+    from edgevid.training.fit import TrainConfig, train
+    from edgevid.training.models import configure, load_run
 
     run = tmp_path_factory.mktemp("quantized") / "run"
     shape = replace(configure("cnn", "compact", "none", height=16, width=16), embedding=16)
@@ -65,8 +65,8 @@ def _spread(encoder, norm: str, product: str) -> None:
 
 
 def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
-    from edgevid.train.models import load_run
-    from edgevid.train.quantized import fine_tune, rounded
+    from edgevid.training.models import load_run
+    from edgevid.training.quantized import fine_tune, rounded
     from edgevid_converters.importers.run import describe
 
     out = tmp_path / "out"
@@ -99,7 +99,7 @@ def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["tflite", "openvino"])
 def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
-    from edgevid.train.quantized import fine_tune
+    from edgevid.training.quantized import fine_tune
     from edgevid_converters import convert
 
     fine_tune(run, tmp_path / "out", epochs=6)
@@ -115,9 +115,9 @@ def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
 
 @pytest.mark.parametrize("temporal", ["window", "carry"])
 def test_a_memory_is_fine_tuned_too_and_goes_on_after_an_interrupt(tmp_path, temporal):
-    from edgevid.train.fit import TrainConfig, train
-    from edgevid.train.models import configure
-    from edgevid.train.quantized import fine_tune
+    from edgevid.training.fit import TrainConfig, train
+    from edgevid.training.models import configure
+    from edgevid.training.quantized import fine_tune
 
     synth_motion(tmp_path / "data", size=32, frames=4, train=2, val=1, test=1, workers=1)
     shape = configure("cnn-lstm", "compact", temporal, frames=3, height=16, width=16)
@@ -144,7 +144,7 @@ def test_a_memory_is_fine_tuned_too_and_goes_on_after_an_interrupt(tmp_path, tem
 def test_rounding_is_to_the_steps_of_int8():
     from keras import ops
 
-    from edgevid.train.quantized import round_values, round_weights
+    from edgevid.training.quantized import round_values, round_weights
 
     rng = np.random.default_rng(0)
     values = rng.uniform(-1, 3, (50, 40)).astype(np.float32)
@@ -159,7 +159,7 @@ def test_rounding_is_to_the_steps_of_int8():
 
 
 def test_wrong_use_is_one_line(run, tmp_path):
-    from edgevid.train.quantized import fine_tune
+    from edgevid.training.quantized import fine_tune
 
     with pytest.raises(BadInput, match="there already"):
         fine_tune(run, run)

@@ -12,9 +12,9 @@ import pytest
 from edgevid.contract import Contract
 from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
-from edgevid.train.augment import Augment
-from edgevid.train.data import Batches, shuffled
-from edgevid.train.figures import figures
+from edgevid.training.augment import Augment
+from edgevid.training.data import Batches, shuffled
+from edgevid.training.figures import figures
 
 pytest.importorskip("keras")
 
@@ -28,8 +28,8 @@ def data(tmp_path_factory):
 
 
 def _config(temporal="window", model="cnn-lstm", **options):
-    from edgevid.train.fit import TrainConfig
-    from edgevid.train.models import configure
+    from edgevid.training.fit import TrainConfig
+    from edgevid.training.models import configure
 
     frames = 1 if temporal == "none" else 3
     shape = configure(model, "compact", temporal, frames=frames, height=16, width=16)
@@ -43,8 +43,8 @@ def _config(temporal="window", model="cnn-lstm", **options):
 def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     from edgevid.data.cache import load_clips
     from edgevid.data.folders import find
-    from edgevid.train.fit import last_scores, train
-    from edgevid.train.models import load_run
+    from edgevid.training.fit import last_scores, train
+    from edgevid.training.models import load_run
 
     run = tmp_path / "run"
     result = train(_config(temporal, model), data, run)
@@ -72,7 +72,7 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
 
 
 def test_an_interrupted_training_ends_like_a_whole_one(data, tmp_path):
-    from edgevid.train.fit import train
+    from edgevid.training.fit import train
 
     config = _config("none", "cnn", epochs=3)
 
@@ -94,7 +94,7 @@ def test_an_interrupted_training_ends_like_a_whole_one(data, tmp_path):
 
 
 def test_clips_that_are_all_too_short_are_refused(data, tmp_path):
-    from edgevid.train.fit import train
+    from edgevid.training.fit import train
 
     config = _config()
     config = replace(config, model=replace(config.model, frames=9))
@@ -105,8 +105,8 @@ def test_clips_that_are_all_too_short_are_refused(data, tmp_path):
 
 
 def test_a_run_is_not_written_over(data, tmp_path):
-    from edgevid.train.fit import train
-    from edgevid.train.models import load_run
+    from edgevid.training.fit import train
+    from edgevid.training.models import load_run
 
     with pytest.raises(BadInput, match="there already"):
         train(_config(), data, tmp_path)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
-from edgevid.train import Tensor
+from edgevid.training import Tensor
 
 State = Mapping[str, Tensor]
 """Bare state name -> tensor (B, ...)."""

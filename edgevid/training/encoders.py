@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from edgevid.train import Tensor
+from edgevid.training import Tensor
 
 Sizes = tuple[int, int]
 MOMENTUM = 0.9

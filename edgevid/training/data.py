@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgevid.train.augment import Augment
+from edgevid.training.augment import Augment
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevid.evaluate import Evaluation, choose_clips, predict, score
+from edgevid.evaluation import Evaluation, choose_clips, predict, score
 from edgevid.progress import Progress, silent
 from edgevid.tasks.host import open_host
-from edgevid.train.backend import start
+from edgevid.training.backend import start
 
 
 def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent) -> Evaluation:
@@ -18,8 +18,8 @@ def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent)
     """
     start()
     from edgevid.contract import SCORES
-    from edgevid.train.fit import last_scores
-    from edgevid.train.models import load_run
+    from edgevid.training.fit import last_scores
+    from edgevid.training.models import load_run
 
     model, record = load_run(run)
     train = record["train"]

@@ -10,7 +10,7 @@ from edgevid.data.synthesis import synth_motion
 from edgevid.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from edgevid.train.fit import TrainConfig
+    from edgevid.training.fit import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Recipe:
 
     def config(self, model: str = "cnn-lstm", temporal: str | None = None) -> TrainConfig:
         """How to train ``model`` by this recipe; needs the training extra."""
-        from edgevid.train.fit import TrainConfig
-        from edgevid.train.models import configure
+        from edgevid.training.fit import TrainConfig
+        from edgevid.training.models import configure
 
         return TrainConfig(configure(model, temporal=temporal), **self.options)
 

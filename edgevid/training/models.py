@@ -26,9 +26,9 @@ from edgevid.contract import (
 )
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
-from edgevid.train import RUN_FILE, WEIGHTS_FILE, Tensor
-from edgevid.train.encoders import ENCODERS
-from edgevid.train.heads import HEADS, Head
+from edgevid.training import RUN_FILE, WEIGHTS_FILE, Tensor
+from edgevid.training.encoders import ENCODERS
+from edgevid.training.heads import HEADS, Head
 
 MODELS = ("cnn", "cnn-lstm")
 WINDOW = "window"

@@ -28,16 +28,16 @@ from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
 from edgevid.progress import Progress, silent
 from edgevid.registry import need
-from edgevid.train import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE
-from edgevid.train.augment import Augment
-from edgevid.train.data import Batches
-from edgevid.train.figures import draw_confusion, draw_curves, figures
+from edgevid.training import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE
+from edgevid.training.augment import Augment
+from edgevid.training.data import Batches
+from edgevid.training.figures import draw_confusion, draw_curves, figures
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid.train.models import ModelConfig, VideoModel
+    from edgevid.training.models import ModelConfig, VideoModel
 
     Scores = NDArray[np.float32]
 
@@ -208,7 +208,7 @@ class _Run:
     ) -> None:
         import keras
 
-        from edgevid.train.models import build
+        from edgevid.training.models import build
 
         self.config, self.clips, self.part, self.progress = config, clips, part, progress
         keras.utils.set_random_seed(config.seed)
@@ -338,7 +338,7 @@ def _finish(
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write what the run is remembered by, and sweep what it no longer needs."""
-    from edgevid.train.models import build
+    from edgevid.training.models import build
 
     config, part = run.config, run.part
     lean = build(config.model)  # without the optimizer's memory, twice the size of the weights
