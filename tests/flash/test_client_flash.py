@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +18,13 @@ from rigs.proxy import Proxy
 from rigs.sshd import make_key, sshd
 
 HEALTH = Health(seconds=1.0)
+PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+"""Of the device, however someone comes to it: it has one python3."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+    with sshd(tmp_path_factory.mktemp("sshd"), path=PATH) as server:
         yield server
 
 
@@ -197,9 +201,8 @@ def test_what_serves_can_be_read_back(device, root, key, tmp_path, monkeypatch):
 
 def carry(file, root, *words) -> subprocess.CompletedProcess[str]:
     """Run the file on the device, whose sessions over SSH are over."""
-    path = "/usr/local/bin:/usr/bin:/bin"  # as at a login: the device has one python3
     command = ["sh", file, "--root", root, "--health-s", "1", *words]
-    clean = {"PATH": path, "HOME": str(root.parent)}
+    clean = {"PATH": PATH, "HOME": str(root.parent)}
     return subprocess.run([*map(str, command)], capture_output=True, text=True, env=clean)
 
 
