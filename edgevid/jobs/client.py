@@ -231,14 +231,14 @@ class _BenchRun:
             raise BadInput(f"{request.bundle} and {request.source} have one name; rename one")
         named = {file: sha256_of(content) for file, content in files.items()}
         self._send(place, {named[file]: one for file, one in files.items()}, facts.root)
-        words = ["bench", f"../{FILES}/{request.bundle.name}", "--source"]
-        words += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.words]
+        args = ["bench", f"../{FILES}/{request.bundle.name}", "--source"]
+        args += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.words]
         self._asked = True
         place.ask(
             "job",
             id=name,
             release=place.release,
-            words=words,
+            args=args,
             files=named,
             deadline_s=request.deadline_s,
             pause=facts.root if request.pause_service else None,

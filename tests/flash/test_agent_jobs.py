@@ -13,7 +13,7 @@ from edgevid.flash.agent import source
 from rigs.agent import RUNNER, Device, Fault, Key, Release, quick_folder, sha, until, wheel
 from rigs.processes import alive
 
-# It serves as ever; and what a job asks for, it does: words are Python.
+# It serves as ever; and what a job asks for, it does: args are Python.
 JOBS = f"""
 import sys
 if sys.argv[1] == "bench":
@@ -67,8 +67,8 @@ def begin(device, release, code, name=NAME, **more):
             sizes = {"sha256": sha(content), "size": len(content)}
             session.ask("blob", content, offset=0, **sizes)
         named = {file: sha(content) for file, content in files.items()}
-        words = ["bench", code]
-        return session.ask("job", id=name, release=release.id, words=words, files=named, **more)
+        args = ["bench", code]
+        return session.ask("job", id=name, release=release.id, args=args, files=named, **more)
 
 
 def state(device, name=NAME, said=0):
@@ -218,11 +218,11 @@ def test_what_cannot_be_a_job_is_refused(flashed, release):
     bad = [
         {"id": "../../etc"},
         {"release": "f" * 16},
-        {"words": "rm"},
+        {"args": "rm"},
         {"files": {"../x": sha(b"a model")}},
         {"files": {"x": sha(b"never sent")}},
     ]
-    good = {"id": NAME, "release": release.id, "words": ["bench", "pass"], "files": {}}
+    good = {"id": NAME, "release": release.id, "args": ["bench", "pass"], "files": {}}
     with flashed.session() as session:
         session.ask("session")
         for fields in bad:

@@ -99,7 +99,7 @@ def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
     unit = f"edgevid-guard-{begun['activation']}.service"
     made.run("systemctl", "kill", "--signal=KILL", unit)
     until(lambda: device.journal()["state"] == "rolled-back")
-    assert device.journal()["reason"]["stage"] == "guard"
+    assert device.journal()["reason"]["stage"] == "watchdog"
     assert device.serving(first)
 
     # Power: everything ends at once, and the unit starts with the next boot.

@@ -63,7 +63,7 @@ SICK = [
         {"mute": True},
         {},
         "frames",
-        "door: frames arrive, and none is answered",
+        "door: frames arrive, but none is processed",
         marks=pytest.mark.soak,
     ),
     pytest.param(

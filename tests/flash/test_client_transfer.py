@@ -137,7 +137,7 @@ def test_two_at_once_are_kept_apart(server, root, key):
     with server.remote() as one, AgentClient(one, str(root)) as first:
         first.call({"do": "session", "root": str(root)})
         with server.remote() as two, AgentClient(two, str(root)) as second:
-            with pytest.raises(DeviceFailed, match="somebody else flashes") as caught:
+            with pytest.raises(DeviceFailed, match="someone else is flashing") as caught:
                 flash(second, package(), key=key, activate=False)
             assert caught.value.kind == "busy"
             first.close()

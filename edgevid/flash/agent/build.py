@@ -1,4 +1,4 @@
-"""From blobs to a release that could serve: unpacked wheels, linked files, all of it durable."""
+"""Builds a release from blobs: unpacked wheels and linked files, all of it durable."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ from .store import Store, blob_of, extent
 from .transport import Refused
 
 
-def runner(store: Store, one: Manifest, say: Callable[[str], None], compiled: bool = True) -> None:
-    """Unpack the wheels, unless they are there already; then mark the folder as whole.
+def runner(
+    store: Store, manifest: Manifest, report: Callable[[str], None], compiled: bool = True
+) -> None:
+    """Unpack the wheels of a release, unless they are unpacked; then mark the folder as whole.
 
-    Not ``compiled``: whoever imports keeps what is compiled elsewhere.
+    Args:
+        store: the device's folder.
+        manifest: the release.
+        report: receives lines of progress.
+        compiled: whether to compile the modules, for a service that may not write there.
     """
-    if store.has_runner(one.runner):
+    if store.has_runner(manifest.runner):
         return
-    folder = store.runners / one.runner
-    part, old = disk.aside(folder), folder.with_name(f".{one.runner}.old")
+    folder = store.runners / manifest.runner
+    part, old = disk.aside(folder), folder.with_name(f".{manifest.runner}.old")
     disk.remove(part)
     lib = part / "lib"
     lib.mkdir(parents=True)
-    for wheel in one.wheels:
-        say(f"unpacking {wheel.name}")
+    for wheel in manifest.wheels:
+        report(f"unpacking {wheel.name}")
         _unpack(store.blobs / wheel.sha256, wheel.name, lib)
     if compiled:
-        say("compiling")
-        _compile(lib, store.lib(one.runner))
-    say("writing to the disk")
+        report("compiling")
+        _compile(lib, store.lib(manifest.runner))
+    report("writing to the disk")
     disk.sync_tree(part)
     disk.write_whole(part / ".complete", json.dumps(extent(lib)).encode())
-    if folder.exists():  # damaged; who runs from it keeps its open files
+    if folder.exists():  # damaged; a process that runs from it keeps its open files
         disk.remove(old)
         folder.rename(old)
     part.rename(folder)
@@ -48,7 +54,7 @@ def runner(store: Store, one: Manifest, say: Callable[[str], None], compiled: bo
 
 
 def _compile(lib: Path, destination: Path) -> None:
-    """The service may not write there; and hashes, since the times of unpacked files mean nothing.
+    """Compile all modules, with hashes, since the times of unpacked files mean nothing.
 
     ``destination`` is where ``lib`` will be.
     """
@@ -75,19 +81,19 @@ def _unpack(wheel: Path, name: str, lib: Path) -> None:
 
 
 def _inside(member: zipfile.ZipInfo, name: str) -> str | None:
-    """Where a member goes below ``lib``; None where nothing is to be written."""
+    """The path of a member below ``lib``; None if it is not to be written."""
     path = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     outside = path.is_absolute() or ".." in path.parts or "\\" in member.filename
     if outside or "\0" in member.filename or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise Refused(
             "package",
-            f"{name} holds {member.filename!r}, which would lie outside",
-            "make the package again, from wheels of their makers",
+            f"{name} holds {member.filename!r}, which would be written outside",
+            "make the package again, from the original wheels",
         )
     if member.filename.endswith("/") or not path.parts:
         return None
-    if path.parts[0].endswith(".data"):  # of a wheel: the part that is imported
+    if path.parts[0].endswith(".data"):  # of a wheel only the part that can be imported
         if len(path.parts) < 3 or path.parts[1] not in ("purelib", "platlib"):
             return None
         path = PurePosixPath(*path.parts[2:])
@@ -101,21 +107,23 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Non
     path.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
 
 
-def release(store: Store, one: Manifest, signature: str, say: Callable[[str], None]) -> None:
-    """Make the release's folder as the manifest says, or fix one in which something is wrong."""
-    folder = store.release(one.id)
+def release(
+    store: Store, manifest: Manifest, signature: str, report: Callable[[str], None]
+) -> None:
+    """Make the release's folder as the manifest says, or repair one that is damaged."""
+    folder = store.release(manifest.id)
     part = folder if folder.is_dir() else disk.aside(folder)
     if part is not folder:
         disk.remove(part)
         (part / "bundles").mkdir(parents=True)
-    say("linking")
-    for file in one.files():
+    report("linking")
+    for file in manifest.files():
         path = part / file.name
         if not blob_of(path, file):
             disk.hard_link(store.blobs / file.sha256, path)
     (part / "bundles").chmod(0o755)
     disk.write_whole(part / "manifest.sig", signature.encode())
-    disk.write_whole(part / "manifest.json", one.text)
+    disk.write_whole(part / "manifest.json", manifest.text)
     disk.sync_tree(part)
     if part is not folder:
         part.chmod(0o755)

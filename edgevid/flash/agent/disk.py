@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a power cut."""
+"""Files that are whole or absent, even after a power cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 MANY = 200
-PATIENCE_S = 0.5
+TAKE_S = 0.5
 
 
 def sync_folder(folder: Path) -> None:
@@ -35,7 +35,7 @@ def sync_tree(folder: Path) -> None:
     """Make everything below ``folder`` durable, and ``folder`` itself, but not its own name."""
     found = list(os.walk(str(folder)))
     if sum(len(files) for _, _, files in found) > MANY:
-        os.sync()  # once for all; after it each fsync below has nothing to write, only to tell
+        os.sync()  # one sync for all; each fsync below then only reports errors
     for where, _, files in found:
         for name in files:
             path = Path(where) / name
@@ -45,12 +45,12 @@ def sync_tree(folder: Path) -> None:
 
 
 def aside(path: Path) -> Path:
-    """Where to write what will be ``path``; `is_aside` knows it again."""
+    """The temporary path next to ``path`` that a new version is written to."""
     return path.with_name(f".{path.name}.part")
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``content``, durably: the old one or the new one, never a part."""
+    """Replace ``path`` by ``content``, atomically and durably."""
     part = aside(path)
     descriptor = os.open(str(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -62,7 +62,7 @@ def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def link_whole(path: Path, target: str) -> None:
-    """Let the symbolic link ``path`` point to ``target``: at every moment the old or the new."""
+    """Point the symbolic link ``path`` to ``target``, atomically and durably."""
     part = aside(path)
     if part.is_symlink():
         part.unlink()
@@ -72,7 +72,7 @@ def link_whole(path: Path, target: str) -> None:
 
 
 def hard_link(source: Path, path: Path) -> None:
-    """Let ``path`` be the same file as ``source``, in place of what was there."""
+    """Make ``path`` the same file as ``source``, replacing what was there."""
     part = aside(path)
     remove(part)
     os.link(str(source), str(part))
@@ -80,7 +80,7 @@ def hard_link(source: Path, path: Path) -> None:
 
 
 def read_link(path: Path) -> str | None:
-    """Where a symbolic link points to; None where there is none."""
+    """The target of a symbolic link; None if there is no link."""
     try:
         return os.readlink(str(path))
     except OSError:
@@ -88,7 +88,7 @@ def read_link(path: Path) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder, if it is there."""
+    """Remove a file, a link or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(str(path))
     elif path.is_symlink() or path.exists():
@@ -105,25 +105,25 @@ def sha256_of(path: Path) -> str:
 
 
 def existing(path: Path) -> Path:
-    """The nearest of ``path`` and its parents that is there."""
+    """The nearest of ``path`` and its parents that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
 
 class FileLock:
-    """An flock: it ends with the process, so it is never stale."""
+    """An flock: it is released when the process ends, so it is never stale."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
 
     def take(self) -> bool:
-        """Whether it is ours now; `is_free` of others holds it for a moment, which we sit out."""
+        """Take it, if no other process holds it; waits briefly, since `is_free` takes it, too."""
         if self._descriptor >= 0:
             return True
         descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + TAKE_S
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,12 +137,12 @@ class FileLock:
                 return True
 
     def write(self, text: str) -> None:
-        """Say who holds it, in the file; worth nothing once the lock is free."""
+        """Write the holder into the file; void once the lock is free."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 
     def is_free(self) -> bool:
-        """Whether nobody holds it."""
+        """Whether no process holds it."""
         if self._descriptor >= 0:
             return False
         try:
@@ -157,8 +157,8 @@ class FileLock:
             os.close(descriptor)
         return True
 
-    def let_go(self) -> None:
-        """Give it back."""
+    def release(self) -> None:
+        """Release it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""Whether a release serves: judged on the device, by what the runner itself tells."""
+"""Whether a release is healthy, judged on the device from the runner's own status."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .service import ServiceControl
 POLL_S = 0.25
 START_S = 300.0
 BEGIN_S = 20.0
-"""So long may pass until there is a process at all."""
+"""Time allowed until the service has a process."""
 SHORT_S = 8.0
+"""A health window shorter than this is compared with its start, a longer one with its middle."""
 
 
 class HealthOptions(NamedTuple):
-    """What a release must show before it stays."""
+    """What a release must show before it is kept."""
 
     seconds: float = 20.0
     p95_ms: float | None = None
@@ -31,7 +32,7 @@ class HealthOptions(NamedTuple):
 
 
 class Unhealthy(Exception):
-    """A release that must not stay: the stage, and one line."""
+    """A release that must not be kept: the stage that failed, and one line."""
 
     def __init__(self, stage: str, message: str, exit_code: int | None = None) -> None:
         super().__init__(message)
@@ -39,22 +40,31 @@ class Unhealthy(Exception):
 
 
 class HealthCheck:
-    """Follows one service for a while; `judge` gives a summary or raises `Unhealthy`."""
+    """Watches one service over its health window."""
 
     def __init__(
         self,
         service: ServiceControl,
-        one: Manifest,
+        manifest: Manifest,
         options: HealthOptions,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self._service, self._one, self._options, self._say = service, one, options, say
+        self._service, self._manifest, self._options, self._report = (
+            service,
+            manifest,
+            options,
+            report,
+        )
         self._seen = self._served = False
         self._began = time.monotonic()
 
-    def judge(self) -> dict[str, Any]:
-        """Wait until it serves, watch it for the time that was asked for, then decide."""
-        self._say("waiting until the service serves")
+    def run(self) -> dict[str, Any]:
+        """Wait until it serves, watch it for the health window, then give a summary.
+
+        Raises:
+            Unhealthy: the release must not be kept.
+        """
+        self._report("waiting until the service serves")
         first = middle = last = self._until(self._serves, "start")
         began, self._served = time.monotonic(), True
         half = 0.0 if self._options.seconds < SHORT_S else self._options.seconds / 2
@@ -62,7 +72,7 @@ class HealthCheck:
         while elapsed < self._options.seconds:
             time.sleep(POLL_S)
             elapsed = time.monotonic() - began
-            self._say(f"serving for {elapsed:.0f} of {self._options.seconds:g} s")
+            self._report(f"serving for {elapsed:.0f} of {self._options.seconds:g} s")
             last = self._look() or last
             if elapsed <= half:
                 middle = last
@@ -80,7 +90,7 @@ class HealthCheck:
             time.sleep(POLL_S)
 
     def _look(self) -> dict[str, Any] | None:
-        """The document of the process that runs now; raises `Unhealthy` where it ended."""
+        """The status of the process that runs now; raises `Unhealthy` if it has ended."""
         state = self._service.state()
         absent = state.phase == "absent" and (self._seen or self._late())
         self._seen = self._seen or state.pid is not None
@@ -100,7 +110,7 @@ class HealthCheck:
         if document.get("state") != "serving":
             return False
         keys = {bundle.get("key") for bundle in document.get("bundles") or ()}
-        return all(key in keys for key in self._one.keys.values() if key)
+        return all(key in keys for key in self._manifest.keys.values() if key)
 
     def _decide(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         if after.get("state") != "serving":
@@ -110,7 +120,7 @@ class HealthCheck:
         counts = _counts(before)
         lanes = list(_lanes(after))
         if not lanes:
-            raise Unhealthy("frames", "no camera is there")
+            raise Unhealthy("frames", "it has no camera")
         for key, source, lane in lanes:
             now, then = _count(lane), counts.get(key, (0, 0))
             if source.get("state") == "ended" and now[0]:
@@ -118,11 +128,11 @@ class HealthCheck:
             if now[0] <= then[0]:
                 raise Unhealthy("frames", f"{key[0]}: no frames arrive{_detail(source)}")
             if now[1] <= then[1]:
-                raise Unhealthy("frames", f"{key[0]}: frames arrive, and none is answered")
+                raise Unhealthy("frames", f"{key[0]}: frames arrive, but none is processed")
         worst = p95_ms(after)
         if self._options.p95_ms is not None:
             if worst is None:
-                raise Unhealthy("latency", "no latency is known")
+                raise Unhealthy("latency", "no latency is reported")
             if worst > self._options.p95_ms:
                 limit = self._options.p95_ms
                 raise Unhealthy(
@@ -141,7 +151,7 @@ def _lanes(
 
 
 def _count(lane: dict[str, Any]) -> tuple[int, int]:
-    """Frames captured, and frames decided on: a still scene is gated, which is an answer too."""
+    """Frames captured and frames processed; a still frame that was gated is processed, too."""
     frames = lane["frames"]
     return frames["captured"], frames["answered"] + frames.get("gated", 0)
 
@@ -151,8 +161,8 @@ def _counts(document: dict[str, Any]) -> dict[tuple[str, str, str], tuple[int, i
 
 
 def _detail(source: dict[str, Any]) -> str:
-    words = [str(source[key]) for key in ("state", "reason", "detail") if source.get(key)]
-    return f" ({': '.join(words)})" if words else ""
+    parts = [str(source[key]) for key in ("state", "reason", "detail") if source.get(key)]
+    return f" ({': '.join(parts)})" if parts else ""
 
 
 def _engines(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +171,7 @@ def _engines(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _proving(document: dict[str, Any]) -> bool:
-    """Whether an accelerator may still take over."""
+    """Whether an accelerator is still being proven, and may take over."""
     return bool(document.get("degraded")) and any(
         store.get("state") == "proving"
         for _, engine in _engines(document)
@@ -171,7 +181,7 @@ def _proving(document: dict[str, Any]) -> bool:
 
 def _why(document: dict[str, Any]) -> str:
     reasons = [f"{name}: {e.get('reason')}" for name, e in _engines(document) if e.get("degraded")]
-    return "; ".join(reasons) or "no reason is told"
+    return "; ".join(reasons) or "no reason is reported"
 
 
 def p95_ms(document: dict[str, Any]) -> float | None:
@@ -184,7 +194,7 @@ def p95_ms(document: dict[str, Any]) -> float | None:
 
 
 def summary(document: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a judgement."""
+    """What the journal keeps of a status document."""
     return {
         "degraded": bool(document.get("degraded")),
         "p95_ms": p95_ms(document),

@@ -1,16 +1,12 @@
-"""Jobs: a command of the runner that goes on by itself on the device, whoever may be watching.
+"""Requests about jobs: commands of the runner that run on the device with nobody connected.
 
-    <root>/jobs/lock               held by the keeper of the one job that runs
-    <root>/jobs/<id>/job.json      what was asked
-                     agent.py      this program, as whoever asked had it
-                     files/        what it reads: hard links to blobs
-                     out/          where it runs and writes, as the service's own user
-                     stdout, stderr
-                     exit.json     how it ended; there last of all, and durable
-
-The keeper is a process of its own. It ends the job at its deadline, and whatever becomes of the
-keeper itself, the job ends with it, and a service that it paused serves again: systemd sees to that
-after the keeper's unit, elsewhere the supervisor, which serves as soon as the lock is free.
+<root>/jobs/lock               held by the process that runs the one job (see `job_runner`)
+<root>/jobs/<id>/job.json      the request
+                 agent.py      this program, in the version of the client
+                 files/        what the job reads: hard links to blobs
+                 out/          where it runs and writes, as the service's own user
+                 stdout, stderr
+                 exit.json     how it ended; written last, and durable
 """
 
 from __future__ import annotations
@@ -18,10 +14,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import pwd
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,12 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import disk, manifest, probe, service
+from . import disk, fields, processes, services
 from .job_protocol import DOCUMENT, FILES, TRIAL
-from .package_check import group_numbers
+from .manifest import Manifest, is_id
 from .store import Store
-from .supervisor import give, lowering
-from .transport import Refused
+from .supervisor import give
+from .transport import SAME_EDGEVID, Refused
 
 START_S = 30.0
 STOP_S = 10.0
@@ -47,26 +41,27 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 _TUNED = re.compile(r"[0-9a-f]{32}")
 
 
-# -------------------------------------------------------------------- what a client asks for
+def start(store: Store, request: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
+    """Start a job, unless the same one exists already; the caller holds the lock of ``store``.
 
-
-def start(store: Store, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Begin a job, unless the very same one is there already; the lock of ``store`` is ours."""
+    Raises:
+        Refused: another job runs, the release or a file is missing, or the job did not start.
+    """
     name = _id(request)
     if _state(store, name)["state"] in ("running", "ended"):
         return {"already": True}
-    one = _release(store, request)
+    manifest = _release(store, request)
     if is_busy(store):
         raise Refused("occupied", *BUSY)
     for old in store.jobs.glob("*/"):
         disk.remove(old)
     pauses = _paused_by(store, request)
-    _write(store, name, one, request, pauses)
-    store.collect()  # what it reads is linked, and needed nowhere else
-    say("starting")
-    words = [sys.executable, "-I", str(store.jobs / name / "agent.py"), "job"]
-    words += ["--root", str(store.root), "--release", one.id, "--token", name]
-    service.of(pauses or store).spawn_job(words, name, _deadline_s(request), pauses is not None)
+    _write(store, name, manifest, request, pauses)
+    store.collect()  # its files are linked, and needed nowhere else
+    report("starting")
+    args = [sys.executable, "-I", str(store.jobs / name / "agent.py"), "job"]
+    args += ["--root", str(store.root), "--release", manifest.id, "--token", name]
+    services.of(pauses or store).spawn_job(args, name, _deadline_s(request), pauses is not None)
     until = time.monotonic() + START_S
     while _state(store, name)["state"] == "lost":
         if time.monotonic() > until:
@@ -78,40 +73,40 @@ def start(store: Store, request: dict[str, Any], say: Callable[[str], None]) -> 
 def _id(request: dict[str, Any]) -> str:
     name = request.get("id")
     if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise Refused("protocol", f"{name!r} is no job", "use the same edgevid")
+        raise Refused("protocol", f"{name!r} is not a job", SAME_EDGEVID)
     return name
 
 
-def _release(store: Store, request: dict[str, Any]) -> manifest.Manifest:
-    """Whose runner it runs in; raises `Refused` where that is not whole."""
-    name = manifest.asked(request, "release") or ""
-    one = store.manifest(name) if manifest.is_id(name) else None
-    if one is None or not store.is_whole(one):
+def _release(store: Store, request: dict[str, Any]) -> Manifest:
+    """The release whose runner runs the job; raises `Refused` if it is not whole."""
+    name = fields.text(request, "release") or ""
+    manifest = store.manifest(name) if is_id(name) else None
+    if manifest is None or not store.is_whole(manifest):
         raise Refused("use", f"the release {name} is not on this device", "flash it again")
-    return one
+    return manifest
 
 
 def _write(
     store: Store,
     name: str,
-    one: manifest.Manifest,
+    manifest: Manifest,
     request: dict[str, Any],
     pauses: Store | None,
 ) -> None:
     folder = store.jobs / name
-    files, words = request.get("files"), request.get("words")
-    if not isinstance(files, dict) or not isinstance(words, list):
-        raise Refused("protocol", "a job needs words and files", "use the same edgevid")
+    files, args = request.get("files"), request.get("args")
+    if not isinstance(files, dict) or not isinstance(args, list):
+        raise Refused("protocol", "a job needs args and files", SAME_EDGEVID)
     (folder / FILES).mkdir(parents=True)
     (folder / "out").mkdir()
     for file, sha256 in files.items():
-        if not _NAME.fullmatch(file) or not store.verified(manifest.sha256(sha256)):
-            raise Refused("missing", f"{file} is not there", "send it")
+        if not _NAME.fullmatch(file) or not store.verified(fields.sha256(sha256)):
+            raise Refused("missing", f"{file} is missing here", "send it")
         where = folder if file == "agent.py" else folder / FILES
         disk.hard_link(store.blobs / sha256, where / file)
     job = {
-        "words": [str(word) for word in words],
-        "runner": one.runner,
+        "args": [str(arg) for arg in args],
+        "runner": manifest.runner,
         "deadline_s": _deadline_s(request),
         "pause": str(pauses.root) if pauses else None,
         "throw_away": bool(request.get("throw_away")),
@@ -125,17 +120,17 @@ def _deadline_s(request: dict[str, Any]) -> float:
 
 
 def _paused_by(store: Store, request: dict[str, Any]) -> Store | None:
-    """The folder whose service is to be paused, where one is to be and one serves."""
-    root = manifest.asked(request, "pause")
+    """The store whose service is to be paused; None: no service is to be paused, or none serves."""
+    root = fields.text(request, "pause")
     if root is None:
         return None
     other = store if root == str(store.root) else Store(Path(root))
-    serves = other.current() is not None and service.of(other).state().phase != "absent"
+    serves = other.current() is not None and services.of(other).state().phase != "absent"
     return other if serves else None
 
 
-def _locks(store: Store) -> list[disk.FileLock]:
-    """Of all jobs of this device: of its own folder, and of the one beside it for trials."""
+def locks(store: Store) -> list[disk.FileLock]:
+    """The locks of all jobs of this device: in its own folder, and in that of temporary runners."""
     path = str(store.root)
     own = path[: -len(TRIAL)] if path.endswith(TRIAL) else path
     folders = [Path(root) / "jobs" for root in (own, own + TRIAL)]
@@ -144,21 +139,21 @@ def _locks(store: Store) -> list[disk.FileLock]:
 
 def is_busy(store: Store) -> bool:
     """Whether a job runs on this device."""
-    return not all(lock.is_free() for lock in _locks(store))
+    return not all(lock.is_free() for lock in locks(store))
 
 
 def runs(store: Store) -> bool:
-    """Whether a job runs in this very folder."""
+    """Whether a job runs in this folder."""
     return bool(_holder(store)[1])
 
 
 def state(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """How a job is, and what it said on stderr from ``said`` on.
+    """The state of a job, and its stderr from the offset ``said`` on.
 
-    ``state``: absent, running, ended, or lost where its keeper was killed or the power was cut.
-    ``busy``: whether it is another one that runs on this device.
+    ``state``: absent, running, ended, or lost (its runner was killed, or the power was cut).
+    ``busy``: whether another job runs on this device.
     """
-    name, said = _id(request), manifest.size(request.get("said", 0))
+    name, said = _id(request), fields.size(request.get("said", 0))
     found = _state(store, name)
     found["busy"] = found["state"] != "running" and is_busy(store)
     if found["state"] != "absent":
@@ -180,7 +175,7 @@ def _state(store: Store, name: str) -> dict[str, Any]:
 
 
 def _holder(store: Store) -> tuple[int, str]:
-    """The process that keeps the running job, and the job's name."""
+    """The process that runs the job, and the job's name."""
     lock = disk.FileLock(store.jobs / "lock")
     if not store.jobs.is_dir() or lock.is_free():
         return 0, ""
@@ -189,18 +184,18 @@ def _holder(store: Store) -> tuple[int, str]:
 
 
 def read(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """Give a part of what a job left: ``stdout``, ``stderr``, or its ``document.json``."""
-    name, offset = _id(request), manifest.size(request.get("offset", 0))
+    """Give a part of a job's ``stdout``, ``stderr`` or ``document.json``."""
+    name, offset = _id(request), fields.size(request.get("offset", 0))
     file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{DOCUMENT}"}.get(
         str(request.get("file"))
     )
     if file is None:
-        raise Refused("protocol", "there is no such file of a job", "use the same edgevid")
+        raise Refused("protocol", "a job has no such file", SAME_EDGEVID)
     return {"content": base64.b64encode(_part(store.jobs / name / file, offset)).decode()}
 
 
 def _part(path: Path, offset: int) -> bytes:
-    """At most `PART` bytes; the job's own user may have put anything in their place."""
+    """At most `PART` bytes; the job's own user may have replaced the file by anything."""
     try:
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -211,10 +206,10 @@ def _part(path: Path, offset: int) -> bytes:
 
 
 def end(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """End a job (none named: whichever runs, here or beside), and forget it."""
+    """End a job and forget it; without a name, whichever runs, here or in a temporary runner."""
     name = _id(request) if request.get("id") is not None else None
-    places = [store] if name else [Store(lock.path.parent.parent) for lock in _locks(store)]
-    ended = [_end(one, name) for one in places]
+    stores = [store] if name else [Store(lock.path.parent.parent) for lock in locks(store)]
+    ended = [_end(one, name) for one in stores]
     return {"ended": any(ended)}
 
 
@@ -234,7 +229,7 @@ def _end(store: Store, name: str | None) -> bool:
             os.kill(pid, signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
         time.sleep(0.05)
     if found:
-        service.end_marked(MARK, str(store.root))
+        processes.end_marked(MARK, str(store.root))
     for folder in store.jobs.glob(f"{name or '*'}/"):
         found = True
         disk.remove(folder)
@@ -242,185 +237,20 @@ def _end(store: Store, name: str | None) -> bool:
 
 
 def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """Put a choice where the service looks for it; ``content`` None: forget it."""
-    name, content = manifest.asked(request, "name") or "", request.get("content")
+    """Store a tuning where the service looks for it; ``content`` None: forget it."""
+    name, content = fields.text(request, "name") or "", request.get("content")
     if not _TUNED.fullmatch(name):
-        raise Refused("protocol", f"{name!r} is no name of a choice", "use the same edgevid")
+        raise Refused("protocol", f"{name!r} is not the name of a tuning", SAME_EDGEVID)
     if store.current() is None:
         return {"kept": False}
-    cache = service.of(store).cache
+    cache = services.of(store).cache
     path = cache / "edgevid" / "tuned" / f"{name}.json"
     if content is None:
         disk.remove(path)
         return {"kept": False}
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.write_whole(path, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
-    if os.geteuid() == 0:  # systemd gives the folder to whom the service runs as
+    if os.geteuid() == 0:  # systemd owns the folder to the service's user
         owner = cache.stat()
         give(cache / "edgevid", owner.st_uid, owner.st_gid)
     return {"kept": True}
-
-
-# -------------------------------------------------------------------- the keeper of one job
-
-
-class JobRunner:
-    """Runs one job to its end."""
-
-    def __init__(self, store: Store, release: str, name: str) -> None:
-        self.store, self.name = store, name
-        self.folder = store.jobs / name
-        self.job = json.loads((self.folder / "job.json").read_text())
-        self._release = store.manifest(release)
-        self._asked_to_end = False
-
-    def run(self) -> int:
-        """Take the locks, pause what is to be paused, run the job, say how it ended."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
-        # The own lock last: it says that the job runs.
-        own = disk.FileLock(self.store.jobs / "lock")
-        locks = [lock for lock in _locks(self.store) if lock.path != own.path]
-        for lock in [*locks, own]:
-            if not lock.take():
-                return self._end(None, "another job was quicker")
-            lock.write(f"{os.getpid()} {self.name}" if lock is own else str(os.getpid()))
-        pause = self.job["pause"]
-        if pause is None:
-            return self._run()
-        keeper = service.of(Store(Path(pause)))
-        try:
-            if not keeper.pause():
-                return self._end(None, "the service could not be paused; flash it again")
-            return self._run()
-        finally:
-            keeper.resume()
-
-    def _stop(self, *_: Any) -> None:
-        self._asked_to_end = True
-
-    def _run(self) -> int:
-        began = time.monotonic()
-        deadline = began + self.job["deadline_s"]
-        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "edgevid", *self.job["words"]],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=self._environment(),
-                cwd=str(self.folder / "out"),
-                preexec_fn=self._ready(),
-                start_new_session=True,
-            )
-            why, kill_at = "ended", 0.0
-            while child.poll() is None:
-                now = time.monotonic()
-                if kill_at == 0.0 and (self._asked_to_end or now > deadline):
-                    why = "asked" if self._asked_to_end else "deadline"
-                    child.terminate()  # it ends its own children
-                    kill_at = now + STOP_S / 2
-                elif kill_at and now > kill_at:
-                    child.kill()
-                time.sleep(0.05)
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        service.end_marked(MARK, str(self.store.root), now=True)
-        return self._end(child.returncode, why, time.monotonic() - began)
-
-    def _environment(self) -> dict[str, str]:
-        left_out = ("PYTHONHOME", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "EDGEVID_ROOT")
-        kept = {name: value for name, value in os.environ.items() if name not in left_out}
-        lib = self.store.lib(self.job["runner"])
-        if not (lib / "edgevid" / "__pycache__").is_dir():  # nothing was compiled beforehand
-            kept["PYTHONPYCACHEPREFIX"] = str(self.store.state / "cache" / "compiled")
-        return {
-            **kept,
-            "PYTHONPATH": str(lib),
-            "PYTHONNOUSERSITE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "XDG_CACHE_HOME": str(self.store.state / "cache"),
-            "XDG_CONFIG_HOME": str(self.folder / "config"),  # nobody's own targets
-            "HOME": str(self.folder / "out"),
-            MARK: str(self.store.root),
-        }
-
-    def _ready(self) -> Callable[[], None]:
-        """What the child does first: give up root's rights, and be killed when the keeper is."""
-        account = self._account()
-        if account is not None:
-            (self.store.state / "cache").mkdir(exist_ok=True)
-            for folder in (self.store.state / "cache", self.folder / "out"):
-                give(folder, *account)
-        groups = self._release.groups if self._release else ()
-        lower = lowering(account, group_numbers(groups)) if account else None
-        die = _with_parent(os.getpid())
-
-        def ready() -> None:
-            if lower is not None:
-                lower()
-            die()  # last: to change the user takes it away again
-
-        return ready
-
-    def _account(self) -> tuple[int, int] | None:
-        """The user and group of the service; None where there is nobody to become."""
-        if os.geteuid() or self._release is None:
-            return None
-        with suppress(KeyError):
-            found = pwd.getpwnam(self._release.user)
-            return found.pw_uid, found.pw_gid
-        if probe.systemd() != "system":
-            return None  # there the service runs as root too
-        open_to_all = (folder.stat().st_mode & 1 for folder in [self.folder, *self.folder.parents])
-        with suppress(KeyError):
-            found = pwd.getpwnam("nobody")
-            return (found.pw_uid, found.pw_gid) if all(open_to_all) else None
-        return None
-
-    def _end(self, code: int | None, why: str, seconds: float = 0.0) -> int:
-        document = self.folder / "out" / DOCUMENT
-        whole = code is not None and document.is_file() and not document.is_symlink()
-        if whole:
-            disk.sync_file(document)
-            disk.sync_folder(document.parent)
-        for name in ("stdout", "stderr"):
-            if (self.folder / name).exists():
-                disk.sync_file(self.folder / name)
-        told = {
-            "exit_code": code if code is None or code >= 0 else 128 - code,
-            "why": why,
-            "seconds": round(seconds, 3),
-            "document": {"sha256": disk.sha256_of(document), "size": document.stat().st_size}
-            if whole
-            else None,
-        }
-        disk.write_whole(self.folder / "exit.json", json.dumps(told).encode())
-        if self.job["throw_away"]:
-            self._throw_away()
-        return 0
-
-    def _throw_away(self) -> None:
-        """Leave only what the job gave, also where nobody ever comes for it."""
-        if self.store.lock.take():
-            for folder in (self.store.releases, self.store.runners, self.store.blobs):
-                disk.remove(folder)
-            disk.remove(self.folder / FILES)
-            self.store.lock.let_go()
-
-
-def _with_parent(parent: int) -> Callable[[], None]:
-    """What lets the kernel kill this process when its parent ends, however that ends."""
-    try:
-        import ctypes
-
-        control = ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError):
-        return lambda: None
-
-    def die() -> None:
-        control(1, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return die

@@ -1,4 +1,4 @@
-"""What a release consists of, as its signed manifest says."""
+"""The manifest of a release: what it consists of."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Blob(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A manifest that was read; its fields are what the package said."""
+    """A manifest; `edgevid.flash.package` documents the fields."""
 
     text: bytes
     serial: int
@@ -55,17 +55,17 @@ class Manifest(NamedTuple):
         return hashlib.sha256(self.text).hexdigest()[:16]
 
     def blobs(self) -> dict[str, int]:
-        """Every file that it needs: its size by its hash."""
+        """The size of every file of the release, by its sha256."""
         return {blob.sha256: blob.size for blob in [*self.wheels, *self.files()]}
 
     def files(self) -> list[Blob]:
-        """The files of the release's own folder; names are paths in it."""
+        """The files in the release's own folder; names are paths in it."""
         bundles = [blob._replace(name=f"bundles/{blob.name}") for blob in self.bundles]
         return [*bundles, self.site, self.agent]
 
 
 def read(text: bytes) -> Manifest:
-    """Read a manifest; raises `Refused` where this agent does not know it."""
+    """Read a manifest; raises `Refused` if this agent cannot read it."""
     try:
         data = json.loads(text.decode())
         version = data["format"]
@@ -81,7 +81,7 @@ def read(text: bytes) -> Manifest:
         return _read(text, data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(
-            "manifest", f"the manifest is not right: {error!r}", "make the package again"
+            "manifest", f"the manifest is invalid: {error!r}", "make the package again"
         ) from None
 
 
@@ -91,7 +91,7 @@ def _read(text: bytes, data: dict[str, Any]) -> Manifest:
     wheels = tuple(_blob(one, one["name"]) for one in runner["wheels"])
     names = [blob.name for blob in bundles]
     if len(set(names)) != len(names):
-        raise ValueError("two bundles have one name")
+        raise ValueError("two bundles have the same name")
     return Manifest(
         text=text,
         serial=int(data["serial"]),
@@ -124,14 +124,14 @@ def _word(pattern: Any, value: Any) -> str:
 
 def _line(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{value!r} is no line")
+        raise ValueError(f"{value!r} is not a line of text")
     return value
 
 
 def _blob(data: dict[str, Any], name: Any) -> Blob:
     size = data["size"]
     if type(size) is not int or size < 0:
-        raise ValueError(f"{size!r} is no size")
+        raise ValueError(f"{size!r} is not a size")
     return Blob(_word(_FILE, name), _word(_SHA256, data["sha256"]), size)
 
 
@@ -140,28 +140,6 @@ def _bundle(data: dict[str, Any]) -> Blob:
     return _blob(data, name if str(name).endswith(".edgevid") else f"{name}.edgevid")
 
 
-def is_id(word: str) -> bool:
-    """Whether ``word`` can be the name of a release."""
-    return bool(_ID.fullmatch(word))
-
-
-def sha256(word: Any) -> str:
-    """A hash of a request; raises `Refused` where it is none."""
-    if not isinstance(word, str) or not _SHA256.fullmatch(word):
-        raise Refused("protocol", f"{word!r} is no sha256", "use the same edgevid")
-    return word
-
-
-def size(number: Any) -> int:
-    """A number of bytes of a request; raises `Refused` where it is none."""
-    if type(number) is not int or number < 0:
-        raise Refused("protocol", f"{number!r} is no number of bytes", "use the same edgevid")
-    return number
-
-
-def asked(request: dict[str, Any], key: str) -> str | None:
-    """A text of a request, or None; raises `Refused` where it is something else."""
-    value = request.get(key)
-    if value is not None and not isinstance(value, str):
-        raise Refused("protocol", f"{key} is no text", "use the same edgevid")
-    return value
+def is_id(text: str) -> bool:
+    """Whether a text can be the name of a release."""
+    return bool(_ID.fullmatch(text))

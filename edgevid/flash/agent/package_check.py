@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import disk, manifest, probe, service, trust
+from . import disk, fields, manifest, probe, services, trust
 from .manifest import Manifest
 from .store import Store
 from .transport import Refused
@@ -32,16 +32,16 @@ class CheckedPackage(NamedTuple):
 def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
     """Check what a request brings; raises `Refused` with the first fault."""
     store.fits()
-    text, signature = manifest.asked(request, "manifest"), manifest.asked(request, "signature")
+    text, signature = fields.text(request, "manifest"), fields.text(request, "signature")
     if not text or not signature:
         raise Refused("protocol", "a manifest and its signature are needed", "send them along")
-    key = trust.judge(text.encode(), signature, trust.pinned(store.signers), request)
+    key = trust.accepted_key(text.encode(), signature, trust.pinned(store.signers), request)
     one = manifest.read(text.encode())
     _machine(one)
     _serial(store, one, bool(request.get("allow_downgrade")))
     notes = _nodes(one)
     _writable(store.root)
-    service.of(store).fits(one)
+    services.of(store).fits(one)
     return CheckedPackage(one, signature, key, notes)
 
 

@@ -1,4 +1,4 @@
-"""One conversation with a client: what it may ask for, and what it is told."""
+"""One session with a client: answers its requests; `edgevid.flash.agent` lists them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import build, disk, health, jobs, manifest, package_check, probe, service, trust, watchdog
+from . import (
+    build,
+    deployment,
+    disk,
+    fields,
+    health,
+    jobs,
+    package_check,
+    probe,
+    service,
+    service_systemd,
+    services,
+    trust,
+    watchdog,
+)
+from .manifest import is_id
 from .store import Store
-from .transport import ClientGone, Refused, Transport, from_os
+from .transport import SAME_EDGEVID, ClientGone, Refused, Transport, from_os
 
 READ = 1 << 20
 BEAT_S = 5.0
-PATIENCE_S = 120
-GUARD_S = 3.0
-"""Within this time systemd starts a watchdog again that was killed."""
+SILENCE_S = 120
+RESTART_S = 3.0
+"""Within this time systemd restarts a watchdog that was killed."""
 
 
 def default_root() -> Path:
-    """Where edgevid lives on this device, for who asks."""
+    """The folder of edgevid on this device, for the user who asks."""
     if os.geteuid() == 0:
         return Path("/opt/edgevid")
     return service.usual_of_user()
 
 
 class AgentSession:
-    """Answers requests until the client is gone; the lock goes with it."""
+    """Answers requests until the client has gone; then the lock is free again."""
 
     def __init__(self, transport: Transport, root: Path | None = None) -> None:
         self._transport = transport
@@ -63,11 +78,11 @@ class AgentSession:
                     request = self._transport.request()
                     if request is None:
                         return
-                    self._transport.say(dict(self._answer(request), ok=True))
+                    self._transport.send(dict(self._answer(request), ok=True))
                 except Refused as fault:
-                    self._transport.say({"error": fault.to_json()})
+                    self._transport.send({"error": fault.to_json()})
                 except OSError as error:
-                    self._transport.say({"error": from_os(error).to_json()})
+                    self._transport.send({"error": from_os(error).to_json()})
         except ClientGone:
             return
 
@@ -75,7 +90,7 @@ class AgentSession:
         verb = self._verbs.get(request["do"])
         if verb is None:
             raise Refused(
-                "protocol", "{!r} cannot be asked for".format(request["do"]), "use the same edgevid"
+                "protocol", "the request {!r} is unknown".format(request["do"]), SAME_EDGEVID
             )
         if self._store is None:
             self._store = Store(Path(request.get("root") or default_root()))
@@ -87,25 +102,25 @@ class AgentSession:
         assert self._store is not None
         return self._store
 
-    def say(self, text: str) -> None:
-        """Tell the client what is being done."""
-        self._transport.say({"at": text})
+    def report(self, text: str) -> None:
+        """Send the client a line of progress."""
+        self._transport.send({"at": text})
 
     # ---------------------------------------------------------------- reading
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
-        asked = (request.get(name) or () for name in ("modules", "libraries"))
-        found = probe.facts(self.store.root, *asked)
+        wanted = (request.get(name) or () for name in ("modules", "libraries"))
+        found = probe.facts(self.store.root, *wanted)
         return dict(found, installed=self._installed())
 
     def _installed(self) -> dict[str, Any]:
         key = trust.pinned(self.store.signers)
-        now = self.store.manifest(self.store.current())
+        current = self.store.manifest(self.store.current())
         journal = self.store.journal()
         return {
             "current": self.store.current(),
             "previous": journal.get("previous"),
-            "manifest": now.text.decode() if now else None,
+            "manifest": current.text.decode() if current else None,
             "journal": journal,
             "key": key,
             "fingerprint": trust.fingerprint(key) if key else None,
@@ -116,21 +131,21 @@ class AgentSession:
         need = package_check.room(self.store, checked.manifest)
         return {
             "release": checked.manifest.id,
-            "missing": self._lacking(checked.manifest.blobs()),
+            "missing": self._missing_blobs(checked.manifest.blobs()),
             "need_bytes": need,
             "first": self.store.current() is None,
             "notes": checked.notes,
         }
 
-    def _lacking(self, blobs: dict[str, int]) -> dict[str, int]:
+    def _missing_blobs(self, blobs: dict[str, int]) -> dict[str, int]:
         have = {sha256: self.store.have(sha256, size) for sha256, size in blobs.items()}
         return {s: n for s, n in have.items() if n < blobs[s] or not self.store.verified(s)}
 
     def _read(self, request: dict[str, Any]) -> dict[str, Any]:
-        sha256 = manifest.sha256(request.get("sha256"))
-        offset = manifest.size(request.get("offset", 0))
-        now = self.store.manifest(self.store.current())
-        if now is None or sha256 not in now.blobs():
+        sha256 = fields.sha256(request.get("sha256"))
+        offset = fields.size(request.get("offset", 0))
+        current = self.store.manifest(self.store.current())
+        if current is None or sha256 not in current.blobs():
             raise Refused("missing", f"{sha256[:16]} does not serve here", "flash it again")
         with (self.store.blobs / sha256).open("rb") as file:
             file.seek(offset)
@@ -140,21 +155,21 @@ class AgentSession:
 
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
         self.store.make()
-        self._ours()
+        self._take()
         if not request.get("trial"):
-            service.linger(self.store)
+            service_systemd.linger(self.store)
         return {"root": str(self.store.root), "release": self.store.current()}
 
-    def _ours(self) -> None:
-        """Nobody else changes anything now; what was broken off is put in order first."""
+    def _take(self) -> None:
+        """Take the lock, so that nobody else changes anything; first undo what was interrupted."""
         if self._is_ours:
             return
         if not self.store.root.is_dir():
-            raise Refused("missing", f"{self.store.root} is not there", "flash a bundle first")
+            raise Refused("missing", f"{self.store.root} does not exist", "flash a bundle first")
         if not self.store.lock.take():
-            raise Refused("busy", "somebody else flashes this device", "wait, then try again")
+            raise Refused("busy", "someone else is flashing this device", "wait, then try again")
         self._is_ours = True
-        self._transport.patience_s = PATIENCE_S
+        self._transport.silence_s = SILENCE_S
         if not self._is_judging():
             self.store.tidy()
             watchdog.recover(self.store)
@@ -162,124 +177,127 @@ class AgentSession:
     def _is_judging(self) -> bool:
         return not self.store.watchdog.is_free()
 
-    def _calm(self) -> None:
-        """Wait while a watchdog judges: what it may go back to must stay."""
-        self._ours()
-        told_at = -BEAT_S
+    def _take_calm(self) -> None:
+        """Take the lock, and wait while a watchdog judges: what it may restore must stay."""
+        self._take()
+        reported_at = -BEAT_S
         while self._is_judging():
-            if time.monotonic() - told_at > BEAT_S:
-                told_at = time.monotonic()
-                self.say("waiting until the release before is judged")
+            if time.monotonic() - reported_at > BEAT_S:
+                reported_at = time.monotonic()
+                self.report("waiting until the previous release is judged")
             time.sleep(0.1)
         watchdog.recover(self.store)
 
     def _missing(self, request: dict[str, Any]) -> dict[str, Any]:
         blobs = request.get("blobs")
         if not isinstance(blobs, dict):
-            raise Refused("protocol", "blobs is no table", "use the same edgevid")
-        sizes = {manifest.sha256(name): manifest.size(size) for name, size in blobs.items()}
-        beside = manifest.asked(request, "beside")
+            raise Refused("protocol", "blobs is not a table", SAME_EDGEVID)
+        sizes = {fields.sha256(name): fields.size(size) for name, size in blobs.items()}
+        beside = fields.text(request, "beside")
         if beside and self._is_ours:
             self.store.borrow(Store(Path(beside)), sizes)
-        return {"missing": self._lacking(sizes)}
+        return {"missing": self._missing_blobs(sizes)}
 
     def _blob(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._ours()
-        sha256 = manifest.sha256(request.get("sha256"))
-        size, offset = manifest.size(request.get("size")), manifest.size(request.get("offset", 0))
+        self._take()
+        sha256 = fields.sha256(request.get("sha256"))
+        size, offset = fields.size(request.get("size")), fields.size(request.get("offset", 0))
         return {"have": self.store.receive(sha256, size, offset, self._transport.payload())}
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._calm()
+        self._take_calm()
         checked = package_check.package(self.store, request)
-        one = checked.manifest
-        package_check.room(self.store, one)
-        lacking = self._lacking(one.blobs())
-        if lacking:
-            for sha256 in lacking:
+        manifest = checked.manifest
+        package_check.room(self.store, manifest)
+        missing = self._missing_blobs(manifest.blobs())
+        if missing:
+            for sha256 in missing:
                 self.store.drop_damaged(sha256)
             raise Refused(
-                "missing", f"{len(lacking)} files of the package are not there", "send them"
+                "missing", f"{len(missing)} files of the package are missing here", "send them"
             )
-        build.runner(self.store, one, self.say, compiled=not request.get("trial"))
-        build.release(self.store, one, checked.signature, self.say)
+        build.runner(self.store, manifest, self.report, compiled=not request.get("trial"))
+        build.release(self.store, manifest, checked.signature, self.report)
         if trust.pinned(self.store.signers) != checked.key:
             disk.write_whole(self.store.signers, trust.signers(checked.key))
             self.store.note("pinned", key=trust.fingerprint(checked.key))
-        now = self.store.current()
-        if one.id != now:
-            self.store.write_journal("staged", new=one.id, old=now)
-        return {"release": one.id, "already": one.id == now, "notes": checked.notes}
+        current = self.store.current()
+        if manifest.id != current:
+            deployment.advance(self.store, "staged", {"new": manifest.id, "old": current})
+        already = manifest.id == current
+        return {"release": manifest.id, "already": already, "notes": checked.notes}
 
     def _activate(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._calm()
-        journal = self.store.journal()
-        staged = journal["new"] if journal["state"] == "staged" else None
-        release = manifest.asked(request, "id") or staged
+        self._take_calm()
+        staged = self.store.journal()["new"] if self._is_staged() else None
+        release = fields.text(request, "id") or staged
         if release is None:
             raise Refused("use", "nothing is staged on this device", "flash a bundle first")
-        return self._go(release, request, "activate")
+        return self._start(release, request, "activate")
 
     def _rollback(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._calm()
+        self._take_calm()
         previous = self.store.journal().get("previous")
         if previous is None:
             raise Refused("use", "there is no release to go back to", "flash one")
-        return self._go(previous, request, "rollback")
+        return self._start(previous, request, "rollback")
 
-    def _go(self, release: str, request: dict[str, Any], what: str) -> dict[str, Any]:
-        one = self.store.manifest(release) if manifest.is_id(release) else None
-        if one is None or not self.store.is_whole(one):
+    def _start(self, release: str, request: dict[str, Any], what: str) -> dict[str, Any]:
+        manifest = self.store.manifest(release) if is_id(release) else None
+        if manifest is None or not self.store.is_whole(manifest):
             raise Refused("use", f"the release {release} is not on this device", "flash it again")
         if not service.paused(self.store).is_free():
             raise Refused(
                 "busy", "a bench has paused the service", "wait until it has ended, then try again"
             )
-        keeper = service.of(self.store)
-        keeper.fits(one)
-        if release == self.store.current() == keeper.serving() and keeper.is_installed(one):
-            journal = self.store.journal()
-            if journal["state"] == "staged":  # and another one is wanted no more
-                self.store.write_journal("idle", new=release, old=release)
+        control = services.of(self.store)
+        control.fits(manifest)
+        serves = release == self.store.current() == control.serving()
+        if serves and control.is_installed(manifest):
+            if self._is_staged():  # another release, which is no longer wanted
+                deployment.advance(self.store, "unstaged", {"new": release, "old": release})
             return {"release": release, "started": False, "activation": None}
         options = health.HealthOptions.read(request.get("health"))
         token = watchdog.start(self.store, release, options, what)
         return {"release": release, "started": True, "activation": token}
 
     def _watch(self, request: dict[str, Any]) -> dict[str, Any]:
-        token = manifest.asked(request, "activation") or self.store.journal().get("activation")
-        told, told_at = None, time.monotonic()
+        token = fields.text(request, "activation") or self.store.journal().get("activation")
+        last, reported_at = None, time.monotonic()
         while True:
             judging = self._is_judging()
             journal = self.store.journal()
-            if journal.get("activation") != token or journal["state"] != "activating":
+            activating = journal["state"] == deployment.ACTIVATING
+            if journal.get("activation") != token or not activating:
                 break
             if not judging:
-                time.sleep(GUARD_S)  # it may be started again
+                time.sleep(RESTART_S)
                 if not self._is_judging() and self.store.lock.take():
                     watchdog.recover(self.store)
                 continue
-            said = watchdog.progress(self.store, str(token))
-            if said != told or time.monotonic() - told_at > BEAT_S:
-                told, told_at = said, time.monotonic()
-                self.say(said or "judging")
+            line = watchdog.progress(self.store, str(token))
+            if line != last or time.monotonic() - reported_at > BEAT_S:
+                last, reported_at = line, time.monotonic()
+                self.report(line or "judging")
             time.sleep(0.2)
-        while self._is_judging():  # it still lets go of things
+        while self._is_judging():  # it has decided, and is about to end
             time.sleep(0.05)
-        if self._is_ours and not self._staged():
+        if self._is_ours and not self._is_staged():
             self.store.collect()
         return self._outcome(journal, token)
 
-    def _staged(self) -> bool:
-        return bool(self.store.journal()["state"] == "staged")
+    def _is_staged(self) -> bool:
+        return bool(self.store.journal()["state"] == deployment.STAGED)
 
     def _outcome(self, journal: dict[str, Any], token: str | None) -> dict[str, Any]:
         if token is not None and journal.get("activation") != token:
-            raise Refused("use", "this activation is over, and another came", "see the history")
+            raise Refused(
+                "use", "this activation is over, and another one has begun", "see the history"
+            )
         return {
             "state": journal["state"],
             "release": self.store.current(),
-            "healthy": journal["state"] == "idle" and journal.get("reason") is None,
+            "healthy": journal["state"] == deployment.IDLE and journal.get("reason") is None,
             "reason": journal.get("reason"),
             "health": journal.get("health") or {},
         }
@@ -287,18 +305,19 @@ class AgentSession:
     # ---------------------------------------------------------------- jobs
 
     def _job(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._calm()
-        return jobs.start(self.store, request, self.say)
+        self._take_calm()
+        return jobs.start(self.store, request, self.report)
 
-    # ---------------------------------------------------------------- telling, and leaving
+    # ---------------------------------------------------------------- status, and leaving
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        keeper = service.of(self.store)
-        state = keeper.state()
+        control = services.of(self.store)
+        state = control.state()
+        about = dict(state._asdict(), release=control.serving(), folder=str(control.folder))
         return {
             "installed": self._installed(),
-            "service": dict(state._asdict(), release=keeper.serving(), folder=str(keeper.folder)),
-            "status": keeper.status() if state.pid else None,
+            "service": about,
+            "status": control.status() if state.pid else None,
         }
 
     def _history(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -308,14 +327,14 @@ class AgentSession:
 
     def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self.store.root.is_dir():
-            return {"removed": service.of(self.store).remove()}
+            return {"removed": services.of(self.store).remove()}
         self.store.fits()
-        self._calm()
+        self._take_calm()
         if request.get("trial") and jobs.runs(self.store):
             raise Refused("occupied", *jobs.BUSY)
         jobs.end_all(self.store)
-        gone = service.of(self.store).remove()
+        removed = services.of(self.store).remove()
         self.store.point(None)
         self.store.erase()
         self._is_ours = False
-        return {"removed": [*gone, str(self.store.root)]}
+        return {"removed": [*removed, str(self.store.root)]}

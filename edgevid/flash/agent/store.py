@@ -289,7 +289,7 @@ class Store:
         last = ["trusted", "history.jsonl", "journal.json", "guard.lock", "lock"]
         for name in [*names, *sorted(KNOWN - set(last)), *last]:
             disk.remove(self.root / name)
-        self.lock.let_go()
+        self.lock.release()
         self._verified.clear()
         try:
             self.root.rmdir()

@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import service, watchdog
+from . import processes, service, watchdog
+from .service_supervised import SupervisedService
 from .store import Store
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -62,13 +63,13 @@ class Supervisor:
 
     def run(self) -> int:
         """Until it is told to stop, or nothing is left to serve."""
-        lock = service.SupervisedService(self.store).lock
+        lock = SupervisedService(self.store).lock
         if not lock.take():
             return 0
         lock.write(str(os.getpid()))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
-        service.end_stragglers(self.store.root)
+        processes.end_stragglers(self.store.root)
         self._notices.bind(f"\0edgevid-{os.getpid()}")
         failures = 0
         while not self._stopping:
@@ -125,7 +126,7 @@ class Supervisor:
         }
         environment.pop("WATCHDOG_PID", None)
         child = subprocess.Popen(
-            service.agent_words(self.store, None, "serve"),
+            service.agent_args(self.store, None, "serve"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -136,7 +137,7 @@ class Supervisor:
         self._tell(child.pid)
         self._follow(child)
         self._exit_code = child.returncode if child.returncode >= 0 else 128 - child.returncode
-        service.end_stragglers(self.store.root)  # its workers
+        processes.end_stragglers(self.store.root)  # its workers
         self._tell(None)
 
     def _lowered(self) -> Callable[[], None] | None:

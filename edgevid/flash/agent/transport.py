@@ -1,4 +1,4 @@
-"""Lines of JSON between the client and the agent, and the one way to say no."""
+"""Lines of JSON between the client and the agent, and the exception for a refusal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any, BinaryIO
 
 CHUNK = 1 << 16
 LINE_LIMIT = 16 << 20
+SAME_EDGEVID = "use the same version of edgevid on both sides"
 
 
 class Refused(Exception):
-    """What the agent will not or cannot do: one line, and one on how to fix it."""
+    """What the agent refuses: one line that says what is wrong, and one with the remedy."""
 
     def __init__(self, kind: str, message: str, fix: str) -> None:
         super().__init__(f"{message}; {fix}")
         self.kind, self.message, self.fix = kind, message, fix
 
     def to_json(self) -> dict[str, str]:
-        """Give it as it travels."""
+        """Give the frame's ``error``."""
         return {"kind": self.kind, "message": self.message, "fix": self.fix}
 
 
@@ -35,7 +36,7 @@ _NUMBERS = {
 
 
 def from_os(error: OSError) -> Refused:
-    """Say in one line what the system said no to."""
+    """Turn a system error into one line and a remedy."""
     said = error.strerror or str(error)
     kind, message, fix = _NUMBERS.get(
         error.errno or 0, ("device", f"the device failed: {said}", "look at the device")
@@ -45,24 +46,24 @@ def from_os(error: OSError) -> Refused:
 
 
 class ClientGone(Exception):
-    """The client is not there any more."""
+    """The client has gone."""
 
 
 class Transport:
-    """One session's two streams."""
+    """The two streams of one session."""
 
     def __init__(self, reading: Any, writing: BinaryIO) -> None:
         self._reading, self._writing = reading, writing
         self._left = 0
-        self.patience_s = 0
+        self.silence_s = 0
         """How long the client may be silent when it is its turn; then this process ends. A link may
-        be gone without a word, and the lock with it until then. 0: for ever."""
+        be lost without notice, and the lock is held until then. 0: for ever."""
 
     def request(self) -> dict[str, Any] | None:
-        """Give the next request; None at the end. Raises `Refused` where it is none."""
-        for _ in self.payload():  # what nobody read of the last one
+        """Give the next request, None at the end; raises `Refused` if it cannot be read."""
+        for _ in self.payload():  # the unread rest of the last one
             pass
-        signal.alarm(self.patience_s)
+        signal.alarm(self.silence_s)
         line = self._reading.readline(LINE_LIMIT)
         signal.alarm(0)
         if not line.endswith(b"\n"):
@@ -72,15 +73,15 @@ class Transport:
         except ValueError:
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("do"), str):
-            raise Refused("protocol", "a request is not understood", "use the same edgevid")
+            raise Refused("protocol", "a request cannot be read", SAME_EDGEVID)
         count = request.get("bytes", 0)
         self._left = count if isinstance(count, int) and count > 0 else 0
         return request
 
     def payload(self) -> Iterator[bytes]:
-        """Give the bytes that follow the request; raises `ClientGone` where they break off."""
+        """Give the bytes that follow the request; raises `ClientGone` if they break off."""
         while self._left:
-            signal.alarm(self.patience_s)
+            signal.alarm(self.silence_s)
             chunk = self._reading.read1(min(CHUNK, self._left))
             signal.alarm(0)
             if not chunk:
@@ -88,7 +89,7 @@ class Transport:
             self._left -= len(chunk)
             yield chunk
 
-    def say(self, frame: dict[str, Any]) -> None:
+    def send(self, frame: dict[str, Any]) -> None:
         """Send one line; raises `ClientGone`."""
         try:
             self._writing.write(json.dumps(frame).encode() + b"\n")

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .transport import Refused
+from .transport import SAME_EDGEVID, Refused
 
 SPACE = "edgevid"
 PIN = b"edgevid pin\n"
@@ -57,7 +57,7 @@ def pinned(path: Path) -> str | None:
     return public_key(" ".join(content.split()[2:4]))
 
 
-def judge(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
+def accepted_key(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
     """Give the key to be pinned from now on; raises `Refused` where ``text`` is not to be trusted.
 
     ``before`` is the key that is pinned. The request's ``key`` counts where none is, and its
@@ -89,7 +89,7 @@ def judge(text: bytes, signature: str, before: str | None, request: dict[str, An
 
 def _next(before: str, pin: Any) -> str:
     if not isinstance(pin, dict) or not isinstance(pin.get("key"), str):
-        raise Refused("protocol", "pin is not understood", "use the same edgevid")
+        raise Refused("protocol", "pin is not understood", SAME_EDGEVID)
     line = pin["key"]
     if not verify(PIN + line.encode(), str(pin.get("signature") or ""), before):
         raise Refused(

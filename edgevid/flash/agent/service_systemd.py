@@ -1,0 +1,378 @@
+"""A service under systemd: the system's, run by root, or the user's own."""
+
+from __future__ import annotations
+
+import glob
+import grp
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from . import disk, probe
+from .manifest import Manifest
+from .processes import output_of
+from .service import NOTHING_TO_SERVE, STOP_S, TAIL, ServiceControl, ServiceState
+from .service_supervised import SupervisedService
+from .store import Store
+from .transport import Refused
+
+UDEV = Path("/etc/udev/rules.d")
+LINGERING = "lingering"
+"""File in the state folder: edgevid enabled lingering for this user."""
+
+_OURS = "# Written by edgevid flash; edgevid flash --uninstall removes it.\n"
+_UNIT = (
+    _OURS
+    + """\
+[Unit]
+Description=edgevid: answers from live cameras
+After=network.target
+StartLimitIntervalSec=0
+ConditionPathExists={root}/current/agent.py
+
+[ServiceControl]
+Type=notify
+# After a power cut in the middle of an activation: back to what was judged.
+ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
+ExecStart={python} -I {root}/current/agent.py serve --root {root}
+ExecReload=/bin/kill -HUP $MAINPID
+TimeoutStartSec=5min
+WatchdogSec=10
+Restart=on-failure
+RestartSec=1
+RestartPreventExitStatus={nothing}
+KillMode=mixed
+TimeoutStopSec=15
+RuntimeDirectory={name}
+RuntimeDirectoryPreserve=restart
+"""
+)
+
+_HARDENED = """\
+DynamicUser=yes
+UserService={user}
+StateDirectory={name}
+WorkingDirectory=%S/{name}
+CacheDirectory={name}
+Environment=XDG_CACHE_HOME=%C/{name}
+{groups}DevicePolicy=closed
+{devices}ProtectSystem=strict
+ProtectHome={home}
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+CapabilityBoundingSet=
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+"""
+
+_CLASSES = {
+    "/dev/video": "char-video4linux",
+    "/dev/media": "char-media",
+    "/dev/dri/": "char-drm",
+    "/dev/accel/": "char-accel",
+    "/dev/apex_": "char-apex",
+    "/dev/bus/usb/": "char-usb_device",
+}
+
+
+def linger(store: Store) -> None:
+    """Let the user's services run while nobody is logged in, where that may be had.
+
+    Otherwise its systemd ends with the last login, and the supervisor of our own is better.
+    """
+    if os.geteuid() and probe.user_manager() and not probe.lingers():
+        output_of("loginctl", "enable-linger")
+        if probe.lingers():
+            (store.state / LINGERING).write_text("")
+
+
+class SystemService(ServiceControl):
+    """A unit of the system's systemd, run by root."""
+
+    kind = "system"
+    scope: tuple[str, ...] = ()
+    wanted_by = "multi-user.target"
+    units = Path("/etc/systemd/system")
+
+    @property
+    def unit(self) -> str:
+        """The unit's name."""
+        return f"{self.name}.service"
+
+    @property
+    def folder(self) -> Path:
+        """Below /run."""
+        return Path("/run") / self.name
+
+    def fits(self, one: Manifest) -> None:
+        """A service without a home of its own cannot read everywhere; a unit may be another's."""
+        self._is_ours()
+        for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
+            if Path(hidden) in (self.store.root, *self.store.root.parents):
+                raise Refused(
+                    "root",
+                    f"the service cannot read what lies in {hidden}",
+                    "give another --root, such as /opt/edgevid",
+                )
+
+    def _is_ours(self) -> None:
+        path = self.units / self.unit
+        if path.exists() and not path.read_text(errors="replace").startswith(_OURS):
+            raise Refused(
+                "service",
+                f"{path} was not written by edgevid flash",
+                f"take it away: systemctl disable --now {self.unit}; rm {path}",
+            )
+
+    def text(self, one: Manifest) -> str:
+        """The unit."""
+        head = _UNIT.format(
+            root=self.store.root,
+            plus="+",
+            python=sys.executable,
+            nothing=NOTHING_TO_SERVE,
+            name=self.name,
+        )
+        known = {group.gr_name for group in grp.getgrall()}
+        groups = " ".join(group for group in one.groups if group in known)
+        body = _HARDENED.format(
+            user=one.user,
+            name=self.name,
+            groups=f"SupplementaryGroups={groups}\n" if groups else "",
+            devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(one.devices)),
+            home="read-only" if str(self.store.root).startswith("/home/") else "yes",
+        )
+        return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
+
+    @property
+    def _wanted(self) -> Path:
+        return self.units / f"{self.wanted_by}.wants" / self.unit
+
+    def is_installed(self, one: Manifest) -> bool:
+        """Whether the very same unit is there, and wanted at boot."""
+        try:
+            same = (self.units / self.unit).read_text() == self.text(one)
+        except OSError:
+            return False
+        return same and self._wanted.is_symlink()
+
+    def install(self, one: Manifest) -> list[str]:
+        """Write the unit, durably, and let it start with the device."""
+        notes = self._udev(one)
+        if self.is_installed(one):
+            return notes
+        SupervisedService(self.store).remove()
+        for folder in (self.units, self._wanted.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        disk.write_whole(self.units / self.unit, self.text(one).encode())
+        disk.link_whole(self._wanted, str(self.units / self.unit))
+        self._control("daemon-reload")
+        return notes
+
+    def _udev(self, one: Manifest) -> list[str]:
+        path = UDEV / f"70-{self.name}.rules"
+        text = "".join(f"{rule}\n" for rule in one.udev)
+        if not text or not UDEV.is_dir():
+            if path.exists():
+                disk.remove(path)
+            return []
+        if not path.exists() or path.read_text() != text:
+            disk.write_whole(path, text.encode())
+            output_of("udevadm", "control", "--reload")
+            found = set(re.findall(r'SUBSYSTEM=="(\w+)"', text))
+            matches = [f"--subsystem-match={one}" for one in sorted(found)]
+            output_of("udevadm", "trigger", "--action=add", *matches)
+        return []
+
+    def restart(self) -> None:
+        """Stop, then start without waiting."""
+        self._control("stop", self.unit)
+        self._control("reset-failed", self.unit)
+        self._control("start", "--no-block", self.unit)
+
+    def remove(self, *, inside: bool = False) -> list[str]:
+        """Stop it, remove the unit and what systemd kept for it."""
+        path = self.units / self.unit
+        gone: list[str] = []
+        with suppress(Refused):
+            self._is_ours()
+            gone += self._forget(path, inside)
+        rules = UDEV / f"70-{self.name}.rules"
+        if self.kind == "system" and rules.exists():
+            rules.unlink()
+            gone.append(str(rules))
+            output_of("udevadm", "control", "--reload")
+        return gone + (SupervisedService(self.store).remove() if not inside else [])
+
+    def _forget(self, path: Path, inside: bool) -> list[str]:
+        gone: list[str] = []
+        if path.exists() or self._wanted.is_symlink():
+            if inside:
+                self._control("stop", "--no-block", self.unit)
+            else:
+                self._control("stop", self.unit)
+            for one in (self._wanted, path):
+                if one.is_symlink() or one.exists():
+                    one.unlink()
+                    disk.sync_folder(one.parent)
+                    gone.append(str(one))
+            self._control("daemon-reload")
+            self._control("reset-failed", self.unit)
+            if not inside:
+                gone += self._clean()
+        return gone
+
+    def _clean(self) -> list[str]:
+        """Remove the service's own folders, as ``systemctl clean`` would, which needs a bus."""
+        gone = []
+        for base in ("/var/lib", "/var/cache", "/run"):
+            for path in (Path(base, self.name), Path(base, "private", self.name)):
+                if path.is_symlink() or path.exists():
+                    disk.remove(path)
+                    gone.append(str(path))
+        return gone
+
+    def state(self) -> ServiceState:
+        """Asked from systemd."""
+        names = "MainPID,NRestarts,ActiveState,SubState,ExecMainStatus,ExecMainCode,UnitFileState"
+        said = self._control("show", "-p", names, self.unit)
+        found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        pid = int(found.get("MainPID") or 0) or None
+        active, sub = found.get("ActiveState", "inactive"), found.get("SubState", "")
+        phase = "absent" if active == "inactive" else "running"
+        if active == "failed" or sub == "auto-restart":
+            phase = "ended"
+        code = int(found.get("ExecMainStatus") or 0) if phase == "ended" else None
+        if code and found.get("ExecMainCode") in ("2", "3"):
+            code += 128  # as a shell tells a signal
+        restarts = int(found.get("NRestarts") or 0)
+        return ServiceState(self.kind, phase, pid, restarts, code, self._wanted.is_symlink())
+
+    def log(self, since_unix_s: float) -> list[str]:
+        """From the journal."""
+        since = f"@{since_unix_s:.0f}"
+        words = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
+        return output_of(*words, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
+
+    @property
+    def cache(self) -> Path:
+        """Below /var; private, since the service's user is made up at each start."""
+        private = Path("/var/cache/private", self.name)
+        return private if private.is_dir() else Path("/var/cache", self.name)
+
+    def pause(self) -> bool:
+        """Stop the unit."""
+        if not self._pause.take():
+            return False
+        self._control("stop", self.unit)
+        return self._is_down()
+
+    def resume(self) -> None:
+        """Start the unit, without waiting."""
+        self._pause.release()
+        self._control("start", "--no-block", self.unit)
+
+    def spawn_watchdog(self, words: list[str], token: str) -> None:
+        """As a transient unit, which is started again if it is killed, and then rolls back."""
+        self._spawn(f"watchdog-{token}", ["Restart=on-failure", "RestartSec=1"], words)
+
+    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """As a transient unit, after which systemd itself starts what it paused."""
+        settings = [f"RuntimeMaxSec={deadline_s + STOP_S:.0f}"]
+        if pauses:
+            start = [probe.program("systemctl"), *self.scope, "start", "--no-block", self.unit]
+            settings.append(f"ExecStopPost={' '.join(start)}")
+        self._spawn(f"job-{name}", settings, words)
+
+    def _spawn(self, name: str, settings: list[str], words: list[str]) -> None:
+        unit = f"{self.name}-{name}"
+        run = ["systemd-run", *self.scope, "--quiet", "--collect", f"--unit={unit}"]
+        for setting in settings:
+            run += ["-p", setting]
+        done = subprocess.run(
+            [*run, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=probe.with_bus(),
+        )
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+            raise Refused(
+                "service", f"systemd-run says no: {' '.join(said)}", "look at: systemctl status"
+            )
+
+    def _control(self, *words: str) -> str:
+        return output_of("systemctl", *self.scope, *words)
+
+
+class UserService(SystemService):
+    """A unit of the user's own systemd."""
+
+    kind = "user"
+    scope = ("--user",)
+    wanted_by = "default.target"
+
+    @property
+    def units(self) -> Path:  # type: ignore[override]
+        """Where the user's own units lie."""
+        base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        return Path(base) / "systemd" / "user"
+
+    @property
+    def cache(self) -> Path:
+        """In the state folder."""
+        return self.store.state / "cache"
+
+    @property
+    def folder(self) -> Path:
+        """Below the user's runtime folder."""
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+        return Path(base) / self.name
+
+    def fits(self, one: Manifest) -> None:
+        """It reads what its user reads; but a unit may be another's."""
+        self._is_ours()
+
+    def text(self, one: Manifest) -> str:
+        """The unit; what only root can deny a service is not in it."""
+        head = _UNIT.format(
+            root=self.store.root,
+            plus="",
+            python=sys.executable,
+            nothing=NOTHING_TO_SERVE,
+            name=self.name,
+        )
+        cache = f"Environment=XDG_CACHE_HOME={self.store.state}/cache\nNoNewPrivileges=yes\n"
+        return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
+
+    def _udev(self, one: Manifest) -> list[str]:
+        return []
+
+    def _clean(self) -> list[str]:
+        if (self.store.state / LINGERING).exists():
+            output_of("loginctl", "disable-linger")
+        return []
+
+
+def _allowed(devices: tuple[str, ...]) -> list[str]:
+    """Each device as ``DeviceAllow=`` takes it: patterns of nodes become their class."""
+    found: list[str] = []
+    for one in devices:
+        kinds = [kind for start, kind in _CLASSES.items() if one.startswith(start)]
+        if not any(sign in one for sign in "*?["):
+            found.append(one)
+        else:
+            found += kinds or sorted(glob.glob(one))
+    return list(dict.fromkeys(found))
