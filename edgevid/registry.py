@@ -17,7 +17,7 @@ looked up here and never imported as a module.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -202,7 +202,7 @@ def load(kind: str, name: str) -> Any:
     if found.origin != BUILT_IN:
         return _load_third_party(kind, name, found)
     try:
-        return attribute(found.where)
+        return _attribute(found.where)
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if found.extra and missing in found.needs:
@@ -210,18 +210,48 @@ def load(kind: str, name: str) -> Any:
         raise
 
 
-def attribute(where: str) -> Any:
-    """Import what ``module:attribute`` names; only for text from code, never from a bundle."""
+def part(kind: str, name: str, where: str) -> Any:
+    """Import one of the modules that a plug-in's declaration names.
+
+    Args:
+        kind: The kind of plug-in, a key of `TABLE`.
+        name: The plug-in's name.
+        where: ``module:attribute`` from the plug-in's declaration.
+
+    Returns:
+        The object that ``where`` names.
+
+    Raises:
+        BadInput: There is no plug-in of that name.
+        PluginFailed: The plug-in is of another package, and the import fails.
+    """
+    found = row(kind, name)
+    if found.origin != BUILT_IN:
+        return _load_third_party(kind, name, replace(found, where=where))
+    return _attribute(where)
+
+
+def distribution(kind: str, name: str) -> str | None:
+    """The name of the package that provides a plug-in; None if it is built in.
+
+    Raises:
+        BadInput: There is no such name, or several packages provide it.
+    """
+    origin = row(kind, name).origin
+    return None if origin == BUILT_IN else origin.partition(" ")[0]
+
+
+def _attribute(where: str) -> Any:
     module, _, name = where.partition(":")
     found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+    for one in name.split("."):
+        found = getattr(found, one)
     return found
 
 
 def _load_third_party(kind: str, name: str, found: Row) -> Any:
     try:
-        return attribute(found.where)
+        return _attribute(found.where)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise PluginFailed(

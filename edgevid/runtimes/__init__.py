@@ -198,7 +198,7 @@ class Runtime:
         if found is None:
             known = ", ".join(one.name for one in self.spec.accelerators)
             raise BadInput(f"{self.name} has no accelerator {name!r}; known: {known}")
-        accelerator: Accelerator = registry.attribute(found.where)()
+        accelerator: Accelerator = registry.part("runtime", self.name, found.where)()
         return accelerator
 
     def why_not(self, accelerator: str) -> str | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from edgevid import registry
@@ -111,14 +110,17 @@ def open_task(contract: Contract) -> Task[Any]:
         BadInput: No task has this name, or it cannot read the contract's outputs.
     """
     plugin: TaskPlugin = registry.load("task", contract.task)
-    task: Task[Any] = load_part(plugin.device)(contract)
+    task: Task[Any] = load_part(plugin, plugin.device)(contract)
     return task
 
 
-def load_part(where: str) -> Any:
-    """Import the class that a declaration names as ``module:class``."""
-    module, _, attribute = where.partition(":")
-    return getattr(import_module(module), attribute)
+def load_part(plugin: TaskPlugin, where: str) -> Any:
+    """Import a class that a task's declaration names as ``module:class``.
+
+    Raises:
+        PluginFailed: The task is of another package and cannot be imported.
+    """
+    return registry.part("task", plugin.name, where)
 
 
 def model_frame(contract: Contract) -> FrameMeta:

@@ -109,7 +109,7 @@ class TaskSuite:
 
     def test_the_device_part_loads_no_host_code(self, plugin: TaskPlugin) -> None:
         """Devices have neither the host part nor its libraries."""
-        loaded = _modules_after(f"tasks.load_part({plugin.device!r})")
+        loaded = _modules_after(f"registry.part('task', {plugin.name!r}, {plugin.device!r})")
         assert not loaded & ({*HEAVY} - {"numpy"})
         assert plugin.host.partition(":")[0] not in loaded
         assert "edgevid.tasks.host" not in loaded
@@ -259,7 +259,7 @@ class TaskSuite:
             pytest.skip("this task has no training part")
         if find_spec("keras") is None:
             pytest.skip("keras is not installed")
-        assert load_part(plugin.training)
+        assert load_part(plugin, plugin.training)
 
 
 def _metric(host: HostTask) -> Any:

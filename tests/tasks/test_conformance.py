@@ -102,7 +102,7 @@ class TestLevel(TaskSuite):
         def load(kind, name):
             return LEVEL if (kind, name) == ("task", "level") else known(kind, name)
 
-        def load_part(where):
+        def load_part(plugin, where):
             return parts[where.partition(":")[2]]
 
         monkeypatch.setattr(registry, "load", load)

@@ -83,7 +83,7 @@ def open_host(name: str) -> HostTask:
         BadInput: No task has this name.
     """
     plugin: TaskPlugin = registry.load("task", name)
-    host: HostTask = load_part(plugin.host)()
+    host: HostTask = load_part(plugin, plugin.host)()
     return host
 
 
