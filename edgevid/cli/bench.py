@@ -58,6 +58,14 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option("--keep-runner", is_flag=True, help="With --target: leave a throw-away runner there.")
 @click.option("--end-other", is_flag=True, help="With --target: end another bench that runs there.")
+@click.option(
+    "--wheel",
+    "wheels",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --target: the wheel of a plug-in that the bundle needs; may be repeated.",
+)
 @click.option("--trust-new", is_flag=True, help="Trust a host key that is not known here yet.")
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
 @click.option("--root", metavar="DIR", help="edgevid's folder on the device.")

@@ -131,7 +131,13 @@ def write_archive(
     facts = assumed(target, python)
     site = plan.site_of(None, request, Installed())
     package = build(
-        facts, target, site.bundles, site.text, progress=options.progress, say=options.say
+        facts,
+        target,
+        site.bundles,
+        site.text,
+        plugins=request.wheels,
+        progress=options.progress,
+        say=options.say,
     )
     release = archive.write(file, package, options.key, target.title)
     size = file.stat().st_size

@@ -34,7 +34,7 @@ from edgevid import __version__
 from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json, sha256_of
-from edgevid.flash import device_code, wheels
+from edgevid.flash import device_code, plugin_wheels, wheels
 from edgevid.flash.device_facts import DeviceFacts, is_there, misfits
 from edgevid.flash.wheels import Wheel, WheelRequest
 from edgevid.progress import Progress, silent
@@ -66,6 +66,7 @@ def build(
     bundles: Sequence[Path],
     site: bytes,
     *,
+    plugins: Sequence[Path] = (),
     agent: bytes | None = None,
     now: float | None = None,
     renew: bool = False,
@@ -74,17 +75,24 @@ def build(
 ) -> Package:
     """Make the package of ``bundles`` for the device ``facts`` of the kind ``target``.
 
-    ``site`` is the runner's configuration as text, ``agent`` the agent's source (None: the one of
-    this edgevid), ``now`` the time in seconds since 1970; ``renew`` looks for newer wheels. Raises
-    `BadInput` where the device or a bundle does not fit, or no wheel exists for such a device, and
-    `EnvironmentFailed` where a wheel cannot be had.
+    ``site`` is the runner's configuration as text, ``plugins`` are the wheels of plug-ins of other
+    packages, ``agent`` is the agent's source (None: the one of this edgevid), ``now`` the time in
+    seconds since 1970; ``renew`` looks for newer wheels. Raises `BadInput` if the device or a
+    bundle does not fit, a plug-in's wheel is missing, or no wheel exists for such a device, and
+    `EnvironmentFailed` if a wheel cannot be downloaded.
     """
     if unfit := misfits(facts, target):
         raise BadInput(f"{target.name} does not fit this device: {unfit[0]}")
     opened = [Bundle.open(path) for path in bundles]
     _check_names(opened)
+    ways = _ways(facts, target, opened, site)
     wanted = wanted_wheels(facts, target, opened, site)
+    needed = plugin_wheels.needed([one.contract.task for one in opened], ways, site)
+    chosen = plugin_wheels.choose(needed, plugins, wanted)
+    wanted = plugin_wheels.with_requirements(wanted, chosen)
     got = wheels.gather(wanted, renew=renew, progress=progress, say=say)
+    plugin_wheels.check_apart(chosen, [path for _, path in got])
+    got += [(one.wheel, one.path) for one in chosen]
     _check_versions(opened, target, [wheel for wheel, _ in got])
 
     content: dict[str, Path | bytes] = {}

@@ -31,7 +31,17 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """What a person asks to be served; ``kind`` is a target's name, None: found by looking."""
+    """What to serve.
+
+    Attributes:
+        bundles: The bundles.
+        sources: Where frames come from.
+        config: A service configuration in place of sources.
+        add: Keep what the device serves already.
+        replace: Remove what the device serves already.
+        kind: The name of a target; None finds the one that fits.
+        wheels: The wheels of the plug-ins of other packages.
+    """
 
     bundles: tuple[Path, ...] = ()
     sources: tuple[str, ...] = ()
@@ -39,6 +49,7 @@ class DeployRequest:
     add: bool = False
     replace: bool = False
     kind: str | None = None
+    wheels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +167,15 @@ def make(
     stop(device.name, [lack for lack in found if lack.blocks], say)
     site = site_of(device, request, installed)
     kept = [_kept(device, installed, name, progress) for name in site.kept]
-    package = build(facts, target, [*site.bundles, *kept], site.text, progress=progress, say=say)
+    package = build(
+        facts,
+        target,
+        [*site.bundles, *kept],
+        site.text,
+        plugins=request.wheels,
+        progress=progress,
+        say=say,
+    )
     answer = device.call({"do": "missing", "blobs": package_sizes(package)})
     plan = DeployPlan(
         device.name, facts, installed, target, site, package, answer["missing"], tuple(found)

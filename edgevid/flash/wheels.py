@@ -174,7 +174,7 @@ def _is_kept(wheel: Wheel) -> bool:
 
 def _resolve(wanted: WheelRequest, progress: Progress) -> _Lock:
     with _download(wanted, list(wanted.requirements), progress) as part:
-        wheels = tuple(_read_wheel(file) for file in sorted(part.glob("*.whl")))
+        wheels = tuple(read_wheel(file) for file in sorted(part.glob("*.whl")))
         _keep(part)
     return _Lock(LOCK_FORMAT, json.loads(canonical_json(asdict(wanted))), wheels)
 
@@ -204,7 +204,8 @@ def _keep(part: Path) -> None:
         file.replace(folder() / file.name)
 
 
-def _read_wheel(file: Path) -> Wheel:
+def read_wheel(file: Path) -> Wheel:
+    """Describe a wheel by its file's name and content."""
     project, version = file.name.split("-")[:2]
     return Wheel(
         file.name, project.replace("_", "-"), version, sha256_of(file), file.stat().st_size

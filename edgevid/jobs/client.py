@@ -63,7 +63,8 @@ class BenchRequest:
     """What is to be measured, and how; ``words`` are more words of ``edgevid bench`` there.
 
     ``source`` is a video file here. ``runtimes`` must be there besides those that would serve.
-    ``kind`` is a target's name, ``root`` edgevid's folder there; None: found by looking.
+    ``kind`` is a target's name, ``root`` edgevid's folder there; None: found by looking. ``wheels``
+    are those of plug-ins of other packages.
     """
 
     bundle: Path
@@ -79,6 +80,7 @@ class BenchRequest:
     deadline_s: float = DEADLINE_S
     limit_kbit: float | None = None
     patience_s: float = PATIENCE_S
+    wheels: tuple[Path, ...] = ()
 
     def name(self, target: Target) -> str:
         """What the job is called: by all that decides what it gives."""
@@ -254,6 +256,7 @@ class _BenchRun:
                 target,
                 [self.request.bundle],
                 self._site,
+                plugins=self.request.wheels,
                 progress=self._working,
                 say=self._say,
             )

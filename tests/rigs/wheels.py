@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -13,9 +13,9 @@ def write_wheel(
     version: str = "1.0",
     tag: str = "py3-none-any",
     requires: Iterable[str] = (),
-    members: Iterable[str] = (),
+    members: Iterable[str] | Mapping[str, str] = (),
 ) -> Path:
-    """Write one that holds a module of its name, and says that it requires others."""
+    """Write a wheel with a module of its name; ``members`` are more files, or their names."""
     module = name.replace("-", "_")
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
     metadata += [f"Requires-Dist: {text}" for text in requires]
@@ -24,7 +24,7 @@ def write_wheel(
         f"{module}.py": f"version = {version!r}\n",
         f"{info}/METADATA": "\n".join(metadata) + "\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-        **dict.fromkeys(members, "x"),
+        **(members if isinstance(members, Mapping) else dict.fromkeys(members, "x")),
     }
     record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
     path = folder / f"{module}-{version}-{tag}.whl"

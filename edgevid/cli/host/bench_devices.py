@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgevid.jobs.client import BenchRequest
 
 HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
-HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown"}
+HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown", "wheels"}
 """Parameters of the command that mean something to this side only."""
 
 Text = Callable[[Mapping[str, Any]], str]
@@ -89,6 +89,7 @@ def _request(context: click.Context, video: Path) -> BenchRequest:
         end_other=given["end_other"],
         trust_new=given["trust_new"],
         deadline_s=deadline_s,
+        wheels=given["wheels"],
     )
 
 

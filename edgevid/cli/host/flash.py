@@ -37,6 +37,14 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 )
 @click.option("--add", is_flag=True, help="Serve it beside what the device serves.")
 @click.option("--replace", is_flag=True, help="Serve it instead of what the device serves.")
+@click.option(
+    "--wheel",
+    "wheels",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The wheel of a plug-in that is served; may be repeated.",
+)
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
 @click.option("--dry-run", is_flag=True, help="Log what would change; write nothing there.")
 @click.option("--stage", is_flag=True, help="Bring it there, and leave it beside what serves.")
@@ -102,6 +110,7 @@ def command(
         given["add"],
         given["replace"],
         given["kind"],
+        given["wheels"],
     )
     _fits(request, verb, words, given)
     devices = [] if verb == "archive" else _devices(words)
@@ -132,7 +141,9 @@ def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[s
     """Refuse what would be silently without effect."""
     serves = bool(request.bundles or request.sources or request.config)
     if verb in ("activate", "rollback", "uninstall"):
-        if serves or request.add or request.replace or given["stage"] or given["dry_run"]:
+        if serves or request.add or request.replace or request.wheels:
+            raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
+        if given["stage"] or given["dry_run"]:
             raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
     elif not serves:
         raise BadInput("name a bundle, or --config; as in: edgevid flash x.edgevid --target T")
