@@ -43,13 +43,13 @@ def _converted(run: Path, format_name: str, data: Path | None) -> dict[str, Any]
         try:
             told = convert(
                 run,
-                [format_name],
-                ["float32", "int8"],
+                formats=[format_name],
+                quantize=["float32", "int8"],
                 calibrate=data,
                 data=data,
                 out=Path(folder) / "x.edgevid",
                 max_drop=MAX_DROP,
-            )
+            ).to_json()
         except CheckFailed as refused:
             return {"refused": str(refused)}
     sizes = {artifact["quantize"]: artifact["bytes"] for artifact in told["artifacts"]}

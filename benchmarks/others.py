@@ -43,7 +43,7 @@ def measure(name: str) -> dict[str, Any]:
             calibrate=others.calibration(name, folder),
             contract=contract,
             out=out,
-        )
+        ).to_json()
         taken_s = time.perf_counter() - begun
         found = others.differences(name, Bundle.open(out))
     return {

@@ -50,7 +50,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from edgevid.errors import BadInput
 
-PUBLISHED: dict[str, str] = {}
+PUBLISHED: dict[str, str] = {"evidence": "edgevid.evidence:Evidence"}
 """The documents with a published schema: name -> ``module:class``."""
 
 FOLDER = Path(__file__).parent / "schemas"

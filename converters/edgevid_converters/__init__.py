@@ -1,13 +1,22 @@
-"""Models in, artifacts and evidence out; on the host only.
+"""Conversion of models to bundles of artifacts, with evidence; on the host only.
 
-`convert` lowers a model's step to every format and quantisation that is asked for, each in a child
-process, proves each artifact against the model, and writes one bundle or nothing.
+`convert` lowers a model's step to each format and quantisation in child processes, compares each
+artifact with the model, and writes one bundle or nothing.
 
-A converter is one file here and one row of `edgevid.registry`; a kind of source is one file in
+A converter is one package in `edgevid_converters.lowering` and one row of `edgevid.registry`, or an
+entry point of the group ``edgevid.converter``; an importer is one module in
 `edgevid_converters.importers`.
 """
 
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
-from edgevid_converters.pipeline import convert
+from edgevid_converters.pipeline import Conversion, ConvertArguments, ConvertOptions, convert
 
-__all__ = ["Converter", "LayerError", "Operator", "convert"]
+__all__ = [
+    "Conversion",
+    "ConvertArguments",
+    "ConvertOptions",
+    "Converter",
+    "LayerError",
+    "Operator",
+    "convert",
+]

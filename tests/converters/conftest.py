@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 
 from edgevid import registry
-from edgevid_converters import importers, pipeline
+from edgevid.progress import silent
+from edgevid_converters import importers
 from edgevid_converters.calibration import calibration_data
 from edgevid_converters.child_process import ENVIRONMENT, ask
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
+from edgevid_converters.pipeline.data import ConversionData
+from edgevid_converters.pipeline.lower import lower_in_child
+from edgevid_converters.pipeline.source import ConversionSource, choose_forms
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,10 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     folder = tmp_path_factory.mktemp("lowered")
     source = importers.describe(real_run)
     names, clips = calibration_data.calibration_clips(source, None)
-    held_out, _ = calibration_data.held_out(source, None, None, names, pipeline.silent)
-    forms = pipeline._forms(source, registry.names("converter"))
-    answers = {"lower": pipeline._lower(source, forms, clips, held_out, None, folder)}
+    held_out, _ = calibration_data.held_out(source, None, None, names, silent)
+    forms = choose_forms(source, dict.fromkeys(registry.names("converter")))
+    data = ConversionData(tuple(names), tuple(clips), held_out, "")
+    answers = {"lower": lower_in_child(ConversionSource(source, forms, None), data, folder)}
     builder = ArtifactBuilder(forms, answers["lower"], folder)
     for format_name in registry.names("converter"):
         task = {

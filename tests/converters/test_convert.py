@@ -18,9 +18,10 @@ from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid.proof import Golden, Verdict, child
-from edgevid_converters import child_process, convert, pipeline
-from edgevid_converters.acceptance import measurement
+from edgevid_converters import child_process, convert, importers, pipeline
+from edgevid_converters.acceptance import accept, parity
 from edgevid_converters.lowering import artifact_builder
+from edgevid_converters.pipeline import lower, plan
 from rigs.films import pictures, write_video
 
 FORMATS = registry.names("converter")
@@ -139,14 +140,14 @@ def quick(lowered, monkeypatch, tmp_path):
             return {"operators": {"CONV_2D": 4, "GATHER": 1}}
         return {name: told for name, told in answers.items() if name.startswith(task["format"])}
 
-    for asking in (pipeline, artifact_builder):
+    for asking in (lower, artifact_builder):
         monkeypatch.setattr(asking, "ask", kept)
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
 
     def run(**options):
         out = tmp_path / "x.edgevid"
-        return convert(lowered.source.path, out=out, **options)
+        return convert(lowered.source.path, out=out, **options).to_json()
 
     run.answers = answers
     yield run
@@ -234,27 +235,27 @@ def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeyp
 
 def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
-    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
     refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
 
 
 def test_an_artifact_that_crashes_on_load_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": -1, "kind": "abort"}]}))
-    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "crashed with SIGABRT", formats=["tflite"])
 
 
 def test_nan_is_refused(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 3, "kind": "nan"}]}))
-    monkeypatch.setattr(measurement, "runtimes_for", lambda name: ("null",))
+    monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "not numbers", formats=["openvino"])
 
 
 def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monkeypatch):
     outcome = child.Outcome(-11, b"", b"first\nthe last words\n")
     monkeypatch.setattr(child_process, "run_child", lambda *a: outcome)
-    monkeypatch.setattr(pipeline, "ask", child_process.ask)
+    monkeypatch.setattr(lower, "ask", child_process.ask)
     said = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
     refused(quick, tmp_path, said, ConverterFailed)
     log = next((Path(os.environ["XDG_CACHE_HOME"]) / "edgevid" / "logs").iterdir())
@@ -262,11 +263,11 @@ def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monk
 
 
 def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, monkeypatch):
-    record = pipeline.sources.describe(lowered.source.path)
+    record = importers.describe(lowered.source.path)
     clip = tmp_path / "elsewhere" / "clip.mp4"
     write_video(clip, pictures(6, 32, 32))
     moved = replace(record, data=tmp_path / "gone")
-    monkeypatch.setattr(pipeline.sources, "describe", lambda *a: moved)
+    monkeypatch.setattr(importers, "describe", lambda *a: moved)
     told = quick(calibrate=clip.parent)
     assert told["artifacts"][0]["metric"] == {
         "name": None,
@@ -281,7 +282,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
 
 def test_a_verdict_of_no_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
     verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
-    monkeypatch.setattr(measurement, "record_in_child", lambda *a: verdict)
+    monkeypatch.setattr(accept, "record_in_child", lambda *a: verdict)
     refused(quick, tmp_path, "it says so; leave this artifact out")
 
 
@@ -293,7 +294,7 @@ def no_children(monkeypatch):
     def forbidden(*a):
         raise AssertionError("a child was started")
 
-    for asking in (pipeline, artifact_builder):
+    for asking in (lower, artifact_builder):
         monkeypatch.setattr(asking, "ask", forbidden)
 
 
@@ -309,7 +310,7 @@ def test_names_that_are_not_known(real_run, tmp_path):
     wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
     said = "quantisation of tflite and openvino 'int4'.*did you mean int8"
     wrong(tmp_path, said, real_run, quantize=["int4"])
-    wrong(tmp_path, "at least one format", real_run, formats=[])
+    wrong(tmp_path, "name at least one of each", real_run, formats=[])
 
 
 @pytest.mark.usefixtures("no_children")
@@ -338,7 +339,7 @@ def test_calibration_clips_that_are_none(real_run, tmp_path):
 
 @pytest.mark.usefixtures("no_children")
 def test_a_missing_package_gets_its_install_line(real_run, tmp_path, monkeypatch):
-    inner = pipeline.find_spec
-    monkeypatch.setattr(pipeline, "find_spec", lambda name: None if name == "nncf" else inner(name))
+    inner = plan.find_spec
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "nncf" else inner(name))
     said = r"package nncf is not installed; run: pip install 'edgevid\[convert\]'"
     wrong(tmp_path, said, real_run, MissingExtra)

@@ -16,11 +16,11 @@ from edgevid import registry, runtimes
 from edgevid.proof import Trajectory, replay
 from edgevid.proof.replay import SOURCE_TOLERANCE, source_tolerances
 from edgevid.runtimes import zero_state
-from edgevid_converters import pipeline
 from edgevid_converters.calibration import trajectories
 from edgevid_converters.child_process import ENVIRONMENT, ask
 from edgevid_converters.lowering.protocol import Operator, summary
 from edgevid_converters.lowering.tflite.flatbuffer import kinds, pack, parse, slice_splits
+from edgevid_converters.pipeline.lower import read_golden
 
 PAIRS = tuple(
     (name, quantize)
@@ -50,7 +50,7 @@ def test_an_artifact_has_its_endings_and_a_smallest_runtime(lowered, name, quant
 @pytest.mark.parametrize(("name", "quantize"), PAIRS)
 def test_an_artifact_does_what_the_model_does(lowered, name, quantize):
     contract = lowered.source.contract
-    golden = pipeline._golden(contract, lowered.folder)
+    golden = read_golden(contract, lowered.folder)
     runtime = runtimes.get(name)
     engine = runtime.load(lowered.files(f"{name}-{quantize}"), contract)
     in_float = (name, quantize) == ("openvino", "float16")  # halves in the file only
@@ -96,7 +96,7 @@ def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
     assert empty.any()
     assert not empty.all()
     assert window.shape[1:] == contract.states[0].shape
-    trajectory = pipeline._golden(contract, lowered.folder).trajectories[0]
+    trajectory = read_golden(contract, lowered.folder).trajectories[0]
     assert isinstance(trajectory, Trajectory)
     assert len(trajectory) == contract.frames + 4
     # the newest embedding comes in at the end, the others move up
@@ -165,7 +165,7 @@ def test_half_used_splits_become_slices_that_compute_the_same(lowered):
     assert after.count("SLICE") == before.count("SLICE") + 6
     assert slice_splits(model) == 0
     contract = lowered.source.contract
-    golden = pipeline._golden(contract, lowered.folder)
+    golden = read_golden(contract, lowered.folder)
     engine = runtimes.get("tflite").load({"tflite": pack(model)}, contract)
     check, _ = replay(engine, golden, contract)
     assert check.max_abs < 1e-5
@@ -225,7 +225,7 @@ def test_operators_are_summed_up_by_kind():
 
 def replayed(lowered, content: bytes):
     contract = lowered.source.contract
-    golden = pipeline._golden(contract, lowered.folder)
+    golden = read_golden(contract, lowered.folder)
     engine = runtimes.get("tflite").load({"tflite": content}, contract)
     return replay(engine, golden, contract)[0]
 

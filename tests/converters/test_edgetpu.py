@@ -12,7 +12,7 @@ from edgevid.bundle import Artifact
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
 from edgevid_converters import target_selection
 from edgevid_converters.lowering import edgetpu
-from edgevid_converters.lowering.edgetpu import Row, compile_model, read_report
+from edgevid_converters.lowering.edgetpu import OperatorRow, compile_model, read_report
 
 HEAD = """Edge TPU Compiler version 15.0.340273435
 
@@ -98,8 +98,8 @@ def test_a_report_says_what_stays_on_the_cpu_and_why():
     assert report.version == "15.0.340273435"
     assert sum(row.count for row in report.rows) == 36
     assert (report.taken, sum(row.count for row in report.left)) == (2, 34)
-    assert Row("LEAKY_RELU", 11, "Operation not supported") in report.left
-    words = report.words()
+    assert OperatorRow("LEAKY_RELU", 11, "Operation not supported") in report.left
+    words = report.lines()
     assert "takes 2 of 36 operators" in words[0]
     assert "not yet proven on hardware" in words[0]
     assert "on the CPU stay 12 CONV_2D: More than one subgraph is not supported" in words
@@ -110,9 +110,11 @@ def test_log_files_and_other_versions_are_read_too():
     report = read_report(LOG)
     assert report.version == "16.0.384591198"
     assert report.taken == 117
-    assert report.left == (Row("CUSTOM", 1, "Operation is working on an unsupported data type"),)
+    assert report.left == (
+        OperatorRow("CUSTOM", 1, "Operation is working on an unsupported data type"),
+    )
     assert read_report(NOTHING).taken == 0
-    assert "7.03MiB of weights do not fit" in read_report(STREAMED).words()[-1]
+    assert "7.03MiB of weights do not fit" in read_report(STREAMED).lines()[-1]
     assert read_report("something else\n").rows == ()
 
 

@@ -11,18 +11,16 @@ import pytest
 from edgevid.bundle import Artifact
 from edgevid.contract import SCORES, Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed
+from edgevid.evidence import TensorDifference
 from edgevid.proof import Golden, Taken, Trajectory
 from edgevid.tasks.evidence import recorded_drop
 from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
-from edgevid_converters import pipeline
+from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
-from edgevid_converters.acceptance.measurement import (
-    AcceptanceResult,
-    ArtifactAcceptance,
-    BuiltArtifact,
-    outputs,
-)
+from edgevid_converters.acceptance.parity import differences
 from edgevid_converters.acceptance.reference import read_reference
+from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.pipeline.accept import notes_on
 
 CONTRACT = Contract(
     task="classification",
@@ -165,12 +163,12 @@ def test_differences_are_told_by_tensor_and_nan_is_told():
     answers = {SCORES: np.zeros((2, 1, 3), np.float32), "far": np.full((2, 1), 100, np.float32)}
     golden = Golden((Trajectory({"frame": np.zeros((2, 1, 4, 6, 3), np.uint8)}, answers, {}),))
     off = {SCORES: answers[SCORES] + 0.5, "far": answers["far"] + [[0], [1]]}
-    told = outputs(golden, [Taken(off, answers)])
-    assert told[SCORES] == {"max_abs": 0.5, "mean_abs": 0.25, "range": 0.0}
-    assert told["far"] == {"max_abs": 0.01, "mean_abs": 0.0025, "range": 100.0}
+    told = differences(golden, [Taken(off, answers)])
+    assert told[SCORES] == TensorDifference(max_abs=0.5, mean_abs=0.25, range=0.0)
+    assert told["far"] == TensorDifference(max_abs=0.01, mean_abs=0.0025, range=100.0)
     bad = {**off, SCORES: np.where(np.arange(3) == 1, np.nan, off[SCORES])}
-    told = outputs(golden, [Taken(answers, bad)])
-    assert told[SCORES]["max_abs"] is None and told["far"]["max_abs"] == 0.01
+    told = differences(golden, [Taken(answers, bad)])
+    assert told[SCORES].max_abs is None and told["far"].max_abs == 0.01
 
 
 # --- the owner's answers --------------------------------------------------------------------------
@@ -194,8 +192,8 @@ def test_an_owners_answers_are_held_against_the_models(owner):
     reference = read_reference(owner(), CONTRACT)
     right = [{SCORES: reference.answers[0][SCORES] + 5e-4}]
     told = reference.check(right, "x.contract.toml")
-    assert told["steps"] == 3 and told["max_abs"] == pytest.approx(5e-4, rel=1e-3)
-    assert len(told["sha256"]) == 64
+    assert told.steps == 3 and told.max_abs == pytest.approx(5e-4, rel=1e-3)
+    assert len(told.sha256) == 64
     for off in (2e-3, np.nan):
         wrong = right[0][SCORES].copy()
         wrong[1, 2] += off
@@ -208,7 +206,7 @@ def test_a_folder_has_several_streams_and_a_batch_axis_may_be_there(owner, tmp_p
     owner("a.npz")
     owner("b.npz", frame=np.zeros((2, 1, 4, 6, 3), np.uint8), scores=np.ones((2, 1, 3)))
     reference = read_reference(tmp_path, CONTRACT)
-    assert [stream.shape for stream in reference.streams] == [(3, 4, 6, 3), (2, 4, 6, 3)]
+    assert [stream["frame"].shape for stream in reference.streams] == [(3, 4, 6, 3), (2, 4, 6, 3)]
     assert reference.answers[1][SCORES].shape == (2, 3)
 
 
@@ -249,13 +247,13 @@ def test_paths_that_are_no_reference(tmp_path):
 def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
     judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
     half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
-    said = judge._disagreement(half, NOT_MEASURED)
+    said = judge.disagreement(half, NOT_MEASURED)
     assert said is not None and "50% of the golden steps only" in said and "--data" in said
-    assert judge._disagreement(replace(half, parity={"agreement": 0.9}), NOT_MEASURED) is None
-    assert judge._disagreement(half, compared(0, 0, 5)) is None  # labels know better
+    assert judge.disagreement(replace(half, parity={"agreement": 0.9}), NOT_MEASURED) is None
+    assert judge.disagreement(half, compared(0, 0, 5)) is None  # labels know better
     raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
     assert (
-        ArtifactAcceptance(raw, Golden(()), Budget(), Path())._disagreement(half, NOT_MEASURED)
+        ArtifactAcceptance(raw, Golden(()), Budget(), Path()).disagreement(half, NOT_MEASURED)
         is None
     )
 
@@ -268,5 +266,5 @@ def test_integers_that_no_metric_decided_on_are_told():
         ).with_comparison(found)
         for quantize, found in (("int8", NOT_MEASURED), ("float32", NOT_MEASURED), ("int8", known))
     ]
-    (note,) = pipeline._notes(judged, Budget())
+    (note,) = notes_on(judged, Budget())
     assert note.startswith("x-int8: no metric was measured") and note.endswith("0.71")

@@ -42,7 +42,7 @@ def test_int8_passes_on_held_out_clips_or_is_repaired_to_pass(data, tmp_path, mo
     done = call_edgevid("train", data, "--out", tmp_path / "run", *SHAPE, *model)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "x.edgevid"
-    told = convert(tmp_path / "run", quantize=["int8"], out=out, max_drop=0.01)
+    told = convert(tmp_path / "run", quantize=["int8"], out=out, max_drop=0.01).to_json()
     assert [one["name"] for one in told["artifacts"]] == ["openvino-int8", "tflite-int8"]
     for artifact in told["artifacts"]:
         metric = artifact["metric"]

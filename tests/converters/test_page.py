@@ -12,11 +12,15 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid.errors import BadBundle, BadInput
-from edgevid_converters import pipeline
+from edgevid.evidence import Evidence
+from edgevid.proof import Golden
+from edgevid_converters import convert
 from edgevid_converters.child_process import MEASURING, ChildFailed
 from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.lowering.protocol import spread
 from edgevid_converters.page import StepTimes, page, page_path
+from edgevid_converters.pipeline import write
+from edgevid_converters.pipeline.accept import unmeasured_notes
 
 
 @pytest.fixture(scope="module")
@@ -167,19 +171,17 @@ def test_neither_is_written_where_the_page_fails(bundle, tmp_path, monkeypatch):
     def failing(*a):
         raise BadBundle("no page")
 
-    monkeypatch.setattr(pipeline, "page", failing)
-    golden = pipeline.Golden(())
+    monkeypatch.setattr(write, "page", failing)
+    draft = write.BundleDraft(bundle.contract, [], Golden(()), Evidence(), StepTimes())
     with pytest.raises(BadBundle):
-        pipeline._write(
-            tmp_path / "out" / "x.edgevid", bundle.contract, [], golden, {}, StepTimes(), tmp_path
-        )
+        draft.write(tmp_path / "out" / "x.edgevid", tmp_path)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_in_its_place_is_told_before_anything_is_done(real_run, tmp_path):
     (tmp_path / "x.html").mkdir()
     with pytest.raises(BadInput, match=r"x\.html is a folder; remove it, or give another --out"):
-        pipeline.convert(real_run, out=tmp_path / "x.edgevid")
+        convert(real_run, out=tmp_path / "x.edgevid")
 
 
 def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypatch):
@@ -198,10 +200,8 @@ def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypat
     shop = artifact_builder.ArtifactBuilder(forms, lowered.answers["lower"], lowered.folder)
     (made,) = shop.convert("tflite", ["int8"])
     assert asked == [True, False] and made.layers == ()
-    assert pipeline._unmeasured([made]) == [
-        "tflite-int8: its layers could not be measured one by one"
-    ]
-    assert pipeline._unmeasured([replace(made, layers=(None,))]) == []
+    assert unmeasured_notes([made]) == ["tflite-int8: its layers could not be measured one by one"]
+    assert unmeasured_notes([replace(made, layers=(None,))]) == []
 
     def crashing(what, task):
         raise ChildFailed("it crashed", "tflite-int8")

@@ -46,7 +46,7 @@ CONTRACT = Contract("classification", (FRAME,), (Output("scores", (1, 3)),), ("a
 
 
 def asked(tiny: Path, name: str = "easy") -> dict:
-    """What `pipeline._lower` would have answered."""
+    """What `lower_in_child` would have answered."""
     return {
         "lowered": {"saved_model": str(tiny / name)},
         "trajectories": {"frame": str(tiny / "frame.npy")},

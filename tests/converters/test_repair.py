@@ -15,18 +15,25 @@ import pytest
 from edgevid.bundle import Artifact, Bundle
 from edgevid.cli.host.convert import text
 from edgevid.cli.inspect import _shown as shown
+from edgevid.documents import to_json
 from edgevid.errors import CheckFailed
 from edgevid.tasks.host.metrics import Comparison
-from edgevid_converters import convert, graphs, pipeline
+from edgevid_converters import convert, graphs
+from edgevid_converters.acceptance.accept import AcceptanceResult
 from edgevid_converters.acceptance.gates import Budget
-from edgevid_converters.acceptance.measurement import AcceptanceResult, BuiltArtifact
-from edgevid_converters.acceptance.repair import MOST_TRIES, refuse, search_repair
+from edgevid_converters.acceptance.repair import (
+    MAX_TRIES,
+    refusal,
+    repair_artifact,
+    search_repair,
+)
 from edgevid_converters.graphs.draw import look
 from edgevid_converters.graphs.layout import condense_graph
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.lowering.artifact_builder import repair_artifact
+from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.lowering.protocol import LayerError
+from edgevid_converters.pipeline.write import preprocessing_proof
 from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
 
 # --- the search, with layers that are only names --------------------------------------------------
@@ -56,7 +63,7 @@ def test_one_bad_layer_at_the_top_is_one_try():
     ladder, tried = ladder_of({"c": 0.5}, "cabdefgh")
     assert ladder.chosen is not None and ladder.chosen.kept == ("c",)
     assert tried == [("c",)]
-    told = ladder.to_json()
+    told = to_json(ladder.record())
     assert told["kept"] == ["c"] and told["reason"] == "has accuracy 0.400"
     assert [(rung["kept"], rung["ok"], rung["metric"]) for rung in told["rungs"]] == [
         ([], False, pytest.approx(0.4)),
@@ -64,7 +71,7 @@ def test_one_bad_layer_at_the_top_is_one_try():
     ]
     assert all(rung["bytes"] == 4 for rung in told["rungs"])
     assert not [key for rung in told["rungs"] for key in rung if "ms" in key]  # nothing is timed
-    assert ladder.latencies_ms() == [1.0, 1.0]
+    assert ladder.latencies_ms() == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -76,7 +83,7 @@ def test_what_is_kept_is_enough_and_all_of_it_is_needed(seed):
     assert ladder.chosen is not None
     assert sorted(ladder.chosen.kept) == sorted(bad)
     assert len(tried) == len(set(tried)) <= 16
-    assert [rung.kept for rung in ladder.rungs] == [(), *tried]
+    assert [rung.kept for rung in ladder.attempts] == [(), *tried]
 
 
 def test_small_harms_that_add_up_are_mended_no_further_than_needed():
@@ -98,9 +105,9 @@ def test_a_long_way_is_halved_not_walked():
 
 def test_where_nothing_is_enough_the_closest_is_named():
     ladder, tried = ladder_of({"a": 0.1, "b": 0.1, "z": 0.5}, "abcdefz")
-    assert ladder.chosen is None and ladder.to_json()["kept"] is None
+    assert ladder.chosen is None and to_json(ladder.record())["kept"] is None
     assert all("z" not in kept for kept in tried)  # half of the layers stay in int8
-    said = str(refuse(ladder, "x-int8"))
+    said = str(refusal(ladder, "x-int8"))
     assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in said
     assert "the closest, with a, b kept in float, has accuracy 0.400" in said
     assert "--quantize-aware" in said and "\n" not in said
@@ -109,7 +116,7 @@ def test_where_nothing_is_enough_the_closest_is_named():
 def test_a_model_of_one_layer_has_nothing_to_keep():
     ladder, tried = ladder_of({"a": 0.5}, "a")
     assert not tried and ladder.chosen is None
-    assert "there is no layer to repair it with" in str(refuse(ladder, "x-int8"))
+    assert "there is no layer to repair it with" in str(refusal(ladder, "x-int8"))
 
 
 def test_a_search_has_an_end():
@@ -123,7 +130,7 @@ def test_a_search_has_an_end():
 
     ladder = search_repair(judged(0.5), layers, attempt)
     assert ladder.chosen is not None and len(ladder.chosen.kept) >= 150
-    assert len(tried) <= MOST_TRIES
+    assert len(tried) <= MAX_TRIES
 
 
 def test_what_is_not_a_number_is_the_farthest():
@@ -162,7 +169,7 @@ def plant_and_repair(folder, data, seed: int, **options):
         data=data,
         out=folder / "x.edgevid",
         **options,
-    )
+    ).to_json()
     return layer, told
 
 
@@ -236,7 +243,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()
     contract.write_text(right)
-    told = convert(model, **options)
+    told = convert(model, **options).to_json()
     bundle = Bundle.open(tmp_path / "x.edgevid")
     assert told["preprocessing"] == bundle.evidence["preprocessing"] == "reference"
     assert bundle.evidence["gates"]["reference"]["max_abs"] < 1e-5
@@ -247,7 +254,7 @@ def test_a_feed_that_nothing_proves_is_told(tmp_path):
     run = SourceModel("run", tmp_path, None)
     other = replace(run, preprocessing=Preprocessing())
     kinds = {
-        pipeline._preprocessing(source, checked, Budget(min_metric=floor))
+        preprocessing_proof(source, checked, Budget(min_metric=floor))
         for source, checked, floor in (
             (other, None, None),
             (other, {"steps": 1}, None),

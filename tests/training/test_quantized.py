@@ -105,7 +105,8 @@ def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
     fine_tune(run, tmp_path / "out", epochs=6)
     metrics = []
     for number, folder in enumerate((run, tmp_path / "out")):
-        told = convert(folder, [name], ["int8"], out=tmp_path / f"{number}.edgevid", max_drop=0.9)
+        out = tmp_path / f"{number}.edgevid"
+        told = convert(folder, formats=[name], quantize=["int8"], out=out, max_drop=0.9).to_json()
         metrics.append(told["artifacts"][0]["metric"])
     ruined, repaired = metrics
     assert ruined["artifact"] <= ruined["source"] - 0.1

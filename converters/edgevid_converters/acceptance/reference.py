@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import registry
 from edgevid.contract import Contract, Input
 from edgevid.errors import BadInput, CheckFailed
+from edgevid.evidence import ReferenceRecord
 from edgevid_converters.calibration.trajectories import row_shape, steps_of
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ exceeds 1."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class OwnerOutputs:
     """Streams as their owner fed them, and the owner's answers: output -> (N, *shape)."""
 
     path: Path
     streams: tuple[Arrays, ...]
     answers: tuple[Arrays, ...]
 
-    def check(self, given: Sequence[Arrays], contract: str) -> dict[str, Any]:
+    def check(self, given: Sequence[Arrays], contract: str) -> ReferenceRecord:
         """Compare with the model's own outputs through its contract; returns the evidence.
 
         ``contract`` names the file that describes the preprocessing.
@@ -72,14 +73,11 @@ class Reference:
                 digest.update(stream[name].tobytes())
             for name in sorted(answers):
                 digest.update(name.encode() + answers[name].tobytes())
-        return {
-            "steps": sum(map(steps_of, self.streams)),
-            "max_abs": float(f"{worst:.6g}"),
-            "sha256": digest.hexdigest(),
-        }
+        steps = sum(map(steps_of, self.streams))
+        return ReferenceRecord(steps, float(f"{worst:.6g}"), digest.hexdigest())
 
 
-def read_reference(path: Path, contract: Contract) -> Reference:
+def read_reference(path: Path, contract: Contract) -> OwnerOutputs:
     """Read a file or a folder of them; raises `BadInput` that names what is wrong."""
     path = Path(path)
     if not path.exists():
@@ -88,7 +86,7 @@ def read_reference(path: Path, contract: Contract) -> Reference:
     if not files:
         raise BadInput(f"{path} has no .npz in it; give inputs and their owner's answers")
     pairs = [_read(file, contract) for file in files]
-    return Reference(path, tuple(s for s, _ in pairs), tuple(a for _, a in pairs))
+    return OwnerOutputs(path, tuple(s for s, _ in pairs), tuple(a for _, a in pairs))
 
 
 def _read(
@@ -112,7 +110,7 @@ def _read(
         )
     if len(arrays) == len(inputs):
         raise BadInput(
-            f"{file} has inputs and no answers; it needs one of: {', '.join(sorted(shapes))}"
+            f"{file} has no answers; give inputs and answers: {', '.join(sorted(shapes))}"
         )
     first = arrays[contract.inputs[0].name]
     count = len(first) if first.ndim else 0

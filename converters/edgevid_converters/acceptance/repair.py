@@ -1,158 +1,232 @@
-"""Repair: the fewest layers in a higher precision that bring an int8 artifact into the budget.
+"""Repair: the fewest layers in float32 that bring an int8 artifact into the budget.
 
-Layers are ranked by what int8 costs each of them. The worst one is kept out of int8, then the worst
-two, four and so on until the gates say yes; then the number between is searched for, and at last
-each kept layer is given back to int8 where the gates say yes without it, too. Every try is a rung
-of the ladder that goes into the evidence.
+Layers are ranked by their int8 error. The worst one is kept in float32, then the worst two, four
+and so on until the gates accept the artifact; a bisection finds the number in between, and at last
+each kept layer goes back to int8 if the gates accept the artifact without it. Every attempt goes
+into the evidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from edgevid.errors import CheckFailed
-from edgevid_converters.acceptance.measurement import AcceptanceResult
-from edgevid_converters.lowering.protocol import LayerError
+from edgevid.errors import CheckFailed, EnvironmentFailed
+from edgevid.evidence import RepairRecord, RepairTry
+from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
+from edgevid_converters.acceptance.gates import NOT_MEASURED
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, BuiltArtifact
+from edgevid_converters.lowering.protocol import LayerError, listed
 
-MOST_KEPT = 0.5
-"""The share of layers that may stay out of int8: with more, float16 is the better choice."""
-MOST_TRIES = 32
+MAX_KEPT = 0.5
+"""Largest share of layers kept in float32: with more, float16 is the better choice."""
+MAX_TRIES = 32
 
-Attempt = Callable[[tuple[str, ...]], AcceptanceResult]
-"""Makes and judges the artifact with these layers kept out of int8."""
+Attempt: TypeAlias = Callable[[tuple[str, ...]], AcceptanceResult]
+"""Builds and checks the artifact with these layers kept in float32."""
 
 
 @dataclass(frozen=True)
 class RepairAttempt:
-    """One try: the layers kept out of int8, and what the gates said of it."""
+    """One attempt.
+
+    Attributes:
+        kept: Layers kept in float32, the largest int8 error first.
+        result: What the gates found.
+    """
 
     kept: tuple[str, ...]
     result: AcceptanceResult
 
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data for the evidence; nothing in it is timed."""
-        judged = self.result
-        artifact = judged.made.artifact
-        parity, metric = artifact.parity, artifact.metric
-        return {
-            "kept": list(self.kept),
-            "ok": judged.ok,
-            "reason": judged.reason,
-            "bytes": sum(map(len, judged.made.files.values())),
-            "metric": metric.get("artifact"),
-            "agreement": metric.get("agreement", parity.get("agreement")),
-            "max_abs": parity.get("max_abs"),
-        }
+    def record(self) -> RepairTry:
+        """Return the form that evidence has; nothing in it is timed."""
+        artifact, found = self.result.built.artifact, self.result.comparison
+        agreement = found.agreement
+        return RepairTry(
+            kept=self.kept,
+            ok=self.result.ok,
+            reason=self.result.reason,
+            bytes=sum(map(len, self.result.built.files.values())),
+            metric=found.artifact,
+            agreement=artifact.parity.get("agreement") if agreement is None else agreement,
+            max_abs=artifact.parity.get("max_abs"),
+        )
 
 
 @dataclass(frozen=True)
 class RepairResult:
-    """A repair: the ranked layers, what was tried in its order, and the rung that was chosen."""
+    """The outcome of a repair.
+
+    Attributes:
+        layers: The layers, the largest int8 error first.
+        attempts: Every attempt in order; the first one has every layer in int8.
+        chosen: The accepted attempt with the fewest layers in float32; None if there is none.
+    """
 
     layers: tuple[LayerError, ...]
-    rungs: tuple[RepairAttempt, ...]
+    attempts: tuple[RepairAttempt, ...]
     chosen: RepairAttempt | None
 
     @property
     def closest(self) -> RepairAttempt:
-        """The rung that is nearest to the budget."""
-        return min(self.rungs, key=lambda rung: rung.result.distance)
+        """The attempt nearest to the source model."""
+        return min(self.attempts, key=lambda attempt: attempt.result.distance)
 
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data for the evidence."""
-        return {
-            "reason": self.rungs[0].result.reason,
-            "kept": list(self.chosen.kept) if self.chosen else None,
-            "rungs": [rung.to_json() for rung in self.rungs],
-        }
+    def record(self) -> RepairRecord:
+        """Return the form that evidence has."""
+        return RepairRecord(
+            reason=self.attempts[0].result.reason or "",
+            kept=self.chosen.kept if self.chosen else None,
+            rungs=tuple(attempt.record() for attempt in self.attempts),
+        )
 
-    def latencies_ms(self) -> list[float | None]:
-        """Of each rung the middle time of a step on this machine; it does not go into a bundle."""
-        return [rung.result.latency_ms for rung in self.rungs]
+    def latencies_ms(self) -> tuple[float | None, ...]:
+        """Return the median time of a step of each attempt on this machine."""
+        return tuple(attempt.result.latency_ms for attempt in self.attempts)
+
+    def accepted(self, name: str) -> AcceptanceResult:
+        """Return the chosen result; its statistics allow for the choice among the attempts.
+
+        Args:
+            name: The artifact's name, for the error.
+
+        Raises:
+            CheckFailed: No attempt was accepted.
+        """
+        if self.chosen is None:
+            raise refusal(self, name)
+        result = self.chosen.result
+        return result.with_comparison(replace(result.comparison, tries=len(self.attempts)))
+
+
+def repair_artifact(
+    first: AcceptanceResult,
+    acceptance: ArtifactAcceptance,
+    builder: ArtifactBuilder,
+    report: Callable[[str], None],
+    *,
+    repair: bool,
+) -> RepairResult:
+    """Repair one refused artifact.
+
+    Args:
+        first: The result of the artifact with every layer in int8.
+        acceptance: The gates.
+        builder: Builds the attempts.
+        report: Called with a line before each attempt.
+        repair: False refuses instead.
+
+    Raises:
+        CheckFailed: The artifact cannot be repaired, or ``repair`` is False.
+        ChildFailed: Measuring the layers crashed.
+    """
+    artifact = first.built.artifact
+    name = artifact.name
+    if not first.repairable:
+        raise CheckFailed(f"{name} {first.reason}; leave this artifact out, or change the model")
+    if not repair:
+        raise CheckFailed(f"{name} {first.reason}; leave out --no-repair, or this artifact")
+    report(f"measuring the layers of {name}")
+    layers = first.built.layers or builder.layer_errors(artifact.format)
+
+    def attempt(kept: tuple[str, ...]) -> AcceptanceResult:
+        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
+        keep = {artifact.quantize: kept}
+        try:
+            built = builder.convert(artifact.format, [artifact.quantize], keep)
+        except (CheckFailed, EnvironmentFailed) as error:
+            nothing = replace(artifact, parity={}, metric=NOT_MEASURED.to_json())
+            return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be made: {error}")
+        return acceptance.check(built[0])
+
+    return search_repair(first, layers, attempt)
 
 
 def search_repair(
-    first: AcceptanceResult, layers: Sequence[LayerError], attempt: Attempt, most: float = MOST_KEPT
+    first: AcceptanceResult,
+    layers: Sequence[LayerError],
+    attempt: Attempt,
+    max_kept: float = MAX_KEPT,
 ) -> RepairResult:
-    """Search; ``first`` is the judgement of the artifact with every layer in int8."""
+    """Search for the fewest layers to keep in float32.
+
+    Args:
+        first: The result of the artifact with every layer in int8.
+        layers: The layers, the largest int8 error first.
+        attempt: Builds and checks an artifact.
+        max_kept: Largest share of the layers to keep.
+    """
     search = _Search(first, layers, attempt)
     ranked = [layer.name for layer in layers]
-    found = search.fewest(ranked[: _limit(len(ranked), most)])
+    found = search.fewest(ranked[: _limit(len(ranked), max_kept)])
     if found is not None:
         found = search.without_needless(found)
-    return RepairResult(tuple(layers), tuple(search.rungs), found)
+    return RepairResult(tuple(layers), tuple(search.attempts), found)
 
 
-def refuse(ladder: RepairResult, name: str) -> CheckFailed:
-    """Say that nothing is within the budget, and what comes closest."""
-    first, closest = ladder.rungs[0].result, ladder.closest
-    tries = len(ladder.rungs) - 1
-    ways = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
+def refusal(repair: RepairResult, name: str) -> CheckFailed:
+    """Return the error for a repair without an accepted attempt, with the closest one."""
+    first, closest = repair.attempts[0].result, repair.closest
+    tries = len(repair.attempts) - 1
+    remedy = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
     if not tries:
-        return CheckFailed(f"{name} {first.reason}; there is no layer to repair it with; {ways}")
-    told = "every layer in int8" if not closest.kept else f"{listed(closest.kept)} kept in float"
+        return CheckFailed(f"{name} {first.reason}; there is no layer to repair it with; {remedy}")
+    what = f"{listed(closest.kept)} kept in float" if closest.kept else "every layer in int8"
     return CheckFailed(
         f"{name} {first.reason}; none of {tries} repairs is within the budget; the closest, with "
-        f"{told}, {closest.result.reason}; {ways}"
+        f"{what}, {closest.result.reason}; {remedy}"
     )
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names in a line, the first few of many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _limit(layers: int, most: float) -> int:
-    """How many of so many layers may be kept: one at least, but not all."""
-    return min(max(1, int(layers * most)), layers - 1) if layers else 0
+def _limit(layers: int, max_kept: float) -> int:
+    """Return how many of so many layers may be kept: at least one, but not all."""
+    return min(max(1, int(layers * max_kept)), layers - 1) if layers else 0
 
 
 class _Search:
-    """The tries of one repair, each made once."""
+    """The attempts of one repair, each made once."""
 
     def __init__(
         self, first: AcceptanceResult, layers: Sequence[LayerError], attempt: Attempt
     ) -> None:
         self._attempt = attempt
         self._rank = {layer.name: rank for rank, layer in enumerate(layers)}
-        self.rungs = [RepairAttempt((), first)]
+        self.attempts = [RepairAttempt((), first)]
 
     def _try(self, names: Sequence[str]) -> RepairAttempt:
         kept = tuple(sorted(names, key=self._rank.__getitem__))
-        known = next((rung for rung in self.rungs if rung.kept == kept), None)
+        known = next((attempt for attempt in self.attempts if attempt.kept == kept), None)
         if known is None:
             known = RepairAttempt(kept, self._attempt(kept))
-            self.rungs.append(known)
+            self.attempts.append(known)
         return known
 
-    def _spent(self) -> bool:
-        return len(self.rungs) > MOST_TRIES
+    def _exhausted(self) -> bool:
+        return len(self.attempts) > MAX_TRIES
 
     def fewest(self, ranked: Sequence[str]) -> RepairAttempt | None:
-        """The shortest head of the ranking that is enough, as far as more is never worse."""
+        """Find the shortest head of the ranking that is enough, assuming more is never worse."""
         below, count, found = 0, 1, None
-        while found is None and below < len(ranked) and not self._spent():
+        while found is None and below < len(ranked) and not self._exhausted():
             count = min(count, len(ranked))
-            rung = self._try(ranked[:count])
-            if rung.result.ok:
-                found = rung
+            attempt = self._try(ranked[:count])
+            if attempt.result.ok:
+                found = attempt
             else:
                 below, count = count, count * 2
-        while found is not None and len(found.kept) - below > 1 and not self._spent():
+        while found is not None and len(found.kept) - below > 1 and not self._exhausted():
             middle = (below + len(found.kept)) // 2
-            rung = self._try(ranked[:middle])
-            found, below = (rung, below) if rung.result.ok else (found, middle)
+            attempt = self._try(ranked[:middle])
+            found, below = (attempt, below) if attempt.result.ok else (found, middle)
         return found
 
     def without_needless(self, found: RepairAttempt) -> RepairAttempt:
-        """Give back to int8 what it is enough without, the least damaged layer first."""
+        """Return layers to int8 that need not be kept, the smallest error first."""
         for name in reversed(found.kept):
-            if len(found.kept) == 1 or self._spent():
+            if len(found.kept) == 1 or self._exhausted():
                 break
-            rung = self._try([kept for kept in found.kept if kept != name])
-            if rung.result.ok:
-                found = rung
+            attempt = self._try([kept for kept in found.kept if kept != name])
+            if attempt.result.ok:
+                found = attempt
         return found

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Clip = NDArray[np.uint8]
 
-CALIBRATED = ("int8", "int16x8")
-"""Quantisations that need samples."""
 FEW_FRAMES = 32
 PLAIN = 2.0
 """Standard deviation, of 255, below which all pictures together are one plain colour."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
+from edgevid.evidence import OperatorCount
 from edgevid_converters.graphs import openvino, tflite
 from edgevid_converters.graphs.graph import Graph, Node
 
@@ -28,10 +28,7 @@ def read(format_name: str, files: Mapping[str, bytes]) -> Graph:
     return READERS[format_name](files)
 
 
-def table(graph: Graph) -> list[dict[str, Any]]:
-    """Its operators by kind and what they compute in, as plain data for the evidence."""
+def table(graph: Graph) -> tuple[OperatorCount, ...]:
+    """Count a graph's operators by kind and by the type that they compute in."""
     counts = Counter((node.kind, node.computes) for node in graph.nodes if node.computes)
-    return [
-        {"kind": kind, "computes": computes, "count": count}
-        for (kind, computes), count in sorted(counts.items())
-    ]
+    return tuple(OperatorCount(*key, count) for key, count in sorted(counts.items()))

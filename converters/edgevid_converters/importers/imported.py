@@ -1,6 +1,6 @@
 """What the kinds of models that come from elsewhere have in common.
 
-A kind opens a model as a `Reference`: its own runtime, with its own tensors. `ImportedModel` puts
+A kind opens a model as a `NativeModel`: its own runtime, with its own tensors. `ImportedModel` puts
 the contract's in front of it: pixels are prepared here in numpy, so that what was lowered is
 compared with something that was not.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DESCRIBE_TIMEOUT_S = 300.0
 
 
-class Reference(Protocol):
+class NativeModel(Protocol):
     """A model in its own runtime, on the CPU, in float32; made by a kind's ``open_model``."""
 
     inputs: tuple[TensorInfo, ...]
@@ -89,8 +89,8 @@ def _answer(one: TensorMapping, value: NDArray[Any]) -> NDArray[Any]:
     return answer
 
 
-def _open(kind: str, path: Path) -> Reference:
-    reference: Reference = import_module(f"edgevid_converters.importers.{kind}").open_model(path)
+def _open(kind: str, path: Path) -> NativeModel:
+    reference: NativeModel = import_module(f"edgevid_converters.importers.{kind}").open_model(path)
     return reference
 
 

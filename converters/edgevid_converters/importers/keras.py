@@ -9,7 +9,7 @@ from typing import Any
 from edgevid.errors import BadInput
 from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
-from edgevid_converters.importers.tensorflow_step import Reference, Tensor
+from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 
 FORMS = ("saved_model",)
 ENDINGS = (".keras", ".h5", ".hdf5")
@@ -20,7 +20,7 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in ENDINGS
 
 
-def open_model(path: Path) -> KerasReference:
+def open_model(path: Path) -> KerasModel:
     """Load it without code of its own: layers that are not Keras' are refused."""
     import keras
 
@@ -30,11 +30,11 @@ def open_model(path: Path) -> KerasReference:
         raise BadInput(f"{path} cannot be loaded by Keras: {first_line(error)}") from None
     if not getattr(model, "inputs", None):
         raise BadInput(f"{path} does not say what it takes; save a functional or sequential model")
-    return KerasReference(model)
+    return KerasModel(model)
 
 
-class KerasReference(Reference):
-    """Keras itself; see `edgevid_converters.importers.imported.Reference`."""
+class KerasModel(TensorFlowModel):
+    """Keras itself; see `edgevid_converters.importers.imported.TensorFlowModel`."""
 
     library = "Keras"
 

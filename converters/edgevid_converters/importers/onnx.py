@@ -26,7 +26,7 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".onnx"
 
 
-def open_model(path: Path) -> ONNXReference:
+def open_model(path: Path) -> ONNXModel:
     """Read and check the graph; raises `BadInput` that names what no runtime here knows."""
     onnx = need("onnx", "onnx")
     runtime = need("onnxruntime", "onnx")
@@ -46,7 +46,7 @@ def open_model(path: Path) -> ONNXReference:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its errors are RuntimeError's siblings, not children
         raise BadInput(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}") from None
-    return ONNXReference(path, model, session)
+    return ONNXModel(path, model, session)
 
 
 def _check_operators(path: Path, model: Any) -> None:
@@ -72,8 +72,8 @@ def _check_operators(path: Path, model: Any) -> None:
             )
 
 
-class ONNXReference:
-    """ONNX Runtime on one thread; see `edgevid_converters.importers.imported.Reference`."""
+class ONNXModel:
+    """ONNX Runtime on one thread; see `edgevid_converters.importers.imported.NativeModel`."""
 
     def __init__(self, path: Path, model: Any, session: Any) -> None:
         self._path, self._model, self._session = path, model, session

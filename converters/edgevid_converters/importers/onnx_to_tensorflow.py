@@ -23,14 +23,14 @@ from edgevid_converters.importers.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers.imported import Reference
+    from edgevid_converters.importers.imported import NativeModel
 
 CLOSE = 1e-3
 """Largest difference from ONNX Runtime, in units of the output's own range where that exceeds 1."""
 
 
 def lower(
-    model: Any, reference: Reference, preprocessing: Preprocessing, contract: Contract, path: Path
+    model: Any, reference: NativeModel, preprocessing: Preprocessing, contract: Contract, path: Path
 ) -> Path:
     """Convert a pinned model, and write the step around what came out.
 
@@ -120,7 +120,7 @@ def _blamed(error: BaseException, model: Any) -> str:
 class _Core:
     """What onnx2tf made, called by the names and with the shapes that the ONNX model has."""
 
-    def __init__(self, function: Any, reference: Reference, preprocessing: Preprocessing) -> None:
+    def __init__(self, function: Any, reference: NativeModel, preprocessing: Preprocessing) -> None:
         self._function, self._reference, self._feed = function, reference, preprocessing
         self._inputs = {name: name for name in function.structured_input_signature[1]}
         self._orders: dict[str, tuple[str, tuple[int, ...]]] = {}

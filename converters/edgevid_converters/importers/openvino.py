@@ -30,7 +30,7 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".xml"
 
 
-def open_model(path: Path) -> OpenVINOReference:
+def open_model(path: Path) -> OpenVINOModel:
     """Read the graph and its weights."""
     openvino = need("openvino", "convert")
     if not path.with_suffix(".bin").is_file():
@@ -39,11 +39,11 @@ def open_model(path: Path) -> OpenVINOReference:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise BadInput(f"{path} cannot be loaded by OpenVINO: {_last(error)}") from None
-    return OpenVINOReference(path, model)
+    return OpenVINOModel(path, model)
 
 
-class OpenVINOReference:
-    """OpenVINO itself, in float32; see `edgevid_converters.importers.imported.Reference`."""
+class OpenVINOModel:
+    """OpenVINO itself, in float32; see `edgevid_converters.importers.imported.NativeModel`."""
 
     def __init__(self, path: Path, model: Any) -> None:
         self._path, self._model = path, model

@@ -9,7 +9,7 @@ from typing import Any
 from edgevid.errors import BadInput
 from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
-from edgevid_converters.importers.tensorflow_step import Reference, Tensor
+from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 
 FORMS = ("saved_model",)
 SERVING = "serving_default"
@@ -20,7 +20,7 @@ def matches(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
 
 
-def open_model(path: Path) -> SavedModelReference:
+def open_model(path: Path) -> SavedModel:
     """Load it, and choose its signature: ``serving_default``, or the only one."""
     import tensorflow as tf
 
@@ -35,11 +35,11 @@ def open_model(path: Path) -> SavedModelReference:
             f"{path} has no signature {SERVING!r} (it has {', '.join(names) or 'none'}); "
             "export it with one"
         )
-    return SavedModelReference(loaded, loaded.signatures[name])
+    return SavedModel(loaded, loaded.signatures[name])
 
 
-class SavedModelReference(Reference):
-    """TensorFlow itself; see `edgevid_converters.importers.imported.Reference`."""
+class SavedModel(TensorFlowModel):
+    """TensorFlow itself; see `edgevid_converters.importers.imported.TensorFlowModel`."""
 
     library = "TensorFlow"
 

@@ -21,8 +21,8 @@ Call: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 SIGNATURE = "serving_default"
 
 
-class Reference:
-    """A model that TensorFlow runs; see `edgevid_converters.importers.imported.Reference`.
+class TensorFlowModel:
+    """A model that TensorFlow runs; see `edgevid_converters.importers.imported.TensorFlowModel`.
 
     ``library`` is what people call it, ``owner`` holds the variables.
     """

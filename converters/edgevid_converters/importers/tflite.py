@@ -26,13 +26,13 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".tflite"
 
 
-def open_model(path: Path) -> TFLiteReference:
+def open_model(path: Path) -> TFLiteModel:
     """Load it in LiteRT; raises `BadInput` for what is quantised already."""
     litert = need("ai_edge_litert.interpreter", "convert")
     content = path.read_bytes()
     try:
         interpreter = litert.Interpreter(model_content=content, num_threads=1)
-        reference = TFLiteReference(content, interpreter)
+        reference = TFLiteModel(content, interpreter)
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
     for port in (*reference.inputs, *reference.outputs):
@@ -43,8 +43,8 @@ def open_model(path: Path) -> TFLiteReference:
     return reference
 
 
-class TFLiteReference:
-    """LiteRT on one thread; see `edgevid_converters.importers.imported.Reference`."""
+class TFLiteModel:
+    """LiteRT on one thread; see `edgevid_converters.importers.imported.NativeModel`."""
 
     def __init__(self, content: bytes, interpreter: Any) -> None:
         self._content, self._interpreter = content, interpreter

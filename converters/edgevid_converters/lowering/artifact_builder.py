@@ -1,34 +1,50 @@
-"""Makes the artifacts of one model, each format in a child, and mends those that int8 broke."""
+"""Builds the artifacts of one lowered model, each format in a child process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgevid.bundle import Artifact
-from edgevid.errors import CheckFailed, EnvironmentFailed
+from edgevid.errors import CheckFailed
 from edgevid.proof.replay import own_tolerances
-from edgevid_converters.acceptance.gates import NOT_MEASURED
-from edgevid_converters.acceptance.measurement import (
-    AcceptanceResult,
-    ArtifactAcceptance,
-    BuiltArtifact,
-)
-from edgevid_converters.acceptance.repair import RepairResult, listed, refuse, search_repair
-from edgevid_converters.calibration import checks
 from edgevid_converters.child_process import MEASURING, ChildFailed, ask
-from edgevid_converters.lowering.protocol import LayerError, Operator, summary
+from edgevid_converters.lowering.protocol import (
+    CALIBRATED,
+    LayerError,
+    Operator,
+    listed,
+    summary,
+)
+
+
+@dataclass(frozen=True)
+class BuiltArtifact:
+    """One artifact before it is in a bundle.
+
+    Attributes:
+        artifact: Its entry in the manifest.
+        files: Its files: ending -> content.
+        layers: Error of each layer alone in int8, largest first; empty if not measured.
+    """
+
+    artifact: Artifact
+    files: Mapping[str, bytes]
+    layers: tuple[LayerError, ...] = ()
 
 
 @dataclass(frozen=True)
 class ArtifactBuilder:
-    """A lowered model: what all of its conversions have in common.
+    """Builds artifacts of one lowered model.
 
-    ``forms`` has, by format, the form that its converter takes; ``lowered`` is what lowering
-    answered; the files of artifacts go to ``folder``. With ``allow_float`` integers may have beside
-    them what computes in float.
+    Attributes:
+        forms: Format -> the form of the model that its converter takes.
+        lowered: What the child that lowered the model answered: the paths of the forms
+            (``lowered``) and of the recorded calibration (``trajectories``), and the contract.
+        folder: Where the artifacts' files go.
+        allow_float: Accept float operators in an integer artifact.
     """
 
     forms: Mapping[str, str]
@@ -37,7 +53,7 @@ class ArtifactBuilder:
     allow_float: bool = False
 
     def task(self, do: str, format_name: str) -> dict[str, Any]:
-        """What every task of a converter has: its format, and the model in the form it takes."""
+        """Return the part that every task of a converter has; see `child_tasks.TASKS`."""
         form = self.forms[format_name]
         return {
             "do": do,
@@ -49,11 +65,13 @@ class ArtifactBuilder:
         }
 
     def operators(self, format_name: str) -> dict[str, int]:
-        """How many operators of each kind the float model has in one format."""
-        answer = ask(
-            f"reading the operators for {format_name}", self.task("operators", format_name)
-        )
-        return dict(answer["operators"])
+        """Count the operators of the float model in one format, by kind.
+
+        Raises:
+            ChildFailed: The converter crashed.
+        """
+        what = f"reading the operators for {format_name}"
+        return dict(ask(what, self.task("operators", format_name))["operators"])
 
     def convert(
         self,
@@ -61,11 +79,17 @@ class ArtifactBuilder:
         quantisations: Sequence[str],
         keep: Mapping[str, Sequence[str]] | None = None,
     ) -> list[BuiltArtifact]:
-        """Make the artifacts of one format, in one child.
+        """Build the artifacts of one format in one child process.
 
-        ``keep`` has, by quantisation, the layers that stay in a higher precision; without it, what
-        int8 costs each layer is measured on the way. Where just that fails, there is an artifact
-        whose layers are not measured.
+        Args:
+            format_name: The format.
+            quantisations: One artifact for each.
+            keep: Quantisation -> layers that stay in float32. Without it the int8 error of each
+                layer is measured too; if only that fails, the artifact has no ``layers``.
+
+        Raises:
+            ChildFailed: The converter crashed.
+            CheckFailed: An integer artifact has float operators.
         """
         task = {
             **self.task("convert", format_name),
@@ -87,19 +111,32 @@ class ArtifactBuilder:
         ]
 
     def layer_errors(self, format_name: str) -> list[LayerError]:
-        """Measure what int8 costs each layer in one format, in a child; the worst comes first."""
+        """Measure the int8 error of each layer in one format; the largest comes first.
+
+        Raises:
+            ChildFailed: The converter crashed.
+        """
         task = self.task("layer_errors", format_name)
         answer = ask(f"measuring the layers of {format_name}", task)
         return [LayerError(**one) for one in answer["layers"]]
 
     def read_artifact(
-        self, format_name: str, quantisation: str, told: Mapping[str, Any]
+        self, format_name: str, quantisation: str, described: Mapping[str, Any]
     ) -> BuiltArtifact:
-        """Take in one artifact; raises `CheckFailed` where integers have what computes in float."""
+        """Read one artifact that a child has written.
+
+        Args:
+            format_name: Its format.
+            quantisation: Its quantisation.
+            described: What the child answered about it.
+
+        Raises:
+            CheckFailed: It is an integer artifact with float operators.
+        """
         name = f"{format_name}-{quantisation}"
-        operators = [Operator(**operator) for operator in told["float_ops"]]
+        operators = [Operator(**operator) for operator in described["float_ops"]]
         stray = [operator for operator in operators if operator.stray and not operator.kept]
-        if quantisation in checks.CALIBRATED and stray and not self.allow_float:
+        if quantisation in CALIBRATED and stray and not self.allow_float:
             raise CheckFailed(
                 f"{name} computes {len(stray)} operators in float: "
                 f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "
@@ -111,49 +148,8 @@ class ArtifactBuilder:
             quantisation,
             float_ops=summary(operators),
             tolerance=own_tolerances(quantisation),
-            smallest_runtime=told["smallest_runtime"],
+            smallest_runtime=described["smallest_runtime"],
         )
-        files = {e: (self.folder / f"{name}.{e}").read_bytes() for e in told["endings"]}
-        return BuiltArtifact(
-            artifact, files, tuple(LayerError(**one) for one in told.get("layers", ()))
-        )
-
-
-def repair_artifact(
-    first: AcceptanceResult,
-    judge: ArtifactAcceptance,
-    builder: ArtifactBuilder,
-    report: Callable[[str], None],
-    *,
-    repair: bool,
-) -> RepairResult:
-    """Repair one artifact; raises `CheckFailed` where that is not possible, or not wanted."""
-    artifact = first.made.artifact
-    name, format_name = artifact.name, artifact.format
-    if not (repair and first.repairable):
-        raise CheckFailed(
-            f"{name} {first.reason}; leave this artifact out, or change the model"
-            if not first.repairable
-            else f"{name} {first.reason}; leave out --no-repair, or this artifact"
-        )
-    report(f"measuring the layers of {name}")
-    layers = first.made.layers or builder.layer_errors(format_name)
-
-    def attempt(kept: tuple[str, ...]) -> AcceptanceResult:
-        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
-        try:
-            made = builder.convert(format_name, [artifact.quantize], {artifact.quantize: kept})
-        except (CheckFailed, EnvironmentFailed) as error:
-            nothing = replace(artifact, parity={}, metric=NOT_MEASURED.to_json())
-            return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be made: {error}")
-        return judge.judge(made[0])
-
-    return search_repair(first, layers, attempt)
-
-
-def chosen(ladder: RepairResult, name: str) -> AcceptanceResult:
-    """What the repair chose, its statistics allowing for the choice; raises `CheckFailed`."""
-    if ladder.chosen is None:
-        raise refuse(ladder, name)
-    result = ladder.chosen.result
-    return result.with_comparison(replace(result.comparison, tries=len(ladder.rungs)))
+        files = {e: (self.folder / f"{name}.{e}").read_bytes() for e in described["endings"]}
+        layers = tuple(LayerError(**one) for one in described.get("layers", ()))
+        return BuiltArtifact(artifact, files, layers)

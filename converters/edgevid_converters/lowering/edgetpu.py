@@ -41,7 +41,7 @@ _FAULTS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class OperatorRow:
     """So many operators of one kind, and what became of them in the compiler's words."""
 
     kind: str
@@ -55,11 +55,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class CompilerReport:
     """What the compiler said; ``streamed`` is the size of weights that do not fit on the chip."""
 
     version: str
-    rows: tuple[Row, ...]
+    rows: tuple[OperatorRow, ...]
     streamed: str | None = None
 
     @property
@@ -68,12 +68,12 @@ class Report:
         return sum(row.count for row in self.rows if row.taken)
 
     @property
-    def left(self) -> tuple[Row, ...]:
+    def left(self) -> tuple[OperatorRow, ...]:
         """What stays on the CPU."""
         return tuple(row for row in self.rows if not row.taken)
 
-    def words(self) -> list[str]:
-        """What to tell people."""
+    def lines(self) -> list[str]:
+        """Describe the outcome in lines of text."""
         total = sum(row.count for row in self.rows)
         found = [f"the Edge TPU takes {self.taken} of {total} operators; {UNPROVEN}"]
         found += [f"on the CPU stay {row.count} {row.kind}: {row.status}" for row in self.left]
@@ -82,12 +82,14 @@ class Report:
         return found
 
 
-def read_report(text: str) -> Report:
+def read_report(text: str) -> CompilerReport:
     """Read what the compiler prints with ``--show_operations``, or its ``.log`` file."""
     version, streamed = _VERSION.search(text), _STREAMED.search(text)
     found = (_LINE.match(line) for line in text.splitlines())
-    rows = tuple(Row(one[1], int(one[2]), one[3]) for one in found if one)
-    return Report(version[1] if version else "unknown", rows, streamed[1] if streamed else None)
+    rows = tuple(OperatorRow(one[1], int(one[2]), one[3]) for one in found if one)
+    return CompilerReport(
+        version[1] if version else "unknown", rows, streamed[1] if streamed else None
+    )
 
 
 def there() -> bool:
@@ -101,7 +103,7 @@ def need() -> None:
         raise MissingExtra(GET)
 
 
-def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, Report]:
+def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, CompilerReport]:
     """Compile an int8 ``.tflite``; gives the compiled one, and the report.
 
     Raises `MissingExtra`, `CheckFailed` where the Edge TPU takes nothing of it, `ConverterFailed`
@@ -111,28 +113,28 @@ def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, 
     with tempfile.TemporaryDirectory(prefix="edgevid-edgetpu-") as name:
         folder = Path(name)
         (folder / "model.tflite").write_bytes(content)
-        words = [PROGRAM, "--show_operations", "--out_dir", name, str(folder / "model.tflite")]
-        text = _run(words, timeout_s)
+        args = [PROGRAM, "--show_operations", "--out_dir", name, str(folder / "model.tflite")]
+        text = _run(args, timeout_s)
         made = folder / "model_edgetpu.tflite"
         if not made.is_file():
-            raise ConverterFailed(f"{PROGRAM} made nothing{_fault(text)}; {_MEND}")
+            raise ConverterFailed(f"{PROGRAM} made nothing{_fault(text)}; {_REMEDY}")
         log = folder / "model_edgetpu.log"
         told = text + (log.read_text() if log.is_file() and not read_report(text).rows else "")
         report = read_report(told)
         if not report.rows:
-            raise ConverterFailed(f"{PROGRAM} gave no report that can be read; {_MEND}")
+            raise ConverterFailed(f"{PROGRAM} gave no report that can be read; {_REMEDY}")
         if not report.taken:
-            raise CheckFailed(f"the Edge TPU takes no operator: {'; '.join(report.words()[1:])}")
+            raise CheckFailed(f"the Edge TPU takes no operator: {'; '.join(report.lines()[1:])}")
         return made.read_bytes(), report
 
 
-_MEND = "leave the format edgetpu out, or change the model: coral.ai/docs/edgetpu/models-intro"
+_REMEDY = "leave the format edgetpu out, or change the model: coral.ai/docs/edgetpu/models-intro"
 
 
-def _run(words: list[str], timeout_s: float) -> str:
+def _run(args: list[str], timeout_s: float) -> str:
     try:
         done = subprocess.run(
-            words,
+            args,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,12 +142,12 @@ def _run(words: list[str], timeout_s: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ConverterFailed(f"{PROGRAM} gave no answer in {timeout_s:g} s; {_MEND}") from None
+        raise ConverterFailed(f"{PROGRAM} gave no answer in {timeout_s:g} s; {_REMEDY}") from None
     except OSError as error:
         raise ConverterFailed(f"{PROGRAM} cannot be run ({error.strerror}); {GET}") from None
     text = done.stdout.decode(errors="replace")
     if done.returncode:
-        raise ConverterFailed(f"{PROGRAM} failed{_fault(text)}; {_MEND}")
+        raise ConverterFailed(f"{PROGRAM} failed{_fault(text)}; {_REMEDY}")
     return text
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from edgevid.evidence import LayerCost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.contract import Contract
 
+CALIBRATED = ("int8", "int16x8")
+"""Quantisations that need calibration."""
+INTEGERS = ("dynamic", *CALIBRATED)
+"""Quantisations with integer weights."""
 LEAST_STEPS, MOST_STEPS, RUNS_FOR_ERRORS = 8, 48, 768
 """Of recorded steps on which a layer's error is measured: fewer where there are many layers."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -23,8 +29,12 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 class Operator:
     """One operator of an artifact that computes in floating point.
 
-    ``product`` is true for convolutions and matrix products, ``stray`` for what an integer artifact
-    of its format may have none of in float.
+    Attributes:
+        kind: The format's own name of it.
+        name: Name in the graph.
+        product: Whether it is a convolution or a matrix product.
+        stray: Whether an integer artifact of the format must not have it.
+        kept: Whether it belongs to a layer that is kept in float32 on purpose.
     """
 
     kind: str
@@ -32,26 +42,27 @@ class Operator:
     product: bool = False
     stray: bool = False
     kept: bool = False
-    """Left in float on purpose, as part of a layer that was to be kept."""
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What int8 costs where this layer alone is in it.
+    """The error of the model's outputs with this layer alone in int8.
 
-    ``error`` is how far the model's answers go off: their root mean square difference, as a share
-    of their own spread (standard deviation), of the worst output. ``name`` is what
-    `Converter.convert` takes in ``keep``; ``kind`` is the format's own word.
+    Attributes:
+        name: What `Converter.convert` takes in ``keep``.
+        kind: The format's own name of the layer's first operator.
+        error: Root mean square difference of the outputs, as a share of their standard
+            deviation; that of the worst output.
     """
 
     name: str
     kind: str
     error: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data for the evidence: three digits, and None for what is not a number."""
+    def record(self) -> LayerCost:
+        """Return the form that evidence has: three digits, None for what is not a number."""
         error = float(f"{self.error:.3g}") if isfinite(self.error) else None
-        return {"name": self.name, "kind": self.kind, "error": error}
+        return LayerCost(self.name, self.kind, error)
 
 
 class Converter(Protocol):
@@ -103,6 +114,12 @@ class Converter(Protocol):
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read from an artifact the oldest version that loads it, by runtime."""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Join names, at most the first few of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def summary(operators: Iterable[Operator]) -> tuple[str, ...]:

@@ -107,8 +107,9 @@ def command(
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
     convert = registry.load("tool", "convert")
-    wishes = {"formats": formats, "quantize": quantize}
-    limits = {
+    given = {
+        "formats": formats or None,
+        "quantize": quantize or None,
         "max_drop": max_drop,
         "min_metric": min_metric,
         "time_limit_s": time_limit,
@@ -125,9 +126,8 @@ def command(
         repair=repair,
         target=target,
         allow_float=allow_float,
-        **{name: wish for name, wish in wishes.items() if wish},
-        **{name: limit for name, limit in limits.items() if limit is not None},
-    )
+        **{name: value for name, value in given.items() if value is not None},
+    ).to_json()
     emit(result, as_json, text(result))
 
 

@@ -37,7 +37,7 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32", **UNFUSED}
 
 
 @dataclass(frozen=True)
-class Layer:
+class OpenVINOLayer:
     """``products`` are the names of its nodes; the first one names it."""
 
     name: str
@@ -75,7 +75,7 @@ def to_dynamic(model: Node) -> Node:
     return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
-def layers(model: Node) -> list[Layer]:
+def layers(model: Node) -> list[OpenVINOLayer]:
     """The layers of a float model whose equal nodes are merged, in order."""
     grouped: dict[str, list[Node]] = {}
     for node in model.get_ordered_ops():
@@ -84,7 +84,7 @@ def layers(model: Node) -> list[Layer]:
             key = weights.get_name() if weights else node.get_name()
             grouped.setdefault(key, []).append(node)
     return [
-        Layer(
+        OpenVINOLayer(
             found[0].get_friendly_name(),
             found[0].get_type_name(),
             tuple(node.get_friendly_name() for node in found),

@@ -35,7 +35,7 @@ PRODUCTS = frozenset(
 
 
 @dataclass(frozen=True)
-class Layer:
+class TFLiteLayer:
     """``outputs`` are the names of all tensors that its operators give."""
 
     name: str
@@ -97,7 +97,7 @@ def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerE
     return sorted(errors, key=lambda one: -one.error)
 
 
-def layers(content: bytes) -> list[Layer]:
+def layers(content: bytes) -> list[TFLiteLayer]:
     """The layers of a model's first graph, in order."""
     model = parse(content)
     names, graph = kinds(model), model.subgraphs[0]
@@ -110,7 +110,7 @@ def layers(content: bytes) -> list[Layer]:
         )
         first = graph.operators[owner]
         name = graph.tensors[int(first.outputs[0])].name.decode()
-        found.append(Layer(name, names[first.opcodeIndex], outputs))
+        found.append(TFLiteLayer(name, names[first.opcodeIndex], outputs))
     return found
 
 

@@ -1,0 +1,185 @@
+"""The acceptance of one artifact: replayed in a child process, then measured on held-out clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from edgevid import bundle as bundles
+from edgevid import runtimes
+from edgevid.contract import Contract
+from edgevid.errors import CheckFailed
+from edgevid.evaluation import compare, predict, step_clips
+from edgevid.evidence import TensorDifference
+from edgevid.progress import Progress, silent
+from edgevid.proof import Golden
+from edgevid.proof.golden import Taken, read_taken
+from edgevid.proof.verdict import record_in_child
+from edgevid.tasks.host import open_host
+from edgevid.tasks.host.metrics import Comparison
+from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
+from edgevid_converters.acceptance.parity import differences, reference_runtime
+from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Artifact
+    from edgevid.contract import Tensors
+    from edgevid.data.cache import Clips
+    from edgevid.runtimes import Engine
+
+TIMED_STEPS = 30
+
+
+@dataclass(frozen=True)
+class AcceptanceResult:
+    """What the gates found for one artifact.
+
+    Attributes:
+        built: The artifact, with parity and metric as far as they were measured.
+        reason: Why it is refused, as a phrase that follows its name; None if it is accepted.
+        repairable: Whether keeping some layers in float32 may help.
+        comparison: The task's metric next to the source model's.
+        differences: Differences from the source model by tensor.
+        recorded: What it computed on each golden trajectory.
+        latency_ms: Median time of a step on this machine; None if it was not run.
+    """
+
+    built: BuiltArtifact
+    reason: str | None = None
+    repairable: bool = False
+    comparison: Comparison = NOT_MEASURED
+    differences: Mapping[str, TensorDifference] = field(default_factory=dict)
+    recorded: tuple[Taken, ...] = ()
+    latency_ms: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the artifact."""
+        return self.built.artifact.name
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gate accepts it."""
+        return self.reason is None
+
+    @property
+    def distance(self) -> tuple[float, float]:
+        """Distance from the source model, for sorting: drop of the metric, largest difference."""
+        off, drop = self.built.artifact.parity.get("max_abs"), self.comparison.drop
+        far = inf if off is None or off != off else float(off)
+        return (inf if drop is None or drop != drop else drop), far
+
+    def with_comparison(self, comparison: Comparison) -> AcceptanceResult:
+        """Return the result with another comparison, in the artifact's evidence too."""
+        artifact = replace(self.built.artifact, metric=comparison.to_json())
+        return replace(self, built=replace(self.built, artifact=artifact), comparison=comparison)
+
+
+@dataclass(frozen=True)
+class ArtifactAcceptance:
+    """The gates of a conversion.
+
+    Attributes:
+        contract: The model's contract.
+        golden: The golden trajectories, recorded from the source model.
+        budget: Limits of the task's metric.
+        folder: For temporary files.
+        held_out: Labelled clips; without them parity alone decides.
+        source_outputs: The source model's outputs for each annotated frame of these.
+        progress: Called while clips are measured.
+    """
+
+    contract: Contract
+    golden: Golden
+    budget: Budget
+    folder: Path
+    held_out: Clips | None = None
+    source_outputs: Sequence[Tensors] = ()
+    progress: Progress = silent
+
+    def check(self, built: BuiltArtifact) -> AcceptanceResult:
+        """Replay the golden trajectories, then measure the task's metric.
+
+        Raises:
+            MissingExtra: No runtime for the artifact's format is installed.
+            CheckFailed: The source model itself misses the budget.
+            EngineFailed: A step fails.
+        """
+        artifact = built.artifact
+        runtime = reference_runtime(artifact)
+        record = self.folder / f"{artifact.name}.npz"
+        draft = self.folder / "draft.edgevid"
+        members = self.golden.to_members()
+        bundles.write(draft, self.contract, [(artifact, built.files)], members, {})
+        verdict = record_in_child(draft, artifact.name, runtime, record)
+        parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
+        metric = NOT_MEASURED.to_json()
+        built = replace(built, artifact=replace(artifact, parity=parity, metric=metric))
+        if not verdict.ok:
+            reason = f"does not do in {runtime} what the model does: {verdict.reason}"
+            repairable = artifact.quantize == "int8" and verdict.precision is not None
+            return AcceptanceResult(built, reason, repairable)
+        recorded = read_taken(record)
+        result = AcceptanceResult(
+            built, differences=differences(self.golden, recorded), recorded=recorded
+        )
+        return self._measured(result, runtime)
+
+    def _measured(self, result: AcceptanceResult, runtime: str) -> AcceptanceResult:
+        """Add the metric and the latency; the engine has just passed its replay in a child."""
+        built = result.built
+        engine: Engine = runtimes.get(runtime).load(built.files, self.contract)
+        try:
+            latency_ms = self._latency_ms(engine)
+            comparison = self._comparison(built.artifact.name, engine)
+        finally:
+            engine.close()
+        if violation := self.budget.source_violation(comparison):
+            raise CheckFailed(violation)
+        reason = self.budget.violation(comparison) or self.disagreement(built.artifact, comparison)
+        return replace(
+            result.with_comparison(comparison),
+            reason=reason,
+            repairable=reason is not None and built.artifact.quantize == "int8",
+            latency_ms=latency_ms,
+        )
+
+    def _comparison(self, name: str, engine: Engine) -> Comparison:
+        host = open_host(self.contract.task)
+        if self.held_out is None or host.metric is None:
+            return NOT_MEASURED
+        annotated = host.annotations(self.held_out)
+        outputs = step_clips(self.contract, engine, self.held_out, annotated, self.progress, name)
+        before, after = (predict(self.contract, one) for one in (self.source_outputs, outputs))
+        return compare(self.contract, before, after, annotated)
+
+    def disagreement(self, artifact: Artifact, comparison: Comparison) -> str | None:
+        """Explain why an artifact without a metric is too far from the source; None if it is not.
+
+        This bound is coarse, the golden steps are few. It catches an artifact that guesses.
+        """
+        least = open_host(self.contract.task).min_agreement
+        agreement = artifact.parity.get("agreement")
+        if comparison.name or least is None or agreement is None or agreement >= least:
+            return None
+        return (
+            f"agrees with the model on {agreement:.0%} of the golden steps only, and there are no "
+            "labelled clips to show that this is harmless (--data)"
+        )
+
+    def _latency_ms(self, engine: Engine) -> float:
+        """Return the median time of some steps over the first golden trajectory."""
+        trajectory = self.golden.trajectories[0]
+        state = trajectory.state_at(0)
+        times = []
+        for step in range(TIMED_STEPS):
+            inputs = trajectory.inputs_at(step % len(trajectory))
+            started = time.perf_counter()
+            engine.step(inputs, state)
+            times.append((time.perf_counter() - started) * 1e3)
+        return round(median(times), 4)

@@ -1,0 +1,79 @@
+"""The conversion of a model to a bundle, as a sequence of stages.
+
+    make_plan -> read_source -> read_data -> lower_model -> build_artifacts -> accept_artifacts
+    -> write_bundle
+
+Each stage is a function from the frozen dataclasses of the earlier ones to its own. The bundle is
+written only if every stage succeeds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Unpack
+
+from edgevid.progress import Progress, silent
+from edgevid_converters.child_process import limited
+from edgevid_converters.pipeline.accept import accept_artifacts
+from edgevid_converters.pipeline.build import build_artifacts
+from edgevid_converters.pipeline.data import read_data
+from edgevid_converters.pipeline.lower import lower_model
+from edgevid_converters.pipeline.options import ConvertArguments, ConvertOptions
+from edgevid_converters.pipeline.plan import make_plan
+from edgevid_converters.pipeline.result import Conversion
+from edgevid_converters.pipeline.run import ConversionRun, ProgressReport
+from edgevid_converters.pipeline.source import read_source
+from edgevid_converters.pipeline.write import collect_evidence, write_bundle
+
+__all__ = ["Conversion", "ConvertArguments", "ConvertOptions", "convert", "run_stages"]
+
+
+def convert(
+    model: Path | str, *, progress: Progress = silent, **options: Unpack[ConvertArguments]
+) -> Conversion:
+    """Convert a model to artifacts and write them, with their evidence, as one bundle.
+
+    Args:
+        model: The model's file or folder.
+        progress: Called for each step.
+        options: The other fields of `ConvertOptions`.
+
+    Raises:
+        BadInput: An option, the model, its contract or the data is wrong.
+        MissingExtra: A package is missing.
+        CheckFailed: An artifact does not do what the model does; nothing is written.
+        ConverterFailed: A converter crashed; nothing is written.
+    """
+    return run_stages(ConvertOptions(Path(model), **options), progress)
+
+
+def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversion:
+    """Run the stages of a conversion; see `convert`.
+
+    Args:
+        options: The options.
+        progress: Called for each step.
+
+    Raises:
+        BadInput: An option, the model, its contract or the data is wrong.
+        MissingExtra: A package is missing.
+        CheckFailed: An artifact does not do what the model does; nothing is written.
+        ConverterFailed: A converter crashed; nothing is written.
+    """
+    plan = make_plan(options)
+    source = read_source(plan)
+    report = ProgressReport(progress, plan.steps)
+    with (
+        limited(options.limits),
+        tempfile.TemporaryDirectory(prefix="edgevid-convert-") as folder,
+    ):
+        shared = ConversionRun(Path(folder), report, progress)
+        data = read_data(plan, source, shared)
+        lowered = lower_model(plan, source, data, shared)
+        built = build_artifacts(plan, lowered, shared)
+        accepted = accept_artifacts(plan, source, data, lowered, built, shared)
+        evidence = collect_evidence(plan, source, data, lowered, built, accepted)
+        conversion = write_bundle(plan, source.model.contract, lowered, accepted, evidence, shared)
+    report("done")
+    return conversion

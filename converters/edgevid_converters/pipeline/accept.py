@@ -1,0 +1,123 @@
+"""The sixth stage: check every artifact against the source model, and repair what int8 broke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
+from edgevid_converters.acceptance.gates import Budget
+from edgevid_converters.acceptance.repair import RepairResult, repair_artifact
+from edgevid_converters.lowering import edgetpu
+from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.lowering.protocol import INTEGERS
+from edgevid_converters.pipeline.data import ConversionData
+from edgevid_converters.pipeline.lower import LoweredModel
+from edgevid_converters.pipeline.plan import Plan
+from edgevid_converters.pipeline.run import ConversionRun
+from edgevid_converters.pipeline.source import ConversionSource
+
+
+@dataclass(frozen=True)
+class AcceptedArtifacts:
+    """The artifacts that the bundle will hold.
+
+    Attributes:
+        results: What the gates found, in the order of the plan; each is accepted.
+        repairs: Artifact -> its repair.
+        notes: Findings of the compiler and the gates.
+    """
+
+    results: tuple[AcceptanceResult, ...]
+    repairs: Mapping[str, RepairResult]
+    notes: tuple[str, ...]
+
+
+def accept_artifacts(
+    plan: Plan,
+    source: ConversionSource,
+    data: ConversionData,
+    lowered: LoweredModel,
+    built: Sequence[BuiltArtifact],
+    run: ConversionRun,
+) -> AcceptedArtifacts:
+    """Check each artifact and repair those that int8 broke.
+
+    Raises:
+        CheckFailed: An artifact does not do what the model does, and cannot be repaired.
+        ChildFailed: A converter crashed.
+        MissingExtra: No runtime for a format is installed.
+    """
+    options = plan.options
+    acceptance = ArtifactAcceptance(
+        source.model.contract,
+        lowered.golden,
+        options.budget,
+        run.folder,
+        data.held_out,
+        lowered.source_outputs,
+        run.progress,
+    )
+    results: list[AcceptanceResult] = []
+    repairs: dict[str, RepairResult] = {}
+    for one in built:
+        name = one.artifact.name
+        run.report(f"proving {name}")
+        result = acceptance.check(one)
+        if not result.ok:
+            repaired = repair_artifact(
+                result, acceptance, lowered.builder, run.report.note, repair=options.repair
+            )
+            repairs[name] = repaired
+            result = repaired.accepted(name)
+        results.append(result)
+    notes: list[str] = []
+    if plan.edgetpu:
+        run.report.note("compiling for the Edge TPU")
+        compiled, notes = _compile_for_edgetpu(results)
+        results.append(compiled)
+    notes += notes_on(results, options.budget) + unmeasured_notes(built)
+    return AcceptedArtifacts(tuple(results), repairs, tuple(notes))
+
+
+def _compile_for_edgetpu(
+    results: Sequence[AcceptanceResult],
+) -> tuple[AcceptanceResult, list[str]]:
+    """Compile the int8 ``.tflite`` with Google's compiler; returns its messages too.
+
+    This machine cannot run the outcome: it inherits parity, metric and outputs from the
+    ``.tflite``, and the proof on a device compares it with these.
+    """
+    base = next(one for one in results if one.name == "tflite-int8")
+    content, report = edgetpu.compile_model(base.built.files["tflite"])
+    name = f"{edgetpu.FORMAT}-int8"
+    artifact = replace(base.built.artifact, name=name, format=edgetpu.FORMAT)
+    compiled = replace(base, built=BuiltArtifact(artifact, {"tflite": content}))
+    return compiled, [f"{name}: {line}" for line in report.lines()]
+
+
+def notes_on(results: Sequence[AcceptanceResult], budget: Budget) -> list[str]:
+    """Return what the held-out clips cannot resolve, each once, and what was not measured."""
+    unresolved = (budget.resolution_note(one.comparison) for one in results)
+    coarse = (_coarse_note(one) for one in results)
+    return sorted({note for note in unresolved if note}) + [note for note in coarse if note]
+
+
+def _coarse_note(result: AcceptanceResult) -> str | None:
+    """A note on an integer artifact that was accepted without a metric."""
+    artifact = result.built.artifact
+    if artifact.quantize not in INTEGERS or result.comparison.name is not None:
+        return None
+    return (
+        f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
+        f"its largest difference is {artifact.parity['max_abs']:.2g}"
+    )
+
+
+def unmeasured_notes(built: Sequence[BuiltArtifact]) -> list[str]:
+    """Return a note for each int8 artifact whose layers could not be measured."""
+    return [
+        f"{one.artifact.name}: its layers could not be measured one by one"
+        for one in built
+        if one.artifact.quantize == "int8" and not one.layers
+    ]

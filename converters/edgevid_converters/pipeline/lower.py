@@ -1,0 +1,187 @@
+"""The fourth stage: lower the model and record its streams, in a child process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import Contract
+from edgevid.evidence import ReferenceRecord
+from edgevid.proof import Golden, Trajectory
+from edgevid_converters import target_selection
+from edgevid_converters.calibration import checks, trajectories
+from edgevid_converters.calibration.golden_clip import golden_clip
+from edgevid_converters.child_process import ask
+from edgevid_converters.lowering import edgetpu
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
+from edgevid_converters.pipeline.data import ConversionData
+from edgevid_converters.pipeline.plan import Plan
+from edgevid_converters.pipeline.run import ConversionRun
+from edgevid_converters.pipeline.source import ConversionSource
+
+if TYPE_CHECKING:
+    from edgevid.contract import Tensors
+    from edgevid.data.cache import Clips
+
+
+@dataclass(frozen=True)
+class LoweredModel:
+    """The model, lowered to what the converters take, and what it computed on the clips.
+
+    Attributes:
+        builder: Builds artifacts of it.
+        golden: Golden trajectories recorded from it.
+        source_outputs: Its outputs for each held-out clip.
+        reference: The comparison with its owner's outputs, if given.
+        calibration_sha256: Hash of the recorded calibration.
+        notes: Findings about the calibration, the target and the outputs.
+    """
+
+    builder: ArtifactBuilder
+    golden: Golden
+    source_outputs: tuple[Tensors, ...]
+    reference: ReferenceRecord | None
+    calibration_sha256: str
+    notes: tuple[str, ...]
+
+
+def lower_model(
+    plan: Plan, source: ConversionSource, data: ConversionData, run: ConversionRun
+) -> LoweredModel:
+    """Lower the model, record its streams and check them.
+
+    Raises:
+        BadInput: The calibration clips are of no use, or the model's outputs are not numbers.
+        CheckFailed: The model does not compute its owner's outputs.
+        ChildFailed: Lowering crashed.
+    """
+    model = source.model
+    run.report("lowering the model")
+    notes = _calibration_notes(plan, source, data)
+    lowered = lower_in_child(source, data, run.folder)
+    if plan.calibrates:
+        checks.check_states(trajectories.read_arrays(run.folder / "calibration"), model)
+    builder = ArtifactBuilder(source.forms, lowered, run.folder, plan.options.allow_float)
+    notes += _accelerator_notes(plan, builder)
+    for note in notes:
+        run.report.note(note)
+    reference = _check_owner(source, plan.options.contract, run.folder)
+    golden = read_golden(model.contract, run.folder)
+    notes += checks.check_outputs(_all_outputs(golden))
+    return LoweredModel(
+        builder,
+        golden,
+        _source_outputs(data.held_out, run.folder),
+        reference,
+        _sha256(run.folder / "calibration"),
+        tuple(notes),
+    )
+
+
+def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path) -> dict[str, Any]:
+    """Lower the model to each form and record its streams into ``folder``.
+
+    Returns:
+        ``lowered``, the path of each form, and ``trajectories``, the paths of the calibration.
+
+    Raises:
+        ChildFailed: The model's own runtime, or lowering, crashed.
+    """
+    trajectories.write_clips(folder / "clips.npz", data.clips)
+    if data.held_out is not None:
+        name = source.model.contract.frame.name
+        frames = [{name: images} for images in data.held_out.images]
+        trajectories.write_clips(folder / "held_out.npz", frames)
+    if source.owner is not None:
+        trajectories.write_clips(folder / "reference.npz", source.owner.streams)
+    task = {
+        "do": "lower",
+        **source.model.to_task(),
+        "forms": sorted(set(source.forms.values())),
+        "clips": str(folder / "clips.npz"),
+        "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
+        "reference": str(folder / "reference.npz") if source.owner is not None else None,
+        "out": str(folder),
+    }
+    return ask("lowering the model", task)
+
+
+def read_golden(contract: Contract, folder: Path) -> Golden:
+    """Read the golden trajectories that lowering recorded, and add the golden clip."""
+    found = sorted((folder / "golden").iterdir(), key=lambda path: int(path.name))
+    recorded = tuple(
+        Trajectory(
+            trajectories.read_arrays(path / "inputs"),
+            trajectories.read_arrays(path / "outputs"),
+            trajectories.read_arrays(path / "states"),
+        )
+        for path in found
+    )
+    if not contract.frame_inputs:
+        return Golden(recorded)
+    clip, pixels = golden_clip(contract.frame_inputs[0], contract.rate_fps)
+    return Golden(recorded, clip=clip, pixels=pixels)
+
+
+def _calibration_notes(plan: Plan, source: ConversionSource, data: ConversionData) -> list[str]:
+    if not plan.calibrates:
+        return []
+    held_out: Sequence[Any] = data.held_out.images if data.held_out is not None else ()
+    return checks.check(data.clips, source.model, held_out)
+
+
+def _accelerator_notes(plan: Plan, builder: ArtifactBuilder) -> list[str]:
+    """Which operators the target's accelerators do not take."""
+    target = plan.target
+    if target is None:
+        return []
+    needed = {
+        way.runtime
+        for way in target.engine
+        if way.runtime in plan.quantisations
+        and target_selection.needs_operators(f"{way.runtime}/{way.accelerator}")
+    }
+    operators = {name: builder.operators(name) for name in sorted(needed)}
+    notes = target_selection.untaken(target, operators, plan.quantisations)
+    if target_selection.wants_edgetpu(target) and not edgetpu.there():
+        notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
+    return notes
+
+
+def _check_owner(
+    source: ConversionSource, contract: Path | None, folder: Path
+) -> ReferenceRecord | None:
+    if source.owner is None:
+        return None
+    given = [
+        trajectories.read_arrays(folder / "reference" / str(index))
+        for index in range(len(source.owner.streams))
+    ]
+    where = str(contract or f"the contract of {source.model.path.name}")
+    return source.owner.check(given, where)
+
+
+def _all_outputs(golden: Golden) -> dict[str, Any]:
+    """The source model's outputs over all golden steps, by output."""
+    import numpy as np
+
+    parts = [one.outputs for one in golden.trajectories]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _source_outputs(held_out: Clips | None, folder: Path) -> tuple[Tensors, ...]:
+    if held_out is None:
+        return ()
+    stacked = trajectories.read_arrays(folder / "held_out")
+    return tuple({n: values[k] for n, values in stacked.items()} for k in range(len(held_out)))
+
+
+def _sha256(folder: Path) -> str:
+    """One hash over the recorded calibration."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.npy")):
+        total.update(file.name.encode() + file.read_bytes())
+    return total.hexdigest()

@@ -1,0 +1,173 @@
+"""The evidence of a bundle: what a conversion shows about each artifact before it writes them.
+
+It is part of the bundle's manifest and holds no times and no paths of the machine, so that equal
+conversions write equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgevid import documents
+from edgevid.documents import optional
+
+Preprocessing = Literal["own", "reference", "floor", "unproven"]
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """What the integer artifacts are calibrated on."""
+
+    clips: tuple[str, ...] = ()
+    """The clips, below their folder."""
+    sha256: str = ""
+    """Hash of the recorded inputs and states."""
+
+
+@dataclass(frozen=True)
+class LeftOutClip:
+    """A clip that could not be used."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HeldOutRecord:
+    """The labelled clips that the metric is measured on."""
+
+    split: str = "test"
+    clips: int = 0
+    reason: str | None = optional()
+    """Why there are none."""
+    left_out: tuple[LeftOutClip, ...] | None = optional()
+    """Clips that could not be read; absent if there are no clips at all."""
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """The comparison of an imported model with outputs that its owner recorded elsewhere."""
+
+    steps: int
+    max_abs: float
+    """Largest difference, in units of the output's range where that exceeds 1."""
+    sha256: str
+    """Hash of the owner's inputs and outputs."""
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """The limits that every artifact keeps to."""
+
+    max_drop: float
+    """Largest allowed drop of the task's metric from source model to artifact."""
+    min_metric: float | None = None
+    """Floor of the metric for both."""
+    reference: ReferenceRecord | None = None
+    notes: tuple[str, ...] = ()
+    """What the data cannot show, and other findings."""
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """The difference of one tensor from the source model's, over the golden trajectories."""
+
+    max_abs: float | None
+    """In units of ``range`` where that exceeds 1; null where a value is not a number."""
+    mean_abs: float | None
+    range: float
+    """Largest magnitude in the source model."""
+
+
+@dataclass(frozen=True)
+class OperatorCount:
+    """How many operators of a kind compute in one type."""
+
+    kind: str
+    computes: str
+    count: int
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The error of the model's outputs with one layer alone in int8."""
+
+    name: str
+    kind: str
+    error: float | None
+    """Root mean square, as a share of the outputs' standard deviation; null: not a number."""
+
+
+@dataclass(frozen=True)
+class RepairTry:
+    """One attempt of a repair."""
+
+    kept: tuple[str, ...]
+    """Layers kept in float32."""
+    ok: bool
+    reason: str | None
+    """Which gate refused it."""
+    bytes: int
+    metric: float | None
+    agreement: float | None
+    max_abs: float | None
+
+
+@dataclass(frozen=True)
+class RepairRecord:
+    """How an int8 artifact was brought into the budget."""
+
+    reason: str
+    """Why the artifact with every layer in int8 was refused."""
+    kept: tuple[str, ...] | None
+    """Layers kept in float32 in the bundle; null if no attempt was accepted."""
+    rungs: tuple[RepairTry, ...]
+    """Every attempt, in order."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a conversion shows about each artifact; keys by artifact are artifact names."""
+
+    schema_version: Literal[1] = 1
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The source model, as its importer records it: ``kind`` and, by kind, hashes, training."""
+    split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The recorded split of the data: name -> clips."""
+    calibration: CalibrationRecord = CalibrationRecord()
+    held_out: HeldOutRecord = HeldOutRecord()
+    preprocessing: Preprocessing | None = None
+    """What shows that the model gets the input that it was trained on: the training itself
+    (own), its owner's outputs (reference), a floor of the metric (floor), or nothing."""
+    gates: GateRecord | None = None
+    outputs: Mapping[str, Mapping[str, TensorDifference]] = field(default_factory=dict)
+    """By artifact and tensor."""
+    operators: Mapping[str, tuple[OperatorCount, ...]] = field(default_factory=dict)
+    """By artifact."""
+    layers: Mapping[str, tuple[LayerCost, ...]] = field(default_factory=dict)
+    """By artifact; the most expensive layer first."""
+    repair: Mapping[str, RepairRecord] = field(default_factory=dict)
+    """By repaired artifact."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Python and the libraries."""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """The open part: whatever the task adds."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return dict(documents.to_json(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], name: str = "evidence") -> Evidence:
+        """Read what `to_json` returned; a part that is missing is empty.
+
+        Args:
+            data: Plain data.
+            name: What to call the document in an error.
+
+        Raises:
+            BadInput: A value has the wrong type.
+        """
+        return documents.from_json(cls, data, name, "convert the model again")
