@@ -1,4 +1,4 @@
-"""CPU quotas: of every cgroup above a process, in version 1, version 2, or both at once."""
+"""CPU quotas of the cgroups above a process, version 1, version 2, or both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ PERIODS, STOPPED, STOPPED_S = "periods", "stopped", "stopped_s"
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where cgroups that can limit the CPU are mounted, and which of them stands at the top."""
+    """A mounted hierarchy of cgroups that can limit the CPU.
+
+    Attributes:
+        version: 1 or 2.
+        folder: Where it is mounted.
+        top: The cgroup at the mount point.
+    """
 
     version: int
     folder: Path
@@ -23,7 +29,7 @@ class Hierarchy:
 
 
 def hierarchies(root: Path) -> list[Hierarchy]:
-    """All hierarchies that this process sees; at most one of each version."""
+    """The hierarchies that this process sees, at most one per version."""
     found: dict[int, Hierarchy] = {}
     for line in (text(root / "proc/self/mountinfo") or "").splitlines():
         left, _, right = line.partition(" - ")
@@ -39,12 +45,20 @@ def hierarchies(root: Path) -> list[Hierarchy]:
 
 
 def _unescaped(path: str) -> str:
-    """Blanks and the like stand as octal numbers in mountinfo."""
+    """Decode the octal escapes of mountinfo."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def above(hierarchy: Hierarchy, membership: str) -> list[tuple[str, Path]]:
-    """The cgroup of a process and all above it, by name and folder; from ``/proc/PID/cgroup``."""
+    """The cgroup of a process and all its parents.
+
+    Args:
+        hierarchy: The hierarchy to search.
+        membership: The content of ``/proc/PID/cgroup``.
+
+    Returns:
+        Name and folder of each, the innermost first.
+    """
     for line in membership.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
@@ -59,7 +73,7 @@ def _up(hierarchy: Hierarchy, name: str) -> list[tuple[str, Path]]:
     path, top = PurePosixPath(name), PurePosixPath(hierarchy.top)
     try:
         below = path.relative_to(top)
-    except ValueError:  # beside what is mounted here: only the top can be looked at
+    except ValueError:  # outside what is mounted here: only the top is visible
         below = PurePosixPath()
     if ".." in below.parts:
         below = PurePosixPath()
@@ -68,10 +82,10 @@ def _up(hierarchy: Hierarchy, name: str) -> list[tuple[str, Path]]:
 
 
 def limit(folder: Path) -> float | None:
-    """How many cores a cgroup may use; None where nothing limits it."""
-    said = text(folder / "cpu.max")
-    if said is not None:
-        quota, _, period = said.partition(" ")
+    """The number of cores that a cgroup may use; None if unlimited."""
+    content = text(folder / "cpu.max")
+    if content is not None:
+        quota, _, period = content.partition(" ")
     else:
         quota = text(folder / "cpu.cfs_quota_us") or ""
         period = text(folder / "cpu.cfs_period_us") or ""
@@ -80,18 +94,22 @@ def limit(folder: Path) -> float | None:
 
 
 def lowest_limit(root: Path, pid: str = "self") -> float | None:
-    """What the tightest cgroup above a process leaves it, in cores."""
+    """The lowest limit of all cgroups above a process, in cores; None if unlimited."""
     membership = text(root / f"proc/{pid}/cgroup") or ""
-    told = [
+    limits = [
         limit(folder)
         for hierarchy in hierarchies(root)
         for _, folder in above(hierarchy, membership)
     ]
-    return min((one for one in told if one is not None), default=None)
+    return min((one for one in limits if one is not None), default=None)
 
 
 class Cgroups:
-    """Follows the quotas above the measured processes, which may be moved at any time."""
+    """Follows the quotas of the cgroups above some processes, which may be moved at any time.
+
+    Attributes:
+        limits: The latest quota of each cgroup that has had one, in cores.
+    """
 
     def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files, self._root = files, root
@@ -100,10 +118,9 @@ class Cgroups:
         self._groups: dict[Path, str] = {}
         self._periods: dict[Path, int] = {}
         self.limits: dict[str, float] = {}
-        """The last quota of each cgroup that had one, in cores."""
 
     def look(self, tally: CounterSums, pids: Iterable[int]) -> None:
-        """Count the periods in which processes were stopped."""
+        """Count the periods in which processes were throttled; call it regularly."""
         for pid in pids:
             membership = self._files.text(str(self._root / f"proc/{pid}/cgroup")) or ""
             if membership not in self._memberships:
@@ -114,17 +131,17 @@ class Cgroups:
             self._count(folder, name, tally)
 
     def _count(self, folder: Path, name: str, tally: CounterSums) -> None:
-        said = self._files.text(str(folder / "cpu.stat")) or ""
-        told = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
-        periods, stopped = whole(told.get("nr_periods")), whole(told.get("nr_throttled"))
+        content = self._files.text(str(folder / "cpu.stat")) or ""
+        stats = dict(line.split() for line in content.splitlines() if len(line.split()) == 2)
+        periods, stopped = whole(stats.get("nr_periods")), whole(stats.get("nr_throttled"))
         if periods is None or stopped is None:
             return
-        seconds = (whole(told.get("throttled_usec")) or 0) / 1e6
-        seconds += (whole(told.get("throttled_time")) or 0) / 1e9  # so version 1 calls it
+        seconds = (whole(stats.get("throttled_usec")) or 0) / 1e6
+        seconds += (whole(stats.get("throttled_time")) or 0) / 1e9  # the name in version 1
         tally.count(("quota", name, PERIODS), periods, folder)
         tally.count(("quota", name, STOPPED), stopped, folder)
         tally.count(("quota", name, STOPPED_S), seconds, folder)
-        if self._periods.get(folder) != periods:  # they are only counted while there is a quota
+        if self._periods.get(folder) != periods:  # periods are counted only while there is a quota
             self._periods[folder] = periods
             cores = limit(folder)
             if cores is not None:

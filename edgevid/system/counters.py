@@ -1,4 +1,4 @@
-"""Small files that are read again and again, and counts that only rise."""
+"""Reading counters of ``/proc`` and ``/sys`` repeatedly and summing their increments."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from collections.abc import Hashable
 from edgevid.system.kernel import clean
 
 MOST_OPEN = 256
-"""Many systems give a process 1024 descriptors; the rest is for those who measure."""
+"""Many systems limit a process to 1024 descriptors; the rest is for what is measured."""
 LARGEST = 16384
 Key = tuple[str, ...]
 
 
 class PolledFiles:
-    """Reads files of ``/proc`` and ``/sys`` from their beginning, and keeps them open.
-
-    A file that vanished or may not be read is None, and is tried again the next time.
-    """
+    """Keeps files of ``/proc`` and ``/sys`` open and reads them from the beginning each time."""
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}
 
     def text(self, path: str) -> str | None:
-        """What a file holds now."""
+        """The present content of a file; None if it cannot be read, which is retried each time."""
         try:
             descriptor = self._open.get(path)
             if descriptor is None:
                 return self._first(path)
             return clean(os.pread(descriptor, LARGEST, 0))
-        except OSError:  # among them: that process has ended
+        except OSError:  # the process has ended, for instance
             self.forget(path)
             return None
 
@@ -56,7 +53,7 @@ class PolledFiles:
 
 
 class CounterSums:
-    """Sums of what counts of many things rose by: of threads and cgroups that come and go."""
+    """Sums of the increments of counters whose threads, processes and cgroups come and go."""
 
     def __init__(self) -> None:
         self.sums: dict[Key, float] = {}
@@ -67,15 +64,20 @@ class CounterSums:
         self.sums[key] = self.sums.get(key, 0) + more
 
     def count(self, key: Key, value: float, whose: Hashable = "", *, new: bool = False) -> None:
-        """Add what a count rose by since it was last seen.
+        """Add the increment of a counter since its last value.
 
-        One that is seen for the first time is where it begins, unless it belongs to something
-        ``new``, which began at 0. One that fell has begun anew, and is where it begins, too.
+        Args:
+            key: The sum to add to.
+            value: The counter's present value.
+            whose: What the counter belongs to, such as a thread.
+            new: Whether that started since the last look, so that its counter began at 0. Otherwise
+                the first value adds nothing. A counter that has decreased was reset and adds
+                nothing either.
         """
         last = self._last.get((key, whose), 0.0 if new else value)
         self._last[key, whose] = value
         self.add(key, max(0.0, value - last))
 
     def snapshot(self) -> dict[Key, float]:
-        """All sums as they are now."""
+        """A copy of all sums."""
         return dict(self.sums)

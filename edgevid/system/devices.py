@@ -1,4 +1,4 @@
-"""A look at the hardware through ``/dev`` and ``/sys``: cheap, and without any vendor's library."""
+"""Accelerators in ``/dev`` and ``/sys``, found without any vendor's library."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path("/")
-"""Where the file system begins; a test puts another machine here."""
+"""Root of the file system; tests replace it with another machine's."""
 
 LIBRARIES = ("usr/local/lib", "usr/lib", "lib", "usr/lib64", "lib64")
 
 
 def beneath(pattern: str) -> list[Path]:
-    """Everything that matches a pattern such as ``dev/accel/accel*``, sorted."""
+    """Paths that match a pattern such as ``dev/accel/accel*``, sorted."""
     return sorted(ROOT.glob(pattern))
 
 
 def no_access(devices: Iterable[Path], group: str) -> str | None:
-    """Why none of the devices can be opened by this user; None where one can."""
+    """Why this user can open none of the devices.
+
+    Args:
+        devices: Device nodes, at least one.
+        group: The group that may open them.
+
+    Returns:
+        The reason with its fix; None if a device can be opened.
+    """
     listed = list(devices)
     if any(os.access(device, os.R_OK | os.W_OK) for device in listed):
         return None
@@ -28,7 +36,14 @@ def no_access(devices: Iterable[Path], group: str) -> str | None:
 
 
 def usb(ids: Iterable[str]) -> Iterator[Path]:
-    """The device nodes of plugged USB devices by ``vendor:product``, in lower hexadecimals."""
+    """Device nodes of USB devices.
+
+    Args:
+        ids: ``vendor:product`` in lower-case hexadecimal.
+
+    Yields:
+        The node of each device that is plugged in.
+    """
     wanted = set(ids)
     for device in beneath("sys/bus/usb/devices/*"):
         try:
@@ -36,14 +51,14 @@ def usb(ids: Iterable[str]) -> Iterator[Path]:
                 (device / name).read_text().strip()
                 for name in ("idVendor", "idProduct", "busnum", "devnum")
             )
-        except OSError:  # an interface, not a device
+        except OSError:  # an interface and not a device
             continue
         if f"{vendor}:{product}" in wanted:
             yield ROOT / "dev/bus/usb" / f"{int(bus):03d}" / f"{int(number):03d}"
 
 
 def shared_library(name: str) -> Path | None:
-    """A system library by its file name, where the loader would look for it."""
+    """Find a shared library by file name where the loader searches; None if it is missing."""
     named = [Path(one) for one in os.environ.get("LD_LIBRARY_PATH", "").split(":") if one]
     folders = [ROOT / one for one in LIBRARIES]
     for folder in (*named, *folders, *(f for one in folders for f in one.glob("*-linux-gnu*"))):
@@ -53,9 +68,14 @@ def shared_library(name: str) -> Path | None:
 
 
 def in_package(package: str, pattern: str) -> bool | None:
-    """Whether an installed package holds a file like ``pattern``; None where it is not installed.
+    """Whether an installed package contains a file. The package is not imported.
 
-    The package is looked for and not imported.
+    Args:
+        package: The package.
+        pattern: A pattern relative to its folder.
+
+    Returns:
+        None if the package is not installed.
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -67,7 +87,7 @@ def in_package(package: str, pattern: str) -> bool | None:
 
 
 def drm_vendor(node: Path) -> str | None:
-    """The PCI vendor of a render node, such as ``0x8086``; None where it is not known."""
+    """The PCI vendor of a render node, such as ``0x8086``; None if unknown."""
     try:
         return (ROOT / "sys/class/drm" / node.name / "device/vendor").read_text().strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""What the kernel tells of a machine in ``/proc`` and ``/sys``: where, and how to read it.
+"""Hardware as the kernel reports it in ``/proc`` and ``/sys``.
 
-Everything is read below a root path, so that another machine's files can be looked at as well.
-What is missing, unreadable or no sense is None, or left out.
+Everything is read below a root path, so that the files of another machine can be examined too.
+Values that are missing, unreadable or implausible are None, or omitted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# Where no trip point is told: boards slow down at 80 °C (the Raspberry Pi's firmware does, and
-# tells the kernel nothing but a critical 110), PC processors shortly before 100.
 BOARD_C, PC_C = 80.0, 95.0
-PLAUSIBLE_C = (-40.0, 150.0)  # sensors that are not there read -273 or thousands
+"""Throttling temperatures to assume if the kernel reports no trip point.
 
-# What makes a step fast, by what /proc/cpuinfo calls it.
+Boards throttle at 80 °C (the Raspberry Pi's firmware does, and reports only a critical 110 to the
+kernel), PC processors shortly before 100.
+"""
+PLAUSIBLE_C = (-40.0, 150.0)
+"""Absent sensors read -273 or thousands."""
+
+# Features that make a step fast, by their names in /proc/cpuinfo.
 X86 = {
     "avx2": "avx2",
     "avx_vnni": "avx_vnni",
@@ -54,7 +58,7 @@ ARM_CORES = {
     "0xd46": "Cortex-A510",
     "0xd47": "Cortex-A710",
 }
-# Bits of the Raspberry Pi's firmware: now, and sixteen higher since it was started.
+# Bits of the Raspberry Pi's firmware: the present state; 16 bits higher, the state since boot.
 THROTTLED = {
     0: "under-voltage",
     1: "frequency capped",
@@ -65,7 +69,7 @@ SINCE_START = 16
 
 
 def text(path: Path) -> str | None:
-    """What a small file holds, without the blanks around it; None where it cannot be read."""
+    """The content of a small file without surrounding whitespace; None if it cannot be read."""
     try:
         return clean(path.read_bytes())
     except OSError:
@@ -73,25 +77,25 @@ def text(path: Path) -> str | None:
 
 
 def clean(raw: bytes) -> str:
-    """What was read, as text without the blanks and zeros around it."""
+    """Decode text and strip surrounding whitespace and zero bytes."""
     return raw.decode(errors="replace").strip("\0 \t\r\n")
 
 
 def number(path: Path) -> int | None:
-    """The whole number that a file holds; None where there is none."""
+    """The integer in a file; None if there is none."""
     return whole(text(path))
 
 
-def whole(said: str | None) -> int | None:
-    """A whole number in a text; None where there is none."""
+def whole(content: str | None) -> int | None:
+    """Parse an integer; None if the text is missing or something else."""
     try:
-        return int(said or "")
+        return int(content or "")
     except ValueError:
         return None
 
 
 def table(path: Path) -> dict[str, str]:
-    """Lines of ``key: value``; of a key that comes again, the first."""
+    """Parse lines of ``key: value``; the first one of a repeated key counts."""
     found: dict[str, str] = {}
     for line in (text(path) or "").splitlines():
         key, colon, value = line.partition(":")
@@ -100,34 +104,42 @@ def table(path: Path) -> dict[str, str]:
     return found
 
 
-# --- what it is -----------------------------------------------------------------------------------
+# --- identity -------------------------------------------------------------------------------------
 
 
 def board(root: Path) -> str:
-    """Who made it, and what it is called; empty where neither is told."""
+    """Vendor and product name; empty if unknown."""
     dmi = root / "sys/class/dmi/id"
     maker, product = text(dmi / "sys_vendor"), text(dmi / "product_name")
     return text(root / "proc/device-tree/model") or " ".join(filter(None, (maker, product)))
 
 
 def is_board(root: Path) -> bool:
-    """Whether it is a small board with a device tree, and no PC."""
+    """Whether it is a board with a device tree and not a PC."""
     return (root / "proc/device-tree/model").exists()
 
 
 def release(root: Path) -> str | None:
-    """The kernel's release."""
+    """The kernel's release, such as ``6.12.25+rpt-rpi-2712``."""
     return text(root / "proc/sys/kernel/osrelease")
 
 
 def architecture(root: Path) -> str:
-    """What the kernel calls the processor's architecture."""
+    """The kernel's name of the architecture, such as ``aarch64``."""
     return text(root / "proc/sys/kernel/arch") or platform.machine()
 
 
 @dataclass(frozen=True)
 class Processor:
-    """As ``/proc/cpuinfo`` tells it; ``features`` are those flags that make a step fast."""
+    """The processor, from ``/proc/cpuinfo``.
+
+    Attributes:
+        model: Its name.
+        cores: Number of logical cores.
+        flags: Every flag.
+        features: The flags that make a step fast, by common names.
+        x86: Whether it is an x86 processor.
+    """
 
     model: str
     cores: int
@@ -137,7 +149,7 @@ class Processor:
 
 
 def processor(root: Path) -> Processor | None:
-    """The processor; None where it is not told."""
+    """The processor; None if unknown."""
     path = root / "proc/cpuinfo"
     info, lines = table(path), text(path) or ""
     cores = len(re.findall(r"^processor\s*:", lines, re.MULTILINE))
@@ -162,8 +174,8 @@ IDENTITY = ("CPU implementer", "CPU part", "Features", "Hardware", "flags", "mod
 def processor_identity() -> str | None:
     """The model and features of this machine's first processor, one per line.
 
-    Values that change from second to second, such as the clock rate, are left out. None where
-    ``/proc/cpuinfo`` cannot be read.
+    Values that change all the time, such as the clock rate, are omitted. None if ``/proc/cpuinfo``
+    cannot be read.
     """
     try:
         with Path("/proc/cpuinfo").open("rb") as file:
@@ -175,7 +187,7 @@ def processor_identity() -> str | None:
 
 
 def memory_mb(root: Path) -> dict[str, int]:
-    """``/proc/meminfo`` in MB."""
+    """``/proc/meminfo`` in MiB."""
     found = {}
     for key, value in table(root / "proc/meminfo").items():
         kb = value.partition(" ")[0]
@@ -184,45 +196,53 @@ def memory_mb(root: Path) -> dict[str, int]:
     return found
 
 
-# --- heat -----------------------------------------------------------------------------------------
+# --- temperature ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Zone:
-    """One sensor of temperature; ``told``: the kernel says where it slows the machine down."""
+class ThermalZone:
+    """A temperature sensor.
+
+    Attributes:
+        path: Its folder.
+        name: Its name.
+        slows_at_c: Temperature at which the machine is throttled, in °C.
+        reported: Whether the kernel reports that temperature; otherwise it is the usual one.
+    """
 
     path: Path
     name: str
     slows_at_c: float
-    told: bool
+    reported: bool
 
     @property
     def file(self) -> Path:
-        """What `celsius` understands."""
+        """The file with the temperature, for `celsius`."""
         return self.path / "temp"
 
 
-def zones(root: Path) -> list[Zone]:
-    """All zones that tell a temperature."""
+def zones(root: Path) -> list[ThermalZone]:
+    """All zones with a readable temperature."""
     usual = BOARD_C if is_board(root) else PC_C
     found = []
     for path in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         if celsius(text(path / "temp")) is not None:
             trip = _trip_c(path)
             name = text(path / "type") or path.name
-            found.append(Zone(path, name, usual if trip is None else trip, trip is not None))
+            slows_at_c = usual if trip is None else trip
+            found.append(ThermalZone(path, name, slows_at_c, trip is not None))
     return found
 
 
-def celsius(said: str | None) -> float | None:
-    """Degrees, from the thousandths that are told; None where there is no such sensor."""
-    value = whole(said)
+def celsius(content: str | None) -> float | None:
+    """Parse a temperature in thousandths of a degree; None if implausible."""
+    value = whole(content)
     degrees = None if value is None else value / 1000
     return degrees if degrees and PLAUSIBLE_C[0] < degrees < PLAUSIBLE_C[1] else None
 
 
 def _trip_c(zone: Path) -> float | None:
-    """The lowest temperature at which the kernel slows the machine down; None: not told."""
+    """The lowest temperature at which the kernel throttles; None if it reports none."""
     trips = [
         degrees
         for kind in zone.glob("trip_point_*_type")
@@ -238,7 +258,7 @@ def _trip_c(zone: Path) -> float | None:
 
 
 def firmware_file(root: Path) -> Path | None:
-    """Where a Raspberry Pi's kernel tells the firmware's bits; None where this is none."""
+    """The file with the throttling bits of a Raspberry Pi's firmware; None on other machines."""
     for pattern in ("soc*/soc*firmware/get_throttled", "soc*firmware/get_throttled"):
         for path in root.glob(f"sys/devices/platform/{pattern}"):
             if bits(text(path)) is not None:
@@ -246,33 +266,35 @@ def firmware_file(root: Path) -> Path | None:
     return None
 
 
-def bits(said: str | None) -> int | None:
-    """The bits that ``get_throttled`` tells, in hexadecimals with or without ``0x``."""
-    return int(said, 16) if said and re.fullmatch(r"(0x)?[0-9a-fA-F]+", said) else None
+def bits(content: str | None) -> int | None:
+    """Parse the bits of ``get_throttled``, hexadecimal with or without ``0x``."""
+    if content and re.fullmatch(r"(0x)?[0-9a-fA-F]+", content):
+        return int(content, 16)
+    return None
 
 
 def throttled(root: Path) -> int | None:
-    """The firmware's bits; the tool ``vcgencmd`` is asked where the kernel does not tell them."""
+    """The firmware's throttling bits; from ``vcgencmd`` if the kernel does not report them."""
     path = firmware_file(root)
     if path is not None:
         return bits(text(path))
-    asked = shutil.which("vcgencmd") if root == Path("/") else None
-    if asked is None:
+    tool = shutil.which("vcgencmd") if root == Path("/") else None
+    if tool is None:
         return None
     try:
-        done = subprocess.run([asked, "get_throttled"], capture_output=True, text=True, timeout=5)
+        done = subprocess.run([tool, "get_throttled"], capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return bits(done.stdout.strip().partition("=")[2])
 
 
 def named(flags: int) -> list[str]:
-    """What the lower bits say."""
+    """The names of the lower bits that are set; see `THROTTLED`."""
     return [name for bit, name in THROTTLED.items() if flags >> bit & 1]
 
 
 def voltage_alarms(root: Path) -> list[Path]:
-    """Files that say 1 while a Raspberry Pi's supply is too weak."""
+    """Files that contain 1 while a Raspberry Pi's supply voltage is too low."""
     return [
         chip / "in0_lcrit_alarm"
         for chip in sorted(root.glob("sys/class/hwmon/hwmon*"))
@@ -281,7 +303,7 @@ def voltage_alarms(root: Path) -> list[Path]:
 
 
 def throttle_counts(root: Path) -> list[Path]:
-    """Files in which x86 processors count how often they grew too hot."""
+    """Files in which x86 processors count thermal throttling."""
     pattern = "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"
     return sorted(root.glob(pattern))
 
@@ -290,8 +312,18 @@ def throttle_counts(root: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """The clock rate of cores that share one; None: not told."""
+class FrequencyPolicy:
+    """The clock rate of a group of cores; None where unknown.
+
+    Attributes:
+        path: Its folder.
+        governor: The governor, such as ``schedutil``.
+        driver: The driver; empty if unknown.
+        now_mhz: The present rate.
+        least_mhz: The lowest rate allowed.
+        limit_mhz: The highest rate allowed at present.
+        most_mhz: The highest rate of the hardware.
+    """
 
     path: Path
     governor: str | None
@@ -302,10 +334,10 @@ class Policy:
     most_mhz: int | None
 
 
-def policies(root: Path) -> list[Policy]:
-    """All policies, as they are now."""
+def policies(root: Path) -> list[FrequencyPolicy]:
+    """The present clock rates of all cores."""
     return [
-        Policy(
+        FrequencyPolicy(
             path,
             text(path / "scaling_governor"),
             text(path / "scaling_driver") or "",
@@ -318,9 +350,9 @@ def policies(root: Path) -> list[Policy]:
     ]
 
 
-def mhz(said: str | None) -> int | None:
-    """MHz, from the kHz that are told; None where nothing or nothing sensible is."""
-    khz = whole(said)
+def mhz(content: str | None) -> int | None:
+    """Convert a rate in kHz to MHz; None if missing or zero."""
+    khz = whole(content)
     return khz // 1000 if khz else None
 
 

@@ -1,4 +1,4 @@
-"""What the whole machine did: its cores, its memory, its clock."""
+"""Counters of the whole machine: cores, memory, suspension."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ PRESSURES = ("cpu", "memory", "io")
 
 
 def core_count(root: Path) -> int:
-    """How many cores work."""
+    """The number of cores that are online."""
     try:
-        said = (root / "proc/stat").read_text()
+        content = (root / "proc/stat").read_text()
     except OSError:
-        said = ""
-    return len(re.findall(r"^cpu\d+ ", said, re.MULTILINE)) or os.cpu_count() or 1
+        content = ""
+    return len(re.findall(r"^cpu\d+ ", content, re.MULTILINE)) or os.cpu_count() or 1
 
 
 def suspended_s() -> float:
-    """How long the machine was suspended since it was started."""
+    """Seconds that the machine was suspended since boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 class SystemCounters:
-    """Counts of the whole machine; they rise by themselves, so only marks need a look."""
+    """Counters of the whole machine; none is lost between two looks."""
 
     def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
@@ -36,7 +36,7 @@ class SystemCounters:
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
 
     def look(self, tally: CounterSums) -> None:
-        """Count."""
+        """Count; call it at the beginning and the end of what is measured."""
         tally.count(SLEPT, suspended_s())
         self._cores(tally)
         found = re.search(r"^pswpin (\d+)", self._text("vmstat"), re.MULTILINE)
@@ -49,13 +49,13 @@ class SystemCounters:
                 tally.count(("pressure", name), int(total) / 1e6)
 
     def _cores(self, tally: CounterSums) -> None:
-        words = self._text("stat").partition("\n")[0].split()
-        if len(words) < 8 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:]):
+        fields = self._text("stat").partition("\n")[0].split()
+        if len(fields) < 8 or fields[0] != "cpu" or not all(one.isdecimal() for one in fields[1:]):
             return
-        user, nice, system, _, _, hard, soft = (int(word) for word in words[1:8])
+        user, nice, system, _, _, hard, soft = map(int, fields[1:8])
         tally.count(BUSY, (user + nice + system + hard + soft) * self._tick_s)
-        if len(words) > 8:
-            tally.count(STEAL, int(words[8]) * self._tick_s)
+        if len(fields) > 8:
+            tally.count(STEAL, int(fields[8]) * self._tick_s)
 
     def _text(self, name: str) -> str:
         return self._files.text(str(self._proc / name)) or ""

@@ -1,7 +1,7 @@
 """Power, from whatever sensor or model a machine has.
 
-"measured" is a sensor's; "informative" is a model's, such as an x86 processor's own account (RAPL),
-which knows nothing of the board around it.
+"measured" values are a sensor's; "informative" ones are a model's, such as an x86 processor's own
+account (RAPL), which does not include the board.
 """
 
 from __future__ import annotations
@@ -21,16 +21,23 @@ from edgevid.system.counters import PolledFiles
 
 Kind = Literal["measured", "informative"]
 Rail = tuple[str, tuple[str, ...]]
-"""Its label, and the files whose product is its power."""
+"""A label, and the files whose product is the power."""
 SENSORS = ("ina", "ltc", "adm", "max", "isl", "tps", "xdp", "power_meter", "pmbus")
-"""How drivers of real power sensors begin; others (amdgpu, amd_energy, fam15h) are models."""
+"""Prefixes of drivers of real power sensors; others (amdgpu, amd_energy, fam15h) are models."""
 INPUT = re.compile(r"(^|_)IN$", re.IGNORECASE)
-"""The rail that feeds the others: VDD_IN, POM_5V_IN."""
+"""The rail that feeds all others, such as VDD_IN or POM_5V_IN."""
 
 
 @dataclass
 class PowerSource:
-    """One way to know the power; ``why`` it cannot be read, where it cannot."""
+    """One way to read the power.
+
+    Attributes:
+        name: Its name.
+        kind: Whether it is measured or a model's.
+        covers: ``board``, ``supply``, ``processor``, or the name of a chip.
+        why: Why it cannot be read; None if it can.
+    """
 
     name: str
     kind: Kind
@@ -38,24 +45,32 @@ class PowerSource:
     why: str | None = None
 
     def watts(self, files: PolledFiles, now_s: float) -> float | None:
-        """Power now, or since the last look; None where it cannot be told."""
+        """The power in watts.
+
+        Args:
+            files: Reads the files.
+            now_s: The present time in seconds.
+
+        Returns:
+            The present power, or the mean since the last call; None if unknown.
+        """
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Plain data for JSON."""
         return {"name": self.name, "kind": self.kind, "covers": self.covers, "unreadable": self.why}
 
 
 @dataclass
 class EnergyCounter(PowerSource):
-    """A counter of microjoules, which begins anew at ``largest``."""
+    """A counter of microjoules, which wraps around at ``largest``."""
 
     path: str = ""
     largest: int = 0
     last: tuple[float, int] | None = None
 
     def watts(self, files: PolledFiles, now_s: float) -> float | None:
-        """Mean power since the last look."""
+        """The mean power since the last call; see `PowerSource.watts`."""
         value = kernel.whole(files.text(self.path))
         before, self.last = self.last, None if value is None else (now_s, value)
         if value is None or before is None or now_s <= before[0]:
@@ -66,13 +81,13 @@ class EnergyCounter(PowerSource):
 
 @dataclass
 class PowerRails(PowerSource):
-    """Sensors that are added up: files of power, or of volts and amperes to multiply."""
+    """Sensors to add up: files with power, or with voltage and current to multiply."""
 
     factors: tuple[tuple[str, ...], ...] = ()
     unit: float = 1.0
 
     def watts(self, files: PolledFiles, now_s: float) -> float | None:
-        """Power now."""
+        """The present power; see `PowerSource.watts`."""
         total = 0.0
         for paths in self.factors:
             product = self.unit
@@ -87,25 +102,36 @@ class PowerRails(PowerSource):
 
 @dataclass
 class Pmic(PowerSource):
-    """The power chip of a Raspberry Pi 5, which its firmware asks; once a second is enough."""
+    """The power chip of a Raspberry Pi 5, read by its firmware once per second."""
 
     device: str = ""
     asked_s: float = float("-inf")
-    said: float | None = None
+    latest_w: float | None = None
 
     def watts(self, files: PolledFiles, now_s: float) -> float | None:
-        """Power of all rails together, at most a second old."""
+        """The power of all rails, at most a second old; see `PowerSource.watts`."""
         if now_s - self.asked_s >= 1:
             self.asked_s = now_s
             try:
-                self.said = rails_w(firmware(self.device, "pmic_read_adc"))
+                self.latest_w = rails_w(firmware(self.device, "pmic_read_adc"))
             except OSError:
-                self.said = None
-        return self.said
+                self.latest_w = None
+        return self.latest_w
 
 
 def firmware(device: str, command: str) -> str:
-    """Ask the Raspberry Pi's firmware, as ``vcgencmd`` does; raises OSError."""
+    """Send a command to the Raspberry Pi's firmware, as ``vcgencmd`` does.
+
+    Args:
+        device: The mailbox, ``/dev/vcio``.
+        command: The command, such as ``pmic_read_adc``.
+
+    Returns:
+        The reply.
+
+    Raises:
+        OSError: The device cannot be used.
+    """
     size, answer_at = 1024, 24
     message = bytearray(struct.pack("<6I", answer_at + size + 4, 0, 0x00030080, size, 0, 0))
     message += command.encode().ljust(size, b"\0") + bytes(4)
@@ -119,18 +145,18 @@ def firmware(device: str, command: str) -> str:
     return kernel.clean(bytes(message[answer_at : answer_at + size]).partition(b"\0")[0])
 
 
-def rails_w(said: str) -> float | None:
-    """Add up what ``pmic_read_adc`` tells: amperes and volts of each rail; None where none."""
+def rails_w(reply: str) -> float | None:
+    """Add up the power of all rails in a reply to ``pmic_read_adc``, in watts; None if none."""
     volts: dict[str, float] = {}
     amperes: dict[str, float] = {}
-    for name, unit, value in re.findall(r"(\w+)_([AV]) \w+\(\d+\)=([\d.]+)[AV]", said):
+    for name, unit, value in re.findall(r"(\w+)_([AV]) \w+\(\d+\)=([\d.]+)[AV]", reply):
         (amperes if unit == "A" else volts)[name] = float(value)
     pairs = [amperes[name] * volts[name] for name in amperes if name in volts]
     return sum(pairs) if pairs else None
 
 
 def sources(root: Path) -> list[PowerSource]:
-    """All that this machine has, the one that tells most first."""
+    """All power sources of a machine, the most comprehensive one first."""
     found = [*_ina(root), *_pmic(root), *_hwmon(root), *_rapl(root)]
     order = {"board": 0, "supply": 1, "processor": 2}
     return sorted(found, key=lambda one: (one.kind != "measured", order.get(one.covers, 3)))
@@ -150,7 +176,7 @@ def _why_not(path: str) -> str | None:
 def _rapl(root: Path) -> Iterator[PowerSource]:
     packages: dict[str, Path] = {}
     for zone in sorted(root.glob("sys/class/powercap/intel-rapl:*")):
-        if zone.name.count(":") == 1:  # others are parts of these
+        if zone.name.count(":") == 1:  # others are parts of it
             packages.setdefault(kernel.text(zone / "name") or zone.name, zone)
     for name, zone in packages.items():
         path = str(zone / "energy_uj")
@@ -177,7 +203,7 @@ def _label(file: Path) -> str | None:
 
 
 def _ina(root: Path) -> Iterator[PowerSource]:
-    """The rails of Jetson boards, by the kernel's driver and by the older one of the vendor."""
+    """The rails of Jetson boards, by the kernel's driver or the vendor's older one."""
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         if (kernel.text(chip / "name") or "").startswith("ina3221"):
             rails: list[Rail] = [
@@ -207,7 +233,7 @@ def _rails(chip: str, rails: list[Rail], unit: float) -> Iterator[PowerSource]:
 
 
 def _input_or_all(rails: list[Rail]) -> list[tuple[str, ...]]:
-    """The rail that feeds the others, or all of them."""
+    """The rail that feeds all others, or all of them."""
     whole = [paths for label, paths in rails if INPUT.search(label)]
     return whole[:1] or [paths for _, paths in rails]
 
@@ -221,7 +247,7 @@ def _pmic(root: Path) -> Iterator[PowerSource]:
 
 
 class Power:
-    """Follows the one source that tells most; all packages of a processor are one."""
+    """Follows the most comprehensive source; all packages of a processor are one."""
 
     def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
@@ -232,14 +258,14 @@ class Power:
         self.name = " + ".join(source.name for source in self._used) or None
 
     def look(self, now_s: float) -> float | None:
-        """Watts; None where this machine does not tell."""
-        told = [source.watts(self._files, now_s) for source in self._used]
-        known = [watts for watts in told if watts is not None]
-        return sum(known) if told and len(known) == len(told) else None
+        """The power in watts at a time in seconds; None if unknown."""
+        values = [source.watts(self._files, now_s) for source in self._used]
+        known = [watts for watts in values if watts is not None]
+        return sum(known) if values and len(known) == len(values) else None
 
 
 def _like(source: PowerSource, first: PowerSource) -> bool:
-    """Another package, or another chip of rails; never one that holds the first one's power."""
+    """Whether it is another package or chip of the same kind, and not part of the first."""
     return (
         isinstance(source, (EnergyCounter, PowerRails))
         and type(source) is type(first)

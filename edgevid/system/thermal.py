@@ -1,4 +1,4 @@
-"""Temperature, clock rate, and what the kernel or the firmware does about them."""
+"""Temperature, clock rate and throttling, followed over time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from edgevid.system import kernel
 from edgevid.system.counters import CounterSums, PolledFiles
 
 ELSEWHERE = re.compile(r"wifi|wlan|phy\d|bat|charger|nvme|skin", re.IGNORECASE)
-"""Zones whose heat slows no processor down."""
+"""Zones that have nothing to do with the processor."""
 COOLING = re.compile(r"cpufreq|devfreq|^Processor$|powerclamp|throttle", re.IGNORECASE)
-"""Cooling devices that slow a processor down; others are fans."""
+"""Cooling devices that throttle a processor; others are fans."""
 MOST = 16
-"""So many zones or policies are read; more take longer than they tell."""
+"""Largest number of zones or policies to read; more cost more time than they are worth."""
 TOO_HOT = "too hot"
-"""What x86 processors count."""
+"""The event that x86 processors count."""
 
 
 class Heat:
-    """Reads the sensors of a machine; those it has are found once."""
+    """Reads the sensors of a machine, which are searched for once.
+
+    Attributes:
+        zone: The zone that came closest to its throttling temperature.
+    """
 
     def __init__(self, files: PolledFiles, root: Path) -> None:
         self._files = files
@@ -38,11 +42,18 @@ class Heat:
         self._cooling = _cooling(root)
         self._counts = [str(path) for path in kernel.throttle_counts(root)]
         self._nearest = float("inf")
-        self.zone: kernel.Zone | None = None
-        """The zone that came nearest to where it slows the machine down."""
+        self.zone: kernel.ThermalZone | None = None
 
     def look(self, tally: CounterSums, full: bool) -> dict[str, Any]:
-        """What the timeline holds of heat; flags and counts are added to the tally."""
+        """Read the sensors.
+
+        Args:
+            tally: Takes the throttling flags and counts.
+            full: Whether to read the counts too, which cannot be missed between two looks.
+
+        Returns:
+            ``frequency_mhz``, ``limit_mhz``, ``temperature_c`` and ``slows_at_c``; None if unknown.
+        """
         self._flags(tally)
         if full:
             for path in self._counts:
@@ -77,7 +88,7 @@ class Heat:
         bits = kernel.bits(self._files.text(self._firmware)) if self._firmware else None
         if bits is not None:
             since = bits >> kernel.SINCE_START
-            # What came and went between two looks is only seen in what the firmware remembers.
+            # Short events between two looks are visible only in what the firmware remembers.
             came = 0 if self._first else since & ~self._since
             names.update(kernel.named(bits | came))
             self._since, self._first = since, False
@@ -95,7 +106,7 @@ class Heat:
 
 
 def _clock(policy: Path) -> str:
-    """The hardware's own rate where root may read it, for firmware slows down unseen by Linux."""
+    """The hardware's own rate if it is readable: firmware throttles without telling Linux."""
     real = policy / "cpuinfo_cur_freq"
     return str(real if kernel.number(real) else policy / "scaling_cur_freq")
 

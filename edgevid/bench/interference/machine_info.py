@@ -48,7 +48,7 @@ def machine(root: Path = Path("/")) -> dict[str, Any]:
         "swap_mb": memory.get("SwapTotal"),
         "cgroup_cpu_limit": lowest_limit(root),
         "heat": [
-            {"zone": zone.name, "slows_at_c": zone.slows_at_c, "told": zone.told}
+            {"zone": zone.name, "slows_at_c": zone.slows_at_c, "told": zone.reported}
             for zone in kernel.zones(root)
         ],
         "power": [source.document() for source in sources(root)],
@@ -69,7 +69,7 @@ def _cpu(root: Path) -> dict[str, Any] | None:
     }
 
 
-def _policy(policy: kernel.Policy) -> dict[str, Any]:
+def _policy(policy: kernel.FrequencyPolicy) -> dict[str, Any]:
     return {
         "cores": kernel.text(policy.path / "related_cpus"),
         "governor": policy.governor,

@@ -175,7 +175,7 @@ class Monitor:
             self._spans,
             self._timeline,
             None if zone is None else zone.name,
-            zone is not None and zone.told,
+            zone is not None and zone.reported,
             self._power.name,
         )
 
