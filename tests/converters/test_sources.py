@@ -84,7 +84,7 @@ def test_a_stranger_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
     bundle = Bundle.open(out)
     assert bundle.contract.labels == models.LABELS
     assert bundle.evidence["source"]["kind"] == "tflite"
-    assert bundle.evidence["source"]["fed"]["image"]["colour"] == "bgr"
+    assert bundle.evidence["source"]["fed"]["images"][0]["colour"] == "bgr"
     assert len(bundle.evidence["source"]["sha256"]) == 64
     assert str(tiny) not in str(bundle.evidence)
     assert all(artifact.parity["max_abs"] < 1e-6 for artifact in bundle.artifacts)

@@ -31,8 +31,8 @@ class Adder:
         return {"scores": np.concatenate([total, -total], axis=1), "next_sum": total}
 
 
-def clip(*levels: int) -> np.ndarray:
-    return np.stack([np.full((2, 2, 3), level, np.uint8) for level in levels])
+def clip(*levels: int) -> dict[str, np.ndarray]:
+    return {"frame": np.stack([np.full((2, 2, 3), level, np.uint8) for level in levels])}
 
 
 def test_calibration_sees_the_memory_that_a_stream_reaches():
@@ -50,7 +50,7 @@ def test_golden_trajectories_are_long_enough_and_hold_states_before_and_after():
     golden = t.golden(Adder(), CONTRACT, [clip(1, 2), clip(5), clip(3, 4)])
     assert len(golden) == 2
     for one in golden:
-        assert one.frames.shape == (7, 1, 2, 2, 3)
+        assert one.inputs["frame"].shape == (7, 1, 2, 2, 3)
         assert one.states["sum"].shape == (8, 1, 1)
         assert one.states["sum"][0] == 0
         levels = one.inputs["frame"][:, 0, 0, 0, 0].astype(float)
@@ -71,7 +71,8 @@ def test_clips_of_any_lengths_survive_their_file(tmp_path):
     again = list(t.read_clips(tmp_path / "c.npz"))
     assert len(again) == 3
     for one, other in zip(clips, again, strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert other.keys() == {"frame"}
+        np.testing.assert_array_equal(one["frame"], other["frame"])
 
 
 @pytest.mark.parametrize("count", [1, 2])

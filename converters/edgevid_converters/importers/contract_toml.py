@@ -405,7 +405,7 @@ class ContractResolver:
         nchw = self._pictures[one.name].layout == "nchw"
         batch, (height, width) = shape[0], shape[2:] if nchw else shape[1:3]
         if batch != 1:
-            raise BadInput(f"the model takes {batch} pictures at once; export it with a batch of 1")
+            raise BadInput(f"the model takes {batch} images at once; export it with a batch of 1")
         for key, size in (("height", height), ("width", width)):
             if getattr(table, key) not in (None, size):
                 raise self._fault(("input", one.index, key), f"the model's {key} is {size}")
