@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Prediction)
 
+DEFAULT = "classification"
+"""The task of models that edgevid trains, unless another one is named."""
+
 
 @dataclass(frozen=True)
 class TaskPlugin:
@@ -38,8 +41,8 @@ class TaskPlugin:
         summary: One line for listings.
         device: ``module:class`` of its `Task`.
         host: ``module:class`` of its `edgevid.tasks.host.HostTask`.
-        training: ``module:class`` of its `edgevid.tasks.host.TrainingTask`; None if edgevid cannot
-            train models for it.
+        training: ``module:class`` of its `edgevid.tasks.host.training.TrainingTask`; None if
+            edgevid cannot train models for it.
     """
 
     name: str

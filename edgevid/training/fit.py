@@ -12,7 +12,6 @@ import math
 import platform
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -21,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import FRAME, Fit, FrameInput
 from edgevid.data.cache import Clips, load_clips
-from edgevid.data.folders import Tree, find
+from edgevid.data.folders import Tree
 from edgevid.data.inspection import common_rate_fps
 from edgevid.data.splits import Split, split_files
 from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
 from edgevid.progress import Progress, silent
 from edgevid.registry import need
+from edgevid.tasks.host import open_host
+from edgevid.tasks.host.training import open_training
 from edgevid.training import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE
 from edgevid.training.augment import Augment
 from edgevid.training.data import Batches
-from edgevid.training.figures import draw_confusion, draw_curves, figures
+from edgevid.training.figures import draw_curves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
 
     from edgevid.training.models import ModelConfig, VideoModel
 
-    Scores = NDArray[np.float32]
+    Outputs = NDArray[np.float32]
 
 PACKAGES = ("edgevid", "keras", "tensorflow", "numpy", "av")
-COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 ARGUMENTS_FILE = "arguments.json"
 STATE_FILE = "state.json"
 AHEAD = 3
@@ -94,7 +94,7 @@ def train(
     out = Path(out)
     _check_free(out)
     started = time.perf_counter()
-    tree = find(Path(data))
+    tree = open_host(config.model.task).find(Path(data))
     rate_fps = config.rate_fps or common_rate_fps(tree)
     config = replace(
         config, rate_fps=rate_fps, model=replace(config.model, classes=len(tree.classes))
@@ -130,13 +130,14 @@ class Fitting:
             )
             for name in ("train", "val")
         }
-        _check_learnable(self._clips, tree, config)
+        self._task = open_training(config.model.task)
+        self._task.check_learnable(self._clips, tree, least)
 
     def figures(self, model: VideoModel, split: str) -> dict[str, Any]:
-        """``accuracy``, ``loss`` and ``n`` of a model on ``train`` or ``val``."""
-        clips = self._clips[split]
-        labels = self._tree.classes
-        return _short(figures(last_scores(model, clips.images), clips.targets, labels))
+        """The task's figure, ``loss`` and ``n`` of a model on ``train`` or ``val``."""
+        clips, task = self._clips[split], self._task
+        outputs = last_outputs(model, clips.images)
+        return _short(task.figures(outputs, task.targets(clips), self._tree.classes), task.figure)
 
     def run(self, start: VideoModel | None, started_s: float) -> dict[str, Any]:
         """Fit ``start``, or a fresh model, and write the run folder; gives what `train` gives."""
@@ -155,11 +156,11 @@ def _check_free(out: Path) -> None:
         raise BadInput(f"{out} is there already; remove it, or give another folder")
 
 
-def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int = 64) -> Scores:
+def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int = 64) -> Outputs:
     """Answers to whole clips by the training form.
 
-    Clips are uint8 (N_i, H, W, 3). For ``window`` and ``none``: float32 (N, C), the answer at each
-    clip's last frame. For ``carry``: (N, T, C), at every frame, and the clips must be of one
+    Clips are uint8 (N_i, H, W, 3). For ``window`` and ``none``: float32 (N, ...), the output at
+    each clip's last frame. For ``carry``: (N, T, ...), at every frame, and the clips must be of one
     length. Raises `BadInput` for a clip that is too short.
     """
     import numpy as np
@@ -167,7 +168,7 @@ def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int
     lengths = {len(clip) for clip in pictures}
     if model.config.temporal == "carry":
         if len(lengths) != 1:
-            raise BadInput("clips of several lengths have no common shape; use last_scores")
+            raise BadInput("clips of several lengths have no common shape; use last_outputs")
         frames = lengths.pop()
         form = model.training if frames == model.config.frames else model.unrolled(frames)
     else:
@@ -181,18 +182,19 @@ def predict(model: VideoModel, pictures: Sequence[NDArray[np.uint8]], batch: int
     return np.concatenate(parts)
 
 
-def last_scores(model: VideoModel, pictures: Sequence[NDArray[np.uint8]]) -> Scores:
-    """The answer at each clip's last frame, float32 (N, C), for every temporal mode."""
+def last_outputs(model: VideoModel, pictures: Sequence[NDArray[np.uint8]]) -> Outputs:
+    """The output at each clip's last frame, float32 (N, ...), for every temporal mode."""
     import numpy as np
 
     if model.config.temporal != "carry":
         return predict(model, pictures)
-    scores = np.empty((len(pictures), model.config.classes), np.float32)
+    shape = model.network.task.output(model.config.classes).shape[1:]
+    outputs = np.empty((len(pictures), *shape), np.float32)
     lengths = np.array([len(clip) for clip in pictures])
     for length in sorted(set(lengths.tolist())):
         where = np.flatnonzero(lengths == length)
-        scores[where] = predict(model, [pictures[n] for n in where.tolist()])[:, -1]
-    return scores
+        outputs[where] = predict(model, [pictures[n] for n in where.tolist()])[:, -1]
+    return outputs
 
 
 class _Run:
@@ -213,23 +215,25 @@ class _Run:
         self.config, self.clips, self.part, self.progress = config, clips, part, progress
         keras.utils.set_random_seed(config.seed)
         self.model = start or build(config.model)
+        self.task = self.model.network.task
+        self.names = ("loss", self.task.figure)
         # Asked at every frame, not at the last alone: the two-layer memory starts to learn sooner.
         self.fitted = self.model.unrolled(config.model.frames)
         self.fitted.compile(
             optimizer=keras.optimizers.Adam(config.learning_rate, clipnorm=1.0),
-            loss="sparse_categorical_crossentropy",
-            weighted_metrics=["accuracy"],
+            **self.task.compile_options(),
             jit_compile=False,  # compiling the unrolled graph takes longer than it saves
         )
         # Before the first step: variables made in it would have it traced twice.
         self.fitted.optimizer.build(self.fitted.trainable_variables)
         self.batches = Batches(
             clips["train"].images,
-            clips["train"].targets,
+            self.task.targets(clips["train"]),
             config.model.frames,
             config.batch,
             config.seed,
             config.augment,
+            self.task,
         )
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
@@ -262,7 +266,7 @@ class _Run:
     def _epoch(self, number: int) -> dict[str, float]:
         total = len(self.batches)
         what = f"epoch {number + 1} of {self.config.epochs}"
-        sums = {"loss": 0.0, "accuracy": 0.0}
+        sums = dict.fromkeys(self.names, 0.0)
         for done, (clips, targets) in enumerate(self.batches.epoch(number), 1):
             self.fitted.optimizer.learning_rate = self._rate(number + (done - 1) / total)
             found = self.fitted.train_on_batch(clips, *self._asked(targets), return_dict=True)
@@ -272,21 +276,20 @@ class _Run:
         row = {"epoch": number + 1, "learning_rate": self._rate(number)}
         row |= {f"train_{name}": value / total for name, value in sums.items()}
         val = self.measure("val")
-        row |= {f"val_{name}": val[name] for name in ("loss", "accuracy")}
-        self.progress(
-            what, total, total, f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.3f}"
-        )
+        row |= {f"val_{name}": val[name] for name in self.names}
+        figure = row[f"val_{self.task.figure}"]
+        self.progress(what, total, total, f"loss {row['train_loss']:.3f}, val {figure:.3f}")
         if not math.isfinite(row["train_loss"]):
             raise BadInput(f"the loss is {row['train_loss']}; use a lower learning_rate")
         return row
 
     def measure(self, split: str) -> dict[str, Any]:
-        """What `figures` says of ``split``, without augmentation, at each clip's last frame."""
+        """The task's figures of ``split``, without augmentation, at each clip's last frame."""
         clips = self.clips[split]
-        labels = [str(n) for n in range(self.config.model.classes)]
-        return figures(last_scores(self.model, clips.images), clips.targets, labels)
+        outputs = last_outputs(self.model, clips.images)
+        return self.task.figures(outputs, self.task.targets(clips), clips.classes)
 
-    def _asked(self, targets: NDArray[np.int64]) -> tuple[Any, Any]:
+    def _asked(self, targets: NDArray[Any]) -> tuple[Any, Any]:
         """Targets and weights (B, T): all frames but the first few, for a window the later more."""
         import numpy as np
 
@@ -296,7 +299,8 @@ class _Run:
             asked = np.minimum(asked, 1)
         asked /= asked.mean()
         shape = (len(targets), frames)
-        return np.broadcast_to(targets[:, None], shape), np.broadcast_to(asked, shape)
+        each = np.broadcast_to(targets[:, None], (*shape, *targets.shape[1:]))
+        return each, np.broadcast_to(asked, shape)
 
     def _rate(self, epochs: float) -> float:
         """The learning rate after ``epochs``: half an epoch up, then down along a cosine."""
@@ -346,7 +350,7 @@ def _finish(
     lean.training.save_weights(part / WEIGHTS_FILE)
     assert config.rate_fps is not None
     contract = run.model.contract(tree.classes, config.rate_fps, config.fit)
-    metrics = {name: _named(run.measure(name), tree.classes) for name in ("train", "val")}
+    metrics = {name: run.measure(name) for name in ("train", "val")}
     left_out = [*run.clips["train"].left_out, *run.clips["val"].left_out]
     write_json(part / CONTRACT_FILE, contract.to_json())
     write_json(part / "metrics.json", metrics)
@@ -366,9 +370,9 @@ def _finish(
             **origin,
         },
     )
-    _write_history(part / "history.csv", run.history)
-    draw_curves(part / "curves.png", run.history)
-    draw_confusion(part / "confusion.png", metrics["val"])
+    _write_history(part / "history.csv", run.history, run.names)
+    draw_curves(part / "curves.png", run.history, run.names)
+    run.task.draw(part, metrics["val"])
     for spent in (*part.glob("epoch-*.weights.h5"), part / STATE_FILE, part / ARGUMENTS_FILE):
         spent.unlink()
     return {
@@ -377,35 +381,14 @@ def _finish(
         "task": contract.task,
         "classes": list(tree.classes),
         "epochs": len(run.history),
-        "metrics": {name: _short(found) for name, found in metrics.items()},
+        "metrics": {name: _short(found, run.task.figure) for name, found in metrics.items()},
         "left_out": left_out,
         "seconds": round(wall_seconds, 1),
     }
 
 
-def _short(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("accuracy", "loss", "n")}
-
-
-def _named(found: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    classes = dict(zip(labels, found["classes"].values(), strict=True))
-    return found | {"classes": classes}
-
-
-def _check_learnable(clips: dict[str, Clips], tree: Tree, config: TrainConfig) -> None:
-    """Raise `BadInput` where a class has nothing to learn from, naming one of the reasons."""
-    counts = Counter(clips["train"].targets.tolist())
-    missing = [label for n, label in enumerate(tree.classes) if not counts[n]]
-    if not missing and len(clips["val"]):
-        return
-    left_out = [*clips["train"].left_out, *clips["val"].left_out]
-    why = f" ({left_out[0]['path']}: {left_out[0]['reason']})" if left_out else ""
-    if missing:
-        raise BadInput(
-            f"{tree.root}: no usable clip of class {missing[0]!r} to train on{why}; add clips of "
-            f"{config.model.frames} or more frames"
-        )
-    raise BadInput(f"{tree.root}: no usable clip to validate on{why}; add clips")
+def _short(found: Mapping[str, Any], figure: str) -> dict[str, Any]:
+    return {key: found[key] for key in (figure, "loss", "n")}
 
 
 def _forget_other(part: Path, arguments: dict[str, Any]) -> None:
@@ -423,12 +406,14 @@ def _forget_other(part: Path, arguments: dict[str, Any]) -> None:
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
-    return {"optimizer": "adam", "loss": "categorical_crossentropy"} | asdict(config)
+    loss = open_training(config.model.task).loss
+    return {"optimizer": "adam", "loss": loss} | asdict(config)
 
 
-def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+def _write_history(path: Path, history: Sequence[dict[str, float]], names: Sequence[str]) -> None:
+    figures = [f"{split}_{name}" for split in ("train", "val") for name in names]
     with writing(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer = csv.DictWriter(file, fieldnames=["epoch", "learning_rate", *figures])
         writer.writeheader()
         writer.writerows(history)
 

@@ -16,16 +16,16 @@ from keras import layers, ops
 
 from edgevid.contract import (
     FRAME,
-    SCORES,
     Contract,
     Fit,
     FrameInput,
-    Output,
     StateTensor,
     Temporal,
 )
 from edgevid.errors import BadInput
 from edgevid.registry import unknown
+from edgevid.tasks import DEFAULT
+from edgevid.tasks.host.training import TrainingTask, open_training
 from edgevid.training import RUN_FILE, WEIGHTS_FILE, Tensor
 from edgevid.training.encoders import ENCODERS
 from edgevid.training.heads import HEADS, Head
@@ -52,6 +52,7 @@ class ModelConfig:
     classes: int = 2
     embedding: int = 128
     units: int = 128
+    task: str = DEFAULT
 
     def check(self) -> None:
         """Raise `BadInput` for a name that is not known or a value that makes no sense."""
@@ -96,9 +97,9 @@ class ModelConfig:
 class VideoModel:
     """One set of weights in two forms.
 
-    ``training`` takes uint8 clips (B, T, H, W, 3) and gives scores (B, C), or (B, T, C) for
-    ``carry``. ``step`` takes a dict ``frame`` uint8 (1, H, W, 3), ``state_<name>`` float32, and
-    gives a dict ``scores`` (1, C), ``next_<name>``; batch 1, static, unrolled.
+    ``training`` takes uint8 clips (B, T, H, W, 3) and gives the task's output (B, ...), or
+    (B, T, ...) for ``carry``. ``step`` takes a dict ``frame`` uint8 (1, H, W, 3), ``state_<name>``
+    float32, and gives a dict of the output (1, ...) and ``next_<name>``; batch 1, static, unrolled.
     """
 
     config: ModelConfig
@@ -110,7 +111,7 @@ class VideoModel:
     """What makes the layer that answers at every frame; None for `EveryFrame`."""
 
     def unrolled(self, frames: int) -> keras.Model:
-        """Clips uint8 (B, frames, H, W, 3) -> scores (B, frames, C), memory from zero.
+        """Clips uint8 (B, frames, H, W, 3) -> outputs (B, frames, ...), state from zero.
 
         For ``window`` only the answer at the window's last frame is one that the step gives too;
         the others are what a memory still warming up says, and help to fit it.
@@ -126,9 +127,9 @@ class VideoModel:
         if len(labels) != self.config.classes:
             raise BadInput(f"{len(labels)} labels for a model of {self.config.classes} classes")
         contract = Contract(
-            task="classification",
+            task=self.config.task,
             inputs=(FrameInput(FRAME, self.config.height, self.config.width, fit),),
-            outputs=(Output(SCORES, (1, self.config.classes)),),
+            outputs=(self.network.task.output(self.config.classes),),
             labels=tuple(labels),
             rate_fps=rate_fps,
             temporal=self.config.temporal,
@@ -140,7 +141,7 @@ class VideoModel:
 
 
 class Network(keras.Model):  # type: ignore[misc]
-    """Encoder, head and classifier: the weights, and every form in which they are used."""
+    """Encoder, head and the task's last layer: the weights, in every form they are used in."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(name="network")
@@ -150,7 +151,9 @@ class Network(keras.Model):  # type: ignore[misc]
         if config.model in HEADS:
             self.head = HEADS[config.model](config.embedding, config.units, name="head")
             self.head.build((None, config.frames, config.embedding))
-        self.classifier = layers.Dense(config.classes, activation="softmax", name="classifier")
+        self.task: TrainingTask = open_training(config.task)
+        # The attribute's name is part of weight files.
+        self.classifier = self.task.last_layer(config.classes)
         self.classifier.build((None, config.units if self.head else config.embedding))
         self.built = True
 
@@ -163,7 +166,7 @@ class Network(keras.Model):  # type: ignore[misc]
         return self.head.state_shapes()
 
     def every_frame(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> scores (B, T, C), each from its frame and those before."""
+        """Clips uint8 (B, T, H, W, 3) -> outputs (B, T, ...), each from the frames so far."""
         pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
         embeddings = self.encoder(pictures, training=training)
         features = ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding))
@@ -185,12 +188,12 @@ class Network(keras.Model):  # type: ignore[misc]
             norm.momentum = momentum
 
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> scores (B, C), or (B, T, C) for ``carry``."""
-        scores = self.every_frame(clips, training)
-        return scores if self.config.temporal == "carry" else scores[:, -1]
+        """Clips uint8 (B, T, H, W, 3) -> outputs (B, ...), or (B, T, ...) for ``carry``."""
+        outputs = self.every_frame(clips, training)
+        return outputs if self.config.temporal == "carry" else outputs[:, -1]
 
     def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One frame (1, H, W, 3) and the memory -> scores (1, C) and the new memory."""
+        """One frame (1, H, W, 3) and the state -> output (1, ...) and the next state."""
         embedding = self.encoder(frame, training=False)
         if self.head is None:
             return self.classifier(embedding), {}
@@ -224,10 +227,11 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         self.built = True
 
     def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``frame`` and ``state_<name>`` -> ``scores`` and ``next_<name>``."""
+        """``frame`` and ``state_<name>`` -> the task's output and ``next_<name>``."""
         state = {s.name: inputs[s.taken] for s in self.states}
-        scores, after = self.network.step(inputs[FRAME], state)
-        return {SCORES: scores} | {s.given: after[s.name] for s in self.states}
+        output, after = self.network.step(inputs[FRAME], state)
+        name = self.network.task.output(self.network.config.classes).name
+        return {name: output} | {s.given: after[s.name] for s in self.states}
 
 
 def configure(
@@ -238,6 +242,7 @@ def configure(
     frames: int | None = None,
     height: int = 64,
     width: int = 64,
+    task: str = DEFAULT,
 ) -> ModelConfig:
     """The configuration of a model by name, with what fits it; raises `BadInput`.
 
@@ -248,7 +253,7 @@ def configure(
         raise BadInput(unknown("model", model, MODELS))
     mode: Any = temporal or ("window" if model in HEADS else "none")
     frames = frames or (1 if mode == "none" else 8)
-    config = ModelConfig(model, size, mode, frames, height, width)
+    config = ModelConfig(model, size, mode, frames, height, width, task=task)
     config.check()
     return config
 

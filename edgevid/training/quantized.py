@@ -18,10 +18,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from edgevid.data.folders import find
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
+from edgevid.tasks.host import open_host
 from edgevid.training import WEIGHTS_FILE, Tensor
 from edgevid.training.augment import Augment
 from edgevid.training.fit import Fitting, TrainConfig
@@ -58,7 +58,14 @@ def fine_tune(
     config = _config(record, model, epochs, learning_rate)
     config.check()
     origin = {"quantize_aware": True, "tuned_from_sha256": sha256_of(Path(run) / WEIGHTS_FILE)}
-    fitting = Fitting(config, find(data), record["split"], Path(out), progress, origin)
+    fitting = Fitting(
+        config,
+        open_host(model.config.task).find(data),
+        record["split"],
+        Path(out),
+        progress,
+        origin,
+    )
     before = fitting.figures(rounded(model), "val")
     result = fitting.run(rounded(model), started)
     after = result["metrics"]["val"]
@@ -93,10 +100,10 @@ def _last(model: VideoModel) -> keras.Model:
     config = model.config
     shape = (config.frames, config.height, config.width, 3)
     clips = layers.Input(shape, dtype="uint8", name="clips")
-    scores = RoundedFrames(model.network)(clips)
+    outputs = RoundedFrames(model.network)(clips)
     if config.temporal != "carry":
-        scores = scores[:, -1]
-    return keras.Model(clips, scores, name="training")
+        outputs = outputs[:, -1]
+    return keras.Model(clips, outputs, name="training")
 
 
 class RoundedFrames(layers.Layer):  # type: ignore[misc]
@@ -110,7 +117,7 @@ class RoundedFrames(layers.Layer):  # type: ignore[misc]
         self.built = True
 
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> scores (B, T, C)."""
+        """Clips uint8 (B, T, H, W, 3) -> outputs (B, T, ...)."""
         network, config = self.network, self.network.config
         # Inside, each kernel is its rounded self; outside it is what the optimizer sees.
         with keras.StatelessScope([(v, round_weights(v.value)) for v in _products(network)]):

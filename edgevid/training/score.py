@@ -17,15 +17,15 @@ def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent)
         BadInput: The folder is no run, or the data is not that of its training.
     """
     start()
-    from edgevid.contract import SCORES
-    from edgevid.training.fit import last_scores
+    from edgevid.training.fit import last_outputs
     from edgevid.training.models import load_run
 
     model, record = load_run(run)
     train = record["train"]
     contract = model.contract(tuple(record["labels"]), train["rate_fps"], train["fit"])
     clips = choose_clips(contract, record["split"], data, split, progress)
-    outputs = [{SCORES: row[None]} for row in last_scores(model, clips.images)]
+    name = contract.outputs[0].name
+    outputs = [{name: row[None]} for row in last_outputs(model, clips.images)]
     annotated = open_host(contract.task).annotations(clips)
     found = score(contract, predict(contract, outputs), annotated)
     return Evaluation("source", "keras", "cpu", found, split, clips.left_out)

@@ -12,9 +12,9 @@ import pytest
 from edgevid.contract import Contract
 from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
+from edgevid.tasks.host.training import open_training
 from edgevid.training.augment import Augment
 from edgevid.training.data import Batches, shuffled
-from edgevid.training.figures import figures
 
 pytest.importorskip("keras")
 
@@ -43,7 +43,7 @@ def _config(temporal="window", model="cnn-lstm", **options):
 def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     from edgevid.data.cache import load_clips
     from edgevid.data.folders import find
-    from edgevid.training.fit import last_scores, train
+    from edgevid.training.fit import last_outputs, train
     from edgevid.training.models import load_run
 
     run = tmp_path / "run"
@@ -64,7 +64,9 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     contract = loaded.contract(tuple(record["labels"]), record["train"]["rate_fps"])
     assert Contract.from_json(json.loads((run / "contract.json").read_text())) == contract
     val = load_clips(find(data), record["split"]["val"], contract.frame, contract.rate_fps)
-    found = figures(last_scores(loaded, val.images), val.targets, contract.labels)
+    found = open_training("classification").figures(
+        last_outputs(loaded, val.images), val.targets, contract.labels
+    )
     metrics = json.loads((run / "metrics.json").read_text())
     assert found["accuracy"] == metrics["val"]["accuracy"] == result["metrics"]["val"]["accuracy"]
     with (run / "history.csv").open() as file:
@@ -145,6 +147,6 @@ def test_shuffling_keeps_the_frames_and_loses_their_order():
 
 def test_figures_count_right():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
-    found = figures(scores, np.array([0, 1, 1]), ("a", "b"))
+    found = open_training("classification").figures(scores, np.array([0, 1, 1]), ("a", "b"))
     assert found["accuracy"] == pytest.approx(2 / 3) and found["confusion"] == [[1, 0], [1, 1]]
     assert found["classes"]["a"] == {"precision": 0.5, "recall": 1.0, "n": 1}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import FRAME, SCORES, Contract
+from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.training import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
@@ -97,12 +97,13 @@ class RunModel:
         self, clips: Sequence[Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]] | None:
         """By the training form, in batches; it answers as the stream does, and much faster."""
-        from edgevid.training.fit import last_scores
+        from edgevid.training.fit import last_outputs
 
         frames = [clip[FRAME] for clip in clips]
         if min(map(len, frames)) < self._model.config.frames:
             return None  # a stream answers before it is warm, the training form does not
-        return {SCORES: last_scores(self._model, frames)[:, None]}
+        output = self._model.network.task.output(self._model.config.classes)
+        return {output.name: last_outputs(self._model, frames)[:, None]}
 
     def lower(self, form: str, folder: Path) -> Path:
         """Export with the variables tracked; a plain `tf.saved_model.save` may lose them."""

@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from edgevid.cli.console import Bar, common, emit, say
+from edgevid.tasks import DEFAULT
 
 
 @click.command(name="train")
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
+@click.option("--task", default=DEFAULT, show_default=True, help="What the model predicts.")
 @click.option("--model", default="cnn-lstm", show_default=True, help="cnn or cnn-lstm.")
 @click.option("--size", default="compact", show_default=True, help="compact or article.")
 @click.option("--temporal", help="window or carry. Default: window for a model with memory.")
@@ -39,6 +41,7 @@ def command(
     context: click.Context,
     data: Path | None,
     out: Path,
+    task: str,
     model: str,
     size: str,
     temporal: str | None,
@@ -66,7 +69,8 @@ def command(
 
     Example:  edgevid train data --model cnn-lstm --out run
     """
-    from edgevid.data.folders import find
+    from edgevid.tasks.host import open_host
+    from edgevid.tasks.host.training import open_training
     from edgevid.training import backend
 
     if origin is not None:
@@ -74,13 +78,15 @@ def command(
         return
     if data is None:
         raise click.UsageError("Missing argument 'DATA'.")
-    find(data)  # a misspelt folder need not wait for the backend
+    open_host(task).find(data)  # a misspelt folder need not wait for the backend
     backend.start()
     from edgevid.training.augment import Augment
     from edgevid.training.fit import TrainConfig, train
     from edgevid.training.models import configure
 
-    shape = configure(model, size, temporal, frames=frames, height=image_size, width=image_size)
+    shape = configure(
+        model, size, temporal, frames=frames, height=image_size, width=image_size, task=task
+    )
     config = TrainConfig(
         shape,
         epochs=epochs,
@@ -95,8 +101,9 @@ def command(
     result = train(config, data, out, Bar())
     for one in result["left_out"]:
         say(f"left out {one['path']}: {one['reason']}")
-    accuracy = result["metrics"]["val"]["accuracy"]
-    emit(result, as_json, f"val accuracy {accuracy:.3f} after {result['epochs']} epochs; {out}")
+    figure = open_training(task).figure
+    value = result["metrics"]["val"][figure]
+    emit(result, as_json, f"val {figure} {value:.3f} after {result['epochs']} epochs; {out}")
 
 
 def _fine_tune(
@@ -115,13 +122,17 @@ def _fine_tune(
         name = sorted(settled)[0].replace("_", "-")
         raise click.UsageError(f"--{name} is settled by the run; leave it out")
     backend.start()
+    from edgevid.tasks.evidence import metric_drop
+    from edgevid.tasks.host.training import open_training
     from edgevid.training.quantized import EPOCHS, fine_tune
 
     epochs, rate = given.get("epochs", EPOCHS), given.get("learning_rate")
     result = fine_tune(origin, out, data, epochs=epochs, learning_rate=rate, progress=Bar())
     before, after = (result["rounded"][when] for when in ("before", "after"))
-    was, became = before["accuracy"], after["accuracy"]
-    told = f"val accuracy with int8's rounding {was:.3f} before, {became:.3f} after; {out}"
-    if became < was or after["loss"] > before["loss"]:
+    training = open_training(result["task"])
+    was, became = before[training.figure], after[training.figure]
+    told = f"val {training.figure} with int8's rounding {was:.3f} before, {became:.3f} after; {out}"
+    drop = metric_drop(was, became, higher_is_better=training.higher_is_better)
+    if drop > 0 or after["loss"] > before["loss"]:
         told += "\nit is no better than before: give a lower --learning-rate, or more --epochs"
     emit(result, as_json, told)

@@ -7,4 +7,5 @@ PLUGIN = TaskPlugin(
     summary="one label for what the stream shows",
     device="edgevid.tasks.classification.device:ClassificationTask",
     host="edgevid.tasks.classification.host:ClassificationHost",
+    training="edgevid.tasks.classification.host.training:ClassificationTraining",
 )

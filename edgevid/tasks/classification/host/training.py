@@ -1,0 +1,128 @@
+"""Training a classifier: softmax, cross-entropy, accuracy and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import Output
+from edgevid.errors import BadInput
+from edgevid.tasks.classification.device import SCORES
+from edgevid.tasks.host.figures import new_figure, save_png
+from edgevid.tasks.host.training import TrainingTask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevid.data.cache import Clips
+    from edgevid.data.folders import Tree
+
+
+class ClassificationTraining(TrainingTask):
+    """A dense layer with a softmax over the classes."""
+
+    name = "classification"
+    figure = "accuracy"
+    loss = "categorical_crossentropy"
+
+    def output(self, classes: int) -> Output:
+        """Return ``scores``, ``(1, classes)``; see `TrainingTask.output`."""
+        return Output(SCORES, (1, classes))
+
+    def last_layer(self, classes: int) -> Any:
+        """Return the softmax layer; see `TrainingTask.last_layer`."""
+        from keras import layers
+
+        return layers.Dense(classes, activation="softmax", name="classifier")
+
+    def compile_options(self) -> dict[str, Any]:
+        """Return the loss and the accuracy; see `TrainingTask.compile_options`."""
+        return {"loss": "sparse_categorical_crossentropy", "weighted_metrics": [self.figure]}
+
+    def targets(self, clips: Clips) -> NDArray[np.int64]:
+        """Return the class of each clip, int64 ``(clips,)``; see `TrainingTask.targets`."""
+        return clips.targets
+
+    def figures(
+        self, outputs: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return accuracy, loss, precision and recall by class, and the confusion matrix.
+
+        ``confusion[i][j]`` counts clips of class i that are predicted to be j. A figure without
+        clips to base it on is None. See `TrainingTask.figures`.
+        """
+        import numpy as np
+
+        count = len(labels)
+        predicted = np.nan_to_num(outputs, nan=-1).argmax(axis=1)
+        confusion = np.bincount(targets * count + predicted, minlength=count * count)
+        confusion = confusion.reshape(count, count)
+        right, of_class, as_class = (
+            confusion.diagonal(),
+            confusion.sum(axis=1),
+            confusion.sum(axis=0),
+        )
+        likelihood = np.maximum(outputs[np.arange(len(targets)), targets], 1e-7)
+        return {
+            self.figure: float(right.sum() / len(targets)),
+            "loss": float(-np.log(likelihood).mean()),
+            "n": len(targets),
+            "classes": {
+                label: {
+                    "precision": _share(right[n], as_class[n]),
+                    "recall": _share(right[n], of_class[n]),
+                    "n": int(of_class[n]),
+                }
+                for n, label in enumerate(labels)
+            },
+            "confusion": confusion.tolist(),
+        }
+
+    def check_learnable(self, clips: Mapping[str, Clips], data: Tree, frames: int) -> None:
+        """Check that every class has a clip to train on; see `TrainingTask.check_learnable`."""
+        counts = Counter(clips["train"].targets.tolist())
+        missing = [label for n, label in enumerate(data.classes) if not counts[n]]
+        if not missing and len(clips["val"]):
+            return
+        left_out = [*clips["train"].left_out, *clips["val"].left_out]
+        why = f" ({left_out[0]['path']}: {left_out[0]['reason']})" if left_out else ""
+        if missing:
+            raise BadInput(
+                f"{data.root}: no usable clip of class {missing[0]!r} to train on{why}; add clips "
+                f"of {frames} or more frames"
+            )
+        raise BadInput(f"{data.root}: no usable clip to validate on{why}; add clips")
+
+    def draw(self, folder: Path, figures: Mapping[str, Any]) -> None:
+        """Draw the confusion matrix as ``confusion.png``; see `TrainingTask.draw`."""
+        draw_confusion(folder / "confusion.png", figures)
+
+
+def draw_confusion(path: Path, figures: Mapping[str, Any]) -> None:
+    """Draw the confusion matrix of `ClassificationTraining.figures` as PNG; rows are the truth.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    figure, (axis,) = new_figure(1, (6, 5.4))
+    labels, confusion = list(figures["classes"]), figures["confusion"]
+    axis.imshow(confusion, cmap="Blues")
+    ticks = range(len(labels))
+    axis.set_xticks(ticks, labels, rotation=45, ha="right")
+    axis.set_yticks(ticks, labels)
+    title = f"accuracy {figures['accuracy']:.3f} on val"
+    axis.set(xlabel="prediction", ylabel="truth", title=title)
+    dark = max(map(max, confusion)) / 2
+    for row in ticks:
+        for column in ticks:
+            count = confusion[row][column]
+            colour = "white" if count > dark else "black"
+            axis.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
+    save_png(figure, path)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
