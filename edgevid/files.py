@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write aside, fsync, rename, fsync the folder."""
+"""Files that are complete or absent: write a temporary file, fsync, rename, fsync the folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from typing import Any
 
 
 def user_folder(variable: str, below_home: str) -> Path:
-    """Give the user's folder that ``variable`` names (``XDG_CACHE_HOME``), or the usual one.
+    """One of the user's folders.
 
-    Service users may have no home: for them it is a folder that does not exist.
+    Args:
+        variable: The environment variable that may name it, such as ``XDG_CACHE_HOME``.
+        below_home: Where it is otherwise, relative to the home folder.
+
+    Returns:
+        The folder, which need not exist. Service users without a home get one below an existing
+        file, which nothing can create.
     """
     named = os.environ.get(variable)
     if named:
@@ -22,11 +28,11 @@ def user_folder(variable: str, below_home: str) -> Path:
     try:
         return Path.home() / below_home
     except RuntimeError:
-        return Path("/nonexistent") / below_home
+        return Path(os.devnull) / below_home
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable; without it a rename may be lost in a power cut."""
+    """Make the names in a folder durable; otherwise a power cut may undo a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -34,19 +40,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _aside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; on success it takes ``path``'s place, durably.
+    """Replace a file atomically and durably.
 
-    On an error or an interrupt the part is removed and ``path`` is as it was.
+    On an error or an interrupt the temporary file is removed and the old file stays.
+
+    Args:
+        path: The file to replace or create.
+
+    Yields:
+        The path of the temporary file to write.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _aside(path)
+    part = _temporary(path)
     try:
         yield part
         with part.open("rb") as written:
@@ -58,13 +70,13 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` with ``content``, whole or not at all."""
+    """Write a file atomically and durably."""
     with writing(path) as part:
         part.write_bytes(content)
 
 
 def sha256_of(what: Path | bytes) -> str:
-    """Give the sha256 of bytes, or of a file's, in hexadecimal."""
+    """SHA-256 of bytes or of a file's content, in hexadecimal."""
     import hashlib
 
     if isinstance(what, bytes):
@@ -74,22 +86,27 @@ def sha256_of(what: Path | bytes) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Give one byte string for equal values: sorted keys, two spaces, final newline, no NaN."""
+    """Encode plain data so that equal values give equal bytes: sorted keys, no NaN."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` with the canonical JSON of ``value``, whole or not at all."""
+    """Write plain data as canonical JSON, atomically and durably."""
     write_bytes(path, canonical_json(value))
 
 
 @contextmanager
 def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
-    """Yield ``.NAME.part`` to fill; on success it takes the place of the folder ``path``.
+    """Replace a folder atomically and durably.
 
-    With ``keep`` an unfinished part survives an error or an interrupt and is yielded again by the
-    next call, so that long work can go on where it stopped; otherwise it starts and ends empty.
+    Args:
+        path: The folder to replace or create.
+        keep: Whether an unfinished temporary folder survives an error or an interrupt, for the
+            next call to resume the work.
+
+    Yields:
+        The temporary folder to fill, ``.NAME.part``.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.part")

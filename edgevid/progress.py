@@ -1,4 +1,4 @@
-"""How far long work has come, and how a number is shown: what people see of both."""
+"""Progress of long work, and the format of numbers in tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called as ``progress(what, done, total)``; ``done == total`` ends the line ``what``."""
+    """A function that is called as work proceeds."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Report that ``done`` of ``total`` units of ``what`` are finished."""
+        """Report progress.
+
+        Args:
+            what: The work.
+            done: Units that are finished; equal to ``total`` at the end.
+            total: All units.
+            note: A short remark, such as the present loss.
+        """
 
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """Tell nobody; the default wherever a `Progress` is taken."""
+    """Report nothing; the default everywhere."""
 
 
 def in_digits(value: object) -> str:
-    """A value as it stands in a table: floats with four digits, none of them an exponent's."""
+    """Format a value for a table: floats with four digits and without an exponent."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

@@ -1,10 +1,9 @@
-"""Strict TOML and JSON into frozen data classes; what is wrong in TOML is told with its line.
+"""Strict parsing of TOML and JSON into frozen dataclasses; TOML errors name the line.
 
-A data class says which keys a table has: the annotation is the type, a default makes a key
-optional, and `option` adds a reader of its own. Where several data classes are possible, the
-table's ``kind`` chooses the one whose own default it is. `tomllib` gives no lines, so a small
-scanner finds where each key was written; it runs after `tomllib` and may trust that the text is
-valid.
+A dataclass declares the keys of a table: the annotation is the type, a default makes a key
+optional, and `option` adds a parser. If several dataclasses are possible, the table's ``kind``
+selects the one whose own ``kind`` has that default. `tomllib` reports no line numbers, so a small
+scanner finds the line of each key; it runs after `tomllib` and relies on valid text.
 """
 
 from __future__ import annotations
@@ -30,30 +29,44 @@ T = TypeVar("T")
 _LIMIT_BYTES = 4 << 20
 _SHOWN_CHARACTERS = 60
 _LARGE = 1e30
-_MOST_DOTS = 500  # tomllib's memory grows with the square of the length of a dotted key
+_MAX_DOTS = 500  # tomllib's memory grows with the square of the length of a dotted key
 
 
 @dataclass(frozen=True)
 class Document:
-    """A TOML file that was read: its values, and the line of each."""
+    """A parsed TOML file.
+
+    Attributes:
+        file: The file.
+        data: Its values.
+        lines: The line of each value, from 1.
+    """
 
     file: Path
     data: Mapping[str, Any]
     lines: Mapping[Place, int]
 
     def line(self, place: Place) -> int | None:
-        """The line of the value, or of the nearest table around it; None for the whole file."""
+        """The line of a value, or of the innermost table around it; None for the whole file."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
 
     def fault(self, place: Place, text: str) -> BadInput:
-        """Give the error that says ``text`` with the file and the line of ``place``."""
+        """Make an error with the file and the line of a value, to be raised.
+
+        Args:
+            place: The value.
+            text: What is wrong; what to do.
+
+        Returns:
+            The error.
+        """
         line = self.line(place)
         return BadInput(f"{self.file}{'' if line is None else f':{line}'}: {text}")
 
     def who(self, place: Place) -> str:
-        """Name a table for people: ``camera 'door'`` where it has a name, else ``camera[0]``."""
+        """A table's name for messages: ``camera 'door'`` or, without a name, ``camera[0]``."""
         value: Any = self.data
         for step in place:
             value = value[step]
@@ -64,7 +77,7 @@ class Document:
 
 
 def shown(text: str) -> str:
-    """Quote a text for a message: on one line, and not endlessly."""
+    """Quote a text for a message, on one line and shortened."""
     short = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
     return repr(short)
 
@@ -75,17 +88,27 @@ def _path(place: Place) -> str:
 
 
 def read(file: Path) -> Document:
-    """Read a TOML file; raises `BadInput` with the line of what is no TOML."""
+    """Read a TOML file.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its values and their lines.
+
+    Raises:
+        BadInput: The file cannot be read, or it is not valid TOML; the message has the line.
+    """
     text = _text(file)
     try:
-        if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:
-            raise RecursionError
+        if max(line.count(".") for line in text.split("\n")) > _MAX_DOTS:
+            raise BadInput(f"{file}: is nested too deeply; reduce the nesting")
         return Document(file, tomllib.loads(text), scan(text))
     except RecursionError:
-        raise BadInput(f"{file}: is nested too deeply; write it flatter") from None
+        raise BadInput(f"{file}: is nested too deeply; reduce the nesting") from None
     except ValueError as error:
         what, line = _syntax(str(error), text)
-        raise BadInput(f"{file}{line}: not valid TOML ({what}); mend that line") from error
+        raise BadInput(f"{file}{line}: not valid TOML ({what}); correct that line") from error
 
 
 def _text(file: Path) -> str:
@@ -93,19 +116,19 @@ def _text(file: Path) -> str:
         with file.open("rb") as opened:
             content = opened.read(_LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no usable name"
-        raise BadInput(f"{file}: {why}; name a TOML file that can be read") from error
+        why = error.strerror if isinstance(error, OSError) else "not a usable name"
+        raise BadInput(f"{file}: {why}; use a readable TOML file") from error
     if len(content) > _LIMIT_BYTES:
-        raise BadInput(f"{file}: is implausibly large; name a TOML file")
+        raise BadInput(f"{file}: is implausibly large; use a TOML file")
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadInput(f"{file}:{line}: is not UTF-8; mend that line") from error
+        raise BadInput(f"{file}:{line}: is not UTF-8; correct that line") from error
 
 
 def _syntax(message: str, text: str) -> tuple[str, str]:
-    """Split tomllib's message into what it says and ``:line``, empty where it knows none."""
+    """Split tomllib's message into the reason and ``:line``, which is empty if unknown."""
     if found := re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", message, re.DOTALL):
         return found[1], f":{found[2]}"
     what, at_end, _ = message.partition(" (at end of document)")
@@ -114,11 +137,11 @@ def _syntax(message: str, text: str) -> tuple[str, str]:
     return "a number is too long", ""
 
 
-# ---------------------------------------------------------------- where each key was written
+# ---------------------------------------------------------------- lines of keys
 
 _BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 _STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may stand before the closing three
+    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may precede the closing three
     r"|'''.*?'{3,5}"
     r'|"(?:[^"\\]|\\.)*"'
     r"|'[^']*'",
@@ -129,7 +152,7 @@ _PLAIN = re.compile(r"[^\[\]{},#\n]*")
 
 
 def scan(text: str) -> dict[Place, int]:
-    """Find the line of every key, table and list entry of a valid TOML text, counted from 1."""
+    """Find the line of every key, table and list entry of a valid TOML text, from 1."""
     return _Scanner(text).run()
 
 
@@ -138,7 +161,7 @@ class _Scanner:
         self._text = text
         self._at = 0
         self._breaks = [found.start() for found in re.finditer("\n", text)]
-        self._tables: dict[Place, int] = {}  # lists of tables made by headers: entries so far
+        self._tables: dict[Place, int] = {}  # lists of tables: number of entries so far
         self.found: dict[Place, int] = {}
 
     def run(self) -> dict[Place, int]:
@@ -151,7 +174,7 @@ class _Scanner:
         return self.found
 
     def _skip(self) -> bool:
-        """Pass over space, line ends and comments; say whether anything follows."""
+        """Skip whitespace and comments; return whether anything follows."""
         self._take(_BLANK)
         return self._at < len(self._text)
 
@@ -183,7 +206,7 @@ class _Scanner:
         return place
 
     def _entered(self, place: Place) -> Place:
-        """A header that goes through a list of tables means its last entry."""
+        """A header that leads through a list of tables refers to its last entry."""
         count = self._tables.get(place)
         return place if count is None else (*place, count - 1)
 
@@ -213,7 +236,7 @@ class _Scanner:
         self._value(place)
 
     def _inside(self, closing: str, item: Callable[[int], None]) -> None:
-        """Go through what stands between brackets, one ``item`` after another."""
+        """Parse the items between brackets."""
         self._at += 1
         count = 0
         while self._skip() and self._text[self._at] != closing:
@@ -226,7 +249,7 @@ class _Scanner:
 
 
 def _parts(key: str) -> list[str]:
-    """Split a dotted key; tomllib itself undoes quotes and escapes."""
+    """Split a dotted key; tomllib decodes quotes and escapes."""
     value: Any = tomllib.loads(f"{key} = 0")
     parts = []
     while isinstance(value, dict):
@@ -235,20 +258,26 @@ def _parts(key: str) -> list[str]:
     return parts
 
 
-# ---------------------------------------------------------------- tables into data classes
+# ---------------------------------------------------------------- dataclasses from tables
 
 
 def option(default: Any = MISSING, *, read: Callable[[Any], Any], secret: bool = False) -> Any:
-    """Give a field whose TOML value goes through ``read``.
+    """Declare a field with its own parser.
 
-    ``read`` raises ValueError that says what is wanted, as in "a number above 0". What is
-    ``secret`` does not appear when the object is printed.
+    Args:
+        default: The default; without one the key is required.
+        read: Parses the TOML value. It raises ValueError with what is expected, such as "a number
+            above 0".
+        secret: Whether to hide the value when the object is printed.
+
+    Returns:
+        The dataclass field.
     """
     return field(default=default, metadata={"read": read}, repr=not secret)
 
 
 def whole(least: int) -> Callable[[Any], int]:
-    """Give a reader of whole numbers from ``least`` on."""
+    """Make a parser of integers that are at least ``least``."""
 
     def read(value: Any) -> int:
         if type(value) is not int or not least <= value < 1 << 31:
@@ -259,20 +288,53 @@ def whole(least: int) -> Callable[[Any], int]:
 
 
 def positive(value: Any) -> float:
-    """Read a number above 0, neither infinite nor NaN."""
+    """Parse a positive finite number.
+
+    Args:
+        value: The TOML value.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: It is something else.
+    """
     if type(value) not in (int, float) or not 0 < value < _LARGE:
         raise ValueError("a number above 0")
     return float(value)
 
 
 def build(kind: type[T], document: Document) -> T:
-    """Make the data class ``kind`` from a whole document; raises `BadInput` with the line."""
+    """Build a dataclass from a document.
+
+    Args:
+        kind: The dataclass.
+        document: The document.
+
+    Returns:
+        The instance.
+
+    Raises:
+        BadInput: A key is unknown or missing, or a value is wrong; the message has the line.
+    """
     made: T = _Builder(document).table(kind, document.data, ())
     return made
 
 
 def build_json(kind: type[T], data: Any, what: str) -> T:
-    """Make the data class ``kind`` from plain JSON data that people know as ``what``."""
+    """Build a dataclass from plain JSON data.
+
+    Args:
+        kind: The dataclass.
+        data: The data.
+        what: What to call the data in messages.
+
+    Returns:
+        The instance.
+
+    Raises:
+        BadInput: A key is unknown or missing, or a value is wrong.
+    """
     return build(kind, Document(Path(what), data, {}))
 
 
@@ -325,9 +387,9 @@ class _Builder:
             raise self._wrong(place, str(error), value) from None
 
     def _value(self, hint: Any, value: Any, place: Place) -> Any:
-        if get_origin(hint) in (UnionType, Union):  # of a Literal and None it is the latter
+        if get_origin(hint) in (UnionType, Union):  # Union for a Literal and None
             if value is None and NoneType in get_args(hint):
-                return None  # JSON has it, TOML has not
+                return None  # only JSON has null
             forms = [one for one in get_args(hint) if one is not NoneType]
             hint = forms[0] if len(forms) == 1 else self._kind_of(forms, value, place)
         form, inner = get_origin(hint), get_args(hint)
@@ -343,7 +405,7 @@ class _Builder:
         return value if hint is Any else self.table(hint, value, place)
 
     def _kind_of(self, forms: Sequence[Any], value: Any, place: Place) -> Any:
-        """Choose among data classes the one whose default ``kind`` is the table's ``kind``."""
+        """Select the dataclass whose default ``kind`` is the table's ``kind``."""
         known = {one.__dataclass_fields__["kind"].default: one for one in forms}
         self._check_mapping(value, place)
         if "kind" not in value:
@@ -354,7 +416,7 @@ class _Builder:
 
     def _plain(self, kind: type, value: Any, place: Place) -> Any:
         if kind is float and type(value) in (int, float) and abs(value) < _LARGE:
-            return float(value)  # which is never NaN and never infinite
+            return float(value)  # neither NaN nor infinite
         if type(value) is not kind or kind is float:
             raise self._wrong(place, _PLAIN_KINDS[kind], value)
         return value
@@ -372,7 +434,7 @@ class _Builder:
         return value
 
     def _wrong(self, place: Place, wanted: str, value: Any) -> BadInput:
-        """Say what is wanted; never which text stands there, since it may hold a password."""
+        """The error with what is expected; never the text found, which may be a password."""
         if not place:
             return self._document.fault(place, f"must be {wanted}{_instead(value)}")
         *owner, key = place
@@ -387,7 +449,7 @@ _PLAIN_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "tr
 
 
 def _instead(value: Any) -> str:
-    """Say what stands there instead, where a look at the line would not show it as well."""
+    """The value that was found, if it is a number or of another type."""
     kinds = {bool: "true or false", list: "a list", dict: "a table"}
     if isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63):
         return f", not {value}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from edgevid.contract import Contract
 from rigs.bundles import CONTRACT, write_null
 from rigs.command import call_edgevid
 from rigs.films import pictures, write_video
+
+ROOT = Path(__file__).parent.parent
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -158,38 +162,39 @@ def carry_bundle(carry_run, made_once) -> Path:
 
 # ------------------------------------------------------------------ several processes
 
-DEVICES = ("test_arm.py", "test_devices.py", "test_fleet.py", "test_kill.py")
-AGENTS = ("test_agent", "test_client")
+
+@cache
+def _group(file: str) -> str:
+    """The tests that run in one process: those of a file, or of all files with one marker.
+
+    xdist distributes tests by their names, in a process that has not collected them: so the marker
+    is read from the file's text.
+    """
+    marker = re.search(r"pytest\.mark\.one_process\(\"(\w+)\"\)", (ROOT / file).read_text())
+    return marker[1] if marker else file
 
 
-def _rig(nodeid: str) -> str:
-    """What is for one process: a file, or all that shares the user's crontab."""
-    file = nodeid.partition("::")[0]
-    return "agents" if file.rpartition("/")[2].startswith(AGENTS) else file
+def _turn(item: pytest.Item) -> int:
+    """The longest files start first, so that others run beside their last tests."""
+    marker = item.get_closest_marker("starts")
+    return marker.args[0] if marker else 9
 
 
-def _turn(nodeid: str) -> int:
-    """The longest come first, so that something runs beside their last ones."""
-    rig = _rig(nodeid)
-    if rig.endswith(DEVICES):
-        return 0
-    return 1 if rig == "agents" else 2 if "/converters/" in rig else 3
-
-
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items) -> None:
-    items.sort(key=lambda item: _turn(item.nodeid))
+    items.sort(key=_turn)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Share out rigs, each to one process.
+    """Distribute groups of tests, each to one process.
 
-    xdist's own groups go by a private name of a test, which newer versions of pytest do not have.
+    xdist's own groups use a private attribute of a test, which newer versions of pytest lack.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByRig(LoadScopeScheduling):
+    class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _rig(nodeid)
+            return _group(nodeid.partition("::")[0])
 
-    return ByRig(config, log)
+    return ByGroup(config, log)

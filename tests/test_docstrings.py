@@ -17,7 +17,6 @@ NOT_DONE: set[str] = {
     "edgevid.bench",
     "edgevid.bundle",
     "edgevid.cli",
-    "edgevid.contract",
     "edgevid.demo",
     "edgevid.flash",
     "edgevid.proof",
@@ -25,7 +24,6 @@ NOT_DONE: set[str] = {
     "edgevid.report",
     "edgevid.runner",
     "edgevid.runtimes",
-    "edgevid.settings",
     "edgevid.targets",
     "edgevid.testing",
     "edgevid.training",
@@ -149,9 +147,8 @@ PACKAGES = sorted({public.package for public in PUBLICS})
 def test_public_functions_document_arrays_and_errors(package):
     found = [fault for public in PUBLICS if public.package == package for fault in faults(public)]
     if package in NOT_DONE:
-        assert found, f"{package} is done: remove it from NOT_DONE"
-    else:
-        assert not found, "\n".join(found)
+        pytest.skip(f"{len(found)} to do" if found else "done: remove it from NOT_DONE")
+    assert not found, "\n".join(found)
 
 
 def test_the_list_names_packages():

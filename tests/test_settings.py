@@ -228,7 +228,7 @@ def test_a_whole_file_is_made_into_its_classes(tmp_path):
             'title = "t"\n[[inner]]\nlevel = 1\ntags = ["a",\n\n2]',
             "x.toml:6: inner[0]: tags[1] must be text, not 2",
         ),
-        ('title = "t"\non = yes', "x.toml:2: not valid TOML (Invalid value); mend that line"),
+        ('title = "t"\non = yes', "x.toml:2: not valid TOML (Invalid value); correct that line"),
         ('title = "t"\n\ntitle = "u"', "x.toml:3: not valid TOML (Cannot overwrite a value)"),
         ('\n\ntitle = "t', "x.toml:3: not valid TOML"),
         ("x = " + "9" * 5000, "x.toml: not valid TOML (a number is too long)"),

@@ -73,3 +73,10 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
         }
         answers |= ask(f"conversion to {format_name}", task)
     return Lowered(source, folder, answers)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Start the tests of this folder early: they are among the longest."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.starts(2))

@@ -16,6 +16,8 @@ from rigs.agent import Device, Fault, Key, Release, quick_folder, sha, tiny_runn
 from rigs.need import need_root
 from rigs.processes import alive
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory):

@@ -13,6 +13,8 @@ from edgevid.flash.agent import source
 from rigs.agent import RUNNER, Device, Fault, Key, Release, quick_folder, sha, until, wheel
 from rigs.processes import alive
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 # It serves as ever; and what a job asks for, it does: args are Python.
 JOBS = f"""
 import sys

@@ -9,6 +9,8 @@ from edgevid.bundle import Bundle
 from edgevid.flash import device_code
 from rigs.agent import Device, Key, Release, quick_folder, until, wheel
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 HEALTH = {"seconds": 3.0, "start_s": 120.0}
 CAMERA = '[[camera]]\nname = "door"\nsource = "synthetic:96x64@16"\n'
 

@@ -6,6 +6,8 @@ from rigs.agent import Device, Key, Release, until
 from rigs.devices import PACKAGES
 from rigs.systemd import machine
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 HEALTH = {"seconds": 1.5, "start_s": 30.0}
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from rigs.agent import HEALTH, Device, Key, Release, quick_folder, tiny_runner, until, wheel
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory):

@@ -20,6 +20,8 @@ from rigs.arm import CACHE, DISTRIBUTION, ArmMachine, arm_machine, ssh_environme
 from rigs.command import call_edgevid
 from rigs.sshd import make_key
 
+pytestmark = pytest.mark.starts(0)
+
 LIB = "/opt/lib"
 
 

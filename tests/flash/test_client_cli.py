@@ -13,6 +13,8 @@ from rigs.bundles import write_null
 from rigs.processes import wait_for
 from rigs.sshd import sshd
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 # A kind of device to which no wheel need be sent, so that nothing is downloaded. Its runner has
 # only the device's own Python to serve with.
 BARE = """

@@ -17,6 +17,8 @@ from rigs.processes import alive, wait_for
 from rigs.proxy import Proxy
 from rigs.sshd import make_key, sshd
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 HEALTH = Health(seconds=1.0)
 PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
 """Of the device, however someone comes to it: it has one python3."""

@@ -11,6 +11,8 @@ from edgevid.errors import BadInput
 from edgevid.flash import keys
 from rigs.sshd import make_key
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from edgevid.errors import BadInput
 from edgevid.flash import service_config
 from edgevid.runner.config import read_config
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 BEFORE = b"""
 output = "/var/lib/answers.jsonl"
 

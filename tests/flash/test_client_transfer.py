@@ -22,6 +22,8 @@ from rigs.processes import wait_for
 from rigs.proxy import Proxy
 from rigs.sshd import make_key, sshd
 
+pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
+
 MEBI = 1 << 20
 
 

@@ -17,6 +17,8 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.systemd import PROJECT
 
+pytestmark = pytest.mark.starts(0)
+
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):

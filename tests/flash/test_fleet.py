@@ -19,6 +19,8 @@ from rigs.bundles import write_null
 from rigs.devices import Person, device, new_host_key
 from rigs.processes import wait_for
 
+pytestmark = pytest.mark.starts(0)
+
 
 def devices(count):
     return [DeviceEntry(f"d{n}", f"10.0.0.{n}") for n in range(1, count + 1)]

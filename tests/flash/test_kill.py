@@ -24,6 +24,8 @@ from rigs.devices import Person, device
 from rigs.processes import wait_for
 from rigs.traps import Disk, Traps
 
+pytestmark = pytest.mark.starts(0)
+
 ROOT = "/opt/edgevid"
 SETTLE_S = 60.0
 
