@@ -208,7 +208,7 @@ def test_a_target_gets_what_each_of_its_engines_likes_best(tmp_path):
     }
     assert target_selection.plan(board, ["tflite"], ()) == {"tflite": ["int8", "float16"]}
     assert target_selection.plan(board, (), ["dynamic"]) == {"tflite": ["dynamic"]}
-    with pytest.raises(BadInput, match=r"board runs none of what is asked for; it runs: openvino"):
+    with pytest.raises(BadInput, match=r"board executes none of these; it executes: openvino"):
         target_selection.plan(board, (), ["int16x8"])
 
 
@@ -222,10 +222,10 @@ def test_what_an_accelerator_will_not_take_is_told_and_so_is_what_nobody_knows(t
     kinds = {"CAST": 1, "CONV_2D": 9, "LEAKY_RELU": 2, "GATHER": 1}
     told = target_selection.untaken(board, {"tflite": kinds}, ["tflite", "openvino"])
     assert told[0].startswith(
-        "tflite/edgetpu: will not take GATHER x1, LEAKY_RELU x2, and with each what comes after it"
+        "tflite/edgetpu: will not execute GATHER x1, LEAKY_RELU x2, nor anything after them"
     )
     assert told[1:] == [
-        "openvino/npu: which operators it takes is told by its compiler, on the device only"
+        "openvino/npu: known only to its compiler, on the device: which operators it executes"
     ]
     told = target_selection.untaken(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
     assert "every operator is on the published list" in told[0]

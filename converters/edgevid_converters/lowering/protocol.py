@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgevid.errors import BadInput
 from edgevid.evidence import LayerCost
 
 if TYPE_CHECKING:
@@ -65,18 +67,26 @@ class LayerError:
         return LayerCost(self.name, self.kind, error)
 
 
-class Converter(Protocol):
-    """One format of artifact. Its methods run in a child process.
+class Converter(ABC):
+    """Builds one format of artifact. Its methods run in a child process.
 
-    ``lowered`` is a model's step in one of the forms that `ReferenceModel.lower` writes;
-    ``forms`` are those that the converter takes, the preferred one first.
+    A converter has to implement `convert`; the other methods have defaults for formats without
+    metadata, layers that can be kept in float, or versions.
+
+    Attributes:
+        name: The format's name, and the converter's in the registry.
+        endings: The endings of an artifact's files.
+        quantisations: The quantisations that it can make.
+        forms: The forms of a model (see `ReferenceModel.lower`) that it takes, the preferred one
+            first.
     """
 
-    name: str
-    endings: tuple[str, ...]
-    quantisations: tuple[str, ...]
-    forms: tuple[str, ...]
+    name: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
+    quantisations: ClassVar[tuple[str, ...]]
+    forms: ClassVar[tuple[str, ...]]
 
+    @abstractmethod
     def convert(
         self,
         lowered: Path,
@@ -85,35 +95,60 @@ class Converter(Protocol):
         quantize: str,
         keep: Collection[str] = (),
     ) -> dict[str, bytes]:
-        """Make an artifact: ending -> content, the same bytes for the same inputs.
+        """Make an artifact; the same bytes for the same arguments.
 
-        ``trajectories`` maps each input of the step to an ``.npy`` file of recorded values,
-        (N, *shape), the same N for all; it is used where ``quantize`` needs calibration. ``keep``
-        names layers that stay in a higher precision, as `layer_errors` names them.
+        Args:
+            lowered: The model's step, in the form ``form``.
+            form: One of `forms`.
+            trajectories: For each input and state of the step an ``.npy`` file of recorded values,
+                ``(N, *shape)``, the same N for all; for quantisations that need calibration.
+            quantize: One of `quantisations`.
+            keep: Layers that stay in a higher precision, as `layer_errors` names them.
+
+        Returns:
+            The artifact's files, ending -> content.
         """
 
     def describe(self, files: Mapping[str, bytes], contract: Contract) -> dict[str, bytes]:
-        """Say in an artifact what its tensors mean, where other readers of its format look."""
+        """Add metadata for other readers of the format to an artifact; none by default."""
+        del contract
+        return dict(files)
 
     def layer_errors(
         self, lowered: Path, form: str, trajectories: Mapping[str, Path]
     ) -> list[LayerError]:
-        """Measure what int8 costs each layer on the recorded steps; the worst comes first."""
+        """Measure the int8 error of each layer on the recorded steps, the worst first.
+
+        Without any, the default, an artifact cannot be repaired.
+        """
+        del lowered, form, trajectories
+        return []
 
     def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
-        """The operators that layers consist of, as `float_ops` names them.
+        """The operators of some layers, as `float_ops` names them.
 
-        Raises `BadInput`, with the nearest name, for a layer that there is not.
+        Raises:
+            BadInput: There is no such layer; the message has the nearest name.
         """
+        del lowered, form
+        for name in layers:
+            raise BadInput(f"the format {self.name} has no layer {name!r}; keep none in float")
+        return frozenset()
 
     def operators(self, lowered: Path, form: str) -> dict[str, int]:
-        """How many operators of each kind the float artifact has."""
+        """Count the operators of the float artifact by kind; unknown, none, by default."""
+        del lowered, form
+        return {}
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
-        """Read from an artifact which of its operators compute in float."""
+        """Read from an artifact which operators compute in float; unknown, none, by default."""
+        del files
+        return []
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Read from an artifact the oldest version that loads it, by runtime."""
+        """Read the oldest version that loads an artifact, by runtime; any, by default."""
+        del files
+        return {}
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -138,13 +138,8 @@ def _accelerator_notes(plan: Plan, builder: ArtifactBuilder) -> list[str]:
     target = plan.target
     if target is None:
         return []
-    needed = {
-        way.runtime
-        for way in target.engine
-        if way.runtime in plan.quantisations
-        and target_selection.needs_operators(f"{way.runtime}/{way.accelerator}")
-    }
-    operators = {name: builder.operators(name) for name in sorted(needed)}
+    needed = target_selection.formats_to_read(target, plan.quantisations)
+    operators = {name: builder.operators(name) for name in needed}
     notes = target_selection.untaken(target, operators, plan.quantisations)
     if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")

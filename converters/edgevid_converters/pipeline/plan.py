@@ -17,7 +17,7 @@ from edgevid_converters.pipeline.options import ConvertOptions
 FORMATS = ("tflite", "openvino")
 QUANTISATIONS = ("float32", "int8")
 NEEDED = ("keras", "nncf", "tensorflow")
-"""Packages that every conversion needs."""
+"""Packages that the built-in converters need."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _for_target(target: Target, options: ConvertOptions) -> dict[str, list[str]]
     wanted = [name for name in formats if name != edgetpu.FORMAT]
     if edgetpu.FORMAT in formats:
         wanted.append("tflite")
-    _check_names(wanted or registry.names("converter"), quantize)
+    _check_names(wanted or registry.builtin("converter"), quantize)
     return target_selection.plan(target, wanted, quantize)
 
 
@@ -101,6 +101,8 @@ def _check_names(formats: Sequence[str], quantize: Sequence[str]) -> None:
 def _check_packages(format_name: str) -> None:
     """Raise `MissingExtra` for a missing package, without importing the heavy ones here."""
     row = registry.row("converter", format_name)
+    if row.origin != registry.BUILT_IN:
+        return
     for package in sorted({*NEEDED, *row.needs}):
         if find_spec(package) is None:
             line = registry.install_line(f"package {package}", row.extra or "convert")

@@ -20,7 +20,7 @@ from edgevid_converters.lowering.openvino.integers import (
     quantize_int8,
     to_dynamic,
 )
-from edgevid_converters.lowering.protocol import LayerError, Operator
+from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 
 # Operators that move or regroup values, or bring them to and from integers, but compute nothing.
 MOVES = frozenset(
@@ -47,7 +47,7 @@ IR_11_SINCE = "2022.1"
 OPSETS_OF_IR_11_START = 8
 
 
-class OpenVINO:
+class OpenVINO(Converter):
     """The format ``openvino``: ``.xml`` and ``.bin``."""
 
     name = "openvino"

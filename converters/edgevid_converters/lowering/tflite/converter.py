@@ -9,7 +9,7 @@ from typing import Any
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.lowering.protocol import LayerError, Operator
+from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 from edgevid_converters.lowering.tflite import metadata as tflite_metadata
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse
 from edgevid_converters.lowering.tflite.integers import (
@@ -46,7 +46,7 @@ MOVES = frozenset(
 )
 
 
-class TFLite:
+class TFLite(Converter):
     """The format ``tflite``: one ``.tflite`` file.
 
     Everything is made of one float file: TensorFlow's converter is asked once.
