@@ -90,7 +90,7 @@ def build(
     needed = plugin_wheels.needed([one.contract.task for one in opened], ways, site)
     chosen = plugin_wheels.choose(needed, plugins, wanted)
     wanted = plugin_wheels.with_requirements(wanted, chosen)
-    got = wheels.gather(wanted, renew=renew, progress=progress, say=say)
+    got = wheels.gather(wanted, renew=renew, progress=progress, log=say)
     plugin_wheels.check_apart(chosen, [path for _, path in got])
     got += [(one.wheel, one.path) for one in chosen]
     _check_versions(opened, target, [wheel for wheel, _ in got])

@@ -1,10 +1,10 @@
-"""Wheels for another machine: resolved once, locked by hash, kept, and then had without a network.
+"""Wheels for another machine: resolved once, locked by hash, and kept for use without a network.
 
-    $XDG_CACHE_HOME/edgevid/wheels/NAME.whl         as they came; others may be put here by hand
+    $XDG_CACHE_HOME/edgevid/wheels/NAME.whl         the wheels; others may be put here by hand
     $XDG_CACHE_HOME/edgevid/wheels/locks/KEY.json   what was resolved for one kind of device
 
-A lock is used as it is until it is asked to be renewed; what of its wheels is missing is fetched
-again, and is only taken with the very same content.
+A lock is used until it is renewed. If one of its wheels is missing, it is downloaded again, and
+accepted only with the same content.
 """
 
 from __future__ import annotations
@@ -13,40 +13,32 @@ import fcntl
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgevid import settings
-from edgevid.children import die_with_parent
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
 from edgevid.progress import Progress, silent
 
-LOCK_FORMAT = 1
-OLDEST_MANYLINUX = 17  # manylinux2014; wheels for Python 3.11 are not made for older ones
-_RESOLVER = Path(__file__).with_name("resolve.py")
-_NO_NETWORK = re.compile(
-    r"Retrying|connection broken|NewConnectionError|ConnectTimeout|ProxyError|SSLError"
-    r"|Temporary failure|Could not fetch URL",
-    re.IGNORECASE,
-)
-_ERROR = re.compile(r"^(?:ERROR: )(.*)$", re.MULTILINE)
-_NOT_FOUND = re.compile(r"No matching distribution found for (\S[^\n(]*)")
+LOCK_FORMAT = 2
+OLDEST_MANYLINUX = 17  # manylinux2014; wheels for Python 3.11 are not built for older ones
 
 
 @dataclass(frozen=True)
 class WheelRequest:
-    """What is wanted for one kind of device.
+    """The wheels for one kind of device.
 
-    ``requirements`` as pip reads them; ``provided`` are projects that the device has already;
-    ``python`` is ``3.11``, ``platforms`` are platform tags, the newest first.
+    Attributes:
+        requirements: Requirements as pip reads them, such as ``numpy>=1.24``.
+        architecture: As ``uname -m`` prints it.
+        python: The version of Python, such as ``3.11``.
+        platforms: Platform tags, the newest first.
+        provided: Projects that the device has from its own distribution.
     """
 
     requirements: tuple[str, ...]
@@ -57,7 +49,7 @@ class WheelRequest:
 
     @property
     def key(self) -> str:
-        """What the lock's file is called."""
+        """The name of the lock's file."""
         return sha256_of(canonical_json(asdict(self)))[:16]
 
     def __str__(self) -> str:
@@ -66,13 +58,23 @@ class WheelRequest:
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel: its file's name, what it is of, and its content's hash and size in bytes."""
+    """One locked wheel.
+
+    Attributes:
+        name: Its file's name.
+        project: The project it belongs to.
+        version: The project's version.
+        sha256: The hash of its content.
+        size: Its size in bytes.
+        url: Where it was found; empty if only the package index knows.
+    """
 
     name: str
     project: str
     version: str
     sha256: str
     size: int
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,18 @@ class _Lock:
 
 
 def folder() -> Path:
-    """Where wheels are kept."""
+    """The folder in which wheels are kept."""
     return user_folder("XDG_CACHE_HOME", ".cache") / "edgevid" / "wheels"
 
 
-def platforms(tags: Sequence[str], architecture: str, glibc: str) -> tuple[str, ...]:
-    """Every platform tag that a device may install, the newest first.
+def platforms(tags: tuple[str, ...], architecture: str, glibc: str) -> tuple[str, ...]:
+    """Give every platform tag that a device can install, the newest first.
 
     A ``manylinux_2_N`` among ``tags`` stands for all older ones too, as far as the device's glibc
-    goes; without tags it is glibc alone that counts.
+    allows; without tags, glibc alone decides.
+
+    Raises:
+        BadInput: The device's C library is not glibc 2.
     """
     device = _minor(glibc)
     found: list[str] = []
@@ -112,57 +117,71 @@ def _minor(glibc: str) -> int:
     parts = re.fullmatch(r"2\.(\d+)\b.*", glibc)
     if not parts:
         raise BadInput(
-            f"the device's C library {glibc!r} is no glibc 2, and wheels are made for that; "
+            f"the device's C library {glibc!r} is not glibc 2, which wheels need; "
             "use Debian, Ubuntu or Raspberry Pi OS"
         )
     return int(parts[1])
 
 
 def gather(
-    wanted: WheelRequest,
+    request: WheelRequest,
     *,
     renew: bool = False,
     progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[Wheel, Path]]:
-    """Give the wheels and their files, from what is kept or from the package index.
+    """Give the wheels of a request and their files, from the folder or the package index.
 
-    With ``renew`` they are resolved anew. Raises `EnvironmentFailed` that names the wheel which
-    cannot be had, and `BadInput` where there is none for such a device.
+    Args:
+        request: The requirements and the device.
+        renew: Resolve again instead of using the lock.
+        progress: Receives the number of wheels downloaded.
+        log: Receives messages.
+
+    Returns:
+        Each wheel with its file in `folder`.
+
+    Raises:
+        BadInput: There is no wheel of a requirement for such a device.
+        EnvironmentFailed: A wheel cannot be downloaded; the message names it.
     """
-    if not wanted.requirements:
+    if not request.requirements:
         return []
     with _alone():
-        lock = None if renew else _read_lock(wanted, say)
+        lock = None if renew else _read_lock(request, log)
         if lock is None:
-            lock = _resolve(wanted, progress)
-            write_json(_lock_file(wanted), asdict(lock))
+            lock = _Lock(
+                LOCK_FORMAT,
+                json.loads(canonical_json(asdict(request))),
+                _resolve(request, progress),
+            )
+            write_json(_lock_file(request), asdict(lock))
         elif missing := [wheel for wheel in lock.wheels if not _is_kept(wheel)]:
-            _fetch(wanted, missing, progress)
+            _fetch(request, missing, progress)
     return [(wheel, folder() / wheel.name) for wheel in lock.wheels]
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One at a time; a fleet's devices of the same kind share what the first one resolved."""
+    """One process at a time, so that a fleet's devices of one kind share the first resolution."""
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _lock_file(wanted: WheelRequest) -> Path:
-    return folder() / "locks" / f"{wanted.key}.json"
+def _lock_file(request: WheelRequest) -> Path:
+    return folder() / "locks" / f"{request.key}.json"
 
 
-def _read_lock(wanted: WheelRequest, say: Callable[[str], None]) -> _Lock | None:
-    file = _lock_file(wanted)
+def _read_lock(request: WheelRequest, log: Callable[[str], None]) -> _Lock | None:
+    file = _lock_file(request)
     try:
         lock = settings.build_json(_Lock, json.loads(file.read_bytes()), str(file))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, BadInput) as error:
-        say(f"{file} is not usable ({error}); resolving anew")
+        log(f"{file} is not usable ({error}); resolving again")
         return None
     return lock if lock.format == LOCK_FORMAT else None
 
@@ -172,29 +191,40 @@ def _is_kept(wheel: Wheel) -> bool:
     return file.is_file() and file.stat().st_size == wheel.size and sha256_of(file) == wheel.sha256
 
 
-def _resolve(wanted: WheelRequest, progress: Progress) -> _Lock:
-    with _download(wanted, list(wanted.requirements), progress) as part:
-        wheels = tuple(read_wheel(file) for file in sorted(part.glob("*.whl")))
+def _resolve(request: WheelRequest, progress: Progress) -> tuple[Wheel, ...]:
+    from edgevid.flash import resolve_pip, resolve_uv
+
+    resolver = resolve_uv if resolve_uv.knows(request) else resolve_pip
+    with _part() as part:
+        wheels = resolver.resolve(request, folder(), part, progress)
         _keep(part)
-    return _Lock(LOCK_FORMAT, json.loads(canonical_json(asdict(wanted))), wheels)
+    return tuple(sorted(wheels, key=lambda wheel: wheel.name))
 
 
-def _fetch(wanted: WheelRequest, missing: Sequence[Wheel], progress: Progress) -> None:
-    """Get wheels of a lock again, with the same content and no other."""
-    for wheel in missing:  # a damaged one would be found, and refused, before the index is asked
+def _fetch(request: WheelRequest, missing: list[Wheel], progress: Progress) -> None:
+    """Download locked wheels again, with the same content and no other."""
+    from edgevid.flash import resolve_pip, resolve_uv
+
+    for wheel in missing:  # a damaged one must not be found in place of the right one
         (folder() / wheel.name).unlink(missing_ok=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        for wheel in missing:
-            file.write(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
-        file.flush()
-        words = ["--no-deps", "--require-hashes", "--requirement", file.name]
-        with _download(wanted, words, progress, complete=False) as part:
-            _keep(part)
+    with _part() as part:
+        if by_url := [wheel for wheel in missing if wheel.url]:
+            resolve_uv.download(by_url, part, progress)
+        if others := [wheel for wheel in missing if not wheel.url]:
+            resolve_pip.download(request, others, folder(), part, progress)
+        _keep(part)
     if still := [wheel.name for wheel in missing if not _is_kept(wheel)]:
         raise EnvironmentFailed(
             f"the package index no longer has the locked wheel {still[0]}; put it into {folder()}, "
-            f"or resolve anew: remove {_lock_file(wanted)}"
+            f"or resolve again: remove {_lock_file(request)}"
         )
+
+
+@contextmanager
+def _part() -> Iterator[Path]:
+    """Yield a temporary folder on the same disk as `folder`."""
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder()) as name:
+        yield Path(name)
 
 
 def _keep(part: Path) -> None:
@@ -204,119 +234,25 @@ def _keep(part: Path) -> None:
         file.replace(folder() / file.name)
 
 
-def read_wheel(file: Path) -> Wheel:
-    """Describe a wheel by its file's name and content."""
+def read_wheel(file: Path, url: str = "") -> Wheel:
+    """Describe a wheel's file."""
     project, version = file.name.split("-")[:2]
     return Wheel(
-        file.name, project.replace("_", "-"), version, sha256_of(file), file.stat().st_size
+        file.name, project.replace("_", "-"), version, sha256_of(file), file.stat().st_size, url
     )
 
 
-@contextmanager
-def _download(
-    wanted: WheelRequest, words: Sequence[str], progress: Progress, *, complete: bool = True
-) -> Iterator[Path]:
-    """Yield a folder with what pip downloads for the device; ``complete``: and all it needs."""
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder()) as name:
-        part = Path(name)
-        task = part / "task.json"
-        # What the device provides has no wheel, so pip must not look for what wheels depend on.
-        alone = ["--no-deps"] if wanted.provided else []
-        task.write_text(
-            json.dumps(
-                {
-                    "environment": environment(wanted),
-                    "words": [*_words(wanted, part), *alone, *words],
-                    "folder": str(part) if complete else "",
-                    "provided": list(wanted.provided),
-                }
-            )
-        )
-        said, code = _run([_python(), "-I", str(_RESOLVER), str(task)], progress)
-        if code:
-            raise _fault(wanted, said)
-        task.unlink()
-        yield part
+def no_wheel(what: str, request: WheelRequest) -> BadInput:
+    """The error for a requirement of which there is no wheel."""
+    return BadInput(
+        f"there is no wheel of {what} for {request}; put one into {folder()}, "
+        "or change what the target requires"
+    )
 
 
-def _words(wanted: WheelRequest, part: Path) -> list[str]:
-    words = ["download", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    words += ["--progress-bar=off", "--retries=1", f"--dest={part}", f"--find-links={folder()}"]
-    words += ["--implementation=cp", f"--python-version={wanted.python}"]
-    words += [f"--abi={abi}" for abi in (f"cp{wanted.python.replace('.', '')}", "abi3", "none")]
-    return words + [f"--platform={tag}" for tag in wanted.platforms]
-
-
-def environment(wanted: WheelRequest) -> dict[str, str]:
-    """The values of markers on the device."""
-    full = f"{wanted.python}.0"  # the first one of its kind lacks most, so that nothing is missed
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": full,
-        "os_name": "posix",
-        "platform_machine": wanted.architecture,
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": full,
-        "python_version": wanted.python,
-        "sys_platform": "linux",
-    }
-
-
-def _python() -> str:
-    """A Python that has pip: this one, or the system's."""
-    for candidate in (sys.executable, shutil.which("python3"), shutil.which("python")):
-        if (
-            candidate
-            and not subprocess.run(
-                [candidate, "-I", "-c", "import pip"], capture_output=True, check=False
-            ).returncode
-        ):
-            return candidate
-    raise BadInput("wheels are fetched with pip, which is missing here; run: python -m ensurepip")
-
-
-def _run(command: list[str], progress: Progress) -> tuple[str, int]:
-    """Run pip; give what it said, and its exit code."""
-    said: list[str] = []
-    found = 0
-    progress("wheels", 0, 1)
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=die_with_parent,
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            said.append(line)
-            if line.startswith("Collecting "):
-                found += 1
-                progress("wheels", found, found + 1, line.split()[1])
-    if not child.returncode:
-        progress("wheels", max(found, 1), max(found, 1))
-    return "".join(said), child.returncode
-
-
-def _fault(wanted: WheelRequest, said: str) -> BadInput | EnvironmentFailed:
-    errors = _ERROR.findall(said)
-    missing = _NOT_FOUND.findall(said)
-    what = missing[-1].strip() if missing else None
-    if _NO_NETWORK.search(said):
-        return EnvironmentFailed(
-            f"no wheel of {what or wanted.requirements[0]} for {wanted} is kept here, and the "
-            f"package index cannot be reached; connect this computer once, or put the wheel into "
-            f"{folder()}"
-        )
-    if what:
-        return BadInput(
-            f"there is no wheel of {what} for {wanted}; put one into {folder()}, "
-            "or change what the target requires"
-        )
-    last = (errors or said.strip().splitlines() or ["it said nothing"])[-1]
-    return EnvironmentFailed(f"pip could not fetch the wheels for {wanted}: {last[:300]}")
+def no_index(what: str, request: WheelRequest) -> EnvironmentFailed:
+    """The error for a requirement that needs the package index, which cannot be reached."""
+    return EnvironmentFailed(
+        f"no wheel of {what} for {request} is kept here, and the package index cannot be reached; "
+        f"connect this computer once, or put the wheel into {folder()}"
+    )

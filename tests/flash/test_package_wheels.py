@@ -16,7 +16,7 @@ ARM = platforms((), "aarch64", "2.36")
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """The only place that pip finds anything in; nothing is kept yet."""
+    """The only place in which wheels are found; nothing is kept yet."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -51,6 +51,22 @@ def test_markers_are_the_devices(index):
     assert names(gather(on_pc)) == {"app", "only-pc", "for-old"}
 
 
+def test_markers_are_the_devices_where_uv_knows_no_platform(index):
+    arm = platforms(("manylinux_2_34_armv7l", "linux_armv7l"), "armv7l", "2.36")
+    old = want("app", architecture="armv7l", python="3.11", tags=arm, provided=("numpy",))
+    requires = ('only-arm; platform_machine == "armv7l"', 'only-pc; platform_machine == "x86_64"')
+    write_wheel(index, "app", tag="cp311-cp311-manylinux_2_34_armv7l", requires=requires)
+    write_wheel(index, "only-pc")
+    with pytest.raises(BadInput, match="no wheel of only-arm for armv7l"):
+        gather(old)
+    write_wheel(index, "only-arm", requires=["numpy>=1.23"])
+    assert names(gather(old)) == {"app", "only-arm"}
+    for _, file in gather(old):
+        file.unlink()
+    assert names(gather(old)) == {"app", "only-arm"}
+    assert all(file.is_file() for _, file in gather(old))
+
+
 def test_a_wheel_fits_the_devices_glibc_python_and_processor(index):
     for version, glibc, machine in (
         ("1", 28, "aarch64"),
@@ -80,7 +96,7 @@ def test_a_manylinux_tag_stands_for_older_ones_as_far_as_glibc_goes():
         "linux_aarch64",
     )
     assert platforms(("manylinux_2_19_aarch64",), "aarch64", "2.41")[0] == "manylinux_2_19_aarch64"
-    with pytest.raises(BadInput, match="no glibc"):
+    with pytest.raises(BadInput, match="not glibc 2"):
         platforms((), "aarch64", "")
 
 
@@ -102,7 +118,7 @@ def test_a_damaged_wheel_is_fetched_again_and_only_the_very_same(index):
     assert file.read_bytes() == whole
     file.unlink()
     write_wheel(index, "app", requires=["part", "another"])  # of the same version
-    with pytest.raises(EnvironmentFailed, match=r"pip could not fetch .*HASH"):
+    with pytest.raises(EnvironmentFailed, match="does not have the locked hash"):
         gather(want("app"))
 
 
@@ -124,7 +140,7 @@ def test_a_spoilt_lock_is_made_anew(index):
     (lock,) = (wheels.folder() / "locks").glob("*.json")
     lock.write_text("{}")
     said = []
-    assert names(gather(want("app"), say=said.append)) == {"app"}
+    assert names(gather(want("app"), log=said.append)) == {"app"}
     assert "is not usable" in said[0]
 
 
