@@ -298,7 +298,7 @@ def _judged(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason_text(reason: Any) -> str:
-    """Log in one line why a release was rolled back; the log's last lines are left out."""
+    """Say in one line why a release was rolled back; the log's last lines are left out."""
     if not isinstance(reason, Mapping):
         return str(reason or "no reason was kept")
     stage, message, code = (reason.get(key) for key in ("stage", "message", "exit_code"))

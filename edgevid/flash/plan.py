@@ -142,7 +142,7 @@ def _changes(site: ServiceConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def changes_text(site: ServiceConfig) -> str:
-    """Log in a few words what becomes of the bundles."""
+    """Say in a few words what becomes of the bundles."""
     return "; ".join(f"{what} {', '.join(names)}" for what, names in _changes(site))
 
 

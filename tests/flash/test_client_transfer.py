@@ -163,7 +163,7 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
 
 
 def test_a_client_that_vanished_without_a_word_does_not_keep_the_lock(server, root, key):
-    impatient = agent_source().replace(b"PATIENCE_S = 120", b"PATIENCE_S = 2")
+    impatient = agent_source().replace(b"SILENCE_S = 120", b"SILENCE_S = 2")
     assert impatient != agent_source()
     proxy = Proxy(server.port)
     try:

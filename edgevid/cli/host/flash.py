@@ -46,7 +46,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
     help="The wheel of a plug-in that is served; may be repeated.",
 )
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
-@click.option("--dry-run", is_flag=True, help="Log what would change; write nothing there.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing there.")
 @click.option("--stage", is_flag=True, help="Bring it there, and leave it beside what serves.")
 @click.option("--activate", is_flag=True, help="Let what was staged serve.")
 @click.option("--rollback", is_flag=True, help="Let the release before serve again.")
