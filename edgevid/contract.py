@@ -28,7 +28,6 @@ Fit = Literal["stretch", "letterbox", "crop"]
 Temporal = Literal["none", "window", "carry"]
 
 FRAME = "frame"
-SCORES = "scores"
 _SIDE_LIMIT = 1 << 14
 _ELEMENTS_LIMIT = 1 << 28  # a gibibyte of float32
 _RATE_LIMIT = 1000.0

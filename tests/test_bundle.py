@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from edgevid import bundle as bundles
 from edgevid.bundle import Artifact, Bundle
-from edgevid.contract import SCORES, Contract, FrameInput, Output
+from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadBundle, BadInput
 from edgevid.files import canonical_json
+from edgevid.tasks.classification.device import SCORES
 
 CONTRACT = Contract(
     task="classification",

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edgevid.bundle import Artifact
-from edgevid.contract import SCORES, Contract, FrameInput, Output
+from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.evidence import TensorDifference
 from edgevid.proof import Golden, Taken, Trajectory
+from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.evidence import recorded_drop
 from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
 from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance

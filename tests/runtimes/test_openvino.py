@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edgevid import runtimes
-from edgevid.contract import SCORES, Contract, FrameInput, Output
+from edgevid.contract import Contract, FrameInput, Output
 from edgevid.runtimes.openvino.cpu import OpenVINOEngine
+from edgevid.tasks.classification.device import SCORES
 
 openvino = pytest.importorskip("openvino")
 WIDTHS = (48, 64, 8)

@@ -9,8 +9,11 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from edgevid import registry
 from edgevid.errors import BadInput
 from edgevid.files import write_bytes
+from edgevid.tasks.host import open_host
+from edgevid.tasks.host.importing import OutputDraft
 from edgevid_converters import importers
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.contract_toml import (
@@ -21,7 +24,8 @@ from edgevid_converters.importers.contract_toml import (
 )
 
 GUESS = "  # a guess: check it"
-FEW_LABELS = 20
+FALLBACK = "raw"
+"""The task of a model whose outputs no task recognises."""
 
 
 def start(model: Path, out: Path | None = None) -> dict[str, Any]:
@@ -95,7 +99,8 @@ def _head(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 
 
 def _body(parts: _Parts) -> Iterator[str]:
-    yield from _task(parts)
+    task, found = _guess_task(parts)
+    yield from _task(task, found)
     rate_fps = 15 if parts.images or not parts.vectors else 1
     yield f"rate_fps = {rate_fps}  # steps per second" + GUESS
     for number, port in enumerate(parts.images, 1):
@@ -118,27 +123,29 @@ def _body(parts: _Parts) -> Iterator[str]:
         yield f"input = {_text(taken.name)}"
         yield f"output = {_text(given.name)}"
         yield from _shape("shape", taken)
-    yield from _outputs(parts)
+    yield from _outputs(parts, found)
 
 
-def _classes(parts: _Parts) -> int | None:
-    """How many scores there are, where this looks like a classification."""
-    if len(parts.images) != 1 or len(parts.outputs) != 1:
-        return None
-    shape = parts.outputs[0].shape
-    return shape[1] if len(shape) == 2 and shape[1] and shape[1] > 1 else None
+def _guess_task(parts: _Parts) -> tuple[str, OutputDraft | None]:
+    """Return the first task whose outputs these look like, and its draft; else the fallback."""
+    if len(parts.images) == 1:
+        shapes = [port.shape for port in parts.outputs]
+        for name in registry.names("task"):
+            if found := open_host(name).draft_outputs(shapes):
+                return name, found
+    return FALLBACK, None
 
 
-def _task(parts: _Parts) -> Iterator[str]:
-    count = _classes(parts)
-    if count is None:
-        yield 'task = "raw"  # the outputs as they are; else "classification"'
+def _task(name: str, found: OutputDraft | None) -> Iterator[str]:
+    if found is None:
+        others = " or ".join(_text(one) for one in registry.names("task") if one != name)
+        yield f"task = {_text(name)}  # the outputs as they are; else {others}"
         return
-    yield 'task = "classification"' + GUESS
-    if count <= FEW_LABELS:
-        yield f"labels = {json.dumps([f'class {n}' for n in range(count)])}{GUESS}"
-    else:
-        yield f'# labels_file = "labels.txt"  # SAY where the {count} labels are, one a line'
+    yield f"task = {_text(name)}{GUESS}"
+    for key, value in found.settings:
+        yield f"{key} = {_text(value)}{GUESS}"
+    for key, value, comment in found.missing:
+        yield f"# {key} = {_text(value)}  # SAY {comment}"
 
 
 def _frame(port: TensorInfo, name: str) -> Iterator[str]:
@@ -165,14 +172,14 @@ def _shape(key: str, port: TensorInfo) -> Iterator[str]:
         yield f"{key} = {[1 if size is None else size for size in port.shape]}{GUESS}"
 
 
-def _outputs(parts: _Parts) -> Iterator[str]:
-    scores = _classes(parts) is not None
-    names = ["scores"] if scores else plain_names([port.name for port in parts.outputs])
+def _outputs(parts: _Parts, found: OutputDraft | None) -> Iterator[str]:
+    names = found.output_names if found else plain_names([port.name for port in parts.outputs])
     for name, port in zip(names, parts.outputs, strict=True):
         yield from ("", "[[output]]", f"name = {_text(name)}", f"output = {_text(port.name)}")
-        if scores:
-            yield "softmax = false  # true where it gives logits" + GUESS
+        for key, value, comment in found.output_settings if found else ():
+            yield f"{key} = {_text(value)}  # {comment}" + GUESS
 
 
-def _text(value: str) -> str:
+def _text(value: Any) -> str:
+    """Write a string, a boolean or a list of strings for TOML."""
     return json.dumps(value, ensure_ascii=False)

@@ -37,7 +37,6 @@ from typing import Any, Literal
 from edgevid import registry, settings
 from edgevid.contract import (
     FRAME,
-    SCORES,
     AudioInput,
     Contract,
     Fit,
@@ -49,6 +48,8 @@ from edgevid.contract import (
 )
 from edgevid.errors import BadInput
 from edgevid.settings import Place, option, positive, shown, whole
+from edgevid.tasks.host import open_host
+from edgevid.tasks.host.importing import ImportedOutput
 from edgevid_converters.importers.preprocessing import (
     Colour,
     ConstantInput,
@@ -223,6 +224,7 @@ class ContractResolver:
             raise self._fault(
                 ("task",), registry.unknown("task", self._file.task, registry.names("task"))
             )
+        self._host = open_host(self._file.task)
         for name in self._file.shapes:
             self._known(("shapes", name), name, self._inputs, "input")
         self._labels = self._read_labels()
@@ -451,7 +453,7 @@ class ContractResolver:
                     f"{shown(state.input)} {sizes(self.shapes[state.input])}",
                 )
         outputs = tuple(Output(one.name, one.shape) for one in mapped)
-        self._check_labels(mapped, answers)
+        self._check_outputs(mapped, answers)
         kept = [
             TensorMapping(
                 f"next_{s.name}", s.output, self.shapes[s.input], str(answers[s.output].dtype)
@@ -492,9 +494,7 @@ class ContractResolver:
         kept = {state.output for state in self._states}
         free = [name for name in self._outputs if name not in kept]
         if not self._file.output:
-            if self._file.task == "classification" and len(free) == 1:
-                return [_Output(SCORES, free[0])]
-            names = plain_names(free)
+            names = self._host.default_output_names(len(free)) or plain_names(free)
             return [_Output(name, own) for name, own in zip(names, free, strict=True)]
         told = []
         for index, one in enumerate(self._file.output):
@@ -516,27 +516,22 @@ class ContractResolver:
         shape = tuple(value.shape)
         return TensorMapping(told.name, str(told.output), shape, str(value.dtype), told.softmax)
 
-    def _check_labels(self, outputs: Sequence[TensorMapping], answers: Mapping[str, Any]) -> None:
-        if self._file.task != "classification":
+    def _check_outputs(self, outputs: Sequence[TensorMapping], answers: Mapping[str, Any]) -> None:
+        fault = self._host.check_outputs(
+            [
+                ImportedOutput(one.name, one.own, one.shape, one.softmax, answers[one.own])
+                for one in outputs
+            ],
+            self._labels,
+        )
+        if fault is None:
             return
-        scores = next((one for one in outputs if one.name == SCORES), None)
-        if scores is None:
-            raise self._fault(("task",), 'a classification needs an [[output]] name = "scores"')
-        count = len(self._labels)
-        if scores.shape != (1, count):
-            where: Place = ("labels_file",) if self._file.labels_file else ("labels",)
-            raise self._fault(
-                where,
-                f"{count} labels do not match the model's output {shown(scores.own)} of the shape "
-                f"{sizes(scores.shape)}; give one label for each score",
-            )
-        total = float(answers[scores.own].sum())
-        if not scores.softmax and not abs(total - 1) < 1e-2:
-            raise self._fault(
-                ("output", 0),
-                f"output {shown(scores.own)} is no softmax (to zeros its scores sum to "
-                f'{total:.3g}); add softmax = true to its [[output]], or use task = "raw"',
-            )
+        places: dict[str, Place] = {
+            "task": ("task",),
+            "labels": ("labels_file",) if self._file.labels_file else ("labels",),
+            "output": ("output", 0),
+        }
+        raise self._fault(places[fault.key], fault.text)
 
 
 def _is_frame(one: _Fed) -> bool:

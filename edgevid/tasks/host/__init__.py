@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgevid import registry
 from edgevid.errors import BadInput
 from edgevid.tasks import TaskPlugin, load_part
+from edgevid.tasks.host.importing import (
+    ImportedOutput,
+    OutputDescription,
+    OutputDraft,
+    OutputFault,
+    Shape,
+)
 from edgevid.tasks.host.metrics import Metric
 
 if TYPE_CHECKING:
@@ -74,6 +81,52 @@ class HostTask(ABC):
         """
         del clips
         raise BadInput(f"the task {self.name} has no labelled data")
+
+    # ------------------------------------------------------------ models and tools from elsewhere
+
+    def default_output_names(self, count: int) -> tuple[str, ...] | None:
+        """Return the contract's names of a model's outputs if its contract file names none.
+
+        Args:
+            count: How many outputs the model has, states not counted.
+
+        Returns:
+            ``count`` names, or None to keep the model's own.
+        """
+        del count
+        return None
+
+    def check_outputs(
+        self, outputs: Sequence[ImportedOutput], labels: Sequence[str]
+    ) -> OutputFault | None:
+        """Check that this task can read an imported model; return the first fault."""
+        del outputs, labels
+        return None
+
+    def draft_outputs(self, shapes: Sequence[Shape]) -> OutputDraft | None:
+        """Draft the contract of a model that takes one frame.
+
+        Args:
+            shapes: The shapes of its outputs, states not counted.
+
+        Returns:
+            None if the outputs do not look like this task's.
+        """
+        del shapes
+        return None
+
+    def describe_output(self, name: str, contract: Contract) -> OutputDescription:
+        """Describe an output to readers of an artifact's metadata."""
+        del name, contract
+        return OutputDescription()
+
+    def model_api_type(self, contract: Contract) -> str | None:
+        """Return the ``model_type`` with which OpenVINO's Model API reads this model; None if none.
+
+        It knows no state, so it is only asked about models without one.
+        """
+        del contract
+        return None
 
 
 def open_host(name: str) -> HostTask:

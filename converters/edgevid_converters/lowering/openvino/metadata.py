@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from edgevid.contract import SCORES, Contract
+from edgevid.contract import Contract
 from edgevid.media.geometry import LETTERBOX_GREY
+from edgevid.tasks.host import open_host
 
-CLASSIFICATION = "Classification"
 RESIZE_TYPES = {
     "crop": "crop",
     "letterbox": "fit_to_window_letterbox",
@@ -29,10 +29,10 @@ def described(xml: bytes, contract: Contract) -> bytes:
 
 
 def model_info(contract: Contract) -> dict[str, str]:
-    """The words of Model API for a classifier; empty for other tasks.
+    """Return the entries that Model API reads; empty for models without a frame or labels.
 
-    ``model_type``, which makes it open the model, only where a picture alone gives the answer: it
-    knows no memory. There are no means and scales: the graph takes bytes and does the rest.
+    ``model_type``, which lets it open the model, is set only if a single frame is enough for a
+    prediction, since it knows no state. There are no means and scales: the graph takes bytes.
     """
     if not contract.labels or not contract.is_video:
         return {}
@@ -46,6 +46,7 @@ def model_info(contract: Contract) -> dict[str, str]:
     }
     if contract.frame.fit == "letterbox":
         info["pad_value"] = str(LETTERBOX_GREY)
-    if not contract.states and [one.name for one in contract.outputs] == [SCORES]:
-        info["model_type"] = CLASSIFICATION
+    kind = None if contract.states else open_host(contract.task).model_api_type(contract)
+    if kind:
+        info["model_type"] = kind
     return info

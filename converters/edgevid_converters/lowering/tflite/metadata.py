@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgevid.contract import SCORES, Contract, FrameInput
+from edgevid.contract import Contract, FrameInput
+from edgevid.tasks.host import open_host
 from edgevid_converters.lowering.tflite.flatbuffer import Table, pack, parse
 
 NAME = b"TFLITE_METADATA"
@@ -118,14 +119,14 @@ def _output(name: str, contract: Contract) -> Fields:
     if name.startswith("next_"):
         taken = name.replace("next_", "state_", 1)
         return _tensor(name, f"Memory: what the next step takes as {taken}.")
-    if name != SCORES or not contract.labels:
-        return _tensor(name, "An answer.")
-    file = {0: LABELS, 1: "The label of each score, one a line.", 2: AXIS_LABELS}
-    return {
-        **_tensor(name, "The probability of each label."),
-        5: {0: (1.0,), 1: (0.0,)},
-        6: [file],
-    }
+    found = open_host(contract.task).describe_output(name, contract)
+    fields = _tensor(name, found.text)
+    if found.value_range:
+        low, high = found.value_range
+        fields[5] = {0: (high,), 1: (low,)}
+    if found.labels:
+        fields[6] = [{0: LABELS, 1: "The label of each score, one a line.", 2: AXIS_LABELS}]
+    return fields
 
 
 def _tensor(name: str, description: str) -> dict[int, Any]:

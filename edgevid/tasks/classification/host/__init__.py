@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgevid.errors import BadInput
+from edgevid.settings import shown
+from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.classification.host.accuracy import Accuracy
 from edgevid.tasks.host import Annotated, HostTask
+from edgevid.tasks.host.importing import (
+    ImportedOutput,
+    OutputDescription,
+    OutputDraft,
+    OutputFault,
+    Shape,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +24,11 @@ if TYPE_CHECKING:
     from edgevid.contract import Contract
     from edgevid.data.cache import Clips
     from edgevid.data.folders import Tree
+
+MAX_DRAFTED_LABELS = 20
+"""Most labels that are drafted in the contract file; more go into a file of their own."""
+SUM_TOLERANCE = 1e-2
+"""How far from 1 the sum of a softmax may be."""
 
 
 class ClassificationHost(HostTask):
@@ -43,3 +58,54 @@ class ClassificationHost(HostTask):
             Annotated((len(frames) - 1,), (clips.classes[target],))
             for frames, target in zip(clips.images, clips.targets, strict=True)
         ]
+
+    def default_output_names(self, count: int) -> tuple[str, ...] | None:
+        """Return ``scores`` for the only output; see `HostTask.default_output_names`."""
+        return (SCORES,) if count == 1 else None
+
+    def check_outputs(
+        self, outputs: Sequence[ImportedOutput], labels: Sequence[str]
+    ) -> OutputFault | None:
+        """Check that there is a softmax over the labels; see `HostTask.check_outputs`."""
+        scores = next((one for one in outputs if one.name == SCORES), None)
+        if scores is None:
+            return OutputFault("task", 'a classification needs an [[output]] name = "scores"')
+        count, own = len(labels), shown(scores.own)
+        if scores.shape != (1, count):
+            return OutputFault(
+                "labels",
+                f"{count} labels do not match the model's output {own} of the shape "
+                f"({', '.join(map(str, scores.shape))}); give one label for each score",
+            )
+        total = float(scores.sample.sum())
+        if not scores.softmax and not abs(total - 1) < SUM_TOLERANCE:
+            return OutputFault(
+                "output",
+                f"output {own} is no softmax (for zeros its scores sum to {total:.3g}); add "
+                'softmax = true to its [[output]], or use task = "raw"',
+            )
+        return None
+
+    def draft_outputs(self, shapes: Sequence[Shape]) -> OutputDraft | None:
+        """Take a single vector of two or more for scores; see `HostTask.draft_outputs`."""
+        if len(shapes) != 1 or len(shapes[0]) != 2:
+            return None
+        count = shapes[0][1]
+        if count is None or count < 2:
+            return None
+        softmax = (("softmax", False, "true where it gives logits"),)
+        if count > MAX_DRAFTED_LABELS:
+            file = ("labels_file", "labels.txt", f"where the {count} labels are, one a line")
+            return OutputDraft((SCORES,), missing=(file,), output_settings=softmax)
+        names = [f"class {index}" for index in range(count)]
+        return OutputDraft((SCORES,), settings=(("labels", names),), output_settings=softmax)
+
+    def describe_output(self, name: str, contract: Contract) -> OutputDescription:
+        """Describe the scores; see `HostTask.describe_output`."""
+        if name != SCORES or not contract.labels:
+            return super().describe_output(name, contract)
+        return OutputDescription("The probability of each label.", (0.0, 1.0), contract.labels)
+
+    def model_api_type(self, contract: Contract) -> str | None:
+        """Return ``Classification`` if the scores are all there is; see `HostTask`."""
+        return "Classification" if [one.name for one in contract.outputs] == [SCORES] else None
