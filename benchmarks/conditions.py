@@ -22,7 +22,7 @@ from edgevid.bench.interference import Monitor, disturbances
 
 QUIET_SHARE = 0.05
 BURN = """
-from edgevid.children import die_with_parent
+from edgevid.isolation.process import die_with_parent
 die_with_parent()
 while True: sum(range(10000))
 """

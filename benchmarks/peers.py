@@ -40,7 +40,7 @@ from edgevid.bench import MODULE, interference
 from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
 from edgevid.bundle import Bundle
-from edgevid.proof.child import Talk
+from edgevid.isolation.json_rpc import JsonRpcProcess
 
 HERE = Path(__file__).parent
 OURS = ("offline", "single")
@@ -104,13 +104,13 @@ class Ours:
         with av.open(str(video)) as container:
             frames = container.streams.video[0].frames
         self._round = {"do": "round", "job": job.to_json(), "seconds": 0.0, "samples": frames}
-        self._talk = Talk(MODULE, scenario)
+        self._talk = JsonRpcProcess(MODULE, scenario)
         wish = {"do": "open", "bundle": str(bundle.path.resolve()), "video": str(video)}
-        self.pid = self._talk.ask({**wish, "job": job.to_json()}, 120)["pids"][0]
+        self.pid = self._talk.call({**wish, "job": job.to_json()}, 120)["pids"][0]
 
     def play(self) -> dict:
         """Measure a round of as many frames as the file has."""
-        found = self._talk.ask(self._round, 600)
+        found = self._talk.call(self._round, 600)
         step_ms = 1000 * statistics.median(unpack(found["samples"]["step"]))
         told = {"frames": found["frames"]["answered"], "seconds": found["elapsed_s"]}
         return {**told, "step_ms": step_ms}

@@ -29,8 +29,8 @@ from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract, FrameInput, Output
+from edgevid.isolation.json_rpc import JsonRpcProcess
 from edgevid.proof import Golden, Trajectory
-from edgevid.proof.child import Talk
 from edgevid.proof.replay import take
 
 HERE = Path(__file__).parent
@@ -141,13 +141,13 @@ def compare(opened: Bundle, name: str, folder: Path, pairs: int, seconds: float)
     )
     job = Job(name, runtime, "cpu", "step")
     ours, theirs = [], []
-    with Talk(MODULE, "measuring") as talk:
+    with JsonRpcProcess(MODULE, "measuring") as talk:
         wish = {"bundle": str(opened.path), "video": "none", "job": job.to_json()}
-        talk.ask({"do": "open", **wish}, 120)
+        talk.call({"do": "open", **wish}, 120)
 
         def measure() -> tuple[float, float]:
             request = {"do": "round", "job": job.to_json(), "seconds": seconds, "samples": 20}
-            found = unpack(talk.ask(request, 300)["samples"]["step"])
+            found = unpack(talk.call(request, 300)["samples"]["step"])
             return 1000 * statistics.median(found), 1000 * min(found)
 
         step_s = measure()[0] / 1000

@@ -31,6 +31,11 @@ def user_folder(variable: str, below_home: str) -> Path:
         return Path(os.devnull) / below_home
 
 
+def cache_folder() -> Path:
+    """Return edgevid's cache: ``$XDG_CACHE_HOME/edgevid`` or ``~/.cache/edgevid``."""
+    return user_folder("XDG_CACHE_HOME", ".cache") / "edgevid"
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable; otherwise a power cut may undo a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -20,7 +20,10 @@ from edgevid import proof, runtimes
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import FrameInput
 from edgevid.errors import BadBundle, BadInput, CheckFailed, EngineFailed
-from edgevid.proof import Golden, Taken, child, prove_in_child, replay, verdict
+from edgevid.files import cache_folder
+from edgevid.isolation import child_task
+from edgevid.isolation.child_task import ChildOutcome
+from edgevid.proof import Golden, Taken, prove_in_child, replay, verdict
 from edgevid.proof.golden import read_taken, write_taken
 from edgevid.proof.replay import check_pixels, compare, take
 
@@ -266,7 +269,7 @@ def test_a_bad_engine_is_outlived_and_described(opened, monkeypatch, kind, at, s
     assert "\n" not in result.reason
     if kind == "hang":  # another time it may not be
         assert time.monotonic() - started < 10
-        assert not list(verdict.cache_folder().rglob("*.json"))
+        assert not list(cache_folder().rglob("*.json"))
         return
     with pytest.raises(CheckFailed, match=r"did not pass its proof.*edgevid verify"):
         proof.require(opened, NAME, "null")  # remembered: nothing hangs again
@@ -275,13 +278,13 @@ def test_a_bad_engine_is_outlived_and_described(opened, monkeypatch, kind, at, s
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (child.Outcome(0, b"babble", b""), "without a readable answer"),
-        (child.Outcome(0, b"[1, 2]", b""), "without a readable answer"),
-        (child.Outcome(0, b'{"ok": true}', b""), "without a readable answer"),
-        (child.Outcome(0, b"", b"some\nlast words\n\n"), r"\(last words\)"),
-        (child.Outcome(3, b"", b"\xff"), "exit code 3"),
-        (child.Outcome(-11, b"", b""), "crashed with SIGSEGV"),
-        (child.Outcome(-99, b"", b""), "crashed with signal 99"),
+        (ChildOutcome(0, b"babble", b""), "without a readable answer"),
+        (ChildOutcome(0, b"[1, 2]", b""), "without a readable answer"),
+        (ChildOutcome(0, b'{"ok": true}', b""), "without a readable answer"),
+        (ChildOutcome(0, b"", b"some\nlast words\n\n"), r"\(last words\)"),
+        (ChildOutcome(3, b"", b"\xff"), "exit code 3"),
+        (ChildOutcome(-11, b"", b""), "crashed with SIGSEGV"),
+        (ChildOutcome(-99, b"", b""), "crashed with signal 99"),
     ],
 )
 def test_whatever_a_child_leaves_becomes_a_verdict(opened, monkeypatch, outcome, said):
@@ -299,7 +302,7 @@ def test_what_a_library_prints_does_not_spoil_the_answer(opened, tmp_path, monke
         "main.replay_artifact = noisy\nmain._main()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    inner = child.run_child
+    inner = child_task.run_child
     monkeypatch.setattr(verdict, "run_child", lambda module, *a: inner("noisy", *a))
     assert prove_in_child(opened, NAME, "null").ok
 
@@ -348,7 +351,7 @@ def test_no_child_outlives_its_parent(opened, monkeypatch, how):
     finally:
         parent.kill()
         parent.wait()
-    assert not list(verdict.cache_folder().rglob("*.json"))
+    assert not list(cache_folder().rglob("*.json"))
 
 
 def wait_for(condition, timeout_s: float = 10.0):
@@ -388,7 +391,7 @@ def test_the_child_is_light():
 def counted(monkeypatch) -> list[str]:
     """The proofs that really ran."""
     ran: list[str] = []
-    inner = child.run_child
+    inner = child_task.run_child
 
     def counting(module, task, timeout_s):
         ran.append(task["artifact"])
@@ -441,7 +444,7 @@ def test_another_bundle_version_or_machine_is_proven_again(
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"verdict": {"ok": true}}', b"\xff"])
 def test_a_spoilt_memory_is_no_verdict(opened, counted, content):
     prove_in_child(opened, NAME, "null")
-    (kept,) = (verdict.cache_folder() / "verdicts").iterdir()
+    (kept,) = (cache_folder() / "verdicts").iterdir()
     kept.write_bytes(content)
     assert prove_in_child(opened, NAME, "null").ok
     assert len(counted) == 2
@@ -449,7 +452,7 @@ def test_a_spoilt_memory_is_no_verdict(opened, counted, content):
 
 def test_a_verdict_of_something_else_does_not_count(opened, counted):
     prove_in_child(opened, NAME, "null")
-    (kept,) = (verdict.cache_folder() / "verdicts").iterdir()
+    (kept,) = (cache_folder() / "verdicts").iterdir()
     data = json.loads(kept.read_text())
     data["identity"]["bundle"] = "another"
     kept.write_text(json.dumps(data))
@@ -529,5 +532,5 @@ def test_an_engine_that_raises_mid_replay_is_not_hidden(opened, golden, engine):
 def test_the_cache_is_the_users(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/somewhere")
-    assert verdict.cache_folder() == Path("/somewhere/.cache/edgevid")
+    assert cache_folder() == Path("/somewhere/.cache/edgevid")
     assert os.environ["XDG_CACHE_HOME"] == ""

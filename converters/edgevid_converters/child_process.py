@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput, ConverterFailed
-from edgevid.files import write_bytes
-from edgevid.proof.child import Outcome, run_child
-from edgevid.proof.verdict import cache_folder
+from edgevid.files import cache_folder, write_bytes
+from edgevid.isolation.child_task import ChildOutcome, run_child
 from edgevid.system import kernel
 
 ENVIRONMENT = {
@@ -107,7 +106,7 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     memory_mb = limits.memory_mb or _free_mb()
     task = {**task, "timeout_s": timeout_s, "memory_mb": memory_mb}
     outcome = run_child("edgevid_converters.child_tasks", task, timeout_s, ENVIRONMENT)
-    answer = outcome.answer()
+    answer = outcome.result()
     if answer is not None:
         return answer
     log = cache_folder() / "logs" / f"{what.replace(' ', '-')}.log"
@@ -121,7 +120,7 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     raise ChildFailed(f"{what}{at} {cause}; its log is {log}", last)
 
 
-def _cause(outcome: Outcome, timeout_s: float, memory_mb: int | None) -> str:
+def _cause(outcome: ChildOutcome, timeout_s: float, memory_mb: int | None) -> str:
     """Describe how a child failed, and the remedy."""
     failure = outcome.describe(timeout_s)
     code = outcome.returncode

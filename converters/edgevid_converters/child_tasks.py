@@ -14,24 +14,14 @@ from typing import Any
 
 from edgevid import registry
 from edgevid.contract import Contract
-from edgevid.proof.child import child_task
+from edgevid.isolation.child_task import child_task
+from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
 from edgevid_converters.calibration import trajectories
 from edgevid_converters.child_process import DOING, MEASURING
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.source import SourceModel
 from edgevid_converters.lowering.protocol import Converter
-
-
-def _limit_memory(memory_mb: int | None) -> None:
-    """Limit the memory of this process, in MB.
-
-    Mapped files and reserved address space do not count: TensorFlow and OpenVINO reserve a lot.
-    """
-    if memory_mb is not None and sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
 
 def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +110,7 @@ TASKS = {
 def main() -> int:
     """Run the task on stdin; its answer goes to stdout."""
     with child_task() as (task, answer):
-        _limit_memory(task["memory_mb"])
+        limit_memory(task["memory_mb"])
         answer(TASKS[task["do"]](task))
     return 0
 

@@ -23,8 +23,8 @@ from edgevid.bench.job import Job
 from edgevid.bench.samples import FORMAT, unpack
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
+from edgevid.isolation.json_rpc import JsonRpcProcess
 from edgevid.progress import Progress, silent
-from edgevid.proof.child import Talk
 from edgevid.runtimes import CPU
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def jobs_of(
 class _Engine:
     """One engine's process, and what is known of it."""
 
-    talk: Talk
+    talk: JsonRpcProcess
     opened: Mapping[str, Any]
     starts: list[Mapping[str, Any]] = field(default_factory=list)
     operators: Mapping[str, Any] | None = None
@@ -168,8 +168,8 @@ class _Bench:
 
     def overhead(self) -> Mapping[str, Any]:
         """Measure the harness."""
-        with Talk(MODULE, "measuring the harness") as talk:
-            return talk.ask({"do": "overhead", "bundle": self._work[0].name}, SLOW_S)
+        with JsonRpcProcess(MODULE, "measuring the harness") as talk:
+            return talk.call({"do": "overhead", "bundle": self._work[0].name}, SLOW_S)
 
     def open(self) -> None:
         """Time fresh starts, profile, and start the process of every engine."""
@@ -190,15 +190,15 @@ class _Bench:
     def _fresh(self, work: _Work) -> Mapping[str, Any]:
         talk, opened = self._started(work)
         with talk:
-            answered = talk.ask({"do": "first", "job": work.job.to_json()}, OPEN_S)
+            answered = talk.call({"do": "first", "job": work.job.to_json()}, OPEN_S)
         return {"ready_s": opened["ready_s"], **answered}
 
-    def _started(self, work: _Work) -> tuple[Talk, Mapping[str, Any]]:
+    def _started(self, work: _Work) -> tuple[JsonRpcProcess, Mapping[str, Any]]:
         job = work.job
-        talk = Talk(MODULE, f"measuring {self._spoken(work, str(job.choice))}")
+        talk = JsonRpcProcess(MODULE, f"measuring {self._spoken(work, str(job.choice))}")
         with closed_on_error(talk):
             request = {"do": "open", "bundle": work.name, "video": str(self._video.resolve())}
-            return talk, talk.ask({**request, "job": job.to_json()}, OPEN_S)
+            return talk, talk.call({**request, "job": job.to_json()}, OPEN_S)
 
     def pids(self) -> list[int]:
         """All processes that are measured."""
@@ -217,7 +217,7 @@ class _Bench:
                 monitor.mark("")
             record = monitor.stop()
         for engine in self.engines.values():
-            engine.peak_rss_mb = engine.talk.ask({"do": "end"}, OPEN_S)["peak_rss_mb"]
+            engine.peak_rss_mb = engine.talk.call({"do": "end"}, OPEN_S)["peak_rss_mb"]
         self._progress("bench", total, total)
         return record
 
@@ -228,11 +228,11 @@ class _Bench:
         rounds, wish = self.rounds[number], self._plan.round_options()
         slow_s = SLOW_S if not rounds else 60.0 + TIMES_SLOWER * rounds[0]["elapsed_s"]
         request = {"do": "round", "job": work.job.to_json(), **wish}
-        rounds.append(self.engine(work).talk.ask(request, slow_s + wish["seconds"]))
+        rounds.append(self.engine(work).talk.call(request, slow_s + wish["seconds"]))
 
 
 @contextmanager
-def closed_on_error(talk: Talk) -> Iterator[None]:
+def closed_on_error(talk: JsonRpcProcess) -> Iterator[None]:
     """End a child that did not come to do its work."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The process that measures one engine: ``python -m edgevid.bench.engine_process``, see `Talk`.
+"""The process that measures one engine; `edgevid.isolation.json_rpc.JsonRpcProcess` runs it.
 
 It imports what a serving process imports and nothing more, so that its memory and its first answer
 are those of a serving process. It is asked for, one after another:
@@ -25,9 +25,9 @@ from edgevid.bench import overhead
 from edgevid.bench.job import Job
 from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
+from edgevid.isolation.json_rpc import serve_json_rpc
 from edgevid.media.sources import SourceOptions
 from edgevid.proof import Golden
-from edgevid.proof.child import child_talk
 from edgevid.runner.engines import open_engine
 from edgevid.runner.meters import Meters
 from edgevid.runner.pipeline import run
@@ -123,4 +123,4 @@ def _options(job: Job) -> SourceOptions:
 
 
 if __name__ == "__main__":
-    child_talk(Child().give)
+    serve_json_rpc(Child().give)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
+from edgevid.isolation.child_task import child_task, run_child
 from edgevid.proof import Golden
-from edgevid.proof.child import child_task, run_child
 from edgevid.runtimes import CPU, Operator
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def profile(bundle: Bundle, job: Job) -> dict[str, Any]:
     }
     outcome = run_child("edgevid.bench.operators", task, TIMEOUT_S)
     try:
-        answer = outcome.answer()
+        answer = outcome.result()
     except EdgevidError as error:
         return {"unknown": str(error)}
     if answer is None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.files import writing
+from edgevid.files import cache_folder, writing
 from edgevid.progress import Progress, silent
-from edgevid.proof.verdict import cache_folder
 from edgevid.registry import need
 
 if TYPE_CHECKING:

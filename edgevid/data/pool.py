@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import active_children, get_context
 from typing import TypeVar
 
-from edgevid.children import leave_interrupts_to_parent
+from edgevid.isolation.process import leave_interrupts_to_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

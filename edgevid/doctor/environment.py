@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgevid.doctor.check import Check, names
-from edgevid.proof.verdict import cache_folder
+from edgevid.files import cache_folder
 from edgevid.system.kernel import text
 
 DISK_NEEDED_MB = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from edgevid.proof.child import child_task
+from edgevid.isolation.child_task import child_task
 
 
 def _main() -> int:

@@ -11,7 +11,7 @@ from importlib import metadata
 
 from edgevid.doctor.check import Check, State
 from edgevid.errors import EdgevidError
-from edgevid.proof.child import run_child
+from edgevid.isolation.child_task import run_child
 from edgevid.runtimes import catalog
 from edgevid.runtimes.spec import Library
 
@@ -76,7 +76,7 @@ def attempt(candidate: Tried) -> Tried:
         task = {"module": library.module, "lazy": library.lazy, "timeout_s": TRY_S}
         try:
             outcome = run_child("edgevid.doctor.probe", task, TRY_S)
-            fault = outcome.describe(TRY_S) if outcome.answer() is None else None
+            fault = outcome.describe(TRY_S) if outcome.result() is None else None
         except EdgevidError as error:
             fault = str(error)
     return replace(candidate, version=version, fault=fault)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgevid.children import environment, python_module
 from edgevid.errors import BadInput
+from edgevid.isolation.process import environment, python_module
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin, parameter
@@ -115,7 +115,7 @@ class CameraProgram:
             if self._ended:
                 raise Unavailable(Reason.ENDED, "no longer wanted")
             self._child = subprocess.Popen(
-                python_module("edgevid.children", *command),
+                python_module("edgevid.isolation.process", *command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

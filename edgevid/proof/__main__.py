@@ -10,7 +10,7 @@ from typing import Any
 from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
-from edgevid.proof.child import child_task
+from edgevid.isolation.child_task import child_task
 from edgevid.proof.golden import Golden, write_taken
 from edgevid.proof.replay import check_pixels, replay, replay_artifact, source_tolerances
 from edgevid.proof.verdict import Verdict

@@ -15,8 +15,8 @@ from typing import Any
 from edgevid import __version__, runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
-from edgevid.files import canonical_json, sha256_of, user_folder, write_json
-from edgevid.proof.child import run_child
+from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
+from edgevid.isolation.child_task import run_child
 from edgevid.system.kernel import processor_identity
 
 PROOF_TIMEOUT_S = 120.0
@@ -111,16 +111,11 @@ def _prove(
     }
     outcome = run_child("edgevid.proof", task, timeout_s)
     try:
-        return Verdict(**(outcome.answer() or {})), True
+        return Verdict(**(outcome.result() or {})), True
     except TypeError:
         reason = f"the engine {outcome.describe(timeout_s)}"
         failed = Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
         return failed, outcome.returncode is not None
-
-
-def cache_folder() -> Path:
-    """Where verdicts are kept: ``$XDG_CACHE_HOME/edgevid`` or ``~/.cache/edgevid``."""
-    return user_folder("XDG_CACHE_HOME", ".cache") / "edgevid"
 
 
 def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:

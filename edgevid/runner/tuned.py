@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EdgevidError
-from edgevid.files import canonical_json, sha256_of, write_json
-from edgevid.proof.verdict import cache_folder, identity_of, place_of
+from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
+from edgevid.proof.verdict import identity_of, place_of
 from edgevid.runner.engines import Choice
 
 if TYPE_CHECKING:

@@ -1,46 +1,38 @@
 """An engine in a process of its own, because native libraries abort, hang and leak.
 
-``python -m edgevid.runner.worker`` loads one artifact, replays the golden trajectory on it, says
-that it is ready, or why not, and then answers steps. One-byte messages go over a socket pair,
-tensors through shared memory. The parent waits for each answer with a deadline, and kills what does
-not keep it; the child dies with the thread that started it.
+``python -m edgevid.runner.worker`` loads one artifact, replays the golden trajectory on it, reports
+that it is ready, or why not, and then takes steps. Requests are one-byte messages; the tensors lie
+in shared memory. See `edgevid.isolation.worker` for deadlines and the end of the process.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
 import socket
-import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.children import die_with_parent, environment, kill_group, python_module
 from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
-from edgevid.proof.child import Outcome
-from edgevid.runner.shared import Block
+from edgevid.isolation.child_task import error_to_json
+from edgevid.isolation.worker import MESSAGE_BYTES, WorkerProcess, worker_task
+from edgevid.runner.step_memory import StepMemory
 
 if TYPE_CHECKING:
-    from edgevid.contract import Contract, Inputs, Tensors
+    from edgevid.contract import Inputs, Tensors
     from edgevid.runtimes import Engine
 
 MODULE = "edgevid.runner.worker"
 STEP, DONE, FAILED = b"s", b"d", b"!"
-MESSAGE_BYTES, TAIL_BYTES = 1 << 14, 1 << 12
-DRAIN_STEPS = 64
-"""After so many steps what the child wrote to its standard error is read, so that it finds room."""
-READY_S, GONE_S = 60.0, 5.0
+READY_S = 60.0
+ERROR_CHARACTERS = 2000
 
 
 def deadline_s(slowest_s: float) -> float:
-    """How long to wait for a step, from the slowest one of the proof.
+    """Return how long to wait for a step, in seconds, from the slowest step of the proof.
 
     Not less than a second: on a busy board a healthy worker may have to wait for the processor.
     """
@@ -48,10 +40,20 @@ def deadline_s(slowest_s: float) -> float:
 
 
 class WorkerEngine:
-    """The parent's side: an engine like any other, whose every call ends in time.
+    """The parent's end: an engine like any other, whose every call ends in time.
 
-    It is started at once, in a process group of its own, and serves after `prove`. The thread that
-    makes it must live as long as it does.
+    The process starts at once and serves after `prove`. The thread that creates it must live as
+    long as it does.
+
+    Args:
+        bundle: The bundle that has the artifact.
+        artifact: Name of the artifact.
+        runtime: Name of the runtime.
+        accelerator: Name of the accelerator.
+        threads: Number of CPU threads.
+
+    Raises:
+        EngineFailed: The process cannot be started.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class WorkerEngine:
         threads: int | None = None,
     ) -> None:
         self.runtime, self.accelerator, self.precision = runtime, accelerator, ""
-        self.deadline_s = READY_S
         self._name = f"{artifact} in {runtime} on {accelerator}"
-        self._busy = False
-        self._steps = 0
+        try:
+            self._memory = StepMemory(bundle.contract)
+        except OSError as error:
+            raise EngineFailed(f"{self._name} cannot be started: {error.strerror}") from error
         task = {
             "bundle": str(bundle.path.resolve()),
             "key": bundle.key,
@@ -75,174 +78,75 @@ class WorkerEngine:
             "runtime": runtime,
             "accelerator": accelerator,
             "threads": threads,
+            "memory": self._memory.fd,
         }
         try:
-            with ExitStack() as stack:
-                self._start(bundle.contract, task, stack)
-                stack.pop_all()
-        except OSError as error:  # no memory, no descriptors, no processes left
-            raise EngineFailed(f"{self._name} cannot be started: {error.strerror}") from error
-
-    def _start(self, contract: Contract, task: dict[str, Any], stack: ExitStack) -> None:
-        """Start the child and tell it its task; ``stack`` lets go of what was made, if it fails."""
-        self._block = stack.enter_context(closing(Block(contract)))
-        self._stderr = stack.enter_context(closing(_Tail()))
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket = stack.enter_context(ours)
-        with theirs:
-            self._process = subprocess.Popen(
-                python_module(MODULE, str(theirs.fileno())),
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr.writer,
-                stderr=self._stderr.writer,
-                pass_fds=(theirs.fileno(), self._block.fd),
-                start_new_session=True,
-                env=environment(),
-            )
-        with suppress(BrokenPipeError, ConnectionResetError):  # which `prove` will tell
-            task |= {"memory": self._block.fd, "parent": os.getpid()}
-            self._socket.send(json.dumps(task).encode())
-        self._stderr.forget_writer()
-        self._block.forget_descriptor()
+            self._process = WorkerProcess(MODULE, self._name, task, [self._memory.fd])
+        except BaseException:
+            self._memory.close()
+            raise
+        self._memory.close_descriptor()
+        self._process.deadline_s = READY_S
 
     @property
     def pid(self) -> int:
-        """The process, which leads a group of its own."""
+        """Id of the process, which leads a process group."""
         return self._process.pid
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a step may take, in seconds."""
+        return self._process.deadline_s
 
     def prove(self, timeout_s: float = READY_S) -> None:
         """Wait until the child has loaded the artifact and replayed the golden trajectory on it.
 
-        Raises `CheckFailed` where it answered wrongly, `EngineFailed` where it crashed, hung or
-        could not load, and what the child raised on purpose.
-        """
-        self.deadline_s = timeout_s
-        told = json.loads(self._receive_ready(time.monotonic() + timeout_s))
-        if "error" in told:
-            self.kill()
-            kind = CheckFailed if told["error"] == "CheckFailed" else EngineFailed
-            raise kind(f"{self._name}: {told['message']}")
-        self.precision = str(told["precision"])
-        self.deadline_s = deadline_s(float(told["slowest_s"]))
-        self._socket.settimeout(self.deadline_s)
+        Args:
+            timeout_s: How long to wait, in seconds.
 
-    def _receive_ready(self, until_s: float) -> bytes:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(self._stderr.reader, select.POLLIN)
-        while (left_s := until_s - time.monotonic()) > 0:
-            ready = [fd for fd, _ in poll.poll(left_s * 1000)]
-            if self._socket.fileno() in ready:
-                with suppress(OSError):
-                    if message := self._socket.recv(MESSAGE_BYTES):
-                        return message
-                raise self._failed(hung=False)
-            if ready and not self._stderr.read():
-                poll.unregister(self._stderr.reader)
-        raise self._failed(hung=True)
+        Raises:
+            CheckFailed: The engine's outputs were wrong.
+            EngineFailed: The child crashed, hung or could not load the artifact.
+        """
+        report = json.loads(self._process.ready(timeout_s))
+        if "error" in report:
+            self.kill()
+            kind = CheckFailed if report["error"] == CheckFailed.__name__ else EngineFailed
+            raise kind(f"{self._name}: {report['message']}")
+        self.precision = str(report["precision"])
+        self._process.set_deadline(deadline_s(float(report["slowest_s"])))
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`.
 
-        After an `EngineFailed` that the child did not raise on purpose, the child is gone.
+        After an `EngineFailed` that the engine itself did not raise, the child is gone.
         """
-        if self._busy:  # it failed, or the caller was interrupted: its answer would come late
-            self.kill()
-            raise EngineFailed(f"{self._name} serves no longer")
-        self._busy = True
+        self._process.check()
         try:
-            self._block.write_inputs(inputs, state)
-            self._socket.send(STEP)
-            answer = self._socket.recv(MESSAGE_BYTES)
-        except TimeoutError:
-            raise self._failed(hung=True) from None
-        except OSError:
-            raise self._failed(hung=False) from None
+            self._memory.write_inputs(inputs, state)
         except (KeyError, ValueError) as error:  # not the contract's tensors; nothing was sent
-            self._busy = False
-            what = f"no array for {error}" if isinstance(error, KeyError) else str(error)
-            raise EngineFailed(f"{self._name}: {what}") from None
-        if not answer:
-            raise self._failed(hung=False)
-        self._busy = False
-        self._steps += 1
-        if self._steps % DRAIN_STEPS == 0:
-            self._stderr.read()
-        if answer != DONE:
-            raise EngineFailed(f"{self._name}: {answer[1:].decode(errors='replace')}")
-        return self._block.read_outputs()
-
-    def _failed(self, *, hung: bool) -> EngineFailed:
-        """Kill the child, and say in words what became of it."""
-        self._busy = True
-        self.kill()
-        code = None
-        if not hung:
-            with suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(1)
-        outcome = Outcome(code, b"", self._stderr.text())
-        return EngineFailed(f"{self._name} {outcome.describe(round(self.deadline_s, 2))}")
+            reason = f"no array for {error}" if isinstance(error, KeyError) else str(error)
+            raise EngineFailed(f"{self._name}: {reason}") from None
+        response = self._process.request(STEP)
+        if response != DONE:
+            raise EngineFailed(f"{self._name}: {response[1:].decode(errors='replace')}")
+        return self._memory.read_outputs()
 
     def kill(self) -> None:
-        """Kill the process and all that it started, from any thread; `close` waits for the end."""
-        if self._process.returncode is None:
-            kill_group(self._process.pid)
+        """Kill the process group, from any thread; `close` waits for its end."""
+        self._process.kill()
 
     def close(self) -> None:
-        """Kill the process, wait for its end, and let go of everything; twice is as once."""
-        if self._socket.fileno() < 0:
-            return
-        self.kill()
-        with suppress(subprocess.TimeoutExpired):  # a driver may hold it for as long as it likes
-            self._process.wait(GONE_S)
-        self._busy = True
-        self._socket.close()
-        self._stderr.close()
-        self._block.close()
-
-
-class _Tail:
-    """The last few kilobytes of what a process writes, through a pipe that never blocks it.
-
-    What finds no room, because nobody reads, is lost to the writer.
-    """
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        os.set_blocking(self.writer, False)
-        self._tail = b""
-
-    def read(self) -> bool:
-        """Take what is there; False once nothing can come any more."""
-        with suppress(BlockingIOError):
-            while new := os.read(self.reader, 1 << 16):
-                self._tail = (self._tail + new)[-TAIL_BYTES:]
-            return False
-        return True
-
-    def text(self) -> bytes:
-        """The tail, up to now."""
-        self.read()
-        return self._tail
-
-    def forget_writer(self) -> None:
-        """Close the end that the process has inherited."""
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
-
-    def close(self) -> None:
-        """Let go of the pipe."""
-        self.forget_writer()
-        os.close(self.reader)
+        """Kill the process, wait for its end and free everything; may be called twice."""
+        self._process.close()
+        self._memory.close()
 
 
 # --- the child ------------------------------------------------------------------------------------
 
 
-class _Timed:
-    """An engine that notes how long its steps take."""
+class _TimedEngine:
+    """An engine that records how long its steps take."""
 
     def __init__(self, inner: Engine) -> None:
         self.runtime, self.accelerator = inner.runtime, inner.accelerator
@@ -260,8 +164,8 @@ class _Timed:
             self.seconds.append(time.perf_counter() - began)
 
 
-def _open(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]:
-    """Load and prove; gives the engine and what to tell the parent."""
+def _load(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]:
+    """Load and prove the engine; return it and what the parent learns about it."""
     from edgevid.proof import Golden, replay_artifact
 
     name = task["artifact"]
@@ -271,7 +175,7 @@ def _open(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]
         accelerator=task["accelerator"],
         threads=task["threads"],
     )
-    timed = _Timed(engine)
+    timed = _TimedEngine(engine)
     check, _ = replay_artifact(timed, Golden.read(bundle, name), bundle, name)
     if not check.ok:
         raise CheckFailed(str(check.reason))
@@ -279,11 +183,11 @@ def _open(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]
     return engine, {"precision": check.precision, "slowest_s": max(warm)}
 
 
-def _serve(engine: Engine, block: Block, parent: socket.socket) -> None:
-    """Answer steps until the parent is gone."""
+def _serve(engine: Engine, memory: StepMemory, parent: socket.socket) -> None:
+    """Take steps until the parent is gone."""
     while parent.recv(1):
         try:
-            block.write_outputs(*engine.step(block.inputs, block.state))
+            memory.write_outputs(*engine.step(memory.inputs, memory.state))
         except EdgevidError as error:
             parent.send(FAILED + str(error).encode()[: MESSAGE_BYTES // 2])
         else:
@@ -291,28 +195,23 @@ def _serve(engine: Engine, block: Block, parent: socket.socket) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Be the child whose end of the socket pair is ``descriptor``."""
-    with socket.socket(fileno=descriptor) as parent:
-        task = json.loads(parent.recv(MESSAGE_BYTES) or "null")
+    """Run the child whose end of the socket pair is ``descriptor``."""
+    with worker_task(descriptor) as (parent, task):
         if task is None:
             return
-        die_with_parent(task["parent"])
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the parent decides what ends
-        for inherited in (descriptor, task["memory"]):
-            os.set_inheritable(inherited, False)
         try:
             bundle = Bundle.open(Path(task["bundle"]))
             if bundle.key != task["key"]:
                 raise EngineFailed(f"{bundle.path} is another bundle now; start again")
-            block = Block(bundle.contract, task["memory"])
-            engine, ready = _open(task, bundle)
+            memory = StepMemory(bundle.contract, task["memory"])
+            engine, report = _load(task, bundle)
         except EdgevidError as error:
-            told = {"error": type(error).__name__, "message": str(error)[:2000]}
-            parent.send(json.dumps(told).encode())
+            failure = error_to_json(error)
+            failure["message"] = failure["message"][:ERROR_CHARACTERS]
+            parent.send(json.dumps(failure).encode())
             return
-        parent.send(json.dumps(ready).encode())
-        _serve(engine, block, parent)
+        parent.send(json.dumps(report).encode())
+        _serve(engine, memory, parent)
 
 
 if __name__ == "__main__":

@@ -246,15 +246,15 @@ def test_what_never_became_steady_is_invalid(monkeypatch, quiet, null_bundle, vi
 
 
 def test_another_engine_than_the_one_asked_for_is_invalid(monkeypatch, quiet, null_bundle, video):
-    asked = bench.Talk.ask
+    asked = bench.JsonRpcProcess.call
 
-    def ask(self, request, timeout_s):
+    def call(self, request, timeout_s):
         answer = asked(self, request, timeout_s)
         if request["do"] == "open":
             answer["serving"]["accelerator"] = "other"
         return answer
 
-    monkeypatch.setattr(bench.Talk, "ask", ask)
+    monkeypatch.setattr(bench.JsonRpcProcess, "call", call)
     (reason,) = measured(null_bundle, video, "step")["reasons"]
     assert reason.endswith(
         "null-float32 null cpu was to be measured, and null-float32 null other served"

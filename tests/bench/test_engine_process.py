@@ -10,7 +10,7 @@ import pytest
 from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
 from edgevid.errors import BadInput, BadVideo, EngineFailed, EnvironmentFailed
-from edgevid.proof.child import Talk
+from edgevid.isolation.json_rpc import JsonRpcProcess
 from rigs.processes import alive, children, descriptors, wait_for
 
 MODULE = "edgevid.bench.engine_process"
@@ -19,7 +19,7 @@ STEP = Job("null-float32", "null", "cpu", "step")
 TALKER = """
 import os, subprocess, sys, time
 from edgevid import errors
-from edgevid.proof.child import child_talk
+from edgevid.isolation.json_rpc import serve_json_rpc
 
 def give(request):
     what = request["do"]
@@ -37,7 +37,7 @@ def give(request):
         return ["no", "table"]
     return {"got": what, "size": len(request.get("much", ""))}
 
-child_talk(give)
+serve_json_rpc(give)
 """
 
 
@@ -45,62 +45,62 @@ child_talk(give)
 def talk(tmp_path, monkeypatch):
     (tmp_path / "talker.py").write_text(TALKER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with Talk("talker", "the talker") as opened:
+    with JsonRpcProcess("talker", "the talker") as opened:
         yield opened
 
 
 def test_it_is_asked_again_and_again(talk):
-    assert [talk.ask({"do": name}, 20)["got"] for name in ("a", "print", "b")] == [
+    assert [talk.call({"do": name}, 20)["got"] for name in ("a", "print", "b")] == [
         *("a", "print", "b")
     ]
-    assert talk.ask({"do": "long", "much": "x" * 1_000_000}, 20)["size"] == 1_000_000
+    assert talk.call({"do": "long", "much": "x" * 1_000_000}, 20)["size"] == 1_000_000
 
 
 def test_what_it_raises_on_purpose_is_raised_and_it_lives_on(talk):
     with pytest.raises(BadVideo, match="not this one"):
-        talk.ask({"do": "raise"}, 20)
-    assert talk.ask({"do": "a"}, 20)["got"] == "a"
+        talk.call({"do": "raise"}, 20)
+    assert talk.call({"do": "a"}, 20)["got"] == "a"
 
 
 def test_its_death_is_told_with_its_last_words(talk):
     with pytest.raises(EnvironmentFailed, match=r"talker failed with exit code 7 \(last words\)"):
-        talk.ask({"do": "die"}, 20)
+        talk.call({"do": "die"}, 20)
     with pytest.raises(EnvironmentFailed):
-        talk.ask({"do": "a"}, 20)
+        talk.call({"do": "a"}, 20)
 
 
 def test_a_hanging_one_is_killed_in_time_with_all_that_it_started(talk):
-    started = talk.ask({"do": "start"}, 20)["pid"]
+    started = talk.call({"do": "start"}, 20)["pid"]
     with pytest.raises(EnvironmentFailed, match=r"gave no answer in 0\.3 s"):
-        talk.ask({"do": "hang"}, 0.3)
+        talk.call({"do": "hang"}, 0.3)
     wait_for(lambda: not alive(started))
     wait_for(lambda: not alive(talk.pid))
 
 
 def test_no_table_is_no_answer(talk):
     with pytest.raises(EnvironmentFailed, match="without a readable answer"):
-        talk.ask({"do": "babble"}, 20)
+        talk.call({"do": "babble"}, 20)
 
 
 def test_a_killed_one_is_told(talk):
-    talk.ask({"do": "a"}, 20)
+    talk.call({"do": "a"}, 20)
     os.kill(talk.pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailed, match="SIGKILL"):
-        talk.ask({"do": "a"}, 20)
+        talk.call({"do": "a"}, 20)
 
 
 def test_interrupts_are_the_parents(talk):
-    talk.ask({"do": "a"}, 20)
+    talk.call({"do": "a"}, 20)
     os.kill(talk.pid, signal.SIGINT)
-    assert talk.ask({"do": "b"}, 20)["got"] == "b"
+    assert talk.call({"do": "b"}, 20)["got"] == "b"
 
 
 def test_nothing_is_left_of_it(tmp_path, monkeypatch):
     (tmp_path / "talker.py").write_text(TALKER)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = descriptors(), set(children())
-    with Talk("talker", "the talker") as opened:
-        started = opened.ask({"do": "start"}, 20)["pid"]
+    with JsonRpcProcess("talker", "the talker") as opened:
+        started = opened.call({"do": "start"}, 20)["pid"]
     assert (descriptors(), set(children())) == before
     wait_for(lambda: not alive(started))
 
@@ -110,9 +110,9 @@ def test_nothing_is_left_of_it(tmp_path, monkeypatch):
 
 @pytest.fixture
 def measuring(null_bundle, video):
-    with Talk(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring") as opened:
         request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
-        opened.told = opened.ask({**request, "job": STEP.to_json()}, 60)
+        opened.told = opened.call({**request, "job": STEP.to_json()}, 60)
         yield opened
 
 
@@ -139,10 +139,10 @@ def test_its_rounds_are_its_scenarios(measuring):
 
 
 def test_an_accelerators_worker_is_measured_too(null_bundle, video):
-    with Talk(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring") as opened:
         job = Job("null-float32", "null", "null", "step")
         request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
-        told = opened.ask({**request, "job": job.to_json()}, 60)
+        told = opened.call({**request, "job": job.to_json()}, 60)
         assert told["serving"]["accelerator"] == "null"
         mine, worker = told["pids"]
         assert alive(worker)
@@ -160,17 +160,17 @@ def test_wrong_jobs_are_said(measuring):
 
 def test_an_engine_that_fails_is_said(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 15, "kind": "error"}])
-    with Talk(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring") as opened:
         request = {"do": "open", "bundle": str(path), "video": str(video)}
-        opened.ask({**request, "job": STEP.to_json()}, 60)
+        opened.call({**request, "job": STEP.to_json()}, 60)
         with pytest.raises(EngineFailed, match="failed on schedule"):
             wish = {"do": "round", "job": STEP.to_json(), "seconds": 0.0, "samples": 30}
-            opened.ask(wish, 60)
+            opened.call(wish, 60)
 
 
 def test_the_harness_measures_itself(null_bundle):
-    with Talk(MODULE, "measuring") as opened:
-        found = opened.ask({"do": "overhead", "bundle": str(null_bundle)}, 60)["overhead_us"]
+    with JsonRpcProcess(MODULE, "measuring") as opened:
+        found = opened.call({"do": "overhead", "bundle": str(null_bundle)}, 60)["overhead_us"]
     assert 0 < found["p50"] <= found["p99"]
 
 

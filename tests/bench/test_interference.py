@@ -26,7 +26,7 @@ from edgevid.bench.interference import (
     machine,
 )
 from edgevid.bench.interference import monitor as monitors
-from edgevid.children import python_module
+from edgevid.isolation.process import python_module
 from edgevid.system import load
 from edgevid.system.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
 from edgevid.system.counters import MOST_OPEN, CounterSums, PolledFiles
@@ -40,7 +40,7 @@ BURN = "while True: sum(range(1000))"
 
 def alone(code: str, *words: str) -> list[str]:
     """The command of a Python process that does ``code``, and dies with this one."""
-    return python_module("edgevid.children", sys.executable, "-c", code, *words)
+    return python_module("edgevid.isolation.process", sys.executable, "-c", code, *words)
 
 
 @contextmanager

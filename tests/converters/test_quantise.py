@@ -14,7 +14,7 @@ import pytest
 from edgevid import registry, runtimes
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed
-from edgevid.proof.child import Outcome
+from edgevid.isolation.child_task import ChildOutcome
 from edgevid_converters import child_process
 from edgevid_converters.child_process import ENVIRONMENT, Limits, ask, limited
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
@@ -204,7 +204,7 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
 
 
 def test_the_kernels_kill_is_told_as_what_it_most_likely_is():
-    told = child_process._cause(Outcome(-9, b"", b""), 1.0, 2048)
+    told = child_process._cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
     assert "SIGKILL" in told
     assert "ran out of memory" in told
 
@@ -221,7 +221,7 @@ def test_nothing_that_a_child_started_outlives_it(tmp_path):
         "child = subprocess.Popen(['sleep', '60'])\n"
         "print('{\"pid\": %d}' % child.pid)\n"
     )
-    from edgevid.proof.child import run_child
+    from edgevid.isolation.child_task import run_child
     from rigs.processes import wait_for
 
     with pytest.MonkeyPatch.context() as patch:

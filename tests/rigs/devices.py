@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from edgevid.children import die_with_parent
+from edgevid.isolation.process import die_with_parent
 from rigs.need import need_program, need_root
 from rigs.systemd import CACHE, SYSTEMD, Machine, machine
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgevid.children import die_with_parent
+from edgevid.isolation.process import die_with_parent
 from edgevid.remote import Address, Remote
 from rigs.need import need_program
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgevid.children import die_with_parent
+from edgevid.isolation.process import die_with_parent
 from rigs.need import missing, need_program, need_root
 
 PROJECT = Path(__file__).parents[2]

@@ -220,7 +220,7 @@ def test_nothing_is_left_behind(opened, start, monkeypatch):
         engine.close()
         engine.close()
     with pytest.raises(EngineFailed, match="cannot be started"), pytest.MonkeyPatch.context() as p:
-        p.setattr(worker, "python_module", lambda *_: ["/no/such/python"])
+        p.setattr("edgevid.isolation.worker.python_module", lambda *_: ["/no/such/python"])
         start()
     assert (descriptors(), children(), shared_memory()) == before
 
@@ -244,8 +244,7 @@ print(engine.pid, flush=True)
 if sys.argv[2] == "proving":
     engine.prove(60)
 engine.prove(60)
-engine.deadline_s = 60
-engine._socket.settimeout(60)
+engine._process.set_deadline(60)
 print("ready", flush=True)
 while True:
     engine.step(Golden.read(bundle).trajectories[0].inputs_at(0), zero_state(bundle.contract))
@@ -286,7 +285,7 @@ def test_no_worker_outlives_a_killed_parent(opened, monkeypatch, doing, what):
 
 
 def test_a_child_whose_parent_died_before_it_looked_ends_itself():
-    code = "from edgevid.children import die_with_parent as d; d(1 << 30); print('alive')"
+    code = "from edgevid.isolation.process import die_with_parent as d; d(1 << 30); print('alive')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
 

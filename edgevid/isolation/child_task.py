@@ -1,0 +1,164 @@
+"""One task in a child process that may crash, hang or print nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from edgevid import errors
+from edgevid.errors import EdgevidError
+from edgevid.files import canonical_json
+from edgevid.isolation.process import (
+    die_with_parent,
+    environment,
+    kill_group,
+    python_module,
+    signal_name,
+)
+
+NOISE = ("INFO:", "WARNING:")
+"""Prefixes of log lines that do not explain a failure."""
+LAST_LINE_CHARACTERS = 300
+ALARM_GRACE_S = 5
+
+
+@dataclass(frozen=True)
+class ChildOutcome:
+    """How a child process ended.
+
+    Attributes:
+        returncode: Its exit code, negative for a signal; None if it was killed at its time limit.
+        stdout: What it wrote to standard output.
+        stderr: What it wrote to standard error.
+    """
+
+    returncode: int | None
+    stdout: bytes
+    stderr: bytes
+
+    def describe(self, timeout_s: float) -> str:
+        """Describe the failure as a phrase, with the last line of standard error."""
+        last = last_line(self.stderr)
+        if self.returncode is None:
+            return f"gave no answer in {timeout_s:g} s{last}"
+        if self.returncode < 0:
+            return f"crashed with {signal_name(-self.returncode)}{last}"
+        if self.returncode > 0:
+            return f"failed with exit code {self.returncode}{last}"
+        return f"ended without a readable answer{last}"
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the child's result; None if it crashed, hung or wrote something else.
+
+        Raises:
+            EdgevidError: The child raised it on purpose.
+        """
+        if self.returncode != 0:
+            return None
+        try:
+            result = json.loads(self.stdout)
+        except ValueError:
+            return None
+        if not isinstance(result, dict):
+            return None
+        if set(result) == {"error", "message"}:
+            raise _error_class(str(result["error"]))(result["message"])
+        return result
+
+
+def last_line(stderr: bytes) -> str:
+    """Return the last line above information and warnings in parentheses, or nothing."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    useful = (line for line in reversed(lines) if line and not line.startswith(NOISE))
+    return next((f" ({line[:LAST_LINE_CHARACTERS]})" for line in useful), "")
+
+
+def error_to_json(error: EdgevidError) -> dict[str, str]:
+    """Return an error as the plain data from which `ChildOutcome.result` raises it again."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def _error_class(name: str) -> type[EdgevidError]:
+    """The error class of this name; `EdgevidError` if there is none."""
+    kind = getattr(errors, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, EdgevidError) else EdgevidError
+
+
+def run_child(
+    module: str, task: Mapping[str, Any], timeout_s: float, env: Mapping[str, str] | None = None
+) -> ChildOutcome:
+    """Run ``python -m module`` in a process group of its own.
+
+    The whole group is killed at the time limit, when this process is interrupted, and when the
+    child ends: nothing that it started outlives it.
+
+    Args:
+        module: A module whose main part uses `child_task`.
+        task: Plain data, the child's input; ``timeout_s`` in it is the child's own time limit.
+        timeout_s: Time limit in seconds.
+        env: Environment variables to add.
+    """
+    child = subprocess.Popen(
+        python_module(module),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=environment(env),
+    )
+    threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True).start()
+    with child:
+        try:
+            stdout, stderr = child.communicate(json.dumps(task).encode(), timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            kill_group(child.pid)
+            stdout, stderr = child.communicate()
+            return ChildOutcome(None, stdout, stderr)
+        except BaseException:
+            kill_group(child.pid)
+            raise
+    return ChildOutcome(child.returncode, stdout, stderr)
+
+
+def _end_group_with(pid: int) -> None:
+    """Kill what a process leaves behind when it ends: it would hold the pipes open."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        kill_group(pid)
+
+
+@contextmanager
+def private_stdout() -> Iterator[IO[bytes]]:
+    """Yield standard output, and send what libraries print to standard error instead.
+
+    The process dies with its parent.
+    """
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    die_with_parent()
+    with stdout:
+        yield stdout
+
+
+@contextmanager
+def child_task() -> Iterator[tuple[dict[str, Any], Callable[[Any], Any]]]:
+    """The child's end of `run_child`: yield the task and a function that returns the result.
+
+    The process dies with its parent, and shortly after its own time limit ``task["timeout_s"]``.
+    An `EdgevidError` raised inside reaches the parent.
+    """
+    with private_stdout() as stdout:
+        task = json.load(sys.stdin)
+        signal.alarm(int(task["timeout_s"]) + ALARM_GRACE_S)
+        try:
+            yield task, lambda result: stdout.write(canonical_json(result))
+        except EdgevidError as error:
+            stdout.write(canonical_json(error_to_json(error)))

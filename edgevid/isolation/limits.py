@@ -1,0 +1,20 @@
+"""Limits on what this process may use."""
+
+from __future__ import annotations
+
+import sys
+
+
+def limit_memory(memory_mb: int | None) -> None:
+    """Limit the private memory of this process; does nothing for None, or outside Linux.
+
+    Mapped files and address space that is only reserved do not count: TensorFlow and OpenVINO
+    reserve a lot of it.
+
+    Args:
+        memory_mb: The limit in MB.
+    """
+    if memory_mb is not None and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
