@@ -124,18 +124,18 @@ def test_it_says_what_serves(measuring):
     }
     assert measuring.told["precision"] == "float32"
     assert measuring.told["pids"] == [measuring.pid]
-    first = measuring.ask({"do": "first", "job": STEP.to_json()}, 60)["first_answer_s"]
+    first = measuring.call({"do": "first", "job": STEP.to_json()}, 60)["first_answer_s"]
     assert 0 < measuring.told["ready_s"] < first < 60
 
 
 def test_its_rounds_are_its_scenarios(measuring):
     wish = {"do": "round", "job": STEP.to_json(), "seconds": 0.0, "samples": 30}
-    found = measuring.ask(wish, 60)
+    found = measuring.call(wish, 60)
     assert len(unpack(found["samples"]["step"])) == 30
     assert found["frames"]["answered"] == 30
     again = {**wish, "job": {**STEP.to_json(), "scenario": "single"}}
-    assert set(measuring.ask(again, 60)["samples"]) >= {"latency", "decode", "rest"}
-    assert 10 < measuring.ask({"do": "end"}, 60)["peak_rss_mb"] < 1000
+    assert set(measuring.call(again, 60)["samples"]) >= {"latency", "decode", "rest"}
+    assert 10 < measuring.call({"do": "end"}, 60)["peak_rss_mb"] < 1000
 
 
 def test_an_accelerators_worker_is_measured_too(null_bundle, video):
@@ -153,9 +153,9 @@ def test_an_accelerators_worker_is_measured_too(null_bundle, video):
 def test_wrong_jobs_are_said(measuring):
     wish = {"do": "round", "seconds": 0.0, "samples": 30}
     with pytest.raises(BadInput, match="did you mean step"):
-        measuring.ask({**wish, "job": {**STEP.to_json(), "scenario": "stepp"}}, 60)
+        measuring.call({**wish, "job": {**STEP.to_json(), "scenario": "stepp"}}, 60)
     with pytest.raises(BadInput, match="thread"):
-        measuring.ask({**wish, "job": {**STEP.to_json(), "thread": 1}}, 60)
+        measuring.call({**wish, "job": {**STEP.to_json(), "thread": 1}}, 60)
 
 
 def test_an_engine_that_fails_is_said(make_null_bundle, video):
