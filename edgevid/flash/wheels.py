@@ -23,7 +23,6 @@ from typing import Any
 from edgevid import settings
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import canonical_json, sha256_of, user_folder, write_json
-from edgevid.isolation.process import die_with_parent
 from edgevid.progress import Progress, silent
 
 LOCK_FORMAT = 2
