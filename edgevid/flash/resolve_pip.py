@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevid.children import die_with_parent
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel, read_wheel
+from edgevid.isolation.process import die_with_parent
 from edgevid.progress import Progress
 from edgevid.registry import need
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from edgevid.children import die_with_parent
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sha256_of
 from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel
+from edgevid.isolation.process import die_with_parent
 from edgevid.progress import Progress
 from edgevid.registry import install_line, need
 
