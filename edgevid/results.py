@@ -12,8 +12,8 @@ class Frame:
 
     Attributes:
         image: A handle to the image, an `av.VideoFrame`. It may still be in the decoder's YUV;
-            `edgevid.media.geometry.Geometry` converts it to RGB at the model's size. None once
-            nothing needs the image any more.
+            `edgevid.media.preprocessing.Preprocessor` converts it to RGB at the model's size. None
+            once nothing needs the image any more.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
         source: The name of the source, without user and password.

@@ -246,12 +246,12 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDA
     """
     import numpy as np
 
-    from edgevid.media.geometry import Geometry
+    from edgevid.media.preprocessing import Preprocessor
 
-    geometry, sampler = Geometry(frame), Sampler(rate_fps)
+    preprocessor, sampler = Preprocessor(frame), Sampler(rate_fps)
     with FileSource(file) as source:
         kept = [
-            geometry.apply(one.image)[0].copy()
+            preprocessor.apply(one.image)[0].copy()
             for one in source
             if sampler.take(one.pts_s, one.since_s)
         ]

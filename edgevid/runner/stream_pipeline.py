@@ -25,7 +25,7 @@ from edgevid.tasks import open_task
 
 if TYPE_CHECKING:
     from edgevid.contract import Contract, Inputs, Tensors
-    from edgevid.media.geometry import Geometry
+    from edgevid.media.preprocessing import Preprocessor
     from edgevid.runner.stream import Steps
 
 LIVE_FRAMES, FILE_FRAMES = 2, 3
@@ -92,7 +92,7 @@ class StreamPipeline:
         self._task = open_task(contract)
         self._contract, self._sinks = contract, sinks
         self._frame = contract.require_video("this model")
-        self._geometry: Geometry | None = None
+        self._preprocessor: Preprocessor | None = None
         self._saved = self._stream.save()
         self._journal: list[PendingFrame] = []
         self._adds = {stage: self.meters.stages[stage].add for stage in STAGES}
@@ -123,12 +123,12 @@ class StreamPipeline:
 
     def prepare(self, captured: Frame) -> PendingFrame | None:
         """Scale a frame; None where the gate stays closed."""
-        from edgevid.media.geometry import Geometry
+        from edgevid.media.preprocessing import Preprocessor
 
         began = time.perf_counter()
-        if self._geometry is None:
-            self._geometry = Geometry(self._frame)
-        pixels = self._geometry.apply(captured.image)
+        if self._preprocessor is None:
+            self._preprocessor = Preprocessor(self._frame)
+        pixels = self._preprocessor.apply(captured.image)
         self._adds["geometry"](time.perf_counter() - began)
         gap = self._stream.is_gap(captured.pts_s)
         if self._gate and not self._gate.opens(pixels, captured.pts_s):
@@ -227,8 +227,12 @@ class StreamPipeline:
         return {**line, "warm": pending.warm, **prediction.to_json()}
 
     def _meta(self, captured: Frame) -> FrameMeta:
-        picture = captured.image
-        return FrameMeta(picture.width, picture.height, captured.index, captured.pts_s, self.source)
+        assert self._preprocessor is not None
+        transform = self._preprocessor.transform
+        height, width = transform.source
+        return FrameMeta(
+            width, height, captured.index, captured.pts_s, self.source, transform.to_source
+        )
 
     def _write(self, line: dict[str, Any]) -> None:
         for sink in self._sinks:
@@ -236,4 +240,4 @@ class StreamPipeline:
 
     def close(self) -> None:
         """Let go of swscale's tables and of the memory."""
-        self._geometry = None
+        self._preprocessor = None

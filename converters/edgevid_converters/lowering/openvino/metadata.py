@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.sax.saxutils import quoteattr
 
 from edgevid.contract import Contract
-from edgevid.media.geometry import LETTERBOX_GREY
+from edgevid.media.preprocessing import LETTERBOX_GREY
 from edgevid.tasks.host import open_host
 
 RESIZE_TYPES = {
