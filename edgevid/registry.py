@@ -94,7 +94,7 @@ TABLE: dict[str, dict[str, Row]] = {
         "step": Row("edgevid.bench.scenarios.step:StepScenario"),
     },
     "sink": {
-        "jsonl": Row("edgevid.runner.jsonl:JsonLines"),
+        "jsonl": Row("edgevid.sinks.jsonl:JsonLines"),
     },
     "source": {
         "file": Row("edgevid.media.video:FILE", "runner", ("av",)),
@@ -299,9 +299,10 @@ def missing(kind: str, name: str) -> str | None:
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """The message for an unknown name, with the nearest known one."""
-    near = get_close_matches(name, list(known), n=1)
+    shown = name if len(name) <= 60 else f"{name[:60]}..."  # it may come from any file
+    near = get_close_matches(shown, list(known), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known))}"
+    return f"unknown {kind} {shown!r}; {hint}known: {', '.join(sorted(known))}"
 
 
 def install_line(what: str, extra: str) -> str:

@@ -276,6 +276,11 @@ def option(default: Any = MISSING, *, read: Callable[[Any], Any], secret: bool =
     return field(default=default, metadata={"read": read}, repr=not secret)
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a plug-in that has none."""
+
+
 def whole(least: int) -> Callable[[Any], int]:
     """Make a parser of integers that are at least ``least``."""
 
@@ -318,6 +323,24 @@ def build(kind: type[T], document: Document) -> T:
         BadInput: A key is unknown or missing, or a value is wrong; the message has the line.
     """
     made: T = _Builder(document).table(kind, document.data, ())
+    return made
+
+
+def build_table(kind: type[T], document: Document, place: Place) -> T:
+    """Build the dataclass ``kind`` from one table of a document.
+
+    Args:
+        kind: A frozen dataclass.
+        document: The document.
+        place: Where the table is, as in ``("sink", 0)``.
+
+    Raises:
+        BadInput: With the file, the line and the key of the first mistake.
+    """
+    data: Any = document.data
+    for step in place:
+        data = data[step]
+    made: T = _Builder(document).table(kind, data, place)
     return made
 
 
@@ -400,6 +423,8 @@ class _Builder:
         if form is Mapping:
             self._check_mapping(value, place)
             return {key: self._value(inner[1], one, (*place, key)) for key, one in value.items()}
+        if hint is Path:
+            return self._file(value, place)
         if hint in _PLAIN_KINDS:
             return self._plain(hint, value, place)
         return value if hint is Any else self.table(hint, value, place)
@@ -413,6 +438,12 @@ class _Builder:
             text = f"{owner} lacks the key 'kind'; add it: one of {', '.join(known)}"
             raise self._document.fault(place, text)
         return known[self._choice(tuple(known), value["kind"], (*place, "kind"))]
+
+    def _file(self, value: Any, place: Place) -> Path:
+        """A path relative to the document's folder; ``-`` stays as it is."""
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise self._wrong(place, "the name of a file", value)
+        return Path(value) if value == "-" else self._document.file.parent / value
 
     def _plain(self, kind: type, value: Any, place: Place) -> Any:
         if kind is float and type(value) in (int, float) and abs(value) < _LARGE:

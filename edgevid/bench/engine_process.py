@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import registry
 from edgevid.bench import overhead
 from edgevid.bench.job import Job
+from edgevid.bench.playback import play
 from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
 from edgevid.isolation.json_rpc import serve_json_rpc
@@ -30,7 +31,7 @@ from edgevid.media.sources import SourceOptions
 from edgevid.proof import Golden
 from edgevid.runner.engines import open_engine
 from edgevid.runner.meters import Meters
-from edgevid.runner.pipeline import run
+from edgevid.runner.stream_pipeline import DirectOutput
 from edgevid.runner.worker import WorkerEngine
 from edgevid.system.process import age_s, first_answer_age_s, peak_rss_mb
 
@@ -82,7 +83,8 @@ class Child:
             return {"first_answer_s": round(age_s(), 3)}
         options = _options(Job.from_json(request["job"]))
         meters, clip = Meters(), BoundedClip(self._video, options, until_s=0.0, least=1)
-        run(clip, self._bundle.contract, self._engine, [], rate_fps=None, meters=meters)
+        output = DirectOutput(bool)
+        play(clip, self._bundle.contract, self._engine, output, rate_fps=None, meters=meters)
         return {"first_answer_s": first_answer_age_s([meters.first_answer_s])}
 
     def _round(self, request: Mapping[str, Any]) -> Mapping[str, Any]:

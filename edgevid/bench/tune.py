@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid import bench, proof, targets
 from edgevid.bench.job import Job
+from edgevid.bench.playback import play
 from edgevid.bench.samples import FORMAT, unpack
 from edgevid.bench.scenarios import BoundedClip
 from edgevid.errors import BadInput, CheckFailed, EdgevidError
@@ -24,17 +25,15 @@ from edgevid.media.sources import SourceOptions
 from edgevid.progress import Progress, silent
 from edgevid.runner import engines, tuned
 from edgevid.runner.meters import Meters
-from edgevid.runner.pipeline import run
+from edgevid.runner.stream_pipeline import DirectOutput
 from edgevid.runner.tuned import Tuned
-from edgevid.tasks import model_frame, open_task
+from edgevid.tasks import open_task
 from edgevid.tasks.evidence import recorded_drop
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
-    from edgevid.contract import Inputs, Tensors
     from edgevid.predictions import Prediction
     from edgevid.runner.engines import Choice
-    from edgevid.runtimes import Engine
 
 MAX_DROP = 0.01
 LEAST_EFFECT = 0.03
@@ -228,37 +227,16 @@ def agreement(bundle: Bundle, job: Job, video: Path) -> float:
     return open_task(bundle.contract).agreement(kept, other)
 
 
-class _RecordingEngine:
-    """Passes steps on to an engine, and keeps what it outputs."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.outputs: list[Tensors] = []
-
-    def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Take one step; see `edgevid.runtimes.Engine.step`."""
-        outputs, following = self._engine.step(inputs, state)
-        self.outputs.append(outputs)
-        return outputs, following
-
-
-class _NoSink:
-    """A sink that keeps nothing."""
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Drop the line."""
-
-
 def _predictions(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Prediction]:
     """Predict a video's frames, decoded with or without the loop filter."""
     engine, _ = engines.open_engine(bundle, [job.choice], threads=job.threads, say=lambda _: None)
-    recording = _RecordingEngine(engine)
     options = SourceOptions(skip_loop_filter=skip, frame_threads=False)
+    found: list[Prediction] = []
+    output = DirectOutput(lambda result: found.append(result.prediction))
     with closing(engine):
         clip = BoundedClip(video, options, until_s=0.0, least=COMPARED)
-        run(clip, bundle.contract, recording, [_NoSink()], rate_fps=None, meters=Meters())
-    task, frame = open_task(bundle.contract), model_frame(bundle.contract)
-    return [task.decode(outputs, frame) for outputs in recording.outputs]
+        play(clip, bundle.contract, engine, output, rate_fps=None, meters=Meters())
+    return found
 
 
 def check_wishes(wishes: Mapping[str, Any]) -> None:

@@ -10,54 +10,59 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid import registry
 from edgevid.cli.console import common, emit, say
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
     from edgevid.runner.config import RunConfig
     from edgevid.runner.service import Service
+    from edgevid.runner.status_document import EngineStatus
+    from edgevid.runner.summary import RunSummary
 
 
 @click.command(name="run")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("--artifact", help="Execute this one; see: edgevid inspect.")
+@click.option("--artifact", help="Run this artifact; see: edgevid inspect.")
+@click.option("--runtime", help="Run in this library: tflite, openvino or null.")
+@click.option("--accelerator", help="Run on this accelerator, such as cpu; see: edgevid doctor.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write results here as JSON lines.")
 @click.option(
-    "--runtime",
-    help=f"Execute in this runtime: {', '.join(registry.builtin('runtime'))}, or a plug-in's.",
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Also send results to this sink; can be repeated.",
 )
-@click.option("--accelerator", help="Execute on this, for instance cpu; see: edgevid doctor.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Write answers here, as JSON lines."
-)
-@click.option("--rate", help="Steps a second, or: all. Default: the model's own rate.")
+@click.option("--rate", help="Steps per second, or all. Default: the model's own rate.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine. Default: 1.")
-@click.option("--gate", is_flag=True, help="Do not step while the scene stands still.")
+@click.option("--gate", is_flag=True, help="Skip steps while the scene stands still.")
 @click.option(
     "--latency-ms",
     type=click.FloatRange(0, min_open=True),
-    help="Drop frames that cannot be answered so soon after they came.",
+    help="Drop frames that would exceed this latency.",
 )
-@click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", help="Of RTSP.")
+@click.option(
+    "--transport", type=click.Choice(["tcp", "udp"]), default="tcp", help="Transport of RTSP."
+)
 @click.option(
     "--stall-s",
     type=click.FloatRange(0, min_open=True),
-    help="A camera silent for so long has stalled. Default: learnt from its own pace.",
+    help="Reconnect after this many silent seconds. Default: learned from the stream.",
 )
 @click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
-@click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser pictures.")
+@click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser images.")
 @click.option(
     "--status",
     type=click.Path(path_type=Path),
-    help="Tell how it goes in this folder: status.json and status.sock.",
+    help="Directory for status.json and status.sock.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Many cameras and bundles, in TOML; instead of everything above.",
+    help="Service configuration in TOML: cameras, models and sinks; replaces all options above.",
 )
-@click.option("--check", is_flag=True, help="Check --config, and run nothing.")
+@click.option("--check", is_flag=True, help="Check --config without running it.")
 @common
 def command(
     bundle: Path | None,
@@ -66,43 +71,45 @@ def command(
     check: bool,
     output: Path | None,
     as_json: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> int:
-    """Answer video files and cameras, step by step; one JSON line a step.
+    """Run a model on video files and cameras; one JSON line per result.
 
     A SOURCE is a file, rtsp://..., http://..., /dev/video0, picamera: or synthetic:. Files are
-    answered whole, one after another; cameras until Ctrl-C or SIGTERM, the newest frames first.
-    Answers go to --output (at the end of it, for cameras), or to stdout where neither --output nor
-    --json is given. A frozen, lost or absent camera is tried again for ever; an accelerator that
-    fails is replaced by the CPU.
+    processed completely, one after another; cameras until Ctrl-C or SIGTERM, newest frames first.
+    Results go to --output (for cameras they are appended), or to stdout without --output and
+    --json. Lost and frozen cameras are retried forever; a failed accelerator is replaced by the
+    CPU.
 
     \b
-    Example:  edgevid run motion.edgevid video.mp4 --output answers.jsonl
+    Example:  edgevid run motion.edgevid video.mp4 --output results.jsonl
               edgevid run motion.edgevid rtsp://10.0.0.5/stream --status /run/edgevid
               edgevid run --config site.toml
     """
     if config is not None:
-        _only(config, check, bundle, output, wishes)
-        return _check(config, as_json) if check else _configured(config, as_json)
+        _reject_options(config, bundle, output, options)
+        return _check(config, as_json) if check else _run_service(config, as_json)
     if check:
         raise BadInput("--check needs a configuration; give --config FILE")
     if bundle is None or not sources:
         raise BadInput("give a bundle and its sources, or --config FILE; see: edgevid run --help")
-    return _plain(_from_options(bundle, sources, wishes), output, as_json)
+    return _run_sources(_from_options(bundle, sources, options), output, as_json)
 
 
-def _only(
-    config: Path, check: bool, bundle: Path | None, output: Path | None, wishes: dict[str, Any]
+def _reject_options(
+    config: Path, bundle: Path | None, output: Path | None, options: dict[str, Any]
 ) -> None:
-    """Refuse what stands beside --config: it would be silently without effect."""
+    """Reject what --config would silently override."""
     defaults = {"transport": "tcp", "decoder": "software"}
-    given = [n for n, v in wishes.items() if v not in (None, False, defaults.get(n))]
+    given = [n for n, v in options.items() if v not in (None, False, (), defaults.get(n))]
     given += ["output"] if output is not None else []
     if bundle is not None:
-        raise BadInput(f"{bundle} stands beside --config; name bundles and sources in {config}")
+        raise BadInput(
+            f"{bundle} cannot be combined with --config; name bundles and sources in {config}"
+        )
     if given:
-        option = given[0].replace("_", "-")
-        raise BadInput(f"--{option} stands beside --config; set it in {config}")
+        option = given[0].removesuffix("s" if given[0] == "sinks" else "").replace("_", "-")
+        raise BadInput(f"--{option} cannot be combined with --config; set it in {config}")
 
 
 def _check(path: Path, as_json: bool) -> int:
@@ -119,55 +126,61 @@ def _check(path: Path, as_json: bool) -> int:
     return 2 if failed else 0
 
 
-def _from_options(bundle: Path, sources: tuple[str, ...], wishes: dict[str, Any]) -> RunConfig:
-    from edgevid.runner.config import BundleUse, CameraUse, RunConfig
+def _from_options(bundle: Path, sources: tuple[str, ...], options: dict[str, Any]) -> RunConfig:
+    from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig
+    from edgevid.runner.plugin_tables import parse_sinks
 
     of_bundle = ("artifact", "runtime", "accelerator", "threads", "rate")
     of_camera = ("gate", "latency_ms", "transport", "stall_s", "decoder", "skip_loop_filter")
-    use = BundleUse(bundle.stem, bundle, **{name: wishes[name] for name in of_bundle})
-    shared = {name: wishes[name] for name in of_camera}
+    use = BundleUse(bundle.stem, bundle, **{name: options[name] for name in of_bundle})
+    shared = {name: options[name] for name in of_camera}
     cameras = tuple(CameraUse("", source, **shared) for source in sources)
-    return RunConfig((use,), cameras, status=wishes["status"])
+    sinks = parse_sinks(options["sinks"], taken=(OUTPUT,))
+    return RunConfig((use,), cameras, status=options["status"], sinks=sinks)
 
 
-def _plain(config: RunConfig, output: Path | None, as_json: bool) -> int:
-    """Run what the command line says."""
+def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
+    """Run what the command line names."""
     from dataclasses import replace
 
     from edgevid.files import writing
     from edgevid.media.sources import always_ends
-    from edgevid.runner.jsonl import JsonLines
+    from edgevid.runner.assembly import GivenSink
+    from edgevid.runner.config import OUTPUT
     from edgevid.runner.service import Service
+    from edgevid.sinks.jsonl import STDOUT, JsonLines, JsonLinesOptions
 
-    live = any(not always_ends(camera.source) for camera in config.cameras)
+    may_be_live = any(not always_ends(camera.source) for camera in config.cameras)
     with ExitStack() as stack:
-        sinks: list[JsonLines] = []
-        if output is not None and live:
+        sinks: list[GivenSink] = []
+        if output is not None and may_be_live:
             config = replace(config, output=output)
         elif output is not None:
             part = stack.enter_context(writing(output))
-            sinks.append(JsonLines(stack.enter_context(part.open("w", encoding="utf-8"))))
+            file = stack.enter_context(part.open("wb", buffering=0))
+            sinks.append(GivenSink(OUTPUT, "jsonl", JsonLines.to(file)))
         elif not as_json:
-            sinks.append(JsonLines(sys.stdout, each=live))
-        service = Service(config, sinks, in_turn=True, say=say)
-        stopped = _stop_in_order(service) if live else []
+            sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
+        service = Service(config, sinks, in_turn=True, report=say)
+        stopped = _stop_in_order(service) if may_be_live else []
         summary = service.run()
     if output is not None or as_json:
-        emit(summary, as_json, text(summary))
-    if summary["truncated"]:
-        say("edgevid: the video is truncated: what could be decoded was answered; copy it again")
+        _print(summary, as_json)
+    if summary.truncated:
+        say("edgevid: the video is truncated: results cover what could be decoded; copy it again")
         return 2
-    return _exit_code(stopped)
+    return _exit_code(stopped) or _sinks_failed(summary)
 
 
-def _configured(path: Path, as_json: bool) -> int:
-    """Run a configuration file."""
+def _run_service(path: Path, as_json: bool) -> int:
+    """Run a service configuration."""
     import os
     from dataclasses import replace
 
+    from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import read_config
-    from edgevid.runner.jsonl import JsonLines
     from edgevid.runner.service import Service
+    from edgevid.sinks.jsonl import STDOUT, JsonLines, JsonLinesOptions
 
     def reread() -> RunConfig:
         config = read_config(path)
@@ -175,54 +188,73 @@ def _configured(path: Path, as_json: bool) -> int:
         if folder and not config.status:
             config = replace(config, status=Path(folder))
         state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        if state and not config.state:
+            config = replace(config, state=Path(state))
         if state and "EDGEVID_RELEASE" in os.environ and not config.output:
-            config = replace(config, output=Path(state) / "answers.jsonl")  # as it was flashed
+            config = replace(config, output=Path(state) / "answers.jsonl")  # on a flashed device
         return config
 
     config = reread()
-    sinks = [] if config.output is not None or as_json else [JsonLines(sys.stdout, each=True)]
-    service = Service(config, sinks, say=say)
+    to_stdout = not config.all_sinks() and not as_json
+    stdout = GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT)))
+    service = Service(config, [stdout] if to_stdout else [], report=say)
     stopped = _stop_in_order(service)
     signal.signal(signal.SIGHUP, lambda *_: service.reload(reread))
     summary = service.run()
-    if config.output is not None or as_json:
-        emit(summary, as_json, text(summary))
-    return _exit_code(stopped)
+    if not to_stdout:
+        _print(summary, as_json)
+    return _exit_code(stopped) or _sinks_failed(summary)
 
 
 def _stop_in_order(service: Service) -> list[int]:
-    """Let SIGTERM and Ctrl-C end a live run in order; gives the list of those that came."""
-    came: list[int] = []
+    """Make SIGTERM and Ctrl-C end a live run in order; returns the list of those that arrive."""
+    arrived: list[int] = []
 
     def stop(number: int, _: Any) -> None:
-        came.append(number)
+        arrived.append(number)
         service.stop()
-        if service.is_starting:  # a proof takes minutes where an engine hangs
-            sys.exit(_exit_code(came))
+        if service.is_starting:  # the proof of an engine that hangs takes minutes
+            sys.exit(_exit_code(arrived))
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    return came
+    return arrived
 
 
 def _exit_code(stopped: list[int]) -> int:
     return 130 if stopped[:1] == [signal.SIGINT] else 0
 
 
-def text(summary: dict[str, Any]) -> str:
-    """Say a run's summary in a few lines."""
-    frames = ", ".join(f"{count} {name}" for name, count in summary["frames"].items() if count)
-    latency = ", ".join(f"{name} {value:.3g}" for name, value in summary["latency_ms"].items())
+def _sinks_failed(summary: RunSummary) -> int:
+    """Report sinks that lost results; 4 if there is one."""
+    lossy = [sink for sink in summary.sinks if sink.failed]
+    for sink in lossy:
+        reason = f": {sink.error}" if sink.error else ""
+        say(f"edgevid: sink {sink.name}: {sink.failed} results could not be written{reason}")
+    return 4 if lossy else 0
+
+
+def _print(summary: RunSummary, as_json: bool) -> None:
+    from edgevid.documents import to_json
+
+    emit(to_json(summary), as_json, text(summary))
+
+
+def text(summary: RunSummary) -> str:
+    """Render a run's summary in a few lines."""
+    counts = vars(summary.frames).items()
+    frames = ", ".join(f"{count} {name}" for name, count in counts if count)
+    latency = ", ".join(f"{name} {value:.3g}" for name, value in summary.latency_ms.items())
     return "\n".join(
         [
             frames,
-            f"{summary['fps']:.1f} frames/s, latency ms: {latency}",
-            *map(_engine, summary["engines"]),
+            f"{summary.fps:.1f} frames/s, latency ms: {latency}",
+            *map(_engine, summary.engines),
         ]
     )
 
 
-def _engine(engine: dict[str, Any]) -> str:
-    serving = engine["serving"]
-    said = f"{serving['artifact']} in {serving['runtime']} on {serving['accelerator']}"
-    return f"{said}; degraded: {engine['reason']}" if engine["degraded"] else said
+def _engine(engine: EngineStatus) -> str:
+    serving = engine.serving
+    line = f"{serving.artifact} in {serving.runtime} on {serving.accelerator}"
+    return f"{line}; degraded: {engine.reason}" if engine.degraded else line

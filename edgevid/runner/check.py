@@ -1,4 +1,4 @@
-"""``edgevid run --check``: everything about a configuration that can be known without a camera."""
+"""``edgevid run --check``: what can be checked of a configuration without a camera."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from typing import Literal
 from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
+from edgevid.events import open_stage
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import resolve
 from edgevid.runner import engines
 from edgevid.runner.config import BundleUse, CameraUse, RunConfig, read_password
+from edgevid.runner.plugin_tables import EventUse
 from edgevid.settings import shown
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong; ``fail`` keeps the service from doing its work, ``warn`` does not.
+    """One problem of a configuration.
 
-    ``text`` is one line that says what is wrong and how to mend it.
+    Attributes:
+        where: The part of the configuration.
+        state: ``fail`` if the service cannot run, ``warn`` if it can.
+        text: One line: what is wrong; what to do.
     """
 
     where: str
@@ -32,15 +37,32 @@ class Finding:
 
 
 def check(config: RunConfig) -> list[Finding]:
-    """Give all that is wrong with what a configuration names; no camera is contacted."""
+    """Find the problems of a configuration without contacting a camera."""
     found: list[Finding] = []
     for bundle in config.bundles:
         found += _bundle(bundle)
     for camera in config.cameras:
         found += _camera(camera)
     if config.output is not None and not config.output.parent.is_dir():
-        found.append(Finding("output", "warn", f"the folder {config.output.parent} is not there"))
+        missing = f"the folder {config.output.parent} does not exist; it is created at start"
+        found.append(Finding("output", "warn", missing))
+    for event in config.events:
+        found += _event(config, event)
     return found
+
+
+def _event(config: RunConfig, use: EventUse) -> Iterator[Finding]:
+    where = f"event {shown(use.name)}"
+    if use.durable and config.state is None:
+        text = 'it is durable; add state = "FOLDER", or run it where STATE_DIRECTORY is set'
+        yield Finding(where, "warn", text)
+    for bundle in config.bundles:
+        if use.bundles and bundle.name not in use.bundles:
+            continue
+        try:
+            open_stage(use.kind, use.options, Bundle.open(bundle.path).contract)
+        except EdgevidError as error:
+            yield Finding(where, "fail", f"bundle {shown(bundle.name)}: {error}")
 
 
 def _bundle(use: BundleUse) -> Iterator[Finding]:
@@ -68,16 +90,16 @@ def _camera(use: CameraUse) -> Iterator[Finding]:
     elif plugin.local == "device" and (fault := _unreadable(Path(address.target))):
         yield Finding(where, "warn", f"source {use.source}: {fault}; edgevid waits for it")
     elif without_secrets(use.source) != use.source:
-        mend = "name the password's file instead: password_file"
-        yield Finding(where, "warn", f"source holds a login or a key; {mend}")
+        fix = "name the password's file instead: password_file"
+        yield Finding(where, "warn", f"source holds a login or a key; {fix}")
     try:
         read_password(use)
     except EdgevidError as error:
         yield Finding(where, "fail", str(error).removeprefix(f"{where}: "))
     else:
         if use.password_file and use.password_file.stat().st_mode & stat.S_IROTH:
-            mend = f"run: chmod o-r {use.password_file}"
-            yield Finding(where, "warn", f"everybody here can read password_file; {mend}")
+            fix = f"run: chmod o-r {use.password_file}"
+            yield Finding(where, "warn", f"everybody here can read password_file; {fix}")
 
 
 def _unreadable(path: Path) -> str | None:

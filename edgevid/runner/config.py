@@ -1,7 +1,7 @@
-"""A service in one TOML file: which bundles serve, and which cameras feed them.
+"""The service configuration: models, cameras, event stages and sinks in one TOML file.
 
-    output = "answers.jsonl"          # where answers go, one JSON line each
-    status = "/run/edgevid"           # the folder of status.json and status.sock
+    output = "results.jsonl"          # results, one JSON object per line
+    status = "/run/edgevid"           # directory for status.json and status.sock
 
     [[bundle]]
     path = "motion.edgevid"           # artifact, runtime, accelerator, threads, rate
@@ -10,14 +10,18 @@
     name = "door"
     source = "rtsp://10.0.0.5/stream" # a file, a URL, a device
     user = "viewer"
-    password_file = "door.password"   # read at run, so that no password stands in here
+    password_file = "door.password"   # read at start, so the password is not in this file
 
-Paths are relative to the file. Passwords are never shown: not in messages, not by ``repr``.
+    [[sink]]
+    kind = "jsonl"                    # and the options of that sink
+    path = "more.jsonl"
+
+Paths are relative to the file. Passwords never appear in messages or in ``repr``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,17 +32,19 @@ from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import relative_to
+from edgevid.runner.plugin_tables import (
+    NAME_LIMIT,
+    EventUse,
+    SinkUse,
+    read_events,
+    read_name,
+    read_sinks,
+)
 from edgevid.settings import Document, option, shown
+from edgevid.sinks.jsonl import JsonLinesOptions
 
-_NAME_LIMIT = 64
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError("text that can be printed")
-    if len(value) > _NAME_LIMIT:
-        raise ValueError(f"at most {_NAME_LIMIT} characters long")
-    return value
+OUTPUT = "output"
+"""Name of the sink that ``output`` and ``--output`` stand for."""
 
 
 def _path(value: Any) -> str:
@@ -54,8 +60,8 @@ def _source(value: Any) -> str:
 
 
 def _rate(value: Any) -> str:
-    """Read ``all`` or steps a second, as text or number; give the text."""
-    wanted = "all, or steps a second such as 12.5"
+    """Read ``all`` or steps per second, as text or number; give the text."""
+    wanted = "all, or steps per second such as 12.5"
     if value == "all":
         return "all"
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -107,25 +113,48 @@ class CameraUse:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole service."""
+    """A whole service.
+
+    Attributes:
+        bundles: The models.
+        cameras: The sources.
+        output: A file for results; the same as a sink ``jsonl``.
+        status: Directory for status.json and status.sock.
+        state: Directory for the durable state of event stages.
+        sinks: Where results go, in addition to ``output``.
+        events: The event stages, in order.
+    """
 
     bundles: tuple[BundleUse, ...]
     cameras: tuple[CameraUse, ...]
     output: Path | None = None
     status: Path | None = None
+    state: Path | None = None
+    sinks: tuple[SinkUse, ...] = ()
+    events: tuple[EventUse, ...] = ()
 
     def bundles_of(self, camera: CameraUse) -> tuple[BundleUse, ...]:
-        """The bundles that answer ``camera``, in the order of the configuration."""
+        """The models that ``camera`` feeds, in the order of the configuration."""
         return tuple(b for b in self.bundles if not camera.bundles or b.name in camera.bundles)
 
+    def events_of(self, camera: CameraUse, bundle: BundleUse) -> tuple[EventUse, ...]:
+        """The event stages of one camera and model, in order."""
+        return tuple(e for e in self.events if e.applies_to(camera.name, bundle.name))
 
-# What the file holds; the classes above are what is made of it.
+    def all_sinks(self) -> tuple[SinkUse, ...]:
+        """All sinks; ``output`` is the first."""
+        if self.output is None:
+            return self.sinks
+        return (SinkUse("jsonl", OUTPUT, JsonLinesOptions(self.output)), *self.sinks)
+
+
+# The tables of the file; the classes above are built from them.
 
 
 @dataclass(frozen=True)
 class _BundleTable:
     path: str = option(read=_path)
-    name: str | None = option(None, read=_name)
+    name: str | None = option(None, read=read_name)
     artifact: str | None = None
     runtime: str | None = None
     accelerator: str | None = None
@@ -136,7 +165,7 @@ class _BundleTable:
 @dataclass(frozen=True)
 class _CameraTable:
     source: str = option(read=_source)
-    name: str | None = option(None, read=_name)
+    name: str | None = option(None, read=read_name)
     bundles: tuple[str, ...] = ()
     gate: bool = False
     latency_ms: float | None = option(None, read=settings.positive)
@@ -152,14 +181,23 @@ class _CameraTable:
 class _File:
     bundle: tuple[_BundleTable, ...] = ()
     camera: tuple[_CameraTable, ...] = ()
+    sink: tuple[Mapping[str, Any], ...] = ()
+    event: tuple[Mapping[str, Any], ...] = ()
     output: str | None = option(None, read=_path)
     status: str | None = option(None, read=_path)
+    state: str | None = option(None, read=_path)
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a configuration; raises `BadInput` with the file, the line, the key and the mend.
+    """Read a configuration. Reads no other file.
 
-    Nothing but this file is read.
+    Args:
+        path: The TOML file.
+
+    Raises:
+        BadInput: With the file, the line, the key and the fix of the first mistake.
+        MissingExtra: The library of a sink or an event stage is not installed.
+        PluginFailed: A sink or an event stage of another package cannot be imported.
     """
     path = Path(path)
     document = settings.read(path)
@@ -167,12 +205,26 @@ def read_config(path: Path) -> RunConfig:
     for what, held in (("bundle", tables.bundle), ("camera", tables.camera)):
         if not held:
             raise document.fault((), f"has no {what}; add a table [[{what}]]")
-    bundles = tuple(_bundle(path, table) for table in tables.bundle)
-    cameras = tuple(_camera(document, index, table) for index, table in enumerate(tables.camera))
-    _check_names(document, "bundle", [b.name for b in bundles])
-    _check_names(document, "camera", [c.name for c in cameras])
-    _check_bundles(document, [b.name for b in bundles], cameras)
-    return RunConfig(bundles, cameras, _at(path, tables.output), _at(path, tables.status))
+    config = RunConfig(
+        bundles=tuple(_bundle(path, table) for table in tables.bundle),
+        cameras=tuple(_camera(document, n, table) for n, table in enumerate(tables.camera)),
+        output=_at(path, tables.output),
+        status=_at(path, tables.status),
+        state=_at(path, tables.state),
+        sinks=read_sinks(document, tables.sink),
+        events=read_events(document, tables.event),
+    )
+    bundles, cameras = [b.name for b in config.bundles], [c.name for c in config.cameras]
+    _check_names(document, "bundle", bundles)
+    _check_names(document, "camera", cameras)
+    _check_names(document, "sink", [one.name for one in config.sinks])
+    _check_names(document, "event", [one.name for one in config.events])
+    for index, camera in enumerate(config.cameras):
+        _check_known(document, ("camera", index, "bundles"), camera, camera.bundles, bundles)
+    for index, event in enumerate(config.events):
+        _check_known(document, ("event", index, "bundles"), event, event.bundles, bundles)
+        _check_known(document, ("event", index, "cameras"), event, event.cameras, cameras)
+    return config
 
 
 def _bundle(path: Path, table: _BundleTable) -> BundleUse:
@@ -200,7 +252,7 @@ def _at(config: Path, name: str | None) -> Any:
 
 
 def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "_" for c in name)[:_NAME_LIMIT] or "_"
+    return "".join(c if c.isprintable() else "_" for c in name)[:NAME_LIMIT] or "_"
 
 
 def derived_name(source: str) -> str:
@@ -230,22 +282,30 @@ def _check_names(document: Document, what: str, names: list[str]) -> None:
         first[name] = index
 
 
-def _check_bundles(document: Document, known: list[str], cameras: Iterable[CameraUse]) -> None:
-    for index, camera in enumerate(cameras):
-        for place, name in enumerate(camera.bundles):
-            if name not in known:
-                near = get_close_matches(name[:_NAME_LIMIT], known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise document.fault(
-                    ("camera", index, "bundles", place),
-                    f"camera {shown(camera.name)}: there is no bundle {shown(name)}; {hint}",
-                )
+def _check_known(
+    document: Document,
+    place: tuple[str, int, str],
+    table: CameraUse | EventUse,
+    names: Iterable[str],
+    known: list[str],
+) -> None:
+    """Check the names of bundles or cameras in the list at ``place``."""
+    owner, what = place[0], place[2].removesuffix("s")
+    for position, name in enumerate(names):
+        if name not in known:
+            near = get_close_matches(name[:NAME_LIMIT], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise document.fault(
+                (*place, position),
+                f"{owner} {shown(table.name)}: there is no {what} {shown(name)}; {hint}",
+            )
 
 
 def read_password(camera: CameraUse) -> str | None:
-    """Read the camera's password now; None where it has no file.
+    """Read the camera's password; None if it has no password file.
 
-    Raises `BadInput` where the file cannot be read or holds nothing.
+    Raises:
+        BadInput: The file cannot be read or is empty.
     """
     if camera.password_file is None:
         return None
@@ -272,7 +332,7 @@ Use = TypeVar("Use", BundleUse, CameraUse)
 
 @dataclass(frozen=True)
 class Change:
-    """Names of bundles or of cameras, by what a new configuration does to them."""
+    """Names of models or cameras, by what a new configuration does to them."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -285,23 +345,29 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """Everything that a new configuration does; only what changed need be restarted."""
+    """Everything that a new configuration does; only what changed is restarted."""
 
     bundles: Change
     cameras: Change
     output: bool
     status: bool
+    sinks: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.bundles or self.cameras or self.output or self.status)
+        return bool(self.bundles or self.cameras or self.output or self.status or self.sinks)
 
 
 def changes(old: RunConfig, new: RunConfig, replaced: Collection[str] = ()) -> Changes:
-    """Say what ``new`` changes.
+    """Compare two configurations.
 
-    ``replaced`` names bundles whose file has other content than when it was opened, though the
-    configuration calls it the same. A camera changed too where any of its bundles did, or where it
-    is answered by others than before.
+    A camera counts as changed if one of its models or event stages did, or if it feeds others than
+    before.
+
+    Args:
+        old: What runs.
+        new: What should run.
+        replaced: Models whose file has another content than when it was opened, although the
+            configuration calls it the same.
     """
     bundles = _change(
         {b.name: b for b in old.bundles}, {b.name: b for b in new.bundles}, touched=set(replaced)
@@ -312,11 +378,22 @@ def changes(old: RunConfig, new: RunConfig, replaced: Collection[str] = ()) -> C
         for config in (old, new)
         for camera in config.cameras
         if moved & {bundle.name for bundle in config.bundles_of(camera)}
+        or _events(old, camera) != _events(new, camera)
     }
     cameras = _change(
         {c.name: c for c in old.cameras}, {c.name: c for c in new.cameras}, touched=touched
     )
-    return Changes(bundles, cameras, old.output != new.output, old.status != new.status)
+    return Changes(
+        bundles,
+        cameras,
+        old.output != new.output,
+        old.status != new.status,
+        old.sinks != new.sinks,
+    )
+
+
+def _events(config: RunConfig, camera: CameraUse) -> list[tuple[EventUse, ...]]:
+    return [config.events_of(camera, bundle) for bundle in config.bundles_of(camera)]
 
 
 def _change(old: dict[str, Use], new: dict[str, Use], touched: set[str]) -> Change:

@@ -1,4 +1,4 @@
-"""The reading thread of a camera: decodes once, and hands each picture to every pipeline."""
+"""Reader threads: each decodes its sources once and offers every frame to all their pipelines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgevid.errors import EdgevidError
@@ -15,38 +16,53 @@ if TYPE_CHECKING:
     from edgevid.runner.scheduler import Scheduler
     from edgevid.runner.stream_pipeline import StreamPipeline
 
-    Feed = tuple[Source, Sequence[tuple[StreamPipeline, Scheduler]]]
+
+@dataclass(frozen=True)
+class Reading:
+    """One source, and each pipeline that gets its frames with the pipeline's scheduler."""
+
+    source: Source
+    pipelines: Sequence[tuple[StreamPipeline, Scheduler]]
 
 
 class ReaderThread(threading.Thread):
-    """Reads sources to their ends, one after another, each into pipelines of its own.
+    """Reads sources to their ends, one after another.
 
-    A live camera is one source that never ends; the files of a run are read in turn. An error of a
-    source is kept in ``errors`` and the next one is read; ``ended`` is called at the end.
+    A live source never ends, so it has a thread of its own; files are read in turn. An error of a
+    source is kept in ``errors`` and the next one is read.
     """
 
-    def __init__(self, feeds: Sequence[Feed], name: str, ended: Callable[[], object]) -> None:
+    def __init__(
+        self, readings: Sequence[Reading], name: str, ended: Callable[[], object] = bool
+    ) -> None:
+        """Prepare the thread, and announce its pipelines to their schedulers.
+
+        Args:
+            readings: The sources in order, each with its pipelines.
+            name: Name of the thread, shown in the status.
+            ended: Called once everything is read.
+        """
         super().__init__(name=name, daemon=True)
-        self.feeds, self._ended = feeds, ended
+        self.readings, self._ended = readings, ended
         self.errors: list[BaseException] = []
         self._now: Source | None = None
         self._offering = False
         self._stopped = threading.Event()
-        for source, pipelines in feeds:
-            for pipeline, scheduler in pipelines:
-                pipeline.meters.frames.arrivals.append(source.arrivals)
+        for reading in readings:
+            for pipeline, scheduler in reading.pipelines:
+                pipeline.meters.frames.arrivals.append(reading.source.arrivals)
                 scheduler.admit(pipeline)
 
     @property
     def due_s(self) -> float:
-        """`time.monotonic` until which a sign of life is promised; endless while others work."""
+        """`time.monotonic` until which progress is promised; infinite while it waits for others."""
         if self._offering or not self.is_alive() or self._now is None:
             return math.inf
         return self._now.due_s
 
     @property
     def cpu_s(self) -> float:
-        """Seconds of processor time that the thread has used; 0 once it has ended."""
+        """CPU time of the thread in seconds; 0 once it has ended."""
         if self.ident is None or not self.is_alive():
             return 0.0
         try:
@@ -56,32 +72,37 @@ class ReaderThread(threading.Thread):
 
     def run(self) -> None:
         """Read everything; whatever ends a source is kept, never lost with the thread."""
-        for source, pipelines in self.feeds:
-            self._now = source
+        for reading in self.readings:
+            source = self._now = reading.source
             try:
                 if not self._stopped.is_set():
-                    self._read(source, pipelines)
+                    self._read(reading)
             except (EdgevidError, OSError) as error:
                 self.errors.append(error)
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
                 self.errors.append(error)
                 self._stopped.set()
             finally:
-                for pipeline, scheduler in pipelines:
+                for pipeline, scheduler in reading.pipelines:
                     pipeline.meters.truncated |= source.truncated
                     scheduler.end(pipeline)
                 source.close()
         self._ended()
 
-    def _read(self, source: Source, pipelines: Sequence[tuple[StreamPipeline, Scheduler]]) -> None:
-        for captured in source:
+    def _read(self, reading: Reading) -> None:
+        begun = False
+        for frame in reading.source:
+            if not begun:
+                begun = True
+                for pipeline, _ in reading.pipelines:
+                    pipeline.begin(live=reading.source.live is not False)
             self._offering = True
-            for pipeline, scheduler in pipelines:
-                scheduler.offer(pipeline, captured)
+            for pipeline, scheduler in reading.pipelines:
+                scheduler.offer(pipeline, frame)
             self._offering = False
 
     def stop(self) -> None:
         """End the source that is read now, and read no other."""
         self._stopped.set()
-        for source, _ in self.feeds:
-            source.stop()
+        for reading in self.readings:
+            reading.source.stop()

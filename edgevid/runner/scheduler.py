@@ -1,8 +1,9 @@
-"""The scheduler of one bundle: takes frames from its pipelines in turn and steps them.
+"""The scheduler of one model: takes frames from its pipelines in turn and steps them.
 
-One pipeline, one turn: a camera ten times busier than the others waits, they do not. Where an
-accelerator fails or is found out, every lane's memory goes back to the last confirmed moment, the
-steps since then are taken again on the engine that took its place, then the frame that failed.
+One frame per pipeline and turn, so a stream that is ten times busier than the others waits and they
+do not. When an accelerator fails or is found faulty, the state of every stream goes back to the
+last confirmed step; the steps since then are retaken on the engine that replaces it, and then the
+frame that failed.
 """
 
 from __future__ import annotations
@@ -21,35 +22,37 @@ if TYPE_CHECKING:
     from edgevid.runner.stream_pipeline import PendingFrame, StreamPipeline
 
 IDLE_S = 0.1
-"""How long to wait for a frame before looking after the failover."""
+"""How long to wait for a frame before the engine is checked."""
+FULL_S = 0.005
+"""How long to wait for a sink with a full queue before it is asked again."""
 STALL_S = 5.0
-"""A step, or a change of engines, that takes longer is no progress any more."""
+"""A step or a change of engines that takes longer counts as stuck."""
 TREND = 0.1
 
 
 class Failover(Protocol):
-    """Who serves one bundle now; see `edgevid.runner.engine_failover.EngineFailover`."""
+    """The engine of one model, with its replacements; see `EngineFailover`."""
 
     @property
     def guarded(self) -> bool:
-        """Whether its steps may yet turn out wrong."""
+        """Whether its steps may turn out wrong later."""
 
     @property
     def degraded(self) -> bool:
-        """Whether something better should serve."""
+        """Whether a preferred accelerator is out of service."""
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Take a step; raises `EngineFailed`."""
+        """Take a step; see `edgevid.runtimes.Engine.step`."""
 
     def lost(self, error: EngineFailed) -> None:
-        """Move to the next engine; raises ``error`` where there is none."""
+        """Change to the next engine; raises ``error`` if there is none."""
 
     def check(self, *, idle: bool = False) -> bool | None:
-        """Confirm what was stepped (True), or say that it was wrong (False), where that is due."""
+        """Check past steps if a check is due: True if right, False if wrong, None if not due."""
 
 
 class SingleEngine:
-    """A failover with one engine that is trusted, and nothing to fall back to."""
+    """One trusted engine without a replacement."""
 
     guarded = degraded = False
 
@@ -57,7 +60,11 @@ class SingleEngine:
         self.step = engine.step
 
     def lost(self, error: EngineFailed) -> None:
-        """Raise ``error``."""
+        """Raise ``error``.
+
+        Raises:
+            EngineFailed: Always.
+        """
         raise error
 
     def check(self, *, idle: bool = False) -> None:
@@ -68,6 +75,12 @@ class Scheduler:
     """Steps the frames of many pipelines on one engine; reader threads call `offer` and `end`."""
 
     def __init__(self, failover: Failover, tolerance: float = 0.0) -> None:
+        """Prepare a scheduler without pipelines.
+
+        Args:
+            failover: What steps.
+            tolerance: Largest difference of an output that is not corrected.
+        """
         self.failover = failover
         self.error: BaseException | None = None
         self.due_s = time.monotonic() + STALL_S
@@ -78,7 +91,7 @@ class Scheduler:
         self._ready: deque[StreamPipeline] = deque()
         self._finishing = False
         self.step_s = 0.0
-        """Seconds that a step takes, a running mean."""
+        """Duration of a step in seconds, a running mean."""
 
     def admit(self, pipeline: StreamPipeline) -> None:
         """Expect frames of one more pipeline."""
@@ -86,14 +99,19 @@ class Scheduler:
             self._pipelines.add(pipeline)
 
     def finish(self) -> None:
-        """Return from `serve` once every pipeline has ended and nothing waits."""
+        """Return from `serve` once every pipeline has ended and no frame waits."""
         with self._lock:
             self._finishing = True
             self._work.notify()
 
-    def offer(self, pipeline: StreamPipeline, captured: Frame) -> None:
-        """Hand over a frame: a live lane's oldest goes when its queue is full, a file's waits."""
-        if not pipeline.wants(captured):
+    def offer(self, pipeline: StreamPipeline, frame: Frame) -> None:
+        """Queue a frame. If the queue is full, a live stream drops its oldest, a finite one waits.
+
+        Args:
+            pipeline: The frame's pipeline, which has begun.
+            frame: The frame.
+        """
+        if not pipeline.wants(frame):
             return
         with self._lock:
             if pipeline.live and len(pipeline.waiting) >= pipeline.capacity:
@@ -101,37 +119,41 @@ class Scheduler:
                 pipeline.meters.frames.dropped += 1
             while len(pipeline.waiting) >= pipeline.capacity and not pipeline.ended:
                 self._room.wait()
-            if pipeline.ended:  # nobody answers any more
+            if pipeline.ended:  # the scheduler is gone
                 pipeline.meters.frames.dropped += 1
                 return
-            pipeline.waiting.append(captured)
+            pipeline.waiting.append(frame)
             if len(pipeline.waiting) == 1:
                 self._ready.append(pipeline)
                 self._work.notify()
 
     def end(self, pipeline: StreamPipeline) -> None:
-        """No more frames will come; what waits is still answered."""
+        """No more frames will come; those that wait are still stepped."""
         with self._lock:
             pipeline.ended = True
             self._room.notify_all()
             self._work.notify()
 
     def serve(self) -> None:
-        """Answer until everything is finished; raises what no engine could help."""
+        """Step frames until `finish`.
+
+        Raises:
+            EngineFailed: The last engine failed.
+        """
         try:
             while (turn := self._next()) is not None:
-                pipeline, captured = turn
-                if captured is not None:
-                    self._answer(pipeline, captured)
-                self._settle(self.failover.check(idle=captured is None))
+                pipeline, frame = turn
+                if frame is not None:
+                    self._answer(pipeline, frame)
+                self._settle(self.failover.check(idle=frame is None))
         except BaseException as error:
             self.error = error
             raise
         finally:
-            self._give_up()
+            self._abandon()
 
     def run(self) -> None:
-        """`serve`, as a thread does it: what ends it is kept in ``error``."""
+        """Call `serve` in a thread; what ends it is kept in ``error``."""
         try:
             self.serve()
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
@@ -141,23 +163,28 @@ class Scheduler:
         """Return the next pipeline and its next frame, (None, None) when idle, None at the end."""
         with self._lock:
             self.due_s = time.monotonic() + STALL_S
-            self._let_go()
+            self._release_ended()
             if not self._ready and not self._is_over():
                 self._work.wait(IDLE_S)
                 self.due_s = time.monotonic() + STALL_S
-                self._let_go()
-            if not self._ready:
-                return None if self._is_over() else (None, None)
-            pipeline = self._ready.popleft()
-            captured = pipeline.waiting.popleft()
-            if pipeline.waiting:
-                self._ready.append(pipeline)
-            if not pipeline.live:
-                self._room.notify_all()
-            return pipeline, captured
+                self._release_ended()
+            for _ in range(len(self._ready)):
+                pipeline = self._ready.popleft()
+                if not pipeline.live and not pipeline.output.has_room():
+                    self._ready.append(pipeline)
+                    continue
+                frame = pipeline.waiting.popleft()
+                if pipeline.waiting:
+                    self._ready.append(pipeline)
+                if not pipeline.live:
+                    self._room.notify_all()
+                return pipeline, frame
+            if self._ready:  # finite streams only, which wait for a sink
+                self._work.wait(FULL_S)
+            return None if self._is_over() else (None, None)
 
-    def _let_go(self) -> None:
-        """Forget the pipelines that have ended and of which every step is told."""
+    def _release_ended(self) -> None:
+        """Close the pipelines that have ended and whose steps are all confirmed."""
         for pipeline in [one for one in self._pipelines if one.ended and not one.is_pending]:
             pipeline.close()
             self._pipelines.remove(pipeline)
@@ -165,12 +192,12 @@ class Scheduler:
     def _is_over(self) -> bool:
         return self._finishing and not self._pipelines
 
-    def _answer(self, pipeline: StreamPipeline, captured: Frame) -> None:
-        if pipeline.is_late(captured, self.step_s):
+    def _answer(self, pipeline: StreamPipeline, frame: Frame) -> None:
+        if pipeline.is_late(frame, self.step_s):
             with self._lock:
                 pipeline.meters.frames.dropped += 1
             return
-        pending = pipeline.prepare(captured)
+        pending = pipeline.prepare(frame)
         if pending is None:
             return
         began = time.perf_counter()
@@ -180,7 +207,7 @@ class Scheduler:
         self.step_s += TREND * (took_s - self.step_s) if self.step_s else took_s
 
     def _stepped(self, pipeline: StreamPipeline, pending: PendingFrame) -> bool:
-        """Step a frame; False where the engine failed and another one has taken its place."""
+        """Step a frame; False if the engine failed and another one has replaced it."""
         failover = self.failover
         try:
             pipeline.step(pending, failover, guarded=failover.guarded, degraded=failover.degraded)
@@ -198,7 +225,7 @@ class Scheduler:
         self._settle(confirmed=False)
 
     def _settle(self, confirmed: bool | None) -> None:
-        """Do what a check of the failover asks for; taking steps again may cost the next engine."""
+        """Confirm or retake the unconfirmed steps; retaking may cost the next engine too."""
         while confirmed is not None:
             try:
                 for pipeline in tuple(self._pipelines):
@@ -210,17 +237,17 @@ class Scheduler:
             except EngineFailed as error:
                 self.failover.lost(error)
 
-    def _differs(self, told: Tensors, true: Tensors) -> bool:
-        """Whether an answer was off by more than the artifact's tolerance, NaN included."""
+    def _differs(self, emitted: Tensors, right: Tensors) -> bool:
+        """Whether an output is off by more than the artifact's tolerance; NaN always is."""
         import numpy as np
 
         return any(
-            not float(np.abs(told[name] - true[name]).max(initial=0)) <= self._tolerance
-            for name in true
+            not float(np.abs(emitted[name] - right[name]).max(initial=0)) <= self._tolerance
+            for name in right
         )
 
-    def _give_up(self) -> None:
-        """Let nobody wait for a scheduler that is gone."""
+    def _abandon(self) -> None:
+        """Release everybody who waits for this scheduler."""
         with self._lock:
             for pipeline in self._pipelines:
                 pipeline.ended = True

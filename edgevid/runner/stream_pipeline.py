@@ -1,26 +1,28 @@
-"""A pipeline: one camera's way through one bundle, with its memory and its counters.
+"""One stream through one model: its queue, recurrent state, event stages and frame counters.
 
-    reader's thread    offer: sampler -> short queue
-    server's thread    geometry -> gate -> step -> task -> sinks
+The reader's thread calls `StreamPipeline.wants`; everything else runs in the scheduler's thread:
 
-What waits in the queue is latency, so it is short. A live source drops the oldest frame when it is
-full; a file waits.
+    sampler -> short queue -> geometry -> gate -> step -> task -> event stages -> sinks
+
+Frames in the queue add latency, so it is short. When it is full, a live stream drops its oldest
+frame and a finite one waits.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from edgevid.events.chain import ChainState, EventChain, EventLedger
 from edgevid.media.sampling import Sampler
-from edgevid.predictions import FrameMeta
-from edgevid.results import Frame
+from edgevid.predictions import FrameMeta, Prediction
+from edgevid.results import Event, Frame, Result
 from edgevid.runner.gate import Gate
 from edgevid.runner.meters import STAGES, Meters
-from edgevid.runner.stream import Stream
+from edgevid.runner.stream import SavedState, Stream
 from edgevid.tasks import open_task
 
 if TYPE_CHECKING:
@@ -31,19 +33,46 @@ if TYPE_CHECKING:
 LIVE_FRAMES, FILE_FRAMES = 2, 3
 
 
-class Sink(Protocol):
-    """Where answers go; several schedulers may write at once."""
+class ResultOutput(Protocol):
+    """Where a pipeline puts its results; see `edgevid.runner.sink_threads.SinkFanOut`."""
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Take one answer."""
+    needs_frame: bool
+    """Whether results must carry their frame."""
+
+    def put(self, result: Result, *, live: bool) -> None:
+        """Take a result, without waiting; ``live`` ones may displace others when it is full."""
+
+    def has_room(self) -> bool:
+        """Whether a finite stream may go on; it waits otherwise."""
+
+
+class DirectOutput:
+    """Calls a function with each result, in the scheduler's thread."""
+
+    needs_frame = False
+
+    def __init__(self, take: Callable[[Result], object]) -> None:
+        self._take = take
+
+    def put(self, result: Result, *, live: bool) -> None:
+        """Call the function."""
+        del live
+        self._take(result)
+
+    def has_room(self) -> bool:
+        """Always."""
+        return True
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What is wanted of a pipeline beside its model.
+    """How one stream is processed.
 
-    ``rate_fps`` steps a second (`None`: every frame); with ``gate`` still scenes are not stepped;
-    frames that could not be answered within ``latency_s`` of their arrival are dropped.
+    Attributes:
+        rate_fps: Steps per second; None steps every frame.
+        gate: Skip steps while the scene stands still.
+        latency_s: Drop frames of a live stream whose result would come later than this after
+            their arrival; None drops none.
     """
 
     rate_fps: float | None = None
@@ -53,191 +82,255 @@ class StreamOptions:
 
 @dataclass(slots=True)
 class PendingFrame:
-    """A frame that is to be stepped, or was and is not confirmed yet.
+    """A frame to be stepped, or one that was stepped and is not confirmed yet.
 
-    ``inputs`` are valid until the lane's next frame unless they were copied; with ``gap`` the
-    state is reset before the step.
+    Attributes:
+        frame: The frame. Its image is None in the journal: decoders own few images.
+        inputs: The model's inputs by name; valid until the pipeline's next frame unless copied.
+        gap: The recurrent state is reset before the step.
+        meta: What the task needs to know of the frame.
+        outputs: The outputs of the step.
+        prediction: The prediction after all event stages.
+        events: The events of this frame.
+        warm: Whether the model had seen as many frames as it can remember.
     """
 
-    captured: Frame
+    frame: Frame
     inputs: Inputs
     gap: bool
     meta: FrameMeta
-    answer: Tensors | None = None
+    outputs: Tensors | None = None
+    prediction: Prediction | None = None
+    events: tuple[Event, ...] = ()
     warm: bool = False
 
 
 class StreamPipeline:
-    """One camera's stream through one bundle."""
+    """One stream through one model."""
 
     def __init__(
         self,
         source: str,
         contract: Contract,
-        sinks: Sequence[Sink],
-        wish: StreamOptions,
+        output: ResultOutput,
+        options: StreamOptions,
         *,
-        live: bool,
+        live: bool | None = None,
         bundle: str | None = None,
         meters: Meters | None = None,
+        events: EventChain | None = None,
     ) -> None:
-        self.source, self.bundle, self.live, self.wish = source, bundle, live, wish
-        self.meters = meters or Meters()
+        """Prepare a stream.
+
+        Args:
+            source: Name of the stream in its results.
+            contract: The model's contract.
+            output: Where results go.
+            options: How the stream is processed.
+            live: Whether the stream is live; None leaves it to `begin`.
+            bundle: Name of the model in results; None leaves it out.
+            meters: What is measured is added to these.
+            events: The event stages; none by default.
+        """
+        self.source, self.bundle, self.options = source, bundle, options
+        self.output, self.meters = output, meters or Meters()
+        self.chain = events or EventChain()
+        self.confirmed: ChainState = self.chain.state
+        """The state of the event stages after the last confirmed step; for any thread."""
         self.waiting: deque[Frame] = deque()
-        self.capacity = LIVE_FRAMES if live else FILE_FRAMES
         self.ended = False
-        self._sampler = Sampler(wish.rate_fps)
-        self._stream = Stream(contract, wish.rate_fps)
-        self._gate = Gate(contract) if wish.gate else None
+        self._sampler = Sampler(options.rate_fps)
+        self._stream = Stream(contract, options.rate_fps)
+        self._gate = Gate(contract) if options.gate else None
         self._task = open_task(contract)
-        self._contract, self._sinks = contract, sinks
         self._frame = contract.require_video("this model")
         self._preprocessor: Preprocessor | None = None
-        self._saved = self._stream.save()
+        self._ledger = EventLedger()
+        self._saved = self._save()
         self._journal: list[PendingFrame] = []
         self._adds = {stage: self.meters.stages[stage].add for stage in STAGES}
+        self.begin(live=live is not False)
 
-    def wants(self, captured: Frame) -> bool:
-        """Whether this frame is one of the sampling rate's; else it is counted as sampled out."""
-        self._adds["decode"](captured.decode_s)
-        if self._sampler.take(captured.pts_s, captured.since_s):
+    def begin(self, *, live: bool) -> None:
+        """Set whether the stream is live; called once it is open, before its first frame."""
+        self.live = live
+        self.capacity = LIVE_FRAMES if live else FILE_FRAMES
+
+    def wants(self, frame: Frame) -> bool:
+        """Whether the sampling rate takes this frame; if not, it is counted as sampled out."""
+        self._adds["decode"](frame.decode_s)
+        if self._sampler.take(frame.pts_s, frame.since_s):
             return True
         self.meters.frames.sampled_out += 1
         return False
 
     @property
     def is_pending(self) -> bool:
-        """Whether frames wait, or steps were taken that may turn out wrong."""
+        """Whether frames wait, or steps are not confirmed yet."""
         return bool(self.waiting or self._journal)
 
-    def is_late(self, captured: Frame, step_s: float) -> bool:
-        """Whether an answer after ``step_s`` more would come after the latency that is wished.
+    def is_late(self, frame: Frame, step_s: float) -> bool:
+        """Whether a result after ``step_s`` more would exceed the stream's latency.
 
-        A step that alone takes longer can't be helped by dropping frames, so then none is late; nor
-        is a frame of a file.
+        If a single step takes longer than the latency, dropping frames cannot help, so no frame is
+        late. A frame of a finite stream never is.
         """
-        limit_s = self.wish.latency_s
+        limit_s = self.options.latency_s
         if limit_s is None or step_s >= limit_s or not self.live:
             return False
-        return time.perf_counter() - captured.captured_s + step_s > limit_s
+        return time.perf_counter() - frame.captured_s + step_s > limit_s
 
-    def prepare(self, captured: Frame) -> PendingFrame | None:
-        """Scale a frame; None where the gate stays closed."""
+    def prepare(self, frame: Frame) -> PendingFrame | None:
+        """Scale a frame to the model's input; None if the gate stays closed."""
         from edgevid.media.preprocessing import Preprocessor
 
         began = time.perf_counter()
         if self._preprocessor is None:
             self._preprocessor = Preprocessor(self._frame)
-        pixels = self._preprocessor.apply(captured.image)
+        pixels = self._preprocessor.apply(frame.image)
         self._adds["geometry"](time.perf_counter() - began)
-        gap = self._stream.is_gap(captured.pts_s)
-        if self._gate and not self._gate.opens(pixels, captured.pts_s):
+        gap = self._stream.is_gap(frame.pts_s)
+        if self._gate and not self._gate.opens(pixels, frame.pts_s):
             self.meters.frames.gated += 1
             return None
         self.meters.resets += gap
-        return PendingFrame(captured, {self._frame.name: pixels}, gap, self._meta(captured))
+        transform = self._preprocessor.transform
+        height, width = transform.source
+        meta = FrameMeta(width, height, frame.index, frame.pts_s, self.source, transform.to_source)
+        return PendingFrame(frame, {self._frame.name: pixels}, gap, meta)
 
     def step(self, pending: PendingFrame, engine: Steps, *, guarded: bool, degraded: bool) -> None:
-        """Step a frame, and tell the answer.
+        """Step a frame and emit its result.
 
-        ``guarded``: the engine may turn out to have been wrong, so the frame is kept until the step
-        is confirmed; a file's answers are held back until then, a live camera's are told at once.
-        Raises `EngineFailed` with the memory as it was.
+        Args:
+            pending: The frame, from `prepare`.
+            engine: What takes the step.
+            guarded: The engine may turn out to be faulty, so the frame is journaled until the step
+                is confirmed. Results of a finite stream are held back until then; those of a live
+                stream are emitted at once and corrected later.
+            degraded: The CPU answers in place of an accelerator.
+
+        Raises:
+            EngineFailed: The step failed; the state is as before.
         """
         if guarded and not self._journal:
-            self._saved = self._stream.save()
+            self._saved = self._save()
         self._take(pending, engine)
         if guarded:
-            # The picture is let go of: decoders own few of them.
-            kept = replace(pending.captured, image=None)
+            kept = replace(pending.frame, image=None)
             inputs = {name: values.copy() for name, values in pending.inputs.items()}
-            self._journal.append(replace(pending, captured=kept, inputs=inputs))
+            self._journal.append(replace(pending, frame=kept, inputs=inputs))
         if self.live or not guarded:
-            self._tell(pending, degraded)
+            self._emit(pending, degraded)
+        if not guarded:
+            self._confirm_events()
 
     def confirm(self) -> None:
-        """All steps so far were right."""
+        """All steps so far are right."""
         if not self.live:
             for pending in self._journal:
-                self._tell(pending, degraded=False)
+                self._emit(pending, degraded=False)
         self._journal.clear()
+        self._confirm_events()
 
     def redo(self, engine: Steps, differs: Callable[[Tensors, Tensors], bool]) -> None:
-        """Take every unconfirmed step again with an engine that is trusted.
+        """Retake every unconfirmed step on a trusted engine.
 
-        A file's answers are told now, a live camera's where they were told wrongly.
+        Results of a finite stream are emitted now; of a live stream only corrections are.
+
+        Args:
+            engine: What takes the steps.
+            differs: Whether the outputs of a step differ by more than the artifact's tolerance.
+
+        Raises:
+            EngineFailed: A step failed; a further call goes on with that step.
         """
         if not self._journal:
             return
-        self._stream.restore(self._saved)
+        self._restore(self._saved)
+        self._ledger.retake()
         while self._journal:
             pending = self._journal[0]
-            wrong = pending.answer
+            wrong, emitted = pending.outputs, pending.events
             self._take(pending, engine)
-            # What is done is not done twice where the next step fails on this engine, too.
+            # Removed now, so that it is not retaken if the next step fails on this engine too.
             del self._journal[0]
-            self._saved = self._stream.save()
+            self._saved = self._save()
             if not self.live:
-                self._tell(pending, degraded=True)
-            elif wrong is None or pending.answer is None or differs(wrong, pending.answer):
+                self._emit(pending, degraded=True)
+                continue
+            events = self._ledger.correct(pending.events, emitted)
+            if not self._journal:
+                events += self._ledger.reconcile(self.chain.state.open)
+            right = pending.outputs
+            if events or wrong is None or right is None or differs(wrong, right):
                 self.meters.corrected += 1
-                self._write({**self._line(pending), "degraded": True, "corrected": True})
+                result = self._result(pending, degraded=True, corrected=True)
+                self.output.put(replace(result, events=events), live=True)
+        self._confirm_events()
+
+    def _save(self) -> tuple[SavedState, ChainState]:
+        return self._stream.save(), self.chain.state
+
+    def _restore(self, saved: tuple[SavedState, ChainState]) -> None:
+        state, self.chain.state = saved
+        self._stream.restore(state)
+
+    def _confirm_events(self) -> None:
+        self.confirmed = self.chain.state
+        if self.chain.stages:
+            self._ledger.confirm()
 
     def _take(self, pending: PendingFrame, engine: Steps) -> None:
+        """Step, decode, and run the event stages; the states move on only if the step succeeds."""
         began = time.perf_counter()
         if pending.gap:
             self._stream.reset()
-        pending.answer = self._stream.step(engine, pending.inputs)
+        pending.outputs = self._stream.step(engine, pending.inputs)
         pending.warm = self._stream.warm
-        self._adds["step"](time.perf_counter() - began)
+        stepped = time.perf_counter()
+        prediction = self._task.decode(pending.outputs, pending.meta)
+        pending.prediction, pending.events = self.chain.step(
+            prediction, pending.frame, self._ledger
+        )
+        self._adds["step"](stepped - began)
+        self._adds["task"](time.perf_counter() - stepped)
 
-    def _tell(self, pending: PendingFrame, degraded: bool) -> None:
-        """Read an answer and write it, and close the frame's account."""
-        clock, meters = time.perf_counter, self.meters
-        began = clock()
-        line = self._line(pending)
-        if degraded:
-            line["degraded"] = True
-        read = clock()
-        self._write(line)
-        ended = clock()
+    def _emit(self, pending: PendingFrame, degraded: bool) -> None:
+        """Put a result into the output, and count its frame as answered."""
+        meters = self.meters
+        began = time.perf_counter()
+        if pending.events:
+            self._ledger.announce(pending.events)
+        self.output.put(self._result(pending, degraded=degraded), live=self.live)
+        ended = time.perf_counter()
         meters.frames.answered += 1
-        meters.latency.add(ended - pending.captured.captured_s)
+        meters.latency.add(ended - pending.frame.captured_s)
         if meters.first_answer_s is None:
             meters.first_answer_s = ended
-        self._adds["task"](read - began)
-        self._adds["sink"](ended - read)
+        self._adds["sink"](ended - began)
 
-    def _line(self, pending: PendingFrame) -> dict[str, Any]:
-        captured = pending.captured
-        line: dict[str, Any] = {
-            "source": self.source,
-            "index": captured.index,
-            "pts_s": round(captured.pts_s, 6),
-        }
-        if self.bundle is not None:
-            line["bundle"] = self.bundle
+    def _result(self, pending: PendingFrame, *, degraded: bool, corrected: bool = False) -> Result:
+        frame = pending.frame
+        assert pending.prediction is not None
+        captured_unix_s = None
         if self.live:
-            ago_s = time.perf_counter() - captured.captured_s
-            line["captured_unix_s"] = round(time.time() - ago_s, 3)
-        if pending.gap:
-            line["gap"] = True
-        assert pending.answer is not None
-        prediction = self._task.decode(pending.answer, pending.meta)
-        return {**line, "warm": pending.warm, **prediction.to_json()}
-
-    def _meta(self, captured: Frame) -> FrameMeta:
-        assert self._preprocessor is not None
-        transform = self._preprocessor.transform
-        height, width = transform.source
-        return FrameMeta(
-            width, height, captured.index, captured.pts_s, self.source, transform.to_source
+            captured_unix_s = time.time() - (time.perf_counter() - frame.captured_s)
+        return Result(
+            stream=self.source,
+            index=frame.index,
+            pts_s=frame.pts_s,
+            prediction=pending.prediction,
+            events=pending.events,
+            warm=pending.warm,
+            gap=pending.gap,
+            degraded=degraded,
+            corrected=corrected,
+            captured_unix_s=captured_unix_s,
+            bundle=self.bundle,
+            frame=frame if self.output.needs_frame else None,
         )
 
-    def _write(self, line: dict[str, Any]) -> None:
-        for sink in self._sinks:
-            sink.write(line)
-
     def close(self) -> None:
-        """Let go of swscale's tables and of the memory."""
+        """Release swscale's tables."""
         self._preprocessor = None

@@ -111,7 +111,7 @@ def test_text_that_is_named_mp4_leaves_the_old_answers(edgevid, null_bundle, tmp
 def test_a_rate_that_makes_no_sense_is_refused(edgevid, null_bundle, video, rate):
     done = edgevid("run", null_bundle, video, "--rate", rate)
     assert done.returncode == 2
-    assert "give all, or steps a second" in done.stderr
+    assert "give all, or steps per second" in done.stderr
 
 
 def test_verify_and_inspect_a_bundle(edgevid, null_bundle):

@@ -61,7 +61,11 @@ def test_the_example_of_the_documents_is_read_and_shows_every_key():
     config = read_config(EXAMPLE)
     folder = EXAMPLE.parent
     assert config.status == Path("/run/edgevid")  # an absolute path stays
-    assert config.output == folder / "answers.jsonl"
+    assert config.output == folder / "results.jsonl"
+    assert config.state == Path("/var/lib/edgevid")
+    assert [(s.kind, s.name, s.queue, s.options.path) for s in config.sinks] == [
+        ("jsonl", "copy", 1000, folder / "copy.jsonl")
+    ]
     assert [b.name for b in config.bundles] == ["motion", "careful"]
     assert config.bundles[1] == BundleUse(
         "careful", folder / "motion.edgevid", "openvino-float32", "openvino", "cpu", 2, "all"
@@ -80,7 +84,7 @@ def test_the_example_of_the_documents_is_read_and_shows_every_key():
     for kind, table in (("bundle", configs._BundleTable), ("camera", configs._CameraTable)):
         shown = {key for entry in tables[kind] for key in entry}
         assert shown == set(table.__dataclass_fields__)
-    assert set(tables) == set(configs._File.__dataclass_fields__)
+    assert {*tables, "event"} == set(configs._File.__dataclass_fields__)  # no stage is built in
 
 
 @pytest.mark.parametrize(
@@ -120,9 +124,12 @@ def test_a_rate_may_be_a_word_a_number_or_its_text(tmp_path, said, meant):
         ("[[bundle]]\npath = 'x/motion.edgevid'", "bundle 'motion' is there already, in line 2"),
         ("[[bundle]]\npath = 'x'\nthreads = 0", "threads must be a whole number of at least 1"),
         ("[[bundle]]\npath = 'x'\nthreads = true", "threads must be a whole number of at least 1"),
-        ("[[bundle]]\npath = 'x'\nrate = 0", ":9: bundle[1]: rate must be all, or steps a second"),
-        ("[[bundle]]\npath = 'x'\nrate = 'fast'", "rate must be all, or steps a second"),
-        ("[[bundle]]\npath = 'x'\nrate = nan", "rate must be all, or steps a second"),
+        (
+            "[[bundle]]\npath = 'x'\nrate = 0",
+            ":9: bundle[1]: rate must be all, or steps per second",
+        ),
+        ("[[bundle]]\npath = 'x'\nrate = 'fast'", "rate must be all, or steps per second"),
+        ("[[bundle]]\npath = 'x'\nrate = nan", "rate must be all, or steps per second"),
         ("[[bundel]]", ":7: unknown key 'bundel'; did you mean 'bundle'?"),
         ("oops", ":7: not valid TOML"),
     ],
@@ -300,7 +307,7 @@ def test_a_password_that_everybody_can_read_is_found(sound, tmp_path):
 
 def test_an_output_without_a_folder_is_found(sound):
     (finding,) = found_in(replace(sound, output=Path("/none/answers.jsonl")))
-    assert finding == "warn output: the folder /none is not there"
+    assert finding == "warn output: the folder /none does not exist; it is created at start"
 
 
 def test_check_on_the_command_line(edgevid, tmp_path, null_bundle, video):

@@ -13,13 +13,9 @@ from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null.cpu import Arithmetic
 from rigs.films import pictures
+from rigs.outputs import Kept
 
 av = pytest.importorskip("av")
-
-
-class Kept(list):
-    def write(self, line):
-        self.append(line)
 
 
 def frame_of(image, index, pts_s):
@@ -51,7 +47,7 @@ class Camera:
 
 
 def pipeline_of(contract, sink, name="door", live=True, **wish):
-    return StreamPipeline(name, contract, [sink], StreamOptions(**wish), live=live)
+    return StreamPipeline(name, contract, sink, StreamOptions(**wish), live=live)
 
 
 @pytest.fixture

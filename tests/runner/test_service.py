@@ -82,7 +82,7 @@ def test_an_invalid_configuration_changes_nothing(start, null_bundle, text, says
     assert then["pid"] == before["pid"]
     code, _, said = service.end()
     assert code == 0
-    assert "the old one serves on" in said
+    assert "the old one stays in use" in said
 
 
 def test_several_bundles_share_one_decode(start, null_bundle, make_null_bundle, video):

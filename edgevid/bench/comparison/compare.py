@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 from edgevid.bench.comparison.nonparametric import mann_whitney, paired_shift, shift, signed_rank
-from edgevid.bench.comparison.pairing import TAILS, Result, pairs
+from edgevid.bench.comparison.pairing import TAILS, ComparedResult, pairs
 from edgevid.bench.statistics import Estimate
 
 Outcome = Literal["no worse", "worse", "better", "inconclusive"]
@@ -135,7 +135,7 @@ def _too_few(
 
 
 def _judge_results(
-    before: Result, after: Result, metric: str, parts: int, paired: bool
+    before: ComparedResult, after: ComparedResult, metric: str, parts: int, paired: bool
 ) -> ComparisonVerdict:
     a, b = before.figures[metric], after.figures[metric]
     if paired:  # a warm-up takes the first rounds, and not equally many of each

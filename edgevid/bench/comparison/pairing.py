@@ -31,7 +31,7 @@ TAIL_NEEDS = 40
 
 
 @dataclass(frozen=True)
-class Result:
+class ComparedResult:
     """One job's figures, a value a round (in seconds, or in frames an answer): less is better."""
 
     label: str
@@ -40,7 +40,9 @@ class Result:
     reasons: list[str]
 
 
-def pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[Result, Result]]:
+def pairs(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[tuple[ComparedResult, ComparedResult]]:
     """The results of the same job in both; raises `BadInput` where they cannot be compared."""
     for document, name in ((old, "old"), (new, "new")):
         check(document, f"the {name} result")
@@ -133,9 +135,9 @@ def _label(result: Raw) -> str:
     return f"{job['artifact']} in {job['runtime']} on {job['accelerator']}, {job['scenario']}"
 
 
-def _read(result: Raw) -> Result:
+def _read(result: Raw) -> ComparedResult:
     label, valid = _label(result), bool(result.get("valid", False))
-    return Result(label, _figures(result), valid, list(result.get("reasons", [])))
+    return ComparedResult(label, _figures(result), valid, list(result.get("reasons", [])))
 
 
 def _figures(result: Raw) -> dict[str, list[float]]:

@@ -17,7 +17,8 @@ from edgevid.bench.samples import Series, pack
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource
 from edgevid.results import Frame
-from edgevid.runner.jsonl import JsonLines
+from edgevid.runner.stream_pipeline import DirectOutput
+from edgevid.sinks.jsonl import encode
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -79,9 +80,10 @@ def series_of(meters: Meters) -> dict[str, Series]:
     return {name: Series.of(samples.seconds()) for name, samples in kept.items()}
 
 
-def nowhere() -> JsonLines:
-    """A sink that writes answers as the serving one does, to nowhere; ends with the process."""
-    return JsonLines(Path(os.devnull).open("w"))
+def nowhere() -> DirectOutput:
+    """An output that encodes results as the sink ``jsonl`` does and writes them to nowhere."""
+    null = Path(os.devnull).open("w")  # noqa: SIM115 - closed with the process
+    return DirectOutput(lambda result: null.write(encode(result.to_json())))
 
 
 class Scenario(Protocol):

@@ -8,11 +8,10 @@ from time import perf_counter
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import Round, RoundOptions, ScenarioSetup, nowhere
 from edgevid.bench.scenarios import paced as one
-from edgevid.runner.jsonl import JsonLines
 from edgevid.runner.meters import Meters, total
-from edgevid.runner.reader_thread import ReaderThread
+from edgevid.runner.reader_thread import ReaderThread, Reading
 from edgevid.runner.scheduler import Scheduler, SingleEngine
-from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
+from edgevid.runner.stream_pipeline import ResultOutput, StreamOptions, StreamPipeline
 
 MOST = 256
 HELD = 0.99
@@ -27,7 +26,7 @@ class MultiScenario:
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._found = 0
-        self._sink = nowhere()
+        self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
         """Find the largest number of streams that is held; 0 where not even one is."""
@@ -43,7 +42,7 @@ class MultiScenario:
 
     def _holds(self, count: int) -> bool:
         if count not in self._tried:
-            self._tried[count] = Trial(self._setup, self._wish, count, self._sink)
+            self._tried[count] = Trial(self._setup, self._wish, count, self._output)
         return self._tried[count].share >= HELD
 
 
@@ -69,7 +68,7 @@ class Trial:
     """So many cameras at once, each with a thread that decodes; one engine."""
 
     def __init__(
-        self, setup: ScenarioSetup, options: RoundOptions, count: int, sink: JsonLines
+        self, setup: ScenarioSetup, options: RoundOptions, count: int, output: ResultOutput
     ) -> None:
         frames = max(-(-options.samples // count), round(options.seconds * setup.rate_fps), 1)
         scheduler = Scheduler(SingleEngine(setup.engine))
@@ -79,9 +78,9 @@ class Trial:
             source = one.PacedSource(setup.video, setup.options, setup.rate_fps, frames, offset_s)
             name = f"camera {place}"
             pipeline = StreamPipeline(
-                name, setup.bundle.contract, [sink], StreamOptions(), live=True, meters=meter
+                name, setup.bundle.contract, output, StreamOptions(), live=True, meters=meter
             )
-            cameras.append(ReaderThread([(source, [(pipeline, scheduler)])], name, bool))
+            cameras.append(ReaderThread([Reading(source, [(pipeline, scheduler)])], name))
         scheduler.finish()
         for camera in cameras:
             camera.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from time import perf_counter
 
+from edgevid.bench.playback import play
 from edgevid.bench.scenarios import (
     KEPT,
     BoundedClip,
@@ -15,7 +16,6 @@ from edgevid.bench.scenarios import (
     series_of,
 )
 from edgevid.runner.meters import Meters
-from edgevid.runner.pipeline import run
 
 
 class OfflineScenario:
@@ -27,7 +27,7 @@ class OfflineScenario:
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
         self._options = replace(setup.options, frame_threads=True)
-        self._sink = nowhere()
+        self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
         """Answer every frame of the file, again and again; a frame's latency has queues in it."""
@@ -36,6 +36,6 @@ class OfflineScenario:
         while (count := meters.latency.count) < options.samples or perf_counter() < until_s:
             clip = BoundedClip(setup.video, self._options, until_s, options.samples - count)
             contract, engine = setup.bundle.contract, setup.engine
-            run(clip, contract, engine, [self._sink], rate_fps=None, meters=meters)
+            play(clip, contract, engine, self._output, rate_fps=None, meters=meters)
         fps = round(meters.frames.answered / meters.elapsed_s, 3)
         return Round(meters.elapsed_s, meters.frames.to_json(), series_of(meters), {"fps": fps})

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from edgevid.bench.playback import play
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
 from edgevid.media.decode import Arrivals, Decoder
@@ -20,7 +21,6 @@ from edgevid.media.sources import SourceOptions
 from edgevid.registry import need
 from edgevid.results import Frame
 from edgevid.runner.meters import Meters
-from edgevid.runner.pipeline import run
 
 HELD_BYTES = 64 << 20
 """So much of a file is held in memory, and sent again from its start."""
@@ -36,7 +36,7 @@ class PacedScenario:
 
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
-        self._sink = nowhere()
+        self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
         """Send packets for the time that is wished, and answer what can be answered."""
@@ -44,7 +44,7 @@ class PacedScenario:
         frames = max(options.samples, round(options.seconds * setup.rate_fps))
         camera = PacedSource(setup.video, setup.options, setup.rate_fps, frames)
         contract, engine = setup.bundle.contract, setup.engine
-        run(camera, contract, engine, [self._sink], rate_fps=None, meters=meters)
+        play(camera, contract, engine, self._output, rate_fps=None, meters=meters)
         samples = series_of(meters) | {"release": camera.lags}
         return Round(meters.elapsed_s, meters.frames.to_json(), samples, {"sent": frames})
 

@@ -24,7 +24,7 @@ class SingleScenario:
 
     def __init__(self, setup: ScenarioSetup) -> None:
         self._setup = setup
-        self._sink = nowhere()
+        self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
         """Answer every frame of the file, again and again."""
@@ -46,7 +46,7 @@ class SingleScenario:
         """Answer one file to its end; gives the seconds that it took."""
         contract, engine = self._setup.bundle.contract, self._setup.engine
         pipeline = StreamPipeline(
-            source.name, contract, [self._sink], StreamOptions(), live=False, meters=meters
+            source.name, contract, self._output, StreamOptions(), live=False, meters=meters
         )
         stages = [(samples[stage].add, meters.stages[stage].seconds()) for stage in STAGES]
         latency, rest = samples["latency"].add, samples[REST].add

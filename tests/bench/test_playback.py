@@ -4,30 +4,26 @@ import threading
 import pytest
 
 from edgevid import runtimes
+from edgevid.bench.playback import play
 from edgevid.bundle import Bundle
 from edgevid.errors import BadVideo, EngineFailed
 from edgevid.media.video import open_file
 from edgevid.runner.meters import Meters
-from edgevid.runner.pipeline import run
+from rigs.outputs import Kept
 
 
-class Kept(list):
-    def write(self, line):
-        self.append(line)
-
-
-def answer(bundle_path, video, rate_fps=None, sinks=None, meters=None):
+def answer(bundle_path, video, rate_fps=None, output=None, meters=None):
     bundle = Bundle.open(bundle_path)
     engine = runtimes.get("null").load(bundle.files("null-float32"), bundle.contract)
-    meters = meters or Meters()
+    meters, output = meters or Meters(), Kept() if output is None else output
     with open_file(str(video)) as source:
-        run(source, bundle.contract, engine, sinks or [], rate_fps=rate_fps, meters=meters)
+        play(source, bundle.contract, engine, output, rate_fps=rate_fps, meters=meters)
     return meters
 
 
 def test_every_frame_is_answered_in_order_with_memory_carried(null_bundle, video):
     kept = Kept()
-    meters = answer(null_bundle, video, sinks=[kept])
+    meters = answer(null_bundle, video, output=kept)
     assert [line["index"] for line in kept] == list(range(40))
     assert meters.frames.to_json() == {
         "captured": 40,
@@ -47,14 +43,14 @@ def test_every_frame_is_answered_in_order_with_memory_carried(null_bundle, video
 
 def test_two_runs_give_the_same_lines(null_bundle, video):
     first, second = Kept(), Kept()
-    answer(null_bundle, video, sinks=[first])
-    answer(null_bundle, video, sinks=[second])
+    answer(null_bundle, video, output=first)
+    answer(null_bundle, video, output=second)
     assert json.dumps(first) == json.dumps(second)
 
 
 def test_frames_between_steps_are_sampled_out_and_counted(null_bundle, video):
     kept = Kept()
-    frames = answer(null_bundle, video, rate_fps=4.0, sinks=[kept]).frames
+    frames = answer(null_bundle, video, rate_fps=4.0, output=kept).frames
     assert (frames.captured, frames.answered, frames.sampled_out) == (40, 10, 30)
     assert [line["index"] for line in kept] == list(range(0, 40, 4))
     assert frames.in_flight == 0

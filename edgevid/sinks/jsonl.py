@@ -1,0 +1,106 @@
+"""The sink ``jsonl``: one JSON object per line, one line per result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from edgevid.errors import BadInput
+from edgevid.sinks import Sink
+
+if TYPE_CHECKING:
+    from edgevid.results import Result
+
+STDOUT = Path("-")
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True)
+class JsonLinesOptions:
+    """Options of the sink ``jsonl``.
+
+    Attributes:
+        path: The file to append to, created if it does not exist; ``-`` is stdout.
+    """
+
+    path: Path
+
+
+class JsonLines(Sink):
+    """Writes each batch of results with one system call."""
+
+    Options = JsonLinesOptions
+
+    def __init__(self, options: JsonLinesOptions) -> None:
+        self._path: Path | None = options.path
+        self._file: BinaryIO = _stdout() if options.path == STDOUT else _append(options.path)
+        self._lines: list[str] = []
+        self._is_torn = False
+
+    @classmethod
+    def to(cls, file: BinaryIO) -> JsonLines:
+        """Write to an open binary file; whoever opened it closes it."""
+        made = cls.__new__(cls)
+        made._path, made._file, made._lines, made._is_torn = None, file, [], False
+        return made
+
+    def write(self, result: Result) -> None:
+        """Encode one result; `flush` writes it."""
+        self._lines.append(encode(result.to_json()))
+
+    def flush(self) -> None:
+        """Write the lines of this batch.
+
+        Raises:
+            OSError: The file cannot be written; the batch is discarded.
+        """
+        if not self._lines:
+            return
+        text = "\n".join((*self._lines, ""))
+        self._lines.clear()
+        # After a failed write the file may end in the middle of a line.
+        data = memoryview((f"\n{text}" if self._is_torn else text).encode("utf-8", "replace"))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            self._file.flush()
+        except OSError:
+            self._is_torn = True
+            raise
+        self._is_torn = False
+
+    def reopen(self) -> None:
+        """Continue at the end of the file of this name, which may be a new one."""
+        if self._path is None or self._path == STDOUT:
+            return
+        opened = _append(self._path)
+        self._close_file()
+        self._file, self._is_torn = opened, False
+
+    def close(self) -> None:
+        """Close a file that this sink opened."""
+        if self._path is not None and self._path != STDOUT:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+def _stdout() -> BinaryIO:
+    stream: Any = sys.stdout
+    file: BinaryIO = stream.buffer
+    return file
+
+
+def _append(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}; name another file") from error
