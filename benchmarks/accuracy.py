@@ -21,6 +21,7 @@ from typing import Any
 from edgevid.data.cache import load_clips
 from edgevid.data.folders import find
 from edgevid.files import write_json
+from edgevid.tasks.host.training import open_training
 from edgevid.training import backend, recipes
 
 
@@ -42,8 +43,7 @@ def main() -> None:
 def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     """Train unless ``run`` exists; then evaluate the test clips in order and shuffled."""
     from edgevid.training.data import shuffled
-    from edgevid.training.figures import figures
-    from edgevid.training.fit import last_scores, train
+    from edgevid.training.fit import last_outputs, train
     from edgevid.training.models import load_run
 
     if not run.exists():
@@ -58,8 +58,11 @@ def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
         contract.rate_fps,
         min_frames=model.config.frames,
     )
-    as_filmed = figures(last_scores(model, test.images), test.targets, tree.classes)
-    mixed = figures(last_scores(model, shuffled(test.images)), test.targets, tree.classes)
+    task = open_training("classification")
+    as_filmed, mixed = (
+        task.figures(last_outputs(model, images), task.targets(test), tree.classes)
+        for images in (test.images, shuffled(test.images))
+    )
     val = json.loads((run / "metrics.json").read_text())["val"]
     return {
         "model": record["model"],

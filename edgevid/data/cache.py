@@ -38,14 +38,14 @@ class Clips:
         paths: Path of each clip relative to the root.
         images: RGB frames of each clip, uint8 (frames, height, width, 3), memory-mapped and
             read-only.
-        targets: Index of each clip's class in ``classes``, int64 (clips,).
+        annotations: What is known about each clip, in the form of the data set's task.
         classes: Names of the classes.
         left_out: ``path`` and ``reason`` of each clip that could not be used.
     """
 
     paths: tuple[str, ...]
     images: tuple[NDArray[np.uint8], ...]
-    targets: NDArray[np.int64]
+    annotations: tuple[Any, ...]
     classes: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
 
@@ -84,8 +84,8 @@ def load_clips(
     """
     import numpy as np
 
-    labels = tree.labels
-    if unknown := [path for path in paths if path not in labels]:
+    annotations = tree.annotations
+    if unknown := [path for path in paths if path not in annotations]:
         raise BadInput(f"{unknown[0]} is not in {tree.root}; has the data set changed?")
     cache = cache or tree.root / CACHE_FOLDER
     decode = partial(_shard, root=tree.root, frame=frame, rate_fps=rate_fps, cache=cache)
@@ -106,11 +106,10 @@ def load_clips(
                 images[path] = stack[found["start"] : found["start"] + found["frames"]]
         done += len(batch)
         progress("decoding clips", done, len(paths))
-    number = {label: n for n, label in enumerate(tree.classes)}
     return Clips(
         tuple(images),
         tuple(images.values()),
-        np.array([number[labels[path]] for path in images], np.int64),
+        tuple(annotations[path] for path in images),
         tree.classes,
         tuple(left_out),
     )

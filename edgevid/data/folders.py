@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.video import VIDEO_ENDINGS
@@ -27,13 +28,19 @@ class ClipFile:
 
     Attributes:
         path: Path relative to the root, with forward slashes.
-        label: Its class, the name of its folder.
+        annotation: What is known about it, in the form of a task; for `find`, the name of its
+            folder.
         split: ``train``, ``val`` or ``test`` if its folder names one.
     """
 
     path: str
-    label: str
+    annotation: Any
     split: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What random splits are balanced by: the class, if that is the annotation."""
+        return self.annotation if isinstance(self.annotation, str) else ""
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,9 @@ class Tree:
     files: tuple[ClipFile, ...]
 
     @property
-    def labels(self) -> dict[str, str]:
-        """Class of each file, by relative path."""
-        return {file.path: file.label for file in self.files}
+    def annotations(self) -> dict[str, Any]:
+        """Annotation of each file, by relative path."""
+        return {file.path: file.annotation for file in self.files}
 
 
 def find(root: Path) -> Tree:
@@ -86,7 +93,7 @@ def find(root: Path) -> Tree:
             files += [
                 ClipFile(_relative(path, root), folder.name, split) for path in _videos(folder)
             ]
-    classes = tuple(sorted({file.label for file in files}))
+    classes = tuple(sorted({file.annotation for file in files}))
     if not files:
         raise BadInput(f"{root}: has no video in its folders; known endings: {_endings()}")
     if len(classes) < 2:

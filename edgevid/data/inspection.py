@@ -42,7 +42,7 @@ def check(root: Path, *, workers: int | None = None, progress: Progress = silent
     good = [(file, probes[file.path]) for file in tree.files if "reason" not in probes[file.path]]
     splits: dict[str, Counter[str]] = defaultdict(Counter)
     for file, _ in good:
-        splits[file.split or "all"][file.label] += 1
+        splits[file.split or "all"][file.group] += 1
     return {
         "folder": str(tree.root),
         "clips": len(good),

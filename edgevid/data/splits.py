@@ -49,7 +49,7 @@ def _cut(files: Sequence[ClipFile], shares: Mapping[str, float], seed: int) -> S
     cut: Split = {name: [] for name in shares}
     by_class: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        by_class[file.label].append(file.path)
+        by_class[file.group].append(file.path)
     for label, paths in sorted(by_class.items()):
         order = sorted(paths)
         random.Random(f"{seed} {label}").shuffle(order)

@@ -216,7 +216,7 @@ def _examples(data: Path) -> list[tuple[bytes, str, None]]:
     first: dict[str, str] = {}
     for file in find(data).files:
         if file.split == "test":
-            first.setdefault(file.label, file.path)
+            first.setdefault(file.annotation, file.path)
     examples = []
     for label, path in first.items():
         with open_file(str(data / path)) as source:

@@ -190,8 +190,8 @@ def _hwmon(root: Path) -> Iterator[PowerSource]:
         name = kernel.text(chip / "name") or chip.name
         kind: Kind = "measured" if name.startswith(SENSORS) else "informative"
         files = sorted(chip.glob("power*_input")) or sorted(chip.glob("power*_average"))
-        labels = {file: _label(file) for file in files}
-        paths = _input_or_all([(labels[file] or "", (str(file),)) for file in files])
+        names = {file: _label(file) for file in files}
+        paths = _input_or_all([(names[file] or "", (str(file),)) for file in files])
         if paths:
             covers = "supply" if kind == "measured" else name
             why = _why_not(paths[0][0])

@@ -64,9 +64,9 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     contract = loaded.contract(tuple(record["labels"]), record["train"]["rate_fps"])
     assert Contract.from_json(json.loads((run / "contract.json").read_text())) == contract
     val = load_clips(find(data), record["split"]["val"], contract.frame, contract.rate_fps)
-    found = open_training("classification").figures(
-        last_outputs(loaded, val.images), val.targets, contract.labels
-    )
+    training = open_training("classification")
+    outputs = last_outputs(loaded, val.images)
+    found = training.figures(outputs, training.targets(val), contract.labels)
     metrics = json.loads((run / "metrics.json").read_text())
     assert found["accuracy"] == metrics["val"]["accuracy"] == result["metrics"]["val"]["accuracy"]
     with (run / "history.csv").open() as file:

@@ -55,8 +55,8 @@ class ClassificationHost(HostTask):
     def annotations(self, clips: Clips) -> list[Annotated]:
         """Return each clip's class name at its last frame; see `HostTask.annotations`."""
         return [
-            Annotated((len(frames) - 1,), (clips.classes[target],))
-            for frames, target in zip(clips.images, clips.targets, strict=True)
+            Annotated((len(frames) - 1,), (label,))
+            for frames, label in zip(clips.images, clips.annotations, strict=True)
         ]
 
     def default_output_names(self, count: int) -> tuple[str, ...] | None:

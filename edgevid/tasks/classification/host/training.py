@@ -44,7 +44,10 @@ class ClassificationTraining(TrainingTask):
 
     def targets(self, clips: Clips) -> NDArray[np.int64]:
         """Return the class of each clip, int64 ``(clips,)``; see `TrainingTask.targets`."""
-        return clips.targets
+        import numpy as np
+
+        index = {label: number for number, label in enumerate(clips.classes)}
+        return np.array([index[label] for label in clips.annotations], np.int64)
 
     def figures(
         self, outputs: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]
@@ -83,8 +86,8 @@ class ClassificationTraining(TrainingTask):
 
     def check_learnable(self, clips: Mapping[str, Clips], data: Tree, frames: int) -> None:
         """Check that every class has a clip to train on; see `TrainingTask.check_learnable`."""
-        counts = Counter(clips["train"].targets.tolist())
-        missing = [label for n, label in enumerate(data.classes) if not counts[n]]
+        counts = Counter(clips["train"].annotations)
+        missing = [label for label in data.classes if not counts[label]]
         if not missing and len(clips["val"]):
             return
         left_out = [*clips["train"].left_out, *clips["val"].left_out]
