@@ -236,7 +236,8 @@ class StreamPipeline:
     def redo(self, engine: Steps, differs: Callable[[Tensors, Tensors], bool]) -> None:
         """Retake every unconfirmed step on a trusted engine.
 
-        Results of a finite stream are emitted now; of a live stream only corrections are.
+        Results of a finite stream are emitted now; of a live stream only corrections are: results
+        whose prediction is not the same by the task, or whose outputs differ.
 
         Args:
             engine: What takes the steps.
@@ -251,7 +252,7 @@ class StreamPipeline:
         self._ledger.retake()
         while self._journal:
             pending = self._journal[0]
-            wrong, emitted = pending.outputs, pending.events
+            before, emitted = replace(pending), pending.events
             self._take(pending, engine)
             # Removed now, so that it is not retaken if the next step fails on this engine too.
             del self._journal[0]
@@ -262,12 +263,24 @@ class StreamPipeline:
             events = self._ledger.correct(pending.events, emitted)
             if not self._journal:
                 events += self._ledger.reconcile(self.chain.state.open)
-            right = pending.outputs
-            if events or wrong is None or right is None or differs(wrong, right):
+            if events or self._is_changed(before, pending, differs):
                 self.meters.corrected += 1
                 result = self._result(pending, degraded=True, corrected=True)
                 self.output.put(replace(result, events=events), live=True)
         self._confirm_events()
+
+    def _is_changed(
+        self,
+        before: PendingFrame,
+        after: PendingFrame,
+        differs: Callable[[Tensors, Tensors], bool],
+    ) -> bool:
+        """Whether a retaken step gives something else than what was emitted."""
+        if before.outputs is None or after.outputs is None:
+            return True
+        if not self._task.same(before.prediction, after.prediction):
+            return True
+        return differs(before.outputs, after.outputs)
 
     def _save(self) -> tuple[SavedState, ChainState]:
         return self._stream.save(), self.chain.state

@@ -331,6 +331,27 @@ def test_a_faulted_run_equals_a_clean_one_line_by_line(contract, engine, film, k
     assert (told_again > 0) == (live and kind == "lies")
 
 
+def test_another_prediction_is_corrected_however_near_the_outputs_are(contract, engine, film):
+    """The tolerance is for the numbers; whether two predictions are the same, the task decides."""
+    kept, wide = Kept(), 1.0
+    scheduler = Scheduler(Suspect(Faulty(engine, 0, "lies"), engine, honest_until=0), wide)
+    camera = Camera(scheduler, pipeline_of(contract, kept, live=True), film)
+    thread = threading.Thread(target=scheduler.serve)
+    thread.start()
+    for _ in range(6):
+        camera.send()
+        while camera.pipeline.meters.frames.to_json()["in_flight"]:
+            time.sleep(0.001)
+    camera.end()
+    scheduler.finish()
+    thread.join()
+    lines = list(kept)
+    for index, line in {line["index"]: line for line in lines if line.get("corrected")}.items():
+        (first,) = [one for one in lines if one["index"] == index and not one.get("corrected")]
+        assert first["label"] != line["label"]
+    assert any(line.get("corrected") for line in lines)
+
+
 def test_an_engine_that_fails_while_it_sets_another_right_is_replaced_too(contract, engine, film):
     """The first lies, the second fails in the middle of taking its steps again."""
     kept, clean = Kept(), Kept()
