@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevid.bench.comparison.compare import judge
+from edgevid.bench.host.compare import judge
 from edgevid.bench.warmup import TOLERANCE, warm_up
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for the rigs

@@ -50,7 +50,10 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from edgevid.errors import BadInput
 
-PUBLISHED: dict[str, str] = {"evidence": "edgevid.evidence:Evidence"}
+PUBLISHED: dict[str, str] = {
+    "bench": "edgevid.bench.result:BenchResult",
+    "evidence": "edgevid.evidence:Evidence",
+}
 """The documents with a published schema: name -> ``module:class``."""
 
 FOLDER = Path(__file__).parent / "schemas"

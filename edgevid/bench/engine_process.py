@@ -1,14 +1,14 @@
-"""The process that measures one engine; `edgevid.isolation.json_rpc.JsonRpcProcess` runs it.
+"""The process that measures one engine: ``python -m edgevid.bench.engine_process``.
 
-It imports what a serving process imports and nothing more, so that its memory and its first answer
-are those of a serving process. It is asked for, one after another:
+It imports only what a serving process imports, so that its memory and the time to its first
+prediction are those of a serving process. Its requests, see `edgevid.bench.measurement`:
 
-    open       load the engine; it is proven
-    first      answer one frame of the video, or one golden step where the model takes no video;
-               says how old the process is then
+    open       load the engine, which has been verified
+    first      process one frame of the video, or one golden step if the model takes no video;
+               returns the age of the process
     round      measure one round of a job
     overhead   measure the harness itself
-    end        say how much memory was needed
+    end        return the peak memory
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgevid.bench.job import Job
 from edgevid.bench.playback import play
 from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
-from edgevid.isolation.json_rpc import serve_json_rpc
+from edgevid.documents import to_json
 from edgevid.media.sources import SourceOptions
 from edgevid.proof import Golden
 from edgevid.runner.engines import open_engine
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from edgevid.runtimes import Engine
 
 
-class Child:
-    """What the process holds: one engine, and the scenarios that it was measured in."""
+class EngineProcess:
+    """One engine and the scenarios that it is measured in."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._scenarios: dict[str, Scenario] = {}
 
     def give(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Do what is asked."""
+        """Handle one request."""
         answer: Mapping[str, Any] = getattr(self, f"_{request['do']}")(request)
         return answer
 
@@ -94,8 +94,8 @@ class Child:
             self._scenarios[key] = self._prepared(job)
         options = RoundOptions(float(request["seconds"]), int(request["samples"]))
         started = time.time()
-        found = self._scenarios[key].round(options).to_json()
-        return {"started_unix_s": round(started, 3), **found}
+        found: Mapping[str, Any] = to_json(self._scenarios[key].round(options).result(started))
+        return found
 
     def _prepared(self, job: Job) -> Scenario:
         assert self._engine is not None
@@ -112,7 +112,8 @@ class Child:
         return made
 
     def _overhead(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        return overhead.measure(Bundle.open(Path(request["bundle"])))
+        found: Mapping[str, Any] = to_json(overhead.measure(Bundle.open(Path(request["bundle"]))))
+        return found
 
     def _end(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"peak_rss_mb": round(sum(map(peak_rss_mb, self._pids)), 1)}
@@ -125,4 +126,4 @@ def _options(job: Job) -> SourceOptions:
 
 
 if __name__ == "__main__":
-    serve_json_rpc(Child().give)
+    serve_json_rpc(EngineProcess().give)

@@ -1,7 +1,7 @@
-"""Where it ran: which operators the accelerator took, and which it left to the CPU.
+"""Where operators run: on the accelerator, or on the CPU.
 
-Found out by the runtime's own profiler in a short pass of its own, in a process of its own
-(``python -m edgevid.bench.operators``), so that it disturbs no figure and may crash.
+The runtime's own profiler reports it in a short separate pass, in a process of its own
+(``python -m edgevid.bench.operators``), so that it disturbs no measurement and may crash.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import runtimes
+from edgevid.bench.result import OperatorKind, OperatorProfile, UnknownProfile
 from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
 from edgevid.isolation.child_task import child_task, run_child
@@ -27,15 +28,11 @@ if TYPE_CHECKING:
 RUNS = 50
 TIMEOUT_S = 60.0
 BORDER = ("CAST", "DEQUANTIZE", "QUANTIZE")
-"""What only brings tensors to the type that an accelerator takes is not left to the CPU."""
+"""Conversions to and from the accelerator's types; they do not count as left to the CPU."""
 
 
-def profile(bundle: Bundle, job: Job) -> dict[str, Any]:
-    """Profile a job's engine; ``unknown`` says why where it can't be.
-
-    ``accelerated`` and ``on_cpu`` count operators, ``kinds`` has one entry for each kind and place
-    with its count and its milliseconds a step, the longest first.
-    """
+def profile(bundle: Bundle, job: Job) -> OperatorProfile | UnknownProfile:
+    """Profile a job's engine in a process of its own."""
     task = {
         "bundle": str(bundle.path.resolve()),
         "artifact": job.artifact,
@@ -48,14 +45,14 @@ def profile(bundle: Bundle, job: Job) -> dict[str, Any]:
     try:
         answer = outcome.result()
     except EdgevidError as error:
-        return {"unknown": str(error)}
+        return UnknownProfile(str(error))
     if answer is None:
-        return {"unknown": f"the profiler {outcome.describe(TIMEOUT_S)}"}
+        return UnknownProfile(f"the profiler {outcome.describe(TIMEOUT_S)}")
     return summary([Operator(**one) for one in answer["operators"]])
 
 
-def summary(operators: Sequence[Operator]) -> dict[str, Any]:
-    """Add up a profile."""
+def summary(operators: Sequence[Operator]) -> OperatorProfile:
+    """Add up a profile by kind and place, the slowest first."""
     counts = Counter((one.kind, one.place) for one in operators)
     spent: dict[tuple[str, str], float | None] = {}
     for one in operators:
@@ -63,36 +60,33 @@ def summary(operators: Sequence[Operator]) -> dict[str, Any]:
             key = one.kind, one.place
             spent[key] = (spent.get(key) or 0.0) + one.mean_ms
     ordered = sorted(counts, key=lambda key: -(spent.get(key) or 0.0))
-    kinds = [
-        {"kind": key[0], "place": key[1], "count": counts[key], "ms": _rounded(spent.get(key))}
-        for key in ordered
-    ]
+    kinds = tuple(OperatorKind(*key, counts[key], _rounded(spent.get(key))) for key in ordered)
     on_cpu = sum(one.place == CPU for one in operators)
-    return {"accelerated": len(operators) - on_cpu, "on_cpu": on_cpu, "kinds": kinds}
+    return OperatorProfile(len(operators) - on_cpu, on_cpu, kinds)
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def fallen_back(found: Mapping[str, Any] | None, accelerator: str) -> str | None:
-    """Why a result is INVALID: what an accelerator left to the CPU; None where it took it all."""
+def fallen_back(found: OperatorProfile | UnknownProfile | None, accelerator: str) -> str | None:
+    """Why a result is invalid: the operators that an accelerator left to the CPU, if any."""
     if accelerator == CPU or found is None:
         return None
-    if "unknown" in found:
-        return f"which operators ran on {accelerator} is not known: {found['unknown']}"
-    left = [one for one in found["kinds"] if one["place"] == CPU and one["kind"] not in BORDER]
-    count = sum(one["count"] for one in left)
+    if isinstance(found, UnknownProfile):
+        return f"which operators ran on {accelerator} is not known: {found.unknown}"
+    left = [one for one in found.kinds if one.place == CPU and one.kind not in BORDER]
+    count = sum(one.count for one in left)
     if not count:
         return None
-    names = ", ".join(f"{one['kind']} ({one['count']})" for one in left[:5])
+    names = ", ".join(f"{one.kind} ({one.count})" for one in left[:5])
     more = f" and {len(left) - 5} other kinds" if len(left) > 5 else ""
-    total = found["accelerated"] + found["on_cpu"]
+    total = found.accelerated + found.on_cpu
     return f"{count} of {total} operators ran on the CPU and not on {accelerator}: {names}{more}"
 
 
 def _profile_here(task: Mapping[str, Any]) -> list[Operator]:
-    """What the child does."""
+    """Profile in this process."""
     bundle = Bundle.open(Path(task["bundle"]))
     golden = Golden.read(bundle)
     steps = (one.inputs_at(n) for one in golden.trajectories for n in range(len(one)))

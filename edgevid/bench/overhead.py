@@ -1,12 +1,13 @@
-"""What the harness itself costs a step: it measures the stand-in around a step of no length."""
+"""What the harness itself adds to a step: it measures the null engine with an empty step."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgevid.bench.result import HarnessOverhead
 from edgevid.bench.scenarios import RoundOptions, ScenarioSetup
 from edgevid.bench.scenarios.step import StepScenario
 from edgevid.media.sources import SourceOptions
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 STEPS = 3000
 
 
-def measure(bundle: Bundle) -> dict[str, Any]:
-    """``{"overhead_us": {"p50": ..., "p99": ...}}``: from step to step of the scenario ``step``.
+def measure(bundle: Bundle) -> HarnessOverhead:
+    """Measure the time between steps of the scenario ``step``, p50 and p99 in microseconds.
 
-    The engine steps in no time, so all of that is the harness, with the stand-in's own schedule.
+    The engine's step takes no time, so all of it is the harness and the null engine's schedule.
     """
     idle = _Idle(bundle.contract)
     engine = NullEngine(idle, {})
@@ -35,11 +36,11 @@ def measure(bundle: Bundle) -> dict[str, Any]:
     StepScenario(setup).round(RoundOptions(0.0, STEPS))
     gaps = [after - before for before, after in pairwise(idle.moments)]
     found = percentiles_ms(gaps[STEPS // 10 :], (50, 99))
-    return {"overhead_us": {name: round(1000 * value, 2) for name, value in found.items()}}
+    return HarnessOverhead({name: round(1000 * value, 2) for name, value in found.items()})
 
 
 class _Idle:
-    """An engine that does nothing but look at the clock."""
+    """An engine that only records the time."""
 
     runtime, accelerator, precision = "null", "cpu", "float32"
 
@@ -48,9 +49,9 @@ class _Idle:
         self._answer = zero_state(contract)
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Give the same state back."""
+        """Return the state unchanged."""
         self.moments.append(perf_counter())
         return self._answer, state
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing; there is nothing to release."""

@@ -1,21 +1,26 @@
-"""What samples of a latency say, and how surely; and when they are too few to say it."""
+"""Percentiles and means of latency samples with confidence intervals.
+
+This module runs on devices, so it needs nothing but the standard library; its results are tested
+against scipy.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+
+from edgevid.documents import named
 
 WHICH = (50, 90, 95, 99, 99.9)
 BATCHES = 10
-"""Pieces of a trace whose differences tell how much its samples depend on each other."""
+"""Pieces of a trace; the variance between them measures how dependent its samples are."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the ends of its confidence interval, in the unit of what was given."""
+    """A value with its confidence interval, in the unit of the samples."""
 
     value: float
     low: float
@@ -24,17 +29,25 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Insufficient:
-    """Too little was measured to say anything; from ``needs`` on it can be said."""
+    """Too few samples for an estimate.
 
-    needs: int
+    Attributes:
+        needs: How many samples it needs.
+    """
+
+    needs: int = named("insufficient")
+
+    @property
+    def value(self) -> None:
+        """There is none."""
 
 
 @lru_cache
 def needed(percentile: float, confidence: float = 0.99) -> int:
     """How many samples a percentile needs: 64 for p90, 662 for p99.
 
-    MLPerf LoadGen's early-stopping rule without tolerance: so many that the second largest lies
-    above the percentile with ``confidence``.
+    MLPerf LoadGen's early-stopping rule without tolerance: with ``confidence``, the second largest
+    of that many samples lies above the percentile.
     """
     beyond = _beyond(percentile)
     return _first(lambda n: n > 1 and _at_most(1, n, beyond) <= 1 - confidence)
@@ -43,11 +56,19 @@ def needed(percentile: float, confidence: float = 0.99) -> int:
 def percentile(
     samples: Sequence[float], p: float, confidence: float = 0.95
 ) -> Estimate | Insufficient:
-    """The nearest-rank percentile ``p`` (0 to 100) of samples in the order they were taken.
+    """Estimate a percentile by its nearest rank.
 
-    The ends of the interval are samples too (order statistics, binomial). Frames are like their
-    neighbours, so the interval is that of as many samples as would be independent: see
-    `independent`. Where those are too few for an upper end, it is the largest sample.
+    The interval's ends are samples too (order statistics, binomial distribution). Consecutive
+    frames are dependent, so the interval is that of the effective number of independent samples,
+    see `independent`. If those are too few for an upper end, it is the largest sample.
+
+    Args:
+        samples: In the order they were taken; any unit.
+        p: The percentile, between 0 and 100.
+        confidence: Of the two-sided interval.
+
+    Raises:
+        ValueError: If ``p`` is not between 0 and 100.
     """
     count = len(samples)
     if count < needed(p):
@@ -63,10 +84,13 @@ def percentile(
 
 
 def early_stopping(samples: Sequence[float], p: float) -> float | None:
-    """MLPerf LoadGen's own estimate for a single stream; None with fewer than `needed`.
+    """MLPerf LoadGen's early-stopping estimate for a single stream.
 
-    With 99 % confidence the percentile ``p`` is not above it. Like LoadGen, it takes the samples
-    for independent.
+    With 99 % confidence the percentile ``p`` is not above it. Like LoadGen, it assumes independent
+    samples.
+
+    Returns:
+        The estimate, or None for fewer samples than `needed`.
     """
     count = len(samples)
     if count < needed(p):
@@ -77,7 +101,7 @@ def early_stopping(samples: Sequence[float], p: float) -> float | None:
 
 
 def mean(rounds: Sequence[float], confidence: float = 0.95) -> Estimate | Insufficient:
-    """The mean of independent values, such as one a round (Student's t); two are needed."""
+    """Estimate the mean of independent values, such as one a round (Student's t)."""
     count = len(rounds)
     if count < 2:
         return Insufficient(2)
@@ -88,38 +112,45 @@ def mean(rounds: Sequence[float], confidence: float = 0.95) -> Estimate | Insuff
 
 
 def _mean_of_all(samples: Sequence[float]) -> Estimate | Insufficient:
-    """The mean of samples that depend on those before them; its width is of their batch means."""
+    """The mean of dependent samples; the interval comes from their batch means."""
     found = mean(_batch_means(samples))
     if isinstance(found, Insufficient):
         return found
-    # Batches leave out what does not fill one: the value itself is that of all.
+    # The batches leave out a remainder; the value itself is the mean of all samples.
     shift = math.fsum(samples) / len(samples) - found.value
     return Estimate(found.value + shift, found.low + shift, found.high + shift)
 
 
-def summary(samples_s: Sequence[float], which: Iterable[float] = WHICH) -> dict[str, Any]:
-    """``{"p50": {"value", "low", "high"} or {"insufficient": needs}, ..., "mean": ...}`` in ms.
+def summary(
+    samples_s: Sequence[float], which: Iterable[float] = WHICH
+) -> dict[str, Estimate | Insufficient]:
+    """Estimate percentiles and the mean, in milliseconds.
 
-    ``samples_s`` are seconds, in the order they were taken, the rounds one after another.
+    Args:
+        samples_s: Seconds, in the order they were taken, one round after another.
+        which: The percentiles.
+
+    Returns:
+        ``p50``, ..., ``mean``, rounded to four digits after the point.
     """
-    found = {f"p{p:g}": as_json(percentile(samples_s, p), 1000) for p in which}
-    return {**found, "mean": as_json(_mean_of_all(samples_s), 1000)}
+    found = {f"p{p:g}": rounded(percentile(samples_s, p), 1000) for p in which}
+    return {**found, "mean": rounded(_mean_of_all(samples_s), 1000)}
 
 
-def as_json(found: Estimate | Insufficient, scale: float = 1.0) -> dict[str, float]:
-    """``{"value", "low", "high"}`` times ``scale``, or ``{"insufficient": needs}``."""
+def rounded(found: Estimate | Insufficient, scale: float = 1.0) -> Estimate | Insufficient:
+    """Multiply an estimate by ``scale`` and round it to four digits after the point."""
     if isinstance(found, Insufficient):
-        return {"insufficient": found.needs}
-    ends = {"value": found.value, "low": found.low, "high": found.high}
-    return {name: round(end * scale, 4) for name, end in ends.items()}
+        return found
+    value, low, high = (round(end * scale, 4) for end in (found.value, found.low, found.high))
+    return replace(found, value=value, low=low, high=high)
 
 
 def independent(samples: Sequence[float]) -> int:
-    """How many independent samples would tell as much of the mean as these do; at most as many.
+    """The effective number of independent samples, at most ``len(samples)``.
 
-    By batch means: were they independent, the means of ten pieces would vary by a tenth of what
-    the samples do. Ten pieces tell that only roughly, so it is taken a third too ill, as Student's
-    t is wider than the normal distribution.
+    Batch means: the means of ten pieces of independent samples have a known variance. Ten pieces
+    estimate it only roughly, so the result is reduced by the ratio of Student's t to the normal
+    distribution, about a third.
     """
     count = len(samples)
     means = _batch_means(samples)
@@ -146,7 +177,7 @@ def student_t(freedom: int, confidence: float) -> float:
 
 
 def _beyond(percentile: float) -> float:
-    """The share beyond a percentile; for those below the median, the share below it."""
+    """The share above a percentile, or below it if it is less than the median."""
     if not 0 < percentile < 100:
         raise ValueError(f"a percentile lies between 0 and 100, and {percentile:g} does not")
     return min(percentile, 100 - percentile) / 100
@@ -157,7 +188,7 @@ def _rank(count: int, p: float) -> int:
 
 
 def _batch_means(samples: Sequence[float]) -> list[float]:
-    """The means of `BATCHES` pieces of equal length, or the samples where they are fewer."""
+    """The means of `BATCHES` pieces of equal length, or the samples if they are fewer."""
     size = len(samples) // BATCHES
     if size == 0:
         return list(samples)
@@ -167,13 +198,13 @@ def _batch_means(samples: Sequence[float]) -> list[float]:
 
 
 def _ranks(count: int, share: float, outside: float) -> tuple[int, int]:
-    """Order statistics that lie below and above a quantile but for ``outside``; from 0 to n + 1."""
+    """Ranks of order statistics that enclose a quantile, each missing it with ``outside``."""
     low = _first(lambda k: k > count or _at_most(k - 1, count, share) > outside) - 1
     return low, _first(lambda k: k > count or _at_most(k - 1, count, share) >= 1 - outside)
 
 
 def _first(holds: Callable[[int], bool]) -> int:
-    """The smallest number from 1 on from which ``holds`` is true."""
+    """The smallest number above 0 for which the monotonic ``holds`` is true."""
     high = 1
     while not holds(high):
         high *= 2

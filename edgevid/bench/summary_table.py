@@ -1,11 +1,14 @@
-"""One table across devices and artifacts, as one would publish it: rows of several documents."""
+"""One table of several results, across devices and artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-HEAD = (
+from edgevid.bench.result import BenchResult, JobResult
+from edgevid.bench.tables import Table
+
+KEYS = (
     "device",
     "scenario",
     "artifact",
@@ -17,46 +20,36 @@ HEAD = (
     "p99 ms",
     "a second",
     "peak MB",
-    "",
+    "valid",
 )
+"""The keys of a row in JSON."""
+
+HEAD = (*KEYS[:9], "frames/s", "peak MB", "")
 
 
-def rows(documents: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """One row a result of each document; what has too few samples, or is not told, is None.
+def rows(results: Iterable[BenchResult]) -> list[tuple[Any, ...]]:
+    """Return a row for each job of each result; None where there are too few samples.
 
-    The last cell is ``INVALID`` where a figure is worth nothing.
+    The last cell is ``INVALID`` if the job is invalid.
     """
-    return [_row(device(one), result) for one in documents for result in one["results"]]
+    return [_row(one.device_name, job) for one in results for job in one.results]
 
 
-def device(document: Mapping[str, Any]) -> str:
-    """What the machine of a document is called: by its owner, else by its board or processor."""
-    named = (document.get("device") or {}).get("name")
-    machine = document.get("machine") or {}
-    cpu = machine.get("cpu")
-    model = cpu.get("model") if isinstance(cpu, Mapping) else cpu
-    return str(named or machine.get("board") or model or "this machine")
+def summary_table(results: Iterable[BenchResult]) -> Table:
+    """Return the table of all results."""
+    return Table("summary", "All devices", HEAD, tuple(rows(results)))
 
 
-def _row(name: str, result: Mapping[str, Any]) -> tuple[Any, ...]:
-    job = result["job"]
-    times = result.get("latency_ms") or result.get("step_ms") or {}
-    percentiles = (_value(times.get(p)) for p in ("p50", "p95", "p99"))
+def _row(device: str, result: JobResult) -> tuple[Any, ...]:
+    found = result.percentiles
     return (
-        name,
-        job["scenario"],
-        job["artifact"],
-        f"{job['runtime']}/{job['accelerator']}",
-        result.get("precision"),
-        job.get("threads"),
-        *percentiles,
-        _value(result.get("fps")),
-        result.get("peak_rss_mb"),
-        "" if result.get("valid") else "INVALID",
+        device,
+        result.job.scenario,
+        *result.engine,
+        result.precision,
+        result.job.threads,
+        *(found[p].value if p in found else None for p in ("p50", "p95", "p99")),
+        None if result.fps is None else result.fps.value,
+        result.peak_rss_mb,
+        "" if result.valid else "INVALID",
     )
-
-
-def _value(estimate: Any) -> float | None:
-    if not isinstance(estimate, Mapping) or "value" not in estimate:
-        return None
-    return float(estimate["value"])

@@ -1,8 +1,8 @@
-"""The best engine for a bundle on this machine, found by measuring.
+"""Search for the fastest engine of a bundle on this machine (successive halving).
 
-Every artifact in every runtime on every accelerator with several numbers of threads, if its proof
-passes and its task's metric was recorded to be within a bound. They run side by side in short,
-interleaved rounds; the slower half is left out and the rest measured longer, until few are left.
+A candidate is an artifact in a runtime on an accelerator with a number of threads. It takes part if
+it passes verification and its recorded metric is within a bound. All candidates run in short,
+interleaved rounds; the slower half is dropped and the rest is measured longer, until few remain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from edgevid import bench, proof, targets
 from edgevid.bench.job import Job
 from edgevid.bench.playback import play
-from edgevid.bench.samples import FORMAT, unpack
+from edgevid.bench.result import (
+    BenchedBundle,
+    BenchResult,
+    ForgottenTuning,
+    JobResult,
+    TuningResult,
+)
+from edgevid.bench.samples import unpack
 from edgevid.bench.scenarios import BoundedClip
 from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.media.sources import SourceOptions
@@ -37,81 +44,86 @@ if TYPE_CHECKING:
 
 MAX_DROP = 0.01
 LEAST_EFFECT = 0.03
-"""What is not faster by more is not faster: then the task's metric counts, then fewer threads."""
+"""Candidates within this share of the fastest are equal; then the metric and fewer threads win."""
 LAST = 3
-"""So many are measured to the end."""
+"""So many candidates are measured to the end."""
 SHORT = bench.BenchPlan(rounds=3, samples=90, seconds=0.2, starts=0)
 FINAL = bench.BenchPlan(starts=1)
 COMPARED = 600
-"""So many frames are answered both ways."""
+"""So many frames are decoded both ways."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def tune(
     bundle: Bundle,
     video: Path,
     *,
-    whole_way: bool,
+    whole_pipeline: bool,
     max_drop: float = MAX_DROP,
     final: bench.BenchPlan = FINAL,
     progress: Progress = silent,
-    say: Say = lambda _: None,
-) -> dict[str, Any]:
-    """Find the best engine, keep it for the runner, and give the document of the last ones.
+    log: Log = lambda _: None,
+) -> BenchResult:
+    """Find the best engine and store it for the runner.
 
-    ``whole_way``: from encoded video to answers, which is what ``video`` is meant for; else the
-    step alone. Its ``tuned`` has ``choice``, ``tried``, ``left_out`` with the reasons, and
-    ``name`` and ``content`` of what is kept. Raises `CheckFailed` where no engine may be chosen.
+    Args:
+        bundle: The bundle.
+        video: A video file.
+        whole_pipeline: Measure from encoded video to prediction; else the step alone.
+        max_drop: The largest drop of the task's metric that is allowed.
+        final: How much is measured of the last candidates.
+        progress: Called before every round.
+        log: Called with a line about each decision.
+
+    Returns:
+        The result of the last candidates, with ``tuned``.
+
+    Raises:
+        CheckFailed: If no engine may be chosen.
     """
     found, left_out = _eligible(bundle, max_drop)
     for what, why in left_out.items():
-        say(f"{what} is left out: {why}")
+        log(f"{what} is left out: {why}")
     if not found:
         raise CheckFailed(f"{bundle.path}: no engine may be chosen: {'; '.join(left_out.values())}")
-    scenario = "single" if whole_way else "step"
+    scenario = "single" if whole_pipeline else "step"
     jobs = [
         Job(*(c.artifact, c.runtime, c.accelerator, scenario), threads=threads)
         for c in found
         for threads in _threads(c)
     ]
     tried = len(jobs)
-    document = _last_ones(bundle, jobs, video, final, progress, say)
-    best = _best(bundle, document)
+    result = _finalists(bundle, jobs, video, final, progress, log)
+    best = _best(bundle, result)
     choice = Tuned(best.artifact, best.runtime, best.accelerator, best.threads)
-    if whole_way and _may_skip(bundle, best, video, max_drop, final, progress, say):
+    if whole_pipeline and _may_skip(bundle, best, video, max_drop, final, progress, log):
         choice = replace(choice, skip_loop_filter=True)
     tuned.keep(bundle, choice)
-    say(f"chosen: {choice}")
-    return document | {
-        "tuned": {
-            "choice": str(choice),
-            "tried": tried,
-            "left_out": left_out,
-            "name": tuned.name(bundle),
-            "content": tuned.content(bundle, choice),
-        }
-    }
+    log(f"chosen: {choice}")
+    stored = TuningResult(
+        choice=str(choice),
+        name=tuned.name(bundle),
+        content=tuned.content(bundle, choice),
+        tried=tried,
+        left_out=left_out,
+    )
+    return replace(result, tuned=stored)
 
 
-def forget(bundle: Bundle) -> dict[str, Any]:
-    """Let the runner choose by itself again; gives a document without results."""
+def forget(bundle: Bundle) -> ForgottenTuning:
+    """Remove the stored choice, so that the runner chooses the engine itself."""
     tuned.forget(bundle)
-    return {
-        "format": FORMAT,
-        "valid": True,
-        "reasons": [],
-        "results": [],
-        "bundle": {"path": str(bundle.path), "name": bundle.path.stem, "key": bundle.key},
-        "tuned": {"choice": None, "name": tuned.name(bundle), "content": None},
-    }
+    path = bundle.path
+    stored = TuningResult(choice=None, name=tuned.name(bundle), content=None)
+    return ForgottenTuning(BenchedBundle(str(path), path.stem, bundle.key), stored)
 
 
-# ---------------------------------------------------------------- who may be chosen
+# ---------------------------------------------------------------- candidates
 
 
 def _eligible(bundle: Bundle, max_drop: float) -> tuple[list[Choice], dict[str, str]]:
-    """Those that are accurate and proven, and why others are not, by their names."""
+    """The engines that may be chosen, and the reason for each other one by its name."""
     found, left_out = [], {}
     for choice in engines.choices(bundle, targets.load("local")):
         why = _inaccurate(bundle, choice.artifact, max_drop) or _unproven(bundle, choice)
@@ -145,7 +157,7 @@ def _unproven(bundle: Bundle, choice: Choice) -> str | None:
 
 
 def _threads(choice: Choice) -> list[int]:
-    """One, two, four ... and all cores; on an accelerator the CPU's threads do nothing."""
+    """One, two, four ... and all cores; on an accelerator CPU threads do nothing."""
     cores = min(len(os.sched_getaffinity(0)), 16)
     if choice.accelerator != "cpu":
         return [1]
@@ -155,38 +167,36 @@ def _threads(choice: Choice) -> list[int]:
 # ---------------------------------------------------------------- halving
 
 
-def _last_ones(
+def _finalists(
     bundle: Bundle,
     jobs: list[Job],
     video: Path,
     final: bench.BenchPlan,
     progress: Progress,
-    say: Say,
-) -> dict[str, Any]:
-    """Leave the slower half out until few are left; gives their document."""
+    log: Log,
+) -> BenchResult:
+    """Drop the slower half until few candidates remain; returns their result."""
     plan = SHORT
     while len(jobs) > LAST:
-        document = bench.bench(bundle, jobs, video, plan=plan, progress=progress)
-        times = dict(zip(jobs, map(typical_s, document["results"]), strict=True))
+        found = bench.bench(bundle, jobs, video, plan=plan, progress=progress)
+        times = dict(zip(jobs, map(typical_s, found.results), strict=True))
         ordered = sorted(jobs, key=times.__getitem__)
         count = max(LAST, (len(jobs) + 1) // 2)
         jobs = [job for job in jobs if job in ordered[:count]]
         best = ordered[0]
-        say(f"{len(jobs)} of {len(ordered)} go on; {best} leads, {1000 * times[best]:.3g} ms")
+        log(f"{len(jobs)} of {len(ordered)} go on; {best} leads, {1000 * times[best]:.3g} ms")
         plan = replace(plan, rounds=2 * plan.rounds, samples=2 * plan.samples)
     return bench.bench(bundle, jobs, video, plan=final, progress=progress)
 
 
-def typical_s(result: Mapping[str, Any]) -> float:
-    """What a frame takes in seconds: the median over rounds of their medians."""
-    rounds = result["rounds"]
-    name = "latency" if "latency" in rounds[0]["samples"] else "step"
-    return median(median(unpack(one["samples"][name])) for one in rounds)
+def typical_s(result: JobResult) -> float:
+    """Return the median over rounds of their median duration, in seconds."""
+    return median(median(unpack(one.samples[result.series])) for one in result.rounds)
 
 
-def _best(bundle: Bundle, document: Mapping[str, Any]) -> Job:
-    """The fastest; among those that are as good as it the most accurate, then fewer threads."""
-    times = {Job.from_json(one["job"]): typical_s(one) for one in document["results"]}
+def _best(bundle: Bundle, result: BenchResult) -> Job:
+    """The fastest; among equals the one with the best metric, then with fewer threads."""
+    times = {one.job: typical_s(one) for one in result.results}
     limit = min(times.values()) * (1 + LEAST_EFFECT)
     close = [job for job, seconds in times.items() if seconds <= limit]
 
@@ -206,16 +216,16 @@ def _may_skip(
     max_drop: float,
     final: bench.BenchPlan,
     progress: Progress,
-    say: Say,
+    log: Log,
 ) -> bool:
-    """Whether to decode without the loop filter is faster, and the answers are the same."""
+    """Whether decoding without the loop filter is faster and predictions stay the same."""
     jobs = [best, replace(best, skip_loop_filter=True)]
-    document = bench.bench(bundle, jobs, video, plan=final, progress=progress)
-    with_it, without = map(typical_s, document["results"])
+    found = bench.bench(bundle, jobs, video, plan=final, progress=progress)
+    with_it, without = map(typical_s, found.results)
     if without > with_it * (1 - LEAST_EFFECT):
         return False
     changed = 1 - agreement(bundle, best, video)
-    say(f"without the loop filter: {without / with_it - 1:+.1%} of time, {changed:.1%} of answers")
+    log(f"without the loop filter: {without / with_it - 1:+.1%} of time, {changed:.1%} differ")
     return changed <= max_drop
 
 
@@ -239,12 +249,19 @@ def _predictions(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Pred
     return found
 
 
-def check_wishes(wishes: Mapping[str, Any]) -> None:
-    """Refuse what a search would not heed."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """Reject options that the search ignores.
+
+    Args:
+        options: The options of ``edgevid bench``.
+
+    Raises:
+        BadInput: If one of them cannot be combined with ``--tune``.
+    """
     fixed = ("artifact", "runtime", "accelerator", "skip_loop_filter")
     for name in (*fixed, "baseline", "sustained", "rate_fps", "latency_ms"):
-        if wishes.get(name):
+        if options.get(name):
             option = name.replace("_", "-")
-            raise BadInput(f"--tune and --{option} exclude each other; give one")
-    if set(wishes.get("scenarios") or ()) - {"step", "single"}:
+            raise BadInput(f"--tune and --{option} cannot be combined; give one")
+    if set(options.get("scenarios") or ()) - {"step", "single"}:
         raise BadInput("--tune searches by --scenario step, or single with a --source")

@@ -1,7 +1,7 @@
-"""The whole journey on one machine, from nothing to a report: each stage a command anyone can type.
+"""The whole workflow on one machine, from nothing to a report; each stage is a command.
 
-A stage is done when its product is there; products appear whole or not at all, so a demo that was
-stopped goes on where it was when it is run again.
+A stage is done when its product exists. Products appear completely or not at all, so a demo that
+was interrupted continues where it stopped.
 """
 
 from __future__ import annotations
@@ -22,45 +22,49 @@ from edgevid.registry import install_line
 from edgevid.training.recipes import DEMO
 
 BAR = 0.85
-"""The least top-1 accuracy on held-out clips with which the demo calls its model learned."""
+"""The least metric on held-out clips for the demo to succeed."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command of the journey: what it is for, its words, and what it leaves behind.
+    """One command of the workflow.
 
-    ``keep`` names the file, below ``.demo/``, that keeps what the command said as JSON. A command
-    that ``doubts`` its own result says so in it and with exit code 3; it is shown with its doubts.
+    Attributes:
+        title: Its purpose.
+        args: Its arguments.
+        product: The file or folder that it creates.
+        keep: The name of the file below ``.demo/`` with the JSON that it printed.
+        may_be_invalid: Whether exit code 3 with reasons is accepted and shown.
     """
 
     title: str
-    words: tuple[str, ...]
+    args: tuple[str, ...]
     product: str
     keep: str | None = None
-    doubts: bool = False
+    may_be_invalid: bool = False
 
     @property
-    def spoken(self) -> str:
-        """The command as one would type it."""
-        return shlex.join(("edgevid", *self.words))
+    def command(self) -> str:
+        """The command as it can be typed."""
+        return shlex.join(("edgevid", *self.args))
 
     def kept(self, out: Path) -> Path:
-        """Where the command's JSON is kept."""
+        """Return the file with the command's JSON."""
         return out / ".demo" / f"{self.keep}.json"
 
     def done(self, out: Path) -> bool:
-        """Whether all that it makes is there."""
+        """Return whether its product exists."""
         return (out / self.product).exists() and (self.keep is None or self.kept(out).exists())
 
 
 def stages(out: Path) -> tuple[Stage, ...]:
-    """The journey into the folder ``out``."""
+    """Return the stages of a demo in the folder ``out``."""
     data, run, bundle, video = (
         f"{out}/{n}" for n in ("data", "run", "motion.edgevid", "video.mp4")
     )
     return (
         Stage(
-            "Make labelled clips that only time tells apart",
+            "Create labelled clips that differ only over time",
             (
                 *("dataset", "synth", "motion", "--out", data, "--train", str(DEMO.train)),
                 *("--val", str(DEMO.val), "--test", str(DEMO.test)),
@@ -71,12 +75,12 @@ def stages(out: Path) -> tuple[Stage, ...]:
             "Train a CNN with two LSTM layers",
             (
                 *("train", data, "--model", "cnn-lstm", "--out", run),
-                *(word for option in DEMO.options.items() for word in _option(*option)),
+                *(arg for option in DEMO.options.items() for arg in _option(*option)),
             ),
             "run",
         ),
         Stage(
-            "Convert to both formats, and prove what comes out",
+            "Convert to both formats and verify the artifacts",
             (
                 *("convert", run, "-f", "tflite", "-f", "openvino"),
                 *("--quantize", "float32", "--quantize", "int8", "-o", bundle),
@@ -85,26 +89,26 @@ def stages(out: Path) -> tuple[Stage, ...]:
             "convert",
         ),
         Stage(
-            "Film all the motions, one after the other",
+            "Create a video of all motions, one after another",
             ("dataset", "synth", "video", "--out", video, "--seed", "7"),
             "video.mp4",
             "video",
         ),
         Stage(
-            "Answer the video",
+            "Run the model on the video",
             ("run", bundle, video, "--artifact", "tflite-int8", "--output", f"{out}/answers.jsonl"),
             "answers.jsonl",
             "answers",
         ),
         Stage(
-            "Bench every artifact, from encoded video to answer",
+            "Benchmark every artifact, from encoded video to prediction",
             (
                 *("bench", bundle, "--source", video, "--rounds", "5"),
                 *("--scenario", "step", "--scenario", "single", "--scenario", "offline"),
             ),
             ".demo",
             "bench",
-            doubts=True,
+            may_be_invalid=True,
         ),
     )
 
@@ -113,42 +117,56 @@ def _option(name: str, value: object) -> tuple[str, str]:
     return f"--{name.replace('_', '-')}", str(value)
 
 
-def demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Go the whole way into ``out``; give the report's path and the main figures.
+def demo(out: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """Run the demo.
 
-    Raises `CheckFailed` where the model did not learn, and what a stage that fails says.
+    Args:
+        out: The folder of everything that it creates.
+        log: Called with a line about each stage.
+
+    Returns:
+        The report's path and the main figures.
+
+    Raises:
+        CheckFailed: If the model did not learn.
+        MissingExtra: If a library is not installed.
+        EdgevidError: If a stage fails.
     """
-    for package in ("openvino", "tensorflow"):  # looked for, not imported: that is the stages' part
+    for package in ("openvino", "tensorflow"):  # found, not imported: the stages import them
         if find_spec(package) is None:
             raise MissingExtra(install_line(f"package {package}", "all"))
-    journey = stages(out)
-    for number, stage in enumerate(journey, 1):
-        say(f"\n[{number}/{len(journey)}] {stage.title}\n$ {stage.spoken}")
+    todo = stages(out)
+    for number, stage in enumerate(todo, 1):
+        log(f"\n[{number}/{len(todo)}] {stage.title}\n$ {stage.command}")
         if stage.done(out):
-            say("done before")
+            log("already done")
         else:
-            take(stage, out)
+            run_stage(stage, out)
     from edgevid.demo.report import render_report
 
-    said = {s.keep: json.loads(s.kept(out).read_bytes()) for s in journey if s.keep}
+    outputs = {s.keep: json.loads(s.kept(out).read_bytes()) for s in todo if s.keep}
     report = out / "report.html"
-    write_bytes(report, render_report(out, [stage.spoken for stage in journey], said).encode())
-    return _judged(report, said)
+    write_bytes(report, render_report(out, [stage.command for stage in todo], outputs).encode())
+    return _checked(report, outputs)
 
 
-def take(stage: Stage, out: Path) -> None:
-    """Call one stage's command in a process of its own; raises what it fails with."""
+def run_stage(stage: Stage, out: Path) -> None:
+    """Run one stage's command in a process of its own.
+
+    Raises:
+        EdgevidError: If it fails, with its message and exit code.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "edgevid", *stage.words, "--json"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "edgevid", *stage.args, "--json"], stdout=subprocess.PIPE, text=True
     )
-    if done.returncode and not (stage.doubts and _is_doubtful(done)):
+    if done.returncode and not (stage.may_be_invalid and _is_invalid(done)):
         raise _error(stage, done)
     if stage.keep:
         write_json(stage.kept(out), json.loads(done.stdout))
 
 
-def _is_doubtful(done: subprocess.CompletedProcess[str]) -> bool:
-    """Whether a command gave its whole result, and the reasons why it is worth little."""
+def _is_invalid(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a command printed a whole result and why it is invalid."""
     if done.returncode != Inconclusive.exit_code:
         return False
     try:
@@ -158,7 +176,7 @@ def _is_doubtful(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def _error(stage: Stage, done: subprocess.CompletedProcess[str]) -> BaseException:
-    """The error that a stage ended with, with its own exit code."""
+    """The error of a stage, with its exit code."""
     if done.returncode == 130:
         return KeyboardInterrupt()
     kinds = {1: CheckFailed, 2: EdgevidError, 3: Inconclusive}
@@ -166,20 +184,21 @@ def _error(stage: Stage, done: subprocess.CompletedProcess[str]) -> BaseExceptio
         message = json.loads(done.stdout)["error"]
     except (ValueError, KeyError):
         message = f"ended with exit code {done.returncode}"
-    return kinds.get(done.returncode, EnvironmentFailed)(f"{stage.spoken}: {message}")
+    return kinds.get(done.returncode, EnvironmentFailed)(f"{stage.command}: {message}")
 
 
-def _judged(report: Path, said: dict[str, Any]) -> dict[str, Any]:
-    artifacts = said["convert"]["artifacts"]
-    accuracy = artifacts[0]["metric"]["source"]
-    if accuracy < BAR:
+def _checked(report: Path, outputs: dict[str, Any]) -> dict[str, Any]:
+    artifacts = outputs["convert"]["artifacts"]
+    metric = artifacts[0]["metric"]
+    reached = metric["source"]
+    if reached < BAR:
         raise CheckFailed(
-            f"the model reached {accuracy:.3f} top-1, under {BAR}; see {report}, or remove "
-            f"{report.parent} and run the demo again"
+            f"the model reached a {metric['name']} of {reached:.3f}, below {BAR}; see {report}, or "
+            f"remove {report.parent} and run the demo again"
         )
     return {
         "report": str(report),
-        "accuracy": accuracy,
+        metric["name"]: reached,
         "artifacts": {a["name"]: a["metric"]["artifact"] for a in artifacts},
-        "frames": said["answers"]["frames"],
+        "frames": outputs["answers"]["frames"],
     }

@@ -1,51 +1,68 @@
-"""The demo's report: what was learned, what the artifacts kept of it, how fast they are."""
+"""The demo's page: what the model learned, what the artifacts kept of it, and how fast they are."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote, split
+from statistics import median_high
 from textwrap import wrap
 from typing import Any
 
 from edgevid import __version__
+from edgevid.bench.host import charts
+from edgevid.bench.result import BenchResult, JobResult, read_result
+from edgevid.bench.statistics import Estimate
+from edgevid.bench.tables import Table
 from edgevid.data.folders import find
 from edgevid.media.video import open_file
 from edgevid.report import plots
-from edgevid.report.page import Page
+from edgevid.report.pages import markup, render
+from edgevid.report.plots import Chart
 
 LINE = 106
-"""So many characters of a command stand in a line of the page."""
+"""The longest line of a command on the page."""
+INT8 = "tflite-int8"
 
 
-def render_report(out: Path, commands: Sequence[str], said: Mapping[str, Any]) -> str:
-    """The report of the journey into ``out``, as one HTML file.
+def render_report(out: Path, commands: Sequence[str], outputs: Mapping[str, Any]) -> str:
+    """Render the page of the demo in the folder ``out`` as HTML.
 
-    ``said`` is what ``convert``, ``video``, ``answers`` and ``bench`` said.
+    Args:
+        out: The demo's folder.
+        commands: The commands of its stages.
+        outputs: The JSON that the stages ``convert``, ``video``, ``answers`` and ``bench`` printed.
     """
-    page = Page(
-        "Which way did it move?",
-        "A small video model, trained, quantised, proven and measured on this machine by "
-        "edgevid demo.",
-    )
-    artifacts, results = said["convert"]["artifacts"], by_engine(said["bench"]["results"])
-    _headline(page, artifacts, results)
-    page.code("\n".join(map(_typed, commands)))
-    _learned(page, out)
-    _lowered(page, artifacts)
-    _answered(page, out, said["video"]["stretches"], said["answers"])
-    _measured(page, results, said["bench"]["reasons"])
     run = json.loads((out / "run" / "run.json").read_bytes())
+    artifacts = outputs["convert"]["artifacts"]
+    bench = read_result(outputs["bench"], "the result of bench")
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return page.html(f"Made by edgevid {__version__}. {versions}.")
+    metric = artifacts[0]["metric"]["name"]
+    return render(
+        Path(__file__).parent / "templates",
+        "demo.html",
+        title="Which way did it move?",
+        lead="A small video model, trained, quantised, verified and measured on this machine by "
+        "edgevid demo.",
+        footer=f"Made by edgevid {__version__}. {versions}.",
+        tiles=_tiles(artifacts, bench),
+        commands="\n".join(map(typed, commands)),
+        examples=_examples(out / "data"),
+        metric=metric,
+        clips=artifacts[0]["metric"].get("n"),
+        artifacts=[_artifact(one) for one in artifacts],
+        **_training(out / "run"),
+        **_answers(out, outputs["video"]["stretches"], outputs["answers"]),
+        **_speed(bench),
+    )
 
 
-def _typed(command: str) -> str:
-    """A command as it can be typed, a long one in several lines."""
-    words = " ".join(quote(word).replace(" ", "\0") for word in split(command))
+def typed(command: str) -> str:
+    """Return a command as it can be typed, a long one on several lines."""
+    text = " ".join(quote(arg).replace(" ", "\0") for arg in split(command))
     lines = wrap(
-        words,
+        text,
         LINE,
         initial_indent="$ ",
         subsequent_indent=" " * 6,
@@ -55,162 +72,126 @@ def _typed(command: str) -> str:
     return " \\\n".join(lines).replace("\0", " ")
 
 
-def by_engine(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A bench's results as one row for each engine, of figures that were measured enough.
-
-    Frames a second are those of ``offline``, latency and stages those of ``single``.
-    """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in results:
-        job = one["job"]
-        row = rows.setdefault((job["artifact"], job["runtime"]), {})
-        row |= {"artifact": job["artifact"], "runtime": job["runtime"]}
-        if job["scenario"] == "step":
-            row["step_ms"] = _values(one["step_ms"])
-        elif job["scenario"] == "single":
-            row["latency_ms"] = _values(one["latency_ms"])
-            row |= {name: one[name] for name in ("stages_ms", "peak_rss_mb")}
-            row["first_answer_s"] = sorted(one["first_answer_s"])[len(one["first_answer_s"]) // 2]
-        elif job["scenario"] == "offline":
-            row["fps"] = one["fps"]["value"]
-    return list(rows.values())
-
-
-def _values(estimates: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {name: one["value"] for name, one in estimates.items() if "value" in one}
-
-
-def _headline(page: Page, artifacts: Sequence[Any], results: Sequence[Any]) -> None:
+def _tiles(artifacts: Sequence[Any], bench: BenchResult) -> list[tuple[str, str]]:
     by_name = {artifact["name"]: artifact for artifact in artifacts}
-    small, whole = by_name["tflite-int8"], by_name["tflite-float32"]
-    fast = next(r for r in results if r["artifact"] == "tflite-int8")
-    page.tiles(
-        [
-            (f"{100 * small['metric']['source']:.1f} %", "top-1 before conversion"),
-            (f"{100 * small['metric']['artifact']:.1f} %", "top-1 in int8 (TFLite)"),
-            (
-                f"{100 * by_name['openvino-int8']['metric']['artifact']:.1f} %",
-                "top-1 in int8 (OpenVINO)",
-            ),
-            (f"{small['bytes'] / 1024:.0f} kB", f"int8, {whole['bytes'] / 1024:.0f} kB in float"),
-            (f"{fast['step_ms']['p50']:.2f} ms", "a step in int8, p50"),
-            (f"{fast['fps']:.0f} /s", "frames, from encoded video"),
-        ]
+    small, whole = by_name[INT8], by_name["tflite-float32"]
+    jobs = {one.job.scenario: one for one in bench.results if one.job.artifact == INT8}
+    step, fps = jobs["step"].percentiles["p50"].value, jobs["offline"].fps
+    name = small["metric"]["name"]
+    openvino = by_name["openvino-int8"]["metric"]["artifact"]
+    return [
+        (f"{100 * small['metric']['source']:.1f} %", f"{name} before conversion"),
+        (f"{100 * small['metric']['artifact']:.1f} %", f"{name} in int8 (TFLite)"),
+        (f"{100 * openvino:.1f} %", f"{name} in int8 (OpenVINO)"),
+        (f"{small['bytes'] / 1024:.0f} kB", f"int8, {whole['bytes'] / 1024:.0f} kB in float"),
+        (f"{step:.2f} ms" if step else "–", "a step in int8, p50"),
+        (f"{fps.value:.0f} /s" if isinstance(fps, Estimate) else "–", "frames, from encoded video"),
+    ]
+
+
+def _training(run: Path) -> dict[str, Any]:
+    metrics = json.loads((run / "metrics.json").read_bytes())
+    captions = {
+        "curves": "Loss and metric over the epochs.",
+        "confusion": "Validation clips: truth and prediction.",
+    }
+    classes = metrics["val"]["classes"].items()
+    return {
+        "training": [_drawn(run / f"{name}.svg", text) for name, text in captions.items()],
+        "classes": [(name, one["precision"], one["recall"], one["n"]) for name, one in classes],
+    }
+
+
+def _drawn(path: Path, caption: str) -> dict[str, Any]:
+    """A chart that training wrote, as `edgevid.report.plots.Chart` is to a template."""
+    svg = markup(plots.adopt_svg(path.read_text(encoding="utf-8"), caption))
+    return {"svg": svg, "caption": caption, "alarms": (), "wide": False}
+
+
+def _artifact(one: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        one["name"],
+        round(one["bytes"] / 1024, 1),
+        one["metric"]["artifact"],
+        one["metric"]["source"],
+        one["metric"].get("agreement"),
+        one["parity"]["max_abs"],
+        "everything" if one["quantize"] == "float32" else ", ".join(one["float_ops"]),
     )
 
 
-def _learned(page: Page, out: Path) -> None:
-    metrics = json.loads((out / "run" / "metrics.json").read_bytes())
-    page.heading("What was learned")
-    page.words(
-        "Nine kinds of clip, made here: a shape moves one way, or it does not. The background "
-        "class holds still shapes and erratic ones, so no single frame, and no set of frames out "
-        "of order, gives the answer away. Here is the first, middle and last frame of one test "
-        "clip of each class."
-    )
-    page.strip(_examples(out / "data"), least_rem=17)
-    page.pictures(
-        [
-            ((out / "run" / "curves.png").read_bytes(), "Loss and accuracy over the epochs."),
-            ((out / "run" / "confusion.png").read_bytes(), "Validation clips: truth and answer."),
-        ]
-    )
-    page.table(
-        ("class", "precision", "recall", "validation clips"),
-        [
-            (name, found["precision"], found["recall"], found["n"])
-            for name, found in metrics["val"]["classes"].items()
-        ],
-    )
-
-
-def _lowered(page: Page, artifacts: Sequence[Any]) -> None:
-    page.heading("What the artifacts kept of it")
-    clips = artifacts[0]["metric"].get("n")
-    page.words(
-        "Every artifact was loaded and replayed in a process of its own before it went into the "
-        f"bundle. Top-1 is on {clips} test clips that training never saw, streamed frame by frame; "
-        "parity is the largest difference from the source model on the golden trajectory."
-    )
-    page.table(
-        ("artifact", "kB", "top-1", "source's top-1", "same answer", "parity", "left in float"),
-        [
-            (
-                a["name"],
-                round(a["bytes"] / 1024, 1),
-                a["metric"]["artifact"],
-                a["metric"]["source"],
-                a["metric"].get("agreement"),
-                a["parity"]["max_abs"],
-                "everything" if a["quantize"] == "float32" else ", ".join(a["float_ops"]),
-            )
-            for a in artifacts
-        ],
-    )
-
-
-def _answered(page: Page, out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]) -> None:
+def _answers(out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model predicted of the video, against the truth."""
     import numpy as np
 
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
-    page.heading("A video it had not seen")
-    frames = ", ".join(f"{count} {name}" for name, count in summary["frames"].items() if count)
-    artifact = summary["engines"][0]["serving"]["artifact"]
-    page.words(
-        f"All the motions in one video, answered by {artifact}: {frames}. The darker, "
-        "the surer; what was really shown is outlined. Where the motion changes, the window holds "
-        "frames of both for a moment."
-    )
     values = np.array([list(line["scores"].values()) for line in lines])
-    times_s = [line["pts_s"] for line in lines]
-    page.pictures(
-        [(plots.scores(values, list(lines[0]["scores"]), times_s, stretches), "Scores over time.")]
-    )
-    last = {stretch["end_frame"] - 1: stretch for stretch in stretches}
-    answers = {line["index"]: line for line in lines}
-    page.strip(
-        (
-            image,
-            f"{last[index]['label']}: {answers[index]['label']} {answers[index]['score']:.2f}",
-            answers[index]["label"] == last[index]["label"],
-        )
-        for index, image in _frames(out / "video.mp4", set(last) & set(answers))
-    )
-
-
-def _measured(page: Page, results: Sequence[Any], reasons: Sequence[str]) -> None:
-    page.heading("How fast it is on this machine")
-    page.words(
-        "Every frame from encoded video to the answer: one after another (latency, stages), and as "
-        "fast as it goes with decoding beside the rest (frames a second). All artifacts were "
-        "measured in turn. Other machines have other numbers: edgevid bench gives them."
-    )
-    if reasons:
-        page.words(f"Not all of these figures can be relied on: {'; '.join(reasons)}.")
-    page.pictures(
-        [
-            (plots.latency(results), "Latency of a frame."),
-            (plots.stages(results), "Where the time goes."),
-        ]
-    )
-    page.table(
-        ("artifact", "runtime", "frames/s", "p50 ms", "p90 ms", "p99 ms", "peak MB", "first s"),
-        [
+    truth = [(one["label"], one["start_s"], one["end_s"]) for one in stretches]
+    names, times_s = list(lines[0]["scores"]), [line["pts_s"] for line in lines]
+    last = {one["end_frame"] - 1: one["label"] for one in stretches}
+    by_index = {line["index"]: line for line in lines}
+    frames = _frames(out / "video.mp4", set(last) & set(by_index))
+    counts = ((name, count) for name, count in summary["frames"].items() if count)
+    return {
+        "artifact": summary["engines"][0]["serving"]["artifact"],
+        "frames": ", ".join(f"{count} {name}" for name, count in counts),
+        "scores": Chart(
+            plots.heatmap(values, names, times_s, truth),
+            "scores over time",
+            "Scores over time.",
+            wide=True,
+        ),
+        "stills": [
             (
-                r["artifact"],
-                r["runtime"],
-                r["fps"],
-                *(r["latency_ms"].get(name) for name in ("p50", "p90", "p99")),
-                r["peak_rss_mb"],
-                r["first_answer_s"],
+                image,
+                f"{last[index]}: {by_index[index]['label']} {by_index[index]['score']:.2f}",
+                by_index[index]["label"] == last[index],
             )
-            for r in results
+            for index, image in frames
         ],
-    )
+    }
+
+
+def _speed(bench: BenchResult) -> dict[str, Any]:
+    single = [one for one in bench.results if one.job.scenario == "single"]
+    return {
+        "reasons": bench.reasons,
+        "benchmarks": [*map(charts.distribution, _plain(single)), charts.stages(single)],
+        "speed": speed_table(bench.results),
+    }
+
+
+def _plain(jobs: Iterable[JobResult]) -> list[JobResult]:
+    """Jobs without warnings, which the page lists once."""
+    from dataclasses import replace
+
+    return [replace(one, reasons=()) for one in jobs]
+
+
+def speed_table(jobs: Iterable[JobResult]) -> Table:
+    """Return one row an engine: throughput of ``offline``, latency of ``single``."""
+    by_engine: dict[tuple[str, str], dict[str, JobResult]] = {}
+    for one in jobs:
+        by_engine.setdefault(one.engine, {})[one.job.scenario] = one
+    rows = []
+    for name, found in by_engine.items():
+        single, offline = found["single"], found["offline"]
+        first = median_high(single.first_answer_s) if single.first_answer_s else None
+        rows.append(
+            (
+                *name,
+                None if offline.fps is None else offline.fps.value,
+                *(single.percentiles[p].value for p in ("p50", "p90", "p99")),
+                single.peak_rss_mb,
+                first,
+            )
+        )
+    head = ("artifact", "engine", "frames/s", "p50 ms", "p90 ms", "p99 ms", "peak MB", "first s")
+    return Table("speed", "Speed", head, tuple(rows))
 
 
 def _examples(data: Path) -> list[tuple[bytes, str, None]]:
-    """First, middle and last frame side by side of the first test clip of each class."""
+    """The first, middle and last frame side by side, of the first test clip of each class."""
     import numpy as np
 
     first: dict[str, str] = {}

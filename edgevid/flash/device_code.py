@@ -18,8 +18,6 @@ from edgevid.targets import EngineChoice, Target
 
 HOST_CODE = (
     "edgevid.**.host",
-    "edgevid.bench.report.charts",
-    "edgevid.bench.report.html",
     "edgevid.data",
     "edgevid.demo",
     "edgevid.evaluation",

@@ -24,6 +24,12 @@ def recorded_drop(metric: Mapping[str, Any]) -> float | None:
     return metric_drop(float(source), float(artifact), higher_is_better=better)
 
 
+def recorded_value(metric: Mapping[str, Any]) -> float | None:
+    """Return the metric of an artifact, as recorded; None if it is not."""
+    found = metric.get("artifact")
+    return float(found) if isinstance(found, int | float) else None
+
+
 def metric_name(metrics: list[Mapping[str, Any]], default: str = "metric") -> str:
     """Return the name of the first metric that was recorded."""
     return next((str(one["name"]) for one in metrics if one.get("name")), default)

@@ -10,19 +10,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from edgevid import bench, registry
+from edgevid import bench, documents, registry
 from edgevid import bundle as bundles
-from edgevid.bench import BenchPlan, jobs_of
+from edgevid.bench import BenchPlan, jobs_of, measurement
+from edgevid.bench import plan as plans
 from edgevid.bench import synthetic_video as scenes
 from edgevid.bench.samples import unpack
 from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command, text
+from edgevid.documents import to_json
 from edgevid.errors import BadInput, CheckFailed, EnvironmentFailed, MissingExtra
 from edgevid.media.video import open_file
 from edgevid.runner.engines import Choice
+from rigs.benches import read
 from rigs.bundles import write_null
 from rigs.processes import alive, children, wait_for
 
@@ -41,7 +45,7 @@ def quiet(monkeypatch):
 def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
     bundle = Bundle.open(path)
     jobs = jobs_of(bundle, [choice], scenarios, **wishes)
-    return bench.bench(bundle, jobs, video, plan=plan)
+    return to_json(bench.bench(bundle, jobs, video, plan=plan))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,7 @@ def test_the_document_says_what_was_measured_where(slow, video):
         assert one["timeline"]
         assert one["operators"]["on_cpu"] == 1
     assert json.loads(json.dumps(document)) == document
+    jsonschema.validate(document, documents.published("bench"))
 
 
 def test_its_figures_can_be_had_again_from_its_samples(slow):
@@ -149,7 +154,7 @@ def test_rounds_are_interleaved(slow):
 
 
 def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
-    monkeypatch.setattr(bench, "SUSTAINED_ROUND_S", 0.3)
+    monkeypatch.setattr(plans, "SUSTAINED_ROUND_S", 0.3)
     plan = BenchPlan(starts=0, sustained_s=0.9)
     found = measured(null_bundle, video, "step", "single", plan=plan)["results"]
     began = [[one["started_unix_s"] for one in result["rounds"]] for result in found]
@@ -164,27 +169,29 @@ def test_a_sustained_job_is_measured_in_one_go(monkeypatch, null_bundle, video):
 def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
     late = make_null_bundle("late.edgevid", latency_ms=30)
     plan = BenchPlan(rounds=2, samples=60, seconds=0.0, starts=0)
-    (found,) = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)["results"]
+    document = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)
+    (found,) = document["results"]
     told = found["deadlines"]
     assert told["bound_ms"] == 25
     assert told["missed"] == told["of"] > 0  # a step alone takes longer
     assert found["job"]["rate_fps"] == 25
     assert found["fps"]["value"] <= 26
-    assert "within ms" in text(_document(found))
+    assert "within ms" in _text(document)
 
 
 def test_how_many_streams_are_held(make_null_bundle, video):
     path = make_null_bundle(latency_ms=25)
     plan = BenchPlan(rounds=2, samples=30, seconds=0.5, starts=0)
-    (found,) = measured(path, video, "multi", plan=plan, rate_fps=10, latency_ms=200)["results"]
+    document = measured(path, video, "multi", plan=plan, rate_fps=10, latency_ms=200)
+    (found,) = document["results"]
     assert len(found["streams"]["rounds"]) == 2
     assert 0 <= found["streams"]["high"] <= 4  # 40 steps a second are four cameras of 10
-    assert "streams" in text(_document(found))
+    assert "streams" in _text(document)
 
 
-def _document(*results):
-    harness = {"overhead_us": {"p50": 1.0}}
-    return {"results": results, "harness": harness, "valid": True, "reasons": []}
+def _text(document):
+    (result,) = read(document)
+    return text(result)
 
 
 def test_a_measuring_process_that_fails_is_said(make_null_bundle, video):
@@ -202,7 +209,7 @@ def test_a_measuring_process_that_crashes_is_said(make_null_bundle, video):
 
 
 def test_a_measuring_process_that_hangs_is_said(monkeypatch, make_null_bundle, video):
-    monkeypatch.setattr(bench, "SLOW_S", 3.0)
+    monkeypatch.setattr(measurement, "SLOW_S", 3.0)
     path = make_null_bundle(faults=[{"at": 30, "kind": "hang"}])
     with pytest.raises(EnvironmentFailed, match="gave no answer in 3 s"):
         measured(path, video, "step")
@@ -235,7 +242,7 @@ def test_nothing_is_valid_on_a_disturbed_machine(monkeypatch, quiet, null_bundle
     document = measured(null_bundle, video, "step")
     assert not document["valid"]
     assert document["reasons"] == ["null-float32 in null on cpu, step: it was hot"]
-    assert text(document).endswith("INVALID:\n  null-float32 in null on cpu, step: it was hot")
+    assert _text(document).endswith("INVALID:\n  null-float32 in null on cpu, step: it was hot")
 
 
 def test_what_never_became_steady_is_invalid(monkeypatch, quiet, null_bundle, video):
@@ -246,7 +253,7 @@ def test_what_never_became_steady_is_invalid(monkeypatch, quiet, null_bundle, vi
 
 
 def test_another_engine_than_the_one_asked_for_is_invalid(monkeypatch, quiet, null_bundle, video):
-    asked = bench.JsonRpcProcess.call
+    asked = measurement.JsonRpcProcess.call
 
     def call(self, request, timeout_s):
         answer = asked(self, request, timeout_s)
@@ -254,11 +261,9 @@ def test_another_engine_than_the_one_asked_for_is_invalid(monkeypatch, quiet, nu
             answer["serving"]["accelerator"] = "other"
         return answer
 
-    monkeypatch.setattr(bench.JsonRpcProcess, "call", call)
+    monkeypatch.setattr(measurement.JsonRpcProcess, "call", call)
     (reason,) = measured(null_bundle, video, "step")["reasons"]
-    assert reason.endswith(
-        "null-float32 null cpu was to be measured, and null-float32 null other served"
-    )
+    assert reason.endswith("null-float32 null cpu was requested, and null-float32 null other ran")
 
 
 def run_command(capsys, *words):
@@ -327,7 +332,7 @@ def test_only_results_are_compared(edgevid, tmp_path):
     ("words", "error"),
     [
         (("--scenario", "singel"), "did you mean single"),
-        (("--sustained", "fast"), "is no time"),
+        (("--sustained", "fast"), "is not a duration"),
         (("--accelerator", "tpu"), "unknown accelerator"),
     ],
 )

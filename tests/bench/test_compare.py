@@ -1,14 +1,21 @@
 import copy
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from edgevid.bench.comparison.compare import Comparison, ComparisonVerdict, compare, judge, overall
-from edgevid.bench.comparison.compare_table import rows
-from edgevid.bench.comparison.pairing import pairs
-from edgevid.bench.samples import pack
+from edgevid.bench import samples
+from edgevid.bench.host import compare as comparing
+from edgevid.bench.host.compare import judge, overall
+from edgevid.bench.host.compare_table import compare_table
+from edgevid.bench.host.pairing import pairs
+from edgevid.bench.result import (
+    BenchComparison,
+    Comparison,
+    ComparisonVerdict,
+    read_result,
+)
 from edgevid.bench.statistics import Estimate
+from edgevid.documents import to_json
 from edgevid.errors import BadInput
 from rigs import traces
 
@@ -20,6 +27,16 @@ UNPAIRED = {"like the one before", "spikes", "rounds of their own", "drift", "tw
 def machines():
     rng = np.random.default_rng(0)
     return traces.machines(rng, MACHINES, 2 * ROUNDS * LENGTH, LENGTH)
+
+
+def pack(seconds):
+    return to_json(samples.pack(seconds))
+
+
+def compare(old, new, **how):
+    return comparing.compare(
+        read_result(old, "the old result"), read_result(new, "the new result"), **how
+    )
 
 
 def outcomes(factors, slower=1.0, percentile=50, paired=False):
@@ -88,7 +105,7 @@ def test_too_few_rounds_are_never_enough():
     found = judge([1.0, 1.0], [2.0, 2.0])
     assert found.outcome == "inconclusive"
     assert found.ratio.value == 2
-    assert "2 rounds against 2 cannot tell" in found.why
+    assert "2 and 2 rounds are too few" in found.why
     assert judge([1, 1.01, 1.02], [2, 2.01, 2.02]).outcome == "inconclusive"  # p = 0.1
 
 
@@ -117,7 +134,7 @@ def result(seconds=0.004, seed=0, **job):
     name = "step" if job["scenario"] == "step" else "latency"
     rounds = [
         {
-            "started_s": float(at),
+            "started_unix_s": float(at),
             "elapsed_s": 1.0,
             "frames": {"captured": 100, "answered": 100, "dropped": 0, "failed": 0, "in_flight": 0},
             "streams": 4,
@@ -126,7 +143,9 @@ def result(seconds=0.004, seed=0, **job):
         for at in range(ROUNDS)
     ]
     warm_up = {"samples": 0, "seconds": 0.0, "found": True}
-    return {"job": job, "rounds": rounds, "warm_up": warm_up, "valid": True, "reasons": []}
+    common = {"precision": "int8", "first_answer_s": [], "peak_rss_mb": 1.0}
+    verdict = {"valid": True, "reasons": []}
+    return {"job": job, "rounds": rounds, "warm_up": warm_up, **common, **verdict}
 
 
 def document(*results, **differences):
@@ -137,7 +156,19 @@ def document(*results, **differences):
         "versions": {"edgevid": "0.1.0"},
     }
     source = {"name": "video.mp4", "rate_fps": 25.0, "codec": "h264", "sha256": "00"}
-    whole = {"format": 1, "machine": machine, "source": source, "results": list(results)}
+    source["size"] = [720, 1280]
+    whole = {
+        "format": 1,
+        "edgevid": "0.1.0",
+        "created_unix_s": 0.0,
+        "machine": machine,
+        "harness": {"overhead_us": {"p50": 1.0}},
+        "valid": True,
+        "reasons": [],
+        "bundle": {"path": "a.edgevid", "name": "a", "key": "00"},
+        "source": source,
+        "results": list(results),
+    }
     return {**copy.deepcopy(whole), **differences}
 
 
@@ -175,7 +206,7 @@ def test_a_tail_that_grew_is_worse_though_the_median_is_not():
 def test_what_may_differ_may():
     old, new = document(result()), document(result(seed=1, artifact="ov-int8", runtime="openvino"))
     new["machine"]["versions"]["edgevid"] = "0.2.0"
-    new["bundle"] = {"key": "other"}
+    new["bundle"]["key"] = "other"
     new["source"]["name"] = "elsewhere.mp4"
     assert overall(compare(old, new)) == "no worse"
 
@@ -204,7 +235,7 @@ def test_what_must_be_alike_is_named(field, change):
     with pytest.raises(BadInput) as refused:
         compare(document(result()), new)
     assert f"differ in {field}" in str(refused.value)
-    assert "measure both alike" in str(refused.value)
+    assert "measure both under the same conditions" in str(refused.value)
 
 
 def test_jobs_find_each_other_in_any_order():
@@ -280,7 +311,8 @@ def test_the_warm_up_is_left_out_frame_by_frame():
     new["rounds"][0]["samples"]["latency"] = {**pack(slow), "every": 2}
     new["rounds"][1]["samples"]["latency"] = pack(np.full(100, 0.004))
     new["warm_up"]["samples"] = 60
-    ((_, after),) = pairs(document(old), document(new))
+    both = (read_result(document(one), "it") for one in (old, new))
+    ((_, after),) = pairs(*both)
     assert len(after.figures["latency p50"]) == ROUNDS
     new["warm_up"]["samples"] = 10**6
     with pytest.raises(BadInput, match="no steady round"):
@@ -297,7 +329,7 @@ def test_what_is_not_valid_decides_nothing():
 def test_one_round_of_each_has_a_ratio_and_no_interval():
     def ratio(old: list[float], new: list[float]) -> str:
         comparison = Comparison("job", "latency p50", judge(old, new, paired=True))
-        return rows({"comparisons": [asdict(comparison)]})[0][2]
+        return compare_table(BenchComparison("no worse", True, (comparison,))).rows[0][2]
 
     assert ratio([2.0], [2.5]) == "1.250"
     assert ratio([2.0, 2.0], [2.5, 3.0]) == "1.375 (1.250-1.500)"

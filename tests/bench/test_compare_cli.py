@@ -11,6 +11,7 @@ from edgevid.bench import BenchPlan, jobs_of
 from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
 from edgevid.cli.bench import command
+from edgevid.documents import to_json
 from edgevid.runner.engines import Choice
 from rigs.bundles import write_null
 
@@ -67,7 +68,7 @@ def test_two_bundles_are_measured_in_turn_and_compared(call, bundles, video, tmp
 def test_neighbours_take_turns_in_being_the_first(bundles, video):
     sides = [(one, jobs_of(one, [NULL], ["step"])) for one in map(Bundle.open, bundles)]
     plan = BenchPlan(rounds=3, samples=100, seconds=0.0, starts=1)
-    documents = bench.together(sides, video, plan=plan)
+    documents = [to_json(one) for one in bench.together(sides, video, plan=plan)]
     began = [
         (played["started_unix_s"], document["bundle"]["name"])
         for document in documents
@@ -85,7 +86,7 @@ def test_a_bundle_beside_itself_is_two(bundles, video):
     one = Bundle.open(bundles[0])
     sides = [(one, jobs_of(one, [NULL], ["step"]))] * 2
     plan = BenchPlan(rounds=2, samples=100, seconds=0.0, starts=1)
-    documents = bench.together(sides, video, plan=plan)
+    documents = [to_json(one) for one in bench.together(sides, video, plan=plan)]
     assert [len(d["results"][0]["rounds"]) for d in documents] == [2, 2]
 
 

@@ -17,6 +17,7 @@ from edgevid.bench.interference import (
     machine,
 )
 from edgevid.bench.interference import monitor as monitors
+from edgevid.bench.interference.machine_info import ClockPolicy, ThermalLimit
 from edgevid.system.counters import PolledFiles
 from edgevid.system.power import Pmic, Power, rails_w, sources
 from rigs.machines import MEMINFO, PC, PI5, Looks
@@ -70,11 +71,11 @@ def test_an_overheated_board_is_told_with_its_temperature_and_its_clock_rate(tmp
         "the processor reached 86 °C (soc-thermal) and slows down at 85 (its clock rate fell from "
         "2400 to 1500 MHz)"
     ]
-    rates = [look["frequency_mhz"] for look in record.timeline]
+    rates = [look.frequency_mhz for look in record.timeline]
     assert rates == sorted(rates, reverse=True)
     assert {2400, 1800, 1500} == set(rates)
-    assert record.timeline[0]["temperature_c"] == 61
-    assert record.timeline[0]["slows_at_c"] == 85
+    assert record.timeline[0].temperature_c == 61
+    assert record.timeline[0].slows_at_c == 85
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_neither_heat_nor_a_lower_clock_rate_is_a_reason_alone(tmp_path, change)
 def test_a_board_that_tells_no_clock_rate_is_judged_by_its_heat(tmp_path):
     files = {path: content for path, content in BOARD.items() if "cpufreq" not in path}
     (reason,) = disturbances(run(tmp_path, files, {TEMP: "86000\n"}))
-    assert reason.endswith("slows down at 85 (it does not tell its clock rate)")
+    assert reason.endswith("slows down at 85 (it does not report its clock rate)")
 
 
 def test_where_no_trip_point_is_told_the_usual_one_counts(tmp_path):
@@ -112,13 +113,13 @@ def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
     files = {**BOARD, f"{other}/type": "gpu-thermal\n", f"{other}/temp": "70000\n"}
     record = run(tmp_path, files, {f"{other}/temp": "79000\n"})  # of 80, the usual
     assert record.zone == "gpu-thermal"
-    assert record.timeline[-1]["temperature_c"] == 79
+    assert record.timeline[-1].temperature_c == 79
     assert not record.trip_told
 
 
 def test_a_cap_on_the_clock_rate_is_told(tmp_path):
     record = run(tmp_path, BOARD, {f"{POLICY}/scaling_max_freq": "1800000\n"})
-    assert disturbances(record) == ["the highest clock rate allowed went down to 1800 of 2400 MHz"]
+    assert disturbances(record) == ["the highest allowed clock rate fell to 1800 of 2400 MHz"]
 
 
 def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
@@ -135,13 +136,13 @@ def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
     assert disturbances(run(tmp_path, files)) == []
     (reason,) = disturbances(run(tmp_path, files, {f"{device.format(1)}/cur_state": "2\n"}))
     assert reason.startswith(
-        "the kernel slowed the processor down for its heat (cooling by cpufreq"
+        "the kernel throttled the processor because of its temperature (cooling by cpufreq"
     )
 
 
 def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
     files = {**BOARD, f"{POLICY}/cpuinfo_cur_freq": "600062\n"}
-    assert run(tmp_path, files).timeline[0]["frequency_mhz"] == 600
+    assert run(tmp_path, files).timeline[0].frequency_mhz == 600
 
 
 # --- what firmware and processors tell ------------------------------------------------------------
@@ -162,20 +163,20 @@ def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
 def test_the_firmware_of_a_pi_tells_of_power_and_heat(tmp_path, bits, told):
     reasons = disturbances(run(tmp_path, PI5, {THROTTLED: f"{bits}\n"}))
     assert [reason.partition(" (in ")[0] for reason in reasons] == [
-        f"the firmware told of: {name}" for name in told
+        f"the firmware reports: {name}" for name in told
     ]
 
 
 def test_what_was_before_the_start_is_no_reason(tmp_path):
     assert disturbances(run(tmp_path, {**PI5, THROTTLED: "50000\n"})) == []
     (reason,) = disturbances(run(tmp_path, {**PI5, THROTTLED: "50000\n"}, {THROTTLED: "70000\n"}))
-    assert reason.startswith("the firmware told of: frequency capped (in 1 of ")
+    assert reason.startswith("the firmware reports: frequency capped (in 1 of ")
 
 
 def test_under_voltage_is_told_by_the_sensor_too(tmp_path):
     alarm = {"sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
     (reason,) = disturbances(run(tmp_path, {**PI5, THROTTLED: "no number\n"}, alarm))
-    assert reason.startswith("the firmware told of: under-voltage")
+    assert reason.startswith("the firmware reports: under-voltage")
 
 
 def test_an_x86_processor_that_grew_too_hot_is_told_once(tmp_path):
@@ -184,7 +185,7 @@ def test_an_x86_processor_that_grew_too_hot_is_told_once(tmp_path):
     assert disturbances(run(tmp_path, files)) == []
     hot = {folder.format(0): "21\n", folder.format(1): "21\n"}
     assert disturbances(run(tmp_path, files, hot)) == [
-        "the processor grew too hot and slowed down 4 times"
+        "the processor overheated and slowed down 4 times"
     ]
 
 
@@ -250,8 +251,8 @@ def test_a_counter_that_this_user_may_not_read_is_said(tmp_path, monkeypatch):
         return real(self, *words, **more)
 
     monkeypatch.setattr(Path, "open", refuse)
-    (found,) = machine(tmp_path)["power"]
-    assert found["unreadable"] == f"no permission for {path}; run as root"
+    (found,) = machine(tmp_path).power
+    assert found.unreadable == f"no permission for {path}; run as root"
     power = Power(PolledFiles(), tmp_path)
     assert (power.name, power.look(1.0)) == (None, None)
 
@@ -353,7 +354,7 @@ def test_power_becomes_energy_and_stands_in_the_timeline(tmp_path):
     record = run(tmp_path, JETSON)
     whole = record.total()
     assert record.power == "ina3221 VDD_IN"
-    assert record.timeline[1]["power_w"] == 5.604
+    assert record.timeline[1].power_w == 5.604
     assert whole.energy_j == pytest.approx(5.604 * whole.elapsed_s, rel=0.05)
 
 
@@ -362,25 +363,16 @@ def test_power_becomes_energy_and_stands_in_the_timeline(tmp_path):
 
 def test_a_raspberry_pi_as_a_machine(tmp_path):
     found = machine(written(tmp_path, PI5))
-    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
-    assert (found["architecture"], found["kernel"]) == ("aarch64", "6.12.25+rpt-rpi-2712")
-    assert found["cpu"]["model"] == "Cortex-A76"
-    assert found["cpu"]["cores"] == 4
-    assert found["cpu"]["features"] == ["neon", "asimddp", "fp16"]
-    assert found["clock"] == [
-        {
-            "cores": None,
-            "governor": "ondemand",
-            "driver": "cpufreq-dt",
-            "least_mhz": 1500,
-            "limit_mhz": 2400,
-            "most_mhz": 2400,
-        }
-    ]
-    assert found["heat"] == [{"zone": "cpu-thermal", "slows_at_c": 80.0, "told": False}]
-    assert (found["memory_mb"], found["swap_mb"]) == (8051, 511)
-    assert found["virtual_machine"] is found["container"] is found["cgroup_cpu_limit"] is None
-    assert set(found["versions"]) >= {"python", "edgevid", "numpy", "av", "openvino"}
+    assert found.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert (found.architecture, found.kernel) == ("aarch64", "6.12.25+rpt-rpi-2712")
+    assert found.cpu.model == "Cortex-A76"
+    assert found.cpu.cores == 4
+    assert found.cpu.features == ("neon", "asimddp", "fp16")
+    assert found.clock == (ClockPolicy(None, "ondemand", "cpufreq-dt", 1500, 2400, 2400),)
+    assert found.heat == (ThermalLimit("cpu-thermal", 80.0, False),)
+    assert (found.memory_mb, found.swap_mb) == (8051, 511)
+    assert found.virtual_machine is found.container is found.cgroup_cpu_limit is None
+    assert set(found.versions) >= {"python", "edgevid", "numpy", "av", "openvino"}
 
 
 @pytest.mark.parametrize(
@@ -395,7 +387,7 @@ def test_a_raspberry_pi_as_a_machine(tmp_path):
     ],
 )
 def test_virtual_machines_are_known(tmp_path, files, told):
-    assert machine(written(tmp_path, files))["virtual_machine"] == told
+    assert machine(written(tmp_path, files)).virtual_machine == told
 
 
 @pytest.mark.parametrize(
@@ -409,7 +401,7 @@ def test_virtual_machines_are_known(tmp_path, files, told):
     ],
 )
 def test_containers_are_known(tmp_path, files, told):
-    assert machine(written(tmp_path, files))["container"] == told
+    assert machine(written(tmp_path, files)).container == told
 
 
 def test_a_limit_can_be_chosen(tmp_path):
@@ -423,5 +415,5 @@ def test_a_sensor_that_vanishes_is_none(tmp_path):
     with Monitor(list, tmp_path) as monitor:
         (tmp_path / TEMP).write_text("")
         record = monitor.stop()
-    assert record.timeline[-1]["temperature_c"] is None
+    assert record.timeline[-1].temperature_c is None
     assert disturbances(record) == []

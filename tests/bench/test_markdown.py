@@ -7,10 +7,10 @@ import re
 import pytest
 
 from edgevid import __version__
-from edgevid.bench.report.markdown import markdown
+from edgevid.bench.host.markdown import markdown
 from edgevid.bench.tables import when
 from edgevid.cli.bench import command
-from rigs.benches import measured, numbers, numbers_of, with_sensors
+from rigs.benches import measured, numbers, numbers_of, read, with_sensors
 from rigs.bundles import write_null
 
 
@@ -36,15 +36,17 @@ def test_every_number_is_in_the_document(document):
     board = with_sensors(document)
     for documents in ([document], [document, board]):
         told = (
-            numbers_of(documents) | numbers(__version__) | numbers(" ".join(map(when, documents)))
+            numbers_of(documents)
+            | numbers(__version__)
+            | numbers(" ".join(map(when, read(*documents))))
         )
-        shown = numbers(markdown(documents).replace("95 %", ""))
+        shown = numbers(markdown(read(*documents)).replace("95 %", ""))
         assert len(shown) > 50
         assert shown <= told, shown - told
 
 
 def test_tables_are_whole(document):
-    found = tables(markdown([document]))
+    found = tables(markdown(read(document)))
     assert len(found) >= 4
     for rows in found:
         assert len({len(row) for row in rows}) == 1
@@ -54,10 +56,12 @@ def test_tables_are_whole(document):
 
 def test_the_verdict_and_reasons_come_first(document):
     board = with_sensors(document)
-    text = markdown([document, board])
+    text = markdown(read(document, board))
     assert text.index("**gate-1: INVALID**") < text.index("86 °C") < text.index("| device |")
     assert "slowed \\<down\\>" in text
-    assert text.count("insufficient, needs 662") == 2 * len(document["results"])
+    assert text.count("insufficient, needs 662") == 2 * (
+        len(document["results"]) + 1
+    )  # and the runner
 
 
 def test_names_mean_nothing_to_markdown(document):
@@ -66,7 +70,7 @@ def test_names_mean_nothing_to_markdown(document):
     bad["bundle"]["name"] = bad["source"]["name"] = name
     for one in bad["results"]:
         one["job"]["artifact"] = name
-    text = markdown([bad])
+    text = markdown(read(bad))
     assert not re.search(r"(?<!\\)(<img|`c`|\*d\*|\[f)", text)
     assert "\n# e" not in text
     for rows in tables(text):
@@ -77,8 +81,8 @@ def test_a_comparison_is_told(document):
     ratio = {"value": 1.1, "low": 1.05, "high": 1.15}
     verdict = {"outcome": "worse", "ratio": ratio, "p_value": 0.001, "why": "takes longer: +10.0%"}
     one = {"job": "j", "metric": "step p50", "verdict": verdict, "tail": False}
-    told = {**document, "comparison": {"outcome": "worse", "comparisons": [one]}}
-    text = markdown([told])
+    told = {**document, "comparison": {"outcome": "worse", "paired": True, "comparisons": [one]}}
+    text = markdown(read(told))
     assert "| j | step p50 | 1.100 (1.050-1.150) | worse | takes longer: +10.0% |" in text
     assert "**WORSE**" in text
 
@@ -87,7 +91,7 @@ def test_the_command_line_prints_or_writes_it(capsys, edgevid, document, tmp_pat
     path, out = tmp_path / "result.json", tmp_path / "result.md"
     path.write_text(json.dumps(document))
     done = edgevid("bench", "report", path, "--markdown", "-")
-    assert done.stdout == markdown([document])
+    assert done.stdout == markdown(read(document))
     bundle = write_null(tmp_path / "motion.edgevid")
     short = ("--scenario", "step", "--samples", 100, "--rounds", 2)
     words = (bundle, "--source", video, *short, "--markdown", out, "--page", tmp_path / "p.html")

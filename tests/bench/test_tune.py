@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,8 @@ from edgevid import bundle as bundles
 from edgevid import runtimes
 from edgevid.bench import tune
 from edgevid.bench.job import Job
+from edgevid.bench.result import JobResult, RoundResult
+from edgevid.bench.samples import pack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.runner import tuned
 from edgevid.runner.tuned import Tuned
@@ -105,10 +108,18 @@ def test_accuracy_comes_before_speed(several, video, monkeypatch):
 
 
 def result(job, seconds):
-    from edgevid.bench.samples import pack
-
-    rounds = [{"samples": {"step": pack([seconds] * 5)}} for _ in range(3)]
-    return {"job": job.to_json(), "rounds": rounds}
+    """A job of three rounds; its other fields do not matter."""
+    samples = {"step": pack([seconds] * 5)}
+    rounds = tuple(RoundResult(0.0, 1.0, {"answered": 5}, samples) for _ in range(3))
+    return JobResult(
+        job=job,
+        precision="float32",
+        first_answer_s=(),
+        peak_rss_mb=1.0,
+        valid=True,
+        reasons=(),
+        rounds=rounds,
+    )
 
 
 def test_of_those_that_are_as_fast_the_most_accurate_with_fewest_threads_is_best(several):
@@ -119,7 +130,7 @@ def test_of_those_that_are_as_fast_the_most_accurate_with_fewest_threads_is_best
 
     def best(*times):
         jobs = zip((exact, one, rough), times, strict=True)
-        return tune._best(bundle, {"results": [result(*pair) for pair in jobs]})
+        return tune._best(bundle, SimpleNamespace(results=[result(*pair) for pair in jobs]))
 
     assert best(0.0100, 0.0101, 0.0099) == one
     assert best(0.0100, 0.0110, 0.0099) == exact
@@ -133,11 +144,11 @@ def test_half_of_them_goes_on_measured_twice_as_long(monkeypatch):
     def bench(bundle, jobs, video, *, plan, progress):
         plans.append((len(jobs), plan.rounds))
         times = {job: 0.001 * (1 + int(job.artifact[1:])) for job in jobs}
-        return {"results": [result(job, times[job]) for job in jobs]}
+        return SimpleNamespace(results=[result(job, times[job]) for job in jobs])
 
     monkeypatch.setattr(tune.bench, "bench", bench)
-    document = tune._last_ones(None, jobs, None, tune.FINAL, lambda *_: None, lambda _: None)
-    assert [one["job"]["artifact"] for one in document["results"]] == ["a0", "a1", "a2"]
+    found = tune._finalists(None, jobs, None, tune.FINAL, lambda *_: None, lambda _: None)
+    assert [one.job.artifact for one in found.results] == ["a0", "a1", "a2"]
     assert plans == [(10, 3), (5, 6), (3, 10)]
 
 
@@ -195,8 +206,8 @@ def test_a_choice_of_another_machine_or_a_damaged_one_is_none(several):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--forget",), "--forget belongs to --tune"),
-        (("--tune", "--artifact", "null-float32"), "exclude each other"),
+        (("--forget",), "--forget needs --tune"),
+        (("--tune", "--artifact", "null-float32"), "cannot be combined"),
         (("--tune", "--scenario", "multi"), "--scenario step"),
     ],
 )

@@ -8,14 +8,14 @@ import pytest
 import edgevid.demo as journey
 from edgevid.cli import COMMANDS
 from edgevid.demo import Stage, demo, report, stages
-from edgevid.demo.report import by_engine
+from edgevid.demo.report import speed_table
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EnvironmentFailed
-from edgevid.report.page import Page
-from rigs.benches import measured
+from rigs.benches import measured, read
+from rigs.bundles import write_null
 
 
 def said(accuracy):
-    metric = {"source": accuracy, "artifact": accuracy}
+    metric = {"name": "accuracy", "source": accuracy, "artifact": accuracy}
     return {
         "convert": {"artifacts": [{"name": "tflite-int8", "metric": metric}]},
         "video": {},
@@ -43,7 +43,7 @@ def taken(monkeypatch, tmp_path):
         accuracy = 0.93
 
     called = Called()
-    monkeypatch.setattr(journey, "take", leave)
+    monkeypatch.setattr(journey, "run_stage", leave)
     monkeypatch.setattr("edgevid.demo.report.render_report", lambda *words: "<html>")
     return called
 
@@ -51,7 +51,7 @@ def taken(monkeypatch, tmp_path):
 def flat(out):
     """Stages whose products are files, as `leave` makes them."""
     return tuple(
-        Stage(s.title, s.words, "bench.made" if s.product == ".demo" else s.product, s.keep)
+        Stage(s.title, s.args, "bench.made" if s.product == ".demo" else s.product, s.keep)
         for s in stages(out)
     )
 
@@ -59,10 +59,10 @@ def flat(out):
 def test_its_commands_can_be_typed_whatever_the_folder_is_called():
     for out in (Path("demo"), Path("a folder " * 20)):
         for stage in stages(out):
-            typed = report._typed(stage.spoken).removeprefix("$ edgevid")
+            typed = report.typed(stage.command).removeprefix("$ edgevid")
             shell = ["sh", "-c", f"printf '%s\\n' {typed}"]
-            assert subprocess.check_output(shell, text=True).splitlines() == [*stage.words]
-    assert max(map(len, report._typed(stages(Path("demo"))[-1].spoken).splitlines())) <= 108
+            assert subprocess.check_output(shell, text=True).splitlines() == [*stage.args]
+    assert max(map(len, report.typed(stages(Path("demo"))[-1].command).splitlines())) <= 108
 
 
 def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
@@ -79,7 +79,7 @@ def test_it_takes_up_where_it_was_stopped(taken, monkeypatch, tmp_path):
 def test_a_model_that_did_not_learn_is_not_called_a_success(taken, monkeypatch, tmp_path):
     monkeypatch.setattr(journey, "stages", flat)
     taken.accuracy = 0.5
-    with pytest.raises(CheckFailed, match=r"under 0\.85"):
+    with pytest.raises(CheckFailed, match=r"below 0\.85"):
         demo(tmp_path, lambda line: None)
     assert (tmp_path / "report.html").exists()
 
@@ -87,7 +87,7 @@ def test_a_model_that_did_not_learn_is_not_called_a_success(taken, monkeypatch, 
 def test_the_products_are_the_promised_ones(tmp_path):
     products = {stage.product for stage in stages(tmp_path)}
     assert products >= {"data", "run", "motion.edgevid", "video.mp4", "answers.jsonl"}
-    assert {stage.words[0] for stage in stages(tmp_path)} <= set(COMMANDS)
+    assert {stage.args[0] for stage in stages(tmp_path)} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_stages_error_keeps_its_exit_code_and_words(monkeypatch, tmp_path, cod
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(EdgevidError, match="because") as caught:
-        journey.take(stages(tmp_path)[0], tmp_path)
+        journey.run_stage(stages(tmp_path)[0], tmp_path)
     assert caught.value.exit_code == code == kind.exit_code
 
 
@@ -112,42 +112,42 @@ def test_only_the_bench_may_doubt_its_result(monkeypatch, tmp_path, place):
     stage = stages(tmp_path)[place]
     if place == 0:
         with pytest.raises(EdgevidError):
-            journey.take(stage, tmp_path)
+            journey.run_stage(stage, tmp_path)
     else:
-        journey.take(stage, tmp_path)
+        journey.run_stage(stage, tmp_path)
         assert json.loads(stage.kept(tmp_path).read_bytes())["reasons"] == ["it was hot"]
 
 
-def test_a_bench_becomes_a_row_for_each_engine():
-    few, enough = {"insufficient": 662}, {"value": 2.0, "low": 1.0, "high": 3.0}
-    job = {"artifact": "tflite-int8", "runtime": "tflite"}
-    (row,) = by_engine(
-        [
-            {"job": {**job, "scenario": "step"}, "step_ms": {"p50": enough}},
-            {
-                "job": {**job, "scenario": "single"},
-                "latency_ms": {"p50": enough, "p99": few},
-                "stages_ms": {"decode": 1.0},
-                "peak_rss_mb": 70.0,
-                "first_answer_s": [0.9, 0.3, 0.5],
-            },
-            {"job": {**job, "scenario": "offline"}, "fps": enough},
-        ]
-    )
-    assert row["latency_ms"] == {"p50": 2.0}
-    assert (row["fps"], row["step_ms"]["p50"], row["first_answer_s"]) == (2.0, 2.0, 0.5)
+@pytest.fixture(scope="module")
+def benched(tmp_path_factory, video):
+    path = write_null(tmp_path_factory.mktemp("demo") / "motion.edgevid")
+    return read(measured(path, video))[0]
 
 
-def test_the_story_understands_what_a_run_and_a_bench_really_say(
-    edgevid, null_bundle, video, tmp_path
+def test_a_bench_becomes_a_row_for_each_engine(benched):
+    table = speed_table(benched.results)
+    jobs = {one.job.scenario: one for one in benched.results}
+    (row,) = table.rows
+    assert row[:2] == ("null-float32", "null/cpu")
+    assert row[2] == jobs["offline"].fps.value
+    assert row[3] == jobs["single"].latency_ms["p50"].value
+    assert row[table.head.index("p99 ms")] is None  # too few samples
+    assert row[-1] == max(jobs["single"].first_answer_s)  # of two, the later one
+
+
+def test_the_report_understands_what_a_run_and_a_bench_really_say(
+    edgevid, benched, null_bundle, video, tmp_path
 ):
     shutil.copy(video, tmp_path / "video.mp4")
     done = edgevid("run", null_bundle, video, "--output", tmp_path / "answers.jsonl", "--json")
     answered = [json.loads(line) for line in (tmp_path / "answers.jsonl").open()]
     shown = {"label": answered[-1]["label"], "start_s": 0.0, "end_s": 2.5, "end_frame": 40}
-    page = Page("A title", "a subtitle")
-    report._answered(page, tmp_path, [shown], json.loads(done.stdout))
-    report._measured(page, by_engine(measured(null_bundle, video)["results"]), ["it was hot"])
-    html = page.html("the end")
-    for told in ("answered by null-float32: 40 captured", "Scores over time", "it was hot"):
-        assert told in html
+    found = report._answers(tmp_path, [shown], json.loads(done.stdout))
+    assert found["artifact"] == "null-float32"
+    assert "40 captured" in found["frames"]
+    assert found["scores"].caption == "Scores over time."
+    ((image, caption, right),) = found["stills"]
+    assert image.startswith(b"\xff\xd8")
+    assert caption.startswith(f"{shown['label']}: {shown['label']}")
+    assert right
+    assert report._speed(benched)["speed"] == speed_table(benched.results)

@@ -1,4 +1,4 @@
-"""Result documents for what reads them: one measured, and what is made of it."""
+"""Bench results as JSON for what reads them: a measured one, and changed copies of it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,41 @@ import pytest
 
 from edgevid import bench
 from edgevid.bench import BenchPlan, jobs_of
+from edgevid.bench.result import BenchResult, read_result
 from edgevid.bench.warmup import WarmUp
 from edgevid.bundle import Bundle
+from edgevid.documents import to_json
 from edgevid.runner.engines import Choice
 
 NULL = Choice("null-float32", "null", "cpu")
 
 
 def measured(path: Path, video: Path) -> dict[str, Any]:
-    """What the stand-in gives in most scenarios, measured here; nothing has to warm up."""
+    """The JSON of the null engine in most scenarios, measured here; without a warm-up."""
     bundle = Bundle.open(path)
     jobs = jobs_of(bundle, [NULL], ("step", "single", "offline", "paced"))
     plan = BenchPlan(rounds=3, samples=70, seconds=0.0, starts=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgevid.bench.figures.warm_up", lambda samples: WarmUp(0, True))
-        return bench.bench(bundle, jobs, video, plan=plan)
+        found: dict[str, Any] = to_json(bench.bench(bundle, jobs, video, plan=plan))
+    return found
+
+
+def read(*documents: dict[str, Any]) -> list[BenchResult]:
+    """Documents as results."""
+    return [read_result(one, "the result") for one in documents]
 
 
 def with_sensors(document: dict[str, Any]) -> dict[str, Any]:
-    """The same from a board that tells all of itself, and grew too hot in the end."""
+    """The same from a board that reports everything, and overheated at the end."""
     board = copy.deepcopy(document)
     board["device"] = {"name": "gate-1"}
-    board["machine"]["power"] = [{"name": "ina3221 VDD_IN", "kind": "measured", "why": None}]
-    board["bundle"]["artifacts"][0]["metric"] = {"artifact": 0.875, "source": 0.9}
+    board["machine"]["power"] = [{"name": "ina3221 VDD_IN", "kind": "measured"}]
+    board["bundle"]["artifacts"][0]["metric"] = {
+        "name": "accuracy",
+        "artifact": 0.875,
+        "source": 0.9,
+    }
     for result in board["results"]:
         for place, look in enumerate(result["timeline"]):
             hot = place + 1 == len(result["timeline"])

@@ -1,7 +1,7 @@
-"""Whether what was measured is worth anything, or the machine was disturbed.
+"""Whether a measurement is valid, or the machine was disturbed.
 
-What slows a machine down as such (heat, a weak supply, a quota) spoils a measurement whenever it
-happens. What others do is left to the statistics up to the limits below.
+Whatever slows the whole machine down (heat, a weak supply, a quota) makes a measurement invalid.
+The work of other processes is left to the statistics, up to the limits below.
 """
 
 from __future__ import annotations
@@ -15,39 +15,41 @@ from edgevid.system.thermal import TOO_HOT
 
 @dataclass(frozen=True)
 class InterferenceLimits:
-    """Up to where a disturbance is left to the statistics; shares are of the time, or of all cores.
+    """The disturbances that a measurement tolerates; shares are of the time, or of all cores.
 
-    A p99 tells of the slowest hundredth, so whatever stops the measured processes as a whole may
-    take half of that at most (quota, memory). Interference that is spread evenly may take more: a
-    tenth of the cores is what a busy system service takes of a small board, while a desktop or a
-    second job takes a quarter of four cores and more, and slows memory down even where a core is
-    free; idle machines stay below a fiftieth.
+    A p99 describes the slowest hundredth, so whatever stops all measured processes (quota, memory)
+    may take at most half of that. Interference that is spread evenly may take more: a busy system
+    service takes a tenth of the cores of a small board. A desktop or a second job takes a quarter
+    of four cores and more, and slows memory down even while a core is free. Idle machines stay
+    below a fiftieth.
     """
 
     quota_share: float = 0.005
     memory_share: float = 0.005
     steal_share: float = 0.02
-    """What a host takes is taken from all at once, and so weighs more than a neighbour's work."""
+    """Steal time hits all cores at once, so it weighs more than the work of other processes."""
     others_share: float = 0.10
     others_span_share: float = 0.30
-    """In any one span of at least a second."""
+    """In any single span of at least a second."""
     waited_share: float = 0.05
-    """Of the time, waiting for cores that others used: twice that shows in a mean."""
+    """Share of the time spent waiting for cores that others used; twice that shows in a mean."""
     swapped_in_per_s: float = 20.0
-    """Pages, while the measured processes faulted too; each costs a disk's or a card's access."""
+    """Pages, while the measured processes fault too; each page costs a disk access."""
     slept_s: float = 0.05
     gap_s: float = 2.0
-    """Ten looks that did not come: no scheduler lets a thread wait that long for others' work."""
+    """Ten missing looks: no scheduler delays a thread that long for the work of others."""
     slower_share: float = 0.10
-    """A fall of the clock rate that is more than the steps in which it idles along."""
+    """A fall of the clock rate that is larger than the governor's idle steps."""
     least_s: float = 0.1
-    """Shares mean nothing below ten ticks of the kernel's clock."""
+    """Below ten ticks of the kernel's clock shares mean nothing."""
 
 
 def disturbances(record: MonitorRecord, limits: InterferenceLimits | None = None) -> list[str]:
-    """Reasons for INVALID, one plain line each, with figures; none where all is well.
+    """Return the reasons why a measurement is invalid, one line each; none if it is valid.
 
-    Judge one job by ``record.part(lambda label: ...)``, all of them by the whole record.
+    Args:
+        record: The whole record, or one job's part of it: ``record.part(lambda label: ...)``.
+        limits: What is tolerated.
     """
     limits = limits or InterferenceLimits()
     whole = record.total()
@@ -77,44 +79,39 @@ def _quotas(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
 def _throttled(whole: Span) -> Iterator[str]:
     for name, count in whole.throttled.items():
         if name == TOO_HOT:
-            yield f"the processor grew too hot and slowed down {count} times"
+            yield f"the processor overheated and slowed down {count} times"
         elif name.startswith("cooling"):
             seen = f"seen in {count} of {whole.looks} looks"
-            yield f"the kernel slowed the processor down for its heat ({name}, {seen})"
+            yield f"the kernel throttled the processor because of its temperature ({name}, {seen})"
         else:
-            yield f"the firmware told of: {name} (in {count} of {whole.looks} looks)"
+            yield f"the firmware reports: {name} (in {count} of {whole.looks} looks)"
 
 
 def _hot(record: MonitorRecord, limits: InterferenceLimits) -> Iterator[str]:
-    told = [
-        look
-        for look in record.timeline
-        if look["temperature_c"] is not None and look["slows_at_c"] is not None
-    ]
-    hot = [look for look in told if look["temperature_c"] >= look["slows_at_c"]]
+    hot = [(one.excess_c, one) for one in record.timeline if (one.excess_c or -1.0) >= 0]
     if not hot:
         return
-    worst = max(hot, key=lambda look: look["temperature_c"] - look["slows_at_c"])
+    _, worst = max(hot, key=lambda pair: pair[0] or 0.0)
     about = "" if record.trip_told else "about "
-    said = (
-        f"the processor reached {worst['temperature_c']:.0f} °C ({record.zone}) and slows down "
-        f"at {about}{worst['slows_at_c']:.0f}"
+    text = (
+        f"the processor reached {worst.temperature_c:.0f} °C ({record.zone}) and slows down "
+        f"at {about}{worst.slows_at_c:.0f}"
     )
-    rates = [look["frequency_mhz"] for look in record.timeline if look["frequency_mhz"]]
-    while_hot = sorted(look["frequency_mhz"] for look in hot if look["frequency_mhz"])
+    rates = [look.frequency_mhz for look in record.timeline if look.frequency_mhz]
+    while_hot = sorted(look.frequency_mhz for _, look in hot if look.frequency_mhz)
     if not rates or not while_hot:
-        yield f"{said} (it does not tell its clock rate)"
+        yield f"{text} (it does not report its clock rate)"
         return
-    # Trip points only say when the kernel begins to think of it: what counts is that it slowed.
+    # At a trip point the kernel only considers throttling; what counts is that the clock fell.
     most, least = max(rates), while_hot[len(while_hot) // 10]
     if least < (1 - limits.slower_share) * most:
-        yield f"{said} (its clock rate fell from {most} to {least} MHz)"
+        yield f"{text} (its clock rate fell from {most} to {least} MHz)"
 
 
 def _capped(record: MonitorRecord) -> Iterator[str]:
-    caps = [look["limit_mhz"] for look in record.timeline if look["limit_mhz"]]
+    caps = [look.limit_mhz for look in record.timeline if look.limit_mhz]
     if caps and min(caps) < max(caps):
-        yield f"the highest clock rate allowed went down to {min(caps)} of {max(caps)} MHz"
+        yield f"the highest allowed clock rate fell to {min(caps)} of {max(caps)} MHz"
 
 
 def _steal(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
@@ -122,7 +119,7 @@ def _steal(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     if stolen > max(limits.steal_share * whole.capacity_s, limits.least_s):
         yield (
             f"the host of this virtual machine took {stolen:.1f} s of {whole.capacity_s:.1f} s "
-            f"of core time for others ({_percent(stolen, whole.capacity_s)})"
+            f"of core time for other guests ({_percent(stolen, whole.capacity_s)})"
         )
 
 
@@ -150,7 +147,7 @@ def _others_share(span: Span) -> float:
 
 
 def _waited(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
-    """Threads that are more than the cores wait for each other: only others' part counts."""
+    """Surplus threads also wait for each other; only the part that others caused counts."""
     if whole.waited_s is None or whole.others_s is None:
         return
     waited = min(whole.waited_s, whole.others_s)
@@ -173,7 +170,7 @@ def _stood_still(whole: Span, limits: InterferenceLimits) -> Iterator[str]:
     if whole.slept_s > limits.slept_s:
         yield f"the machine was suspended for {whole.slept_s:.1f} s"
     elif whole.gap_s > limits.gap_s:
-        yield f"the machine stood still: nothing could look at it for {whole.gap_s:.1f} s"
+        yield f"the machine stalled: the monitor could not run for {whole.gap_s:.1f} s"
 
 
 def _percent(part: float, whole: float) -> str:

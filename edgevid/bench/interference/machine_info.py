@@ -1,4 +1,4 @@
-"""What stays the same of a machine while something is measured on it."""
+"""A description of the machine: what stays the same while something is measured on it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from edgevid import __version__
 from edgevid.runtimes import catalog
@@ -26,91 +27,163 @@ HOSTS = {
     "Amazon EC2": "Amazon EC2",
     "Google Compute Engine": "Google Compute Engine",
 }
-"""How the board of a virtual machine calls itself, and whose it is."""
+"""Prefixes of the board name of virtual machines, and the hypervisor's name."""
 
 
-def machine(root: Path = Path("/")) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CpuInfo:
+    """The processor."""
+
+    model: str | None
+    cores: int | None
+    usable_cores: int | None = None
+    """Cores that this process may use."""
+    features: tuple[str, ...] = ()
+    """Vector extensions that matter for inference."""
+    flags: tuple[str, ...] = ()
+    """All flags that the kernel reports."""
+
+
+@dataclass(frozen=True)
+class ClockPolicy:
+    """How the clock rate of some cores is controlled."""
+
+    cores: str | None
+    governor: str | None
+    driver: str | None = None
+    least_mhz: int | None = None
+    limit_mhz: int | None = None
+    """The highest clock rate that is allowed now."""
+    most_mhz: int | None = None
+
+
+@dataclass(frozen=True)
+class ThermalLimit:
+    """A thermal zone and the temperature at which it slows the machine down."""
+
+    zone: str
+    slows_at_c: float
+    told: bool
+    """Whether the kernel reports the temperature; else it is usual for such machines."""
+
+
+@dataclass(frozen=True)
+class PowerSensor:
+    """One way to measure or estimate power."""
+
+    name: str
+    kind: str
+    """``measured`` by a sensor, or ``informative``: a model's estimate."""
+    covers: str = ""
+    """``board``, ``supply``, ``processor`` or a chip's name."""
+    unreadable: str | None = None
+    """Why it cannot be read."""
+
+
+@dataclass(frozen=True)
+class MachineInfo:
     """Board, processor, clock rates, memory, system, versions, limits and sensors.
 
-    Sizes are in MB, rates in MHz, temperatures in °C; None is what is not told.
+    Sizes are in MB, rates in MHz, temperatures in degrees Celsius. None: not reported.
+    """
+
+    board: str | None
+    cpu: CpuInfo | None
+    architecture: str | None = None
+    bits: int | None = None
+    kernel: str | None = None
+    virtual_machine: str | None = None
+    """The hypervisor; None on real hardware."""
+    container: str | None = None
+    """The kind of container; None outside one."""
+    clock: tuple[ClockPolicy, ...] = ()
+    memory_mb: int | None = None
+    swap_mb: int | None = None
+    cgroup_cpu_limit: float | None = None
+    """The CPU quota in cores; None without one."""
+    heat: tuple[ThermalLimit, ...] = ()
+    power: tuple[PowerSensor, ...] = ()
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    """Python, edgevid and the libraries that were measured; None: not installed."""
+
+
+def machine(root: Path = Path("/")) -> MachineInfo:
+    """Describe this machine.
+
+    Args:
+        root: Where the file system begins; a test puts another machine's files there.
     """
     memory = kernel.memory_mb(root)
-    return {
-        "board": kernel.board(root) or None,
-        "architecture": kernel.architecture(root),
-        "bits": 64 if sys.maxsize > 1 << 32 else 32,
-        "kernel": kernel.release(root),
-        "virtual_machine": virtual_machine(root),
-        "container": container(root),
-        "cpu": _cpu(root),
-        "clock": [_policy(policy) for policy in kernel.policies(root)],
-        "memory_mb": memory.get("MemTotal"),
-        "swap_mb": memory.get("SwapTotal"),
-        "cgroup_cpu_limit": lowest_limit(root),
-        "heat": [
-            {"zone": zone.name, "slows_at_c": zone.slows_at_c, "told": zone.reported}
-            for zone in kernel.zones(root)
-        ],
-        "power": [source.document() for source in sources(root)],
-        "versions": versions(),
-    }
+    return MachineInfo(
+        board=kernel.board(root) or None,
+        architecture=kernel.architecture(root),
+        bits=64 if sys.maxsize > 1 << 32 else 32,
+        kernel=kernel.release(root),
+        virtual_machine=virtual_machine(root),
+        container=container(root),
+        cpu=_cpu(root),
+        clock=tuple(_policy(policy) for policy in kernel.policies(root)),
+        memory_mb=memory.get("MemTotal"),
+        swap_mb=memory.get("SwapTotal"),
+        cgroup_cpu_limit=lowest_limit(root),
+        heat=tuple(
+            ThermalLimit(zone.name, zone.slows_at_c, zone.reported) for zone in kernel.zones(root)
+        ),
+        power=tuple(PowerSensor(one.name, one.kind, one.covers, one.why) for one in sources(root)),
+        versions=versions(),
+    )
 
 
-def _cpu(root: Path) -> dict[str, Any] | None:
+def _cpu(root: Path) -> CpuInfo | None:
     cpu = kernel.processor(root)
     if cpu is None:
         return None
-    return {
-        "model": cpu.model,
-        "cores": cpu.cores,
-        "usable_cores": len(os.sched_getaffinity(0)),
-        "features": list(cpu.features),
-        "flags": sorted(cpu.flags),
-    }
+    usable = len(os.sched_getaffinity(0))
+    return CpuInfo(cpu.model, cpu.cores, usable, tuple(cpu.features), tuple(sorted(cpu.flags)))
 
 
-def _policy(policy: kernel.FrequencyPolicy) -> dict[str, Any]:
-    return {
-        "cores": kernel.text(policy.path / "related_cpus"),
-        "governor": policy.governor,
-        "driver": policy.driver or None,
-        "least_mhz": policy.least_mhz,
-        "limit_mhz": policy.limit_mhz,
-        "most_mhz": policy.most_mhz,
-    }
+def _policy(policy: kernel.FrequencyPolicy) -> ClockPolicy:
+    return ClockPolicy(
+        cores=kernel.text(policy.path / "related_cpus"),
+        governor=policy.governor,
+        driver=policy.driver or None,
+        least_mhz=policy.least_mhz,
+        limit_mhz=policy.limit_mhz,
+        most_mhz=policy.most_mhz,
+    )
 
 
 def virtual_machine(root: Path) -> str | None:
-    """Whose virtual machine this is, ``unknown`` where that is not told; None on real hardware."""
+    """The hypervisor, ``unknown`` if it has no name; None on real hardware."""
     board = kernel.board(root)
     for begins, name in HOSTS.items():
         if begins in board:
             return name
-    told = kernel.text(root / "sys/hypervisor/type")
-    told = told or kernel.text(root / "proc/device-tree/hypervisor/compatible")
-    if told:
-        return told.replace("\0", " ")
+    found = kernel.text(root / "sys/hypervisor/type")
+    found = found or kernel.text(root / "proc/device-tree/hypervisor/compatible")
+    if found:
+        return found.replace("\0", " ")
     cpu = kernel.processor(root)
     return "unknown" if cpu is not None and "hypervisor" in cpu.flags else None
 
 
 def container(root: Path) -> str | None:
-    """In what kind of container this process runs; None outside."""
-    told = kernel.text(root / "run/systemd/container")
-    if told:
-        return told
+    """The kind of container that this process runs in; None outside one."""
+    found = kernel.text(root / "run/systemd/container")
+    if found:
+        return found
     if (root / "run/.containerenv").exists():
         return "podman"
     if (root / ".dockerenv").exists():
         return "docker"
-    found = re.search(
+    match = re.search(
         r"/(docker|lxc|kubepods|libpod|containerd)\b", kernel.text(root / "proc/1/cgroup") or ""
     )
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, edgevid and what it measures with; None where something is not installed."""
+    """Versions of Python, edgevid and the libraries; None for one that is not installed."""
     found: dict[str, str | None] = {
         "python": platform.python_version(),
         "edgevid": __version__,

@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from edgevid.bench.interference.record import MonitorRecord, Quota, Span
+from edgevid.bench.interference.record import MonitorLook, MonitorRecord, Quota, Span
 from edgevid.system import cgroups, load, processes
 from edgevid.system.cgroups import Cgroups
 from edgevid.system.counters import CounterSums, Key, PolledFiles
@@ -41,7 +40,7 @@ class Monitor:
         self._heat = Heat(self._files, root)
         self._power = Power(self._files, root)
         self._cores = core_count(root)
-        self._timeline: list[dict[str, Any]] = []
+        self._timeline: list[MonitorLook] = []
         self._stride = 1
         self._spans: list[Span] = []
         self._label, self._began, self._begin = "", 0.0, dict[Key, float]()
@@ -108,12 +107,12 @@ class Monitor:
             self._cgroups.look(tally, pids)
         if full:
             self._system.look(tally)
-        self._note({"t_s": round(now - self._started, 3), "label": self._label, **heat}, watts)
+        t_s, power_w = round(now - self._started, 3), None if watts is None else round(watts, 3)
+        self._note(MonitorLook(t_s, self._label, **heat, power_w=power_w))
         tally.add(LOOKS, 1)
         tally.add(LOOKING, time.thread_time() - began_s)
 
-    def _note(self, look: dict[str, Any], watts: float | None) -> None:
-        look["power_w"] = None if watts is None else round(watts, 3)
+    def _note(self, look: MonitorLook) -> None:
         if self._count % self._stride == 0:
             self._timeline.append(look)
         if len(self._timeline) >= LONGEST:

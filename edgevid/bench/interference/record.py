@@ -1,10 +1,10 @@
-"""What was seen of the machine while something was measured on it."""
+"""What the monitor recorded while something was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
 MOST_LOOKS = 1000
@@ -12,20 +12,20 @@ MOST_LOOKS = 1000
 
 @dataclass(frozen=True)
 class Quota:
-    """What the CPU quota of one cgroup did; several cores are counted one by one."""
+    """The effect of one cgroup's CPU quota; several cores are counted separately."""
 
     limit_cores: float | None = None
     periods: int = 0
     stopped: int = 0
-    """Periods in which it was used up."""
+    """Periods in which the quota was exhausted."""
     stopped_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Span:
-    """From one mark to the next: what was counted in it. None: this machine does not tell.
+    """The counts between two marks. None: this machine does not report it.
 
-    "Measured" are the processes that were given to the monitor, "own" is the one that watches.
+    "Measured" are the processes that the monitor was given; "own" is the monitoring process.
     """
 
     label: str
@@ -34,67 +34,88 @@ class Span:
     looks: int = 0
     cores: int = 1
     busy_s: float | None = None
-    """All cores' work, of everybody."""
+    """Work of all processes on all cores."""
     steal_s: float | None = None
-    """Time that a virtual machine's host gave to others."""
+    """Time that the host of this virtual machine gave to other guests."""
     measured_s: float = 0.0
     own_s: float = 0.0
     waited_s: float | None = None
-    """How long threads that are measured could have run, and had no core."""
+    """How long runnable threads of measured processes waited for a core."""
     involuntary: int = 0
     major_faults: int = 0
     swapped_in: int | None = None
     """Pages."""
     pressure_s: dict[str, float] = field(default_factory=dict)
-    """Of ``cpu``, ``memory``, ``io``: how long some process waited for it (PSI)."""
+    """How long some process waited for ``cpu``, ``memory`` or ``io`` (PSI)."""
     quotas: dict[str, Quota] = field(default_factory=dict)
-    """By cgroup: those above a measured process that have a quota."""
+    """By cgroup: the cgroups above a measured process that have a quota."""
     throttled: dict[str, int] = field(default_factory=dict)
-    """What slowed the processor down: how often it was seen or counted."""
+    """How often each cause of throttling was seen or counted."""
     slept_s: float = 0.0
     """How long the machine was suspended."""
     gap_s: float = 0.0
-    """The longest time in which the monitor did not come to look."""
+    """The longest time between two looks of the monitor."""
     energy_j: float | None = None
     looking_s: float = 0.0
-    """CPU that the looks themselves took; it is part of ``own_s``."""
+    """CPU time of the looks themselves, a part of ``own_s``."""
 
     @property
     def capacity_s(self) -> float:
-        """What all cores could have worked."""
+        """The CPU time that all cores offer."""
         return self.cores * self.elapsed_s
 
     @property
     def others_s(self) -> float | None:
-        """What all others worked: neither measured processes nor this one."""
+        """CPU time of all other processes: neither measured nor this one."""
         if self.busy_s is None:
             return None
         return max(0.0, self.busy_s - self.measured_s - self.own_s)
 
 
 @dataclass(frozen=True)
-class MonitorRecord:
-    """Spans, and a look at heat, clock rate and power every fifth of a second.
+class MonitorLook:
+    """The machine at one moment. None: not reported."""
 
-    Keys of the timeline: ``t_s`` since the start, ``label`` of the span, ``frequency_mhz`` (of the
-    fastest core), ``limit_mhz`` (the fastest that is allowed), ``temperature_c`` (of the zone that
-    is nearest to where it slows down), ``slows_at_c``, ``power_w``. None: not told.
-    """
+    t_s: float
+    """Seconds since the monitor started."""
+    label: str
+    """``JOB:ROUND`` of a benchmark."""
+    frequency_mhz: int | None = None
+    """Clock rate of the fastest core."""
+    limit_mhz: int | None = None
+    """The highest clock rate that is allowed."""
+    temperature_c: float | None = None
+    """Of the zone that is nearest to its limit."""
+    slows_at_c: float | None = None
+    """The limit of that zone."""
+    power_w: float | None = None
+
+    @property
+    def excess_c(self) -> float | None:
+        """Degrees above the limit; None if either is not reported."""
+        if self.temperature_c is None or self.slows_at_c is None:
+            return None
+        return self.temperature_c - self.slows_at_c
+
+
+@dataclass(frozen=True)
+class MonitorRecord:
+    """Spans, and a look at temperature, clock rate and power every fifth of a second."""
 
     spans: list[Span]
-    timeline: list[dict[str, Any]]
+    timeline: list[MonitorLook]
     zone: str | None = None
-    """Whose temperature it is."""
+    """The zone whose temperature it is."""
     trip_told: bool = False
-    """Whether the kernel told ``slows_at_c``; else it is what is usual for such machines."""
+    """Whether the kernel reports ``slows_at_c``; else it is usual for such machines."""
     power: str | None = None
-    """What ``power_w`` is: a source of ``machine()["power"]``."""
+    """The source of ``power_w``: a name in ``machine().power``."""
 
     def part(self, wanted: Callable[[str], bool]) -> MonitorRecord:
-        """Only the spans whose label is wanted, and their part of the timeline."""
+        """Return the spans whose label is wanted, and their part of the timeline."""
         return MonitorRecord(
             [span for span in self.spans if wanted(span.label)],
-            [look for look in self.timeline if wanted(look["label"])],
+            [look for look in self.timeline if wanted(look.label)],
             self.zone,
             self.trip_told,
             self.power,
@@ -104,10 +125,10 @@ class MonitorRecord:
         """All spans as one; ``label`` is empty."""
         return total(self.spans)
 
-    def document(self, most_looks: int = MOST_LOOKS) -> dict[str, Any]:
-        """As plain values, for JSON; of a long timeline only every so manieth look."""
-        step = max(1, -(-len(self.timeline) // most_looks))
-        return {**asdict(self), "timeline": self.timeline[::step]}
+    def looks(self, most: int = MOST_LOOKS) -> tuple[MonitorLook, ...]:
+        """Return the timeline, thinned evenly to at most ``most`` looks."""
+        step = max(1, -(-len(self.timeline) // most))
+        return tuple(self.timeline[::step])
 
 
 def total(spans: Iterable[Span]) -> Span:
@@ -138,9 +159,9 @@ def total(spans: Iterable[Span]) -> Span:
 
 
 def _sum(values: Iterable[Number | None]) -> Number | None:
-    """The sum of what is told; None where nothing is."""
-    told = [value for value in values if value is not None]
-    return sum(told[1:], told[0]) if told else None
+    """The sum of the known values; None if none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if known else None
 
 
 def _sums(all_values: Iterable[dict[str, Number]]) -> dict[str, Number]:

@@ -1,7 +1,7 @@
-"""How a job is loaded while it is measured; one file each, rows of kind ``scenario``.
+"""Scenarios: ways to load an engine. One file each, registry kind ``scenario``.
 
-A scenario lives in the process that measures, through all rounds of its job. A round gives raw
-samples, each a duration in seconds; statistics are made of them elsewhere.
+A scenario lives in the measuring process through all rounds of its job. A round yields raw samples,
+each a duration in seconds; `edgevid.bench.figures` computes statistics from them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgevid.bench.result import RoundResult
 from edgevid.bench.samples import Series, pack
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScenarioSetup:
-    """What a scenario measures: an engine that was proven, on a video file.
+    """What a scenario measures: a verified engine, on a video file.
 
-    ``rate_fps`` and ``latency_s`` are those of the scenarios that are paced like a camera.
+    Attributes:
+        rate_fps: Frame rate of the paced scenarios.
+        latency_s: Latency bound of the paced scenarios.
+        options: How to decode; frames are not decoded in parallel, as a camera's cannot be either.
     """
 
     bundle: Bundle
@@ -40,12 +44,11 @@ class ScenarioSetup:
     rate_fps: float
     latency_s: float
     options: SourceOptions
-    """They keep the decoder from decoding frames side by side, which a camera's can't either."""
 
 
 @dataclass(frozen=True)
 class RoundOptions:
-    """How long a round should be: at least so many seconds and so many samples."""
+    """The least duration and the least number of samples of a round."""
 
     seconds: float
     samples: int
@@ -53,29 +56,30 @@ class RoundOptions:
 
 @dataclass
 class Round:
-    """What one round gave; ``figures`` are what one of the scenarios adds."""
+    """The raw samples of one round; ``figures`` are fields that one scenario adds."""
 
     elapsed_s: float
     frames: dict[str, int]
     samples: dict[str, Series]
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON, the samples packed."""
-        return {
-            "elapsed_s": round(self.elapsed_s, 6),
-            "frames": self.frames,
+    def result(self, started_unix_s: float) -> RoundResult:
+        """Return the round as a part of the bench result, with packed samples."""
+        return RoundResult(
+            started_unix_s=round(started_unix_s, 3),
+            elapsed_s=round(self.elapsed_s, 6),
+            frames=self.frames,
+            samples={name: pack(series) for name, series in self.samples.items()},
             **self.figures,
-            "samples": {name: pack(series) for name, series in self.samples.items()},
-        }
+        )
 
 
 KEPT = 1 << 15
-"""Samples of a round of the serving pipeline; of more than these the last ones are kept."""
+"""The most samples of a round of the serving pipeline; the last ones are kept."""
 
 
 def series_of(meters: Meters) -> dict[str, Series]:
-    """What the serving pipeline measured of itself."""
+    """Return the durations that the serving pipeline measured."""
     kept = {"latency": meters.latency, **meters.stages}
     return {name: Series.of(samples.seconds()) for name, samples in kept.items()}
 
@@ -87,22 +91,27 @@ def nowhere() -> DirectOutput:
 
 
 class Scenario(Protocol):
-    """One way to load a job."""
+    """One way to load an engine."""
 
     paced: bool
-    """Whether it is paced like a camera, so that a rate and a bound of latency mean something."""
+    """Whether frames arrive at a camera's rate, so that a rate and a latency bound apply."""
     on_video: bool
-    """Whether it goes the whole way from encoded video to the answer."""
+    """Whether it includes everything from encoded video to the prediction."""
 
     def __init__(self, setup: ScenarioSetup) -> None:
-        """Prepare; nothing is timed here."""
+        """Prepare the scenario; nothing is timed here."""
 
     def round(self, options: RoundOptions) -> Round:
-        """Measure one round. Raises `EngineFailed` and `BadVideo`."""
+        """Measure one round.
+
+        Raises:
+            EngineFailed: If a step fails.
+            BadVideo: If the video cannot be decoded.
+        """
 
 
 class BoundedClip(FileSource):
-    """A file that ends early, once its reader has seen enough; what was not shown is in flight."""
+    """A file that ends early, once enough frames were read; frames in the decoder are in flight."""
 
     def __init__(self, video: Path, options: SourceOptions, until_s: float, least: int) -> None:
         super().__init__(video, options=options)

@@ -1,4 +1,4 @@
-"""``edgevid bench --target``: the host's side; what is not on a device is imported only here."""
+"""``edgevid bench --target``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from edgevid.cli.console import Bar, emit, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgevid.cli.bench_report import Reports
+    from edgevid.bench.result import BenchResult, ForgottenTuning
+    from edgevid.cli.host.bench_report import Reports
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
     from edgevid.flash.keys import SigningKey
     from edgevid.jobs.client import BenchRequest
 
-HERE = {"bundle", "source", "out", "words", "as_json", "kind", "root", "pause_service"}
-HERE |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown", "wheels"}
-"""Parameters of the command that mean something to this side only."""
+LOCAL = {"bundle", "source", "out", "devices", "as_json", "kind", "root", "pause_service"}
+LOCAL |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown", "wheels"}
+"""Parameters of the command that are not passed on to the device."""
 
-Text = Callable[[Mapping[str, Any]], str]
+Text = Callable[["BenchResult | ForgottenTuning"], str]
 
 
-def words_of(context: click.Context) -> list[str]:
-    """Give the words of this call that mean something on a device, as they would be typed."""
+def device_args(context: click.Context) -> list[str]:
+    """Return the arguments of this call that are passed on to the device."""
     found: list[str] = []
     for parameter in context.command.params:
         name = str(parameter.name)
         typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if name in HERE or name not in context.params or not typed:
+        if name in LOCAL or name not in context.params or not typed:
             continue
         value = context.params[name]
         option = parameter.opts[0]
@@ -42,13 +43,13 @@ def words_of(context: click.Context) -> list[str]:
 
 
 def measure(
-    context: click.Context, video: Path, as_json: bool, text: Text, reports: Reports
+    context: click.Context, video: Path, as_json: bool, text: Text, reports: Reports | None
 ) -> int:
-    """Measure on the devices that the call names, and tell; gives the exit code."""
+    """Measure on the devices that the call names; returns the exit code."""
     from edgevid.flash.inventory import read_inventory, resolve_all
 
     given = context.params
-    devices = resolve_all(given["words"], read_inventory())
+    devices = resolve_all(given["devices"], read_inventory())
     _check_baseline(given.get("baseline"), devices)
     request = _request(context, video)
     out: Path | None = given["out"]
@@ -58,7 +59,7 @@ def measure(
 
 
 def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> None:
-    from edgevid.cli.bench_compare import is_bundle
+    from edgevid.cli.host.bench_compare import is_bundle
 
     if baseline is not None and len(devices) > 1:
         raise BadInput("--baseline is the result of one device; give one --target")
@@ -73,14 +74,14 @@ def _request(context: click.Context, video: Path) -> BenchRequest:
     root = given["root"]
     if root is not None and not root.startswith("/"):
         raise BadInput("--root must be a whole path on the device")
-    words = words_of(context)
+    args = device_args(context)
     if given.get("tune") and given["source"] is None and not given["scenarios"]:
-        words += ["--scenario", "step"]  # the video that is sent is none that anybody asked for
+        args += ["--scenario", "step"]  # the video that is sent is not the user's choice
     deadline_s = DEADLINE_S + 20 * (given.get("sustained") or 0.0)
     return BenchRequest(
         given["bundle"],
         video,
-        tuple(words),
+        tuple(args),
         runtimes=_runtimes(given),
         kind=given["kind"],
         root=root,
@@ -94,7 +95,7 @@ def _request(context: click.Context, video: Path) -> BenchRequest:
 
 
 def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those that must be there even where flash would bring another one only."""
+    """The runtimes that must be on the device, even if flash would not install them."""
     from edgevid.bundle import Bundle
     from edgevid.runtimes import catalog
 
@@ -111,12 +112,12 @@ def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def signing_key() -> SigningKey:
-    """The person's own key; one that is made now is told."""
+    """Return the user's signing key, which is created if there is none."""
     from edgevid.flash import keys
 
     key, made = keys.own_key()
     if made:
-        say(f"{key.path}: made; it signs what goes to devices ({key.fingerprint})")
+        say(f"{key.path}: created; it signs what goes to devices ({key.fingerprint})")
     return key
 
 
@@ -127,19 +128,34 @@ def _one(
     out: Path | None,
     as_json: bool,
     text: Text,
-    reports: Reports,
+    reports: Reports | None,
 ) -> int:
-    from edgevid.cli import bench_compare
+    from edgevid.bench.result import BenchResult
+    from edgevid.cli.host import bench_compare
+    from edgevid.documents import to_json
     from edgevid.jobs.client import bench
 
     before = bench_compare.read(baseline) if baseline else None
-    document = bench(device, request, key=signing_key, progress=Bar(), say=say)
+    data = bench(device, request, key=signing_key, progress=Bar(), say=say)
     if out is not None:
-        _write(out, document)
-    code = 0 if document["valid"] else 3
-    document, said, code = bench_compare.judged(before, document, text(document), code)
-    emit(document, as_json, reports.give([document], said))
+        _write(out, data)
+    result = _read(data, device.name)
+    code, shown = 0 if result.valid else 3, text(result)
+    if before is not None and isinstance(result, BenchResult):
+        result, shown, code = bench_compare.with_baseline(before, result, shown, code)
+    if reports is not None and isinstance(result, BenchResult):
+        shown = reports.write([result], shown)
+    emit(to_json(result), as_json, shown)
     return code
+
+
+def _read(data: Mapping[str, Any], device: str) -> BenchResult | ForgottenTuning:
+    from edgevid.bench.result import ForgottenTuning, read_result
+    from edgevid.documents import from_json
+
+    if (data.get("tuned") or {"choice": ""})["choice"] is None:
+        return from_json(ForgottenTuning, data, f"the result of {device}")
+    return read_result(data, f"the result of {device}")
 
 
 def _several(
@@ -147,33 +163,31 @@ def _several(
     request: BenchRequest,
     out: Path | None,
     as_json: bool,
-    reports: Reports,
+    reports: Reports | None,
 ) -> int:
-    """Each device's document goes into the folder ``out``; one table for all."""
+    """Write each device's result to the directory ``out``, and print one table."""
+    from edgevid.bench.result import read_result
     from edgevid.bench.summary_table import HEAD, rows
     from edgevid.jobs.client import bench_all
 
     if out is not None and out.is_file():
-        raise BadInput(f"{out} is a file; of several devices the results go into a folder")
+        raise BadInput(f"{out} is a file; the results of several devices need a directory")
     outcomes = bench_all(devices, request, key=signing_key, say=say)
-    documents = [one.result["document"] for one in outcomes if one.result]
-    for document in documents if out is not None else ():
-        _write(out / f"{document['device']['name']}.json", document)  # type: ignore[operator]
-    parts = [table(rows(documents), HEAD)] if documents else []
+    data = [one.result["document"] for one in outcomes if one.result]
+    for one in data if out is not None else ():
+        _write(out / f"{one['device']['name']}.json", one)  # type: ignore[operator]
+    results = [read_result(one, one["device"]["name"]) for one in data if one["results"]]
+    parts = [table(rows(results), HEAD)] if results else []
     failed = [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
     parts += failed
-    parts += [
-        f"{document['device']['name']}: INVALID: {reason}"
-        for document in documents
-        for reason in document["reasons"]
-    ]
-    said = "\n".join(parts)
-    if documents:
-        reported = reports.give(documents, said)
-        for line in failed if reported != said else ():  # there is nothing of them in a report
+    parts += [f"{one.device_name}: INVALID: {why}" for one in results for why in one.reasons]
+    text = "\n".join(parts)
+    if results and reports is not None:
+        shown = reports.write(results, text)
+        for line in failed if shown != text else ():  # a report does not contain them
             say(line)
-        said = reported
-    emit({"devices": [asdict(one) for one in outcomes]}, as_json, said)
+        text = shown
+    emit({"devices": [asdict(one) for one in outcomes]}, as_json, text)
     return _exit_code(outcomes)
 
 

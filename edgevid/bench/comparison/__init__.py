@@ -1,1 +1,0 @@
-"""Comparison of bench results: pairing of jobs, tests, verdicts. Host only."""

@@ -1,1 +1,0 @@
-"""Renderers of the bench result: Markdown, HTML and its charts. Host only."""
