@@ -236,7 +236,7 @@ class ComparisonVerdict:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FigureComparison:
     """One figure of one job in two results."""
 
     job: str
@@ -253,7 +253,7 @@ class BenchComparison:
     outcome: Literal["no worse", "worse", "better", "inconclusive"]
     paired: bool
     """Whether the rounds of both were interleaved in one run."""
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[FigureComparison, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from edgevid.bench.host.compare_table import compare_table
 from edgevid.bench.host.pairing import pairs
 from edgevid.bench.result import (
     BenchComparison,
-    Comparison,
+    FigureComparison,
     ComparisonVerdict,
     read_result,
 )
@@ -328,7 +328,7 @@ def test_what_is_not_valid_decides_nothing():
 
 def test_one_round_of_each_has_a_ratio_and_no_interval():
     def ratio(old: list[float], new: list[float]) -> str:
-        comparison = Comparison("job", "latency p50", judge(old, new, paired=True))
+        comparison = FigureComparison("job", "latency p50", judge(old, new, paired=True))
         return compare_table(BenchComparison("no worse", True, (comparison,))).rows[0][2]
 
     assert ratio([2.0], [2.5]) == "1.250"
@@ -337,7 +337,9 @@ def test_one_round_of_each_has_a_ratio_and_no_interval():
 
 def test_the_worst_decides_for_all():
     def one(outcome, tail=False):
-        return Comparison("j", "m", ComparisonVerdict(outcome, Estimate(1, 1, 1), 1.0, ""), tail)
+        return FigureComparison(
+            "j", "m", ComparisonVerdict(outcome, Estimate(1, 1, 1), 1.0, ""), tail
+        )
 
     assert overall([]) == "inconclusive"
     assert overall([one("better"), one("worse"), one("inconclusive")]) == "worse"

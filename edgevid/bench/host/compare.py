@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from edgevid.bench.host.nonparametric import mann_whitney, paired_shift, shift, signed_rank
 from edgevid.bench.host.pairing import TAILS, JobSeries, pairs
-from edgevid.bench.result import BenchComparison, BenchResult, Comparison, ComparisonVerdict
+from edgevid.bench.result import BenchComparison, BenchResult, FigureComparison, ComparisonVerdict
 from edgevid.bench.statistics import Estimate
 
 Outcome: TypeAlias = Literal["no worse", "worse", "better", "inconclusive"]
@@ -30,7 +30,7 @@ def compare_results(old: BenchResult, new: BenchResult, *, paired: bool = False)
     return BenchComparison(overall(found), paired, tuple(found))
 
 
-def compare(old: BenchResult, new: BenchResult, *, paired: bool = False) -> list[Comparison]:
+def compare(old: BenchResult, new: BenchResult, *, paired: bool = False) -> list[FigureComparison]:
     """Compare each figure of each job.
 
     Args:
@@ -49,7 +49,7 @@ def compare(old: BenchResult, new: BenchResult, *, paired: bool = False) -> list
         if metric in after.figures
     ]
     return [
-        Comparison(
+        FigureComparison(
             after.label,
             metric,
             _judge_series(before, after, metric, len(todo), paired),
@@ -59,7 +59,7 @@ def compare(old: BenchResult, new: BenchResult, *, paired: bool = False) -> list
     ]
 
 
-def overall(comparisons: Iterable[Comparison]) -> Outcome:
+def overall(comparisons: Iterable[FigureComparison]) -> Outcome:
     """Return one outcome for all figures: the worst of them.
 
     An inconclusive tail does not make the whole inconclusive.
