@@ -35,7 +35,6 @@ from edgevid.bench.result import (
 from edgevid.bench.samples import unpack
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
-from edgevid.isolation.json_rpc import JsonRpcProcess
 from edgevid.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from edgevid.bench.playback import play
 from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup
 from edgevid.bundle import Bundle
 from edgevid.documents import to_json
+from edgevid.isolation.json_rpc import serve_json_rpc
 from edgevid.media.sources import SourceOptions
 from edgevid.proof import Golden
 from edgevid.runner.engines import open_engine

@@ -10,8 +10,8 @@ from edgevid.bench.host.compare_table import compare_table
 from edgevid.bench.host.pairing import pairs
 from edgevid.bench.result import (
     BenchComparison,
-    FigureComparison,
     ComparisonVerdict,
+    FigureComparison,
     read_result,
 )
 from edgevid.bench.statistics import Estimate

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from edgevid.bench.host.nonparametric import mann_whitney, paired_shift, shift, signed_rank
 from edgevid.bench.host.pairing import TAILS, JobSeries, pairs
-from edgevid.bench.result import BenchComparison, BenchResult, FigureComparison, ComparisonVerdict
+from edgevid.bench.result import BenchComparison, BenchResult, ComparisonVerdict, FigureComparison
 from edgevid.bench.statistics import Estimate
 
 Outcome: TypeAlias = Literal["no worse", "worse", "better", "inconclusive"]
