@@ -43,17 +43,18 @@ def main() -> None:
 def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     """Train unless ``run`` exists; then evaluate the test clips in order and shuffled."""
     from edgevid.training.data import shuffled
-    from edgevid.training.fit import last_outputs, train
+    from edgevid.training.fit import train
     from edgevid.training.models import load_run
+    from edgevid.training.predict import last_outputs
 
     if not run.exists():
         train(config, data, run, _tell)
     model, record = load_run(run)
-    contract = model.contract(tuple(record["labels"]), record["train"]["rate_fps"])
+    contract = model.contract(record.labels, record.rate_fps)
     tree = find(data)
     test = load_clips(
         tree,
-        record["split"]["test"],
+        record.split["test"],
         contract.frame,
         contract.rate_fps,
         min_frames=model.config.frames,
@@ -65,10 +66,10 @@ def measure(data: Path, run: Path, config: Any) -> dict[str, Any]:
     )
     val = json.loads((run / "metrics.json").read_text())["val"]
     return {
-        "model": record["model"],
+        "model": record.config.model.to_json(),
         "parameters": model.training.count_params(),
-        "epochs": record["epochs"],
-        "train_seconds": record["train_seconds"],
+        "epochs": record.epochs,
+        "train_seconds": record.train_seconds,
         "val_accuracy": val["accuracy"],
         "test_accuracy": as_filmed["accuracy"],
         "test_clips": as_filmed["n"],

@@ -65,8 +65,7 @@ def main() -> None:
 
 def _config(epochs: int) -> Any:
     from edgevid.training.augment import Augment
-    from edgevid.training.fit import TrainConfig
-    from edgevid.training.models import configure
+    from edgevid.training.config import TrainConfig, configure
 
     light = replace(Augment(), contrast=1.5, brightness=30.0, shift=0.0, invert=0.5)
     return TrainConfig(configure(), epochs=epochs, patience=epochs, augment=light)

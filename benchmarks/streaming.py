@@ -26,7 +26,7 @@ from edgevid.training import backend
 
 def whole(model: Any, pictures: np.ndarray) -> np.ndarray:
     """Scores, float32 (N, C), of the frames from the first warm one, by the training form."""
-    from edgevid.training.fit import predict
+    from edgevid.training.predict import predict
 
     if model.config.temporal == "carry":
         return predict(model, [pictures])[0]
@@ -55,7 +55,7 @@ def main() -> None:
 
     model, record = load_run(options.run)
     bundle = Bundle.open(options.bundle)
-    clips = choose_clips(bundle.contract, record["split"], options.data, "test")
+    clips = choose_clips(bundle.contract, record.split, options.data, "test")
     chosen = clips.images[:: max(1, len(clips) // options.clips)]
     results = []
     for artifact in bundle.artifacts:

@@ -1,7 +1,7 @@
-"""Video models as steps: their data, their unrolled training form, and fitting them.
+"""Training of video models as steps: data, unrolled training form, run folders.
 
-The only room of the package that imports keras, and never at the top of a module that a command
-needs for its help.
+The only package of edgevid that imports Keras, and only in modules that a command imports late.
+`edgevid.training.api` has the functions to call.
 """
 
 from typing import Any, TypeAlias
@@ -9,7 +9,10 @@ from typing import Any, TypeAlias
 WEIGHTS_FILE = "model.weights.h5"
 RUN_FILE = "run.json"
 CONTRACT_FILE = "contract.json"
-"""What a run folder holds."""
+METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
+CURVES_FILE = "curves.png"
+"""Files of a run folder."""
 
 Tensor: TypeAlias = Any
-"""A tensor of whichever backend keras runs on; none of them can be named here."""
+"""A tensor of Keras' backend, whichever that is."""

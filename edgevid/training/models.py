@@ -1,15 +1,13 @@
-"""Models, each one set of weights in two forms: a step for streams, an unrolled form for training.
+"""Models: one set of weights in two forms, a step for streams and an unrolled form for training.
 
-Written in ``keras.ops`` alone, so that they train on every backend; lowering takes the step.
+They use only ``keras.ops`` and so train on every backend. Converters lower the step.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 import keras
 from keras import layers, ops
@@ -20,86 +18,31 @@ from edgevid.contract import (
     Fit,
     FrameInput,
     StateTensor,
-    Temporal,
 )
 from edgevid.errors import BadInput
-from edgevid.registry import unknown
-from edgevid.tasks import DEFAULT
 from edgevid.tasks.host.training import TrainingTask, open_training
-from edgevid.training import RUN_FILE, WEIGHTS_FILE, Tensor
+from edgevid.training import WEIGHTS_FILE, Tensor
+from edgevid.training.config import ModelConfig
 from edgevid.training.encoders import ENCODERS
 from edgevid.training.heads import HEADS, Head
+from edgevid.training.records import RunRecord, read_record
 
-MODELS = ("cnn", "cnn-lstm")
 WINDOW = "window"
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What a model is, but for its weights.
-
-    ``frames`` is T: the window's length, or the length of clip that a carried memory was trained
-    on; 1 for a model without memory. ``embedding`` and ``units`` are widths of the encoder's
-    output and of each recurrent layer.
-    """
-
-    model: str = "cnn-lstm"
-    size: str = "compact"
-    temporal: Temporal = "window"
-    frames: int = 8
-    height: int = 64
-    width: int = 64
-    classes: int = 2
-    embedding: int = 128
-    units: int = 128
-    task: str = DEFAULT
-
-    def check(self) -> None:
-        """Raise `BadInput` for a name that is not known or a value that makes no sense."""
-        for what, value, known in (
-            ("model", self.model, MODELS),
-            ("size", self.size, tuple(ENCODERS)),
-            ("temporal mode", self.temporal, get_args(Temporal)),
-        ):
-            if value not in known:
-                raise BadInput(unknown(what, value, known))
-        if (self.temporal == "none") != (self.model not in HEADS):
-            fit = "window or carry" if self.model in HEADS else "none"
-            raise BadInput(
-                f"model {self.model} cannot be of temporal mode {self.temporal}; use {fit}"
-            )
-        if (self.frames < 2) != (self.temporal == "none"):
-            raise BadInput(
-                f"temporal mode {self.temporal} cannot have {self.frames} frames; "
-                + ("use 1" if self.temporal == "none" else "use 2 or more")
-            )
-        if min(self.height, self.width) < 16:
-            raise BadInput(f"pictures of {self.width}x{self.height} are too small; use 16 or more")
-        if min(self.classes, self.embedding, self.units) < 1:
-            raise BadInput("classes, embedding and units must be positive")
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
-        names = {field.name for field in fields(cls)}
-        if wrong := sorted(set(data) - names):
-            raise BadInput(unknown("key of a model's configuration", wrong[0], names))
-        config = cls(**data)
-        config.check()
-        return config
 
 
 @dataclass(frozen=True)
 class VideoModel:
     """One set of weights in two forms.
 
-    ``training`` takes uint8 clips (B, T, H, W, 3) and gives the task's output (B, ...), or
-    (B, T, ...) for ``carry``. ``step`` takes a dict ``frame`` uint8 (1, H, W, 3), ``state_<name>``
-    float32, and gives a dict of the output (1, ...) and ``next_<name>``; batch 1, static, unrolled.
+    Attributes:
+        config: The architecture.
+        training: Takes clips, uint8 (B, T, H, W, 3); gives the task's output, float32 (B, ...), or
+            (B, T, ...) for ``carry``.
+        step: Takes a dict of ``frame``, uint8 (1, H, W, 3), and ``state_<name>``, float32; gives a
+            dict of the output, (1, ...), and ``next_<name>``. Batch 1, static shapes, unrolled.
+        states: The state tensors of the step.
+        network: The weights.
+        every: Makes the layer with the outputs of every frame; None for `EveryFrame`.
     """
 
     config: ModelConfig
@@ -108,13 +51,18 @@ class VideoModel:
     states: tuple[StateTensor, ...]
     network: Network
     every: Callable[[Network], keras.layers.Layer] | None = None
-    """What makes the layer that answers at every frame; None for `EveryFrame`."""
 
     def unrolled(self, frames: int) -> keras.Model:
-        """Clips uint8 (B, frames, H, W, 3) -> outputs (B, frames, ...), state from zero.
+        """A model with the outputs at every frame, from a zero state.
 
-        For ``window`` only the answer at the window's last frame is one that the step gives too;
-        the others are what a memory still warming up says, and help to fit it.
+        For ``window``, only the output at the window's last frame equals the step's; the others
+        come from an incomplete window and help to train.
+
+        Args:
+            frames: Length of the clips.
+
+        Returns:
+            A model from clips, uint8 (B, frames, H, W, 3), to outputs, float32 (B, frames, ...).
         """
         clips = layers.Input(
             (frames, self.config.height, self.config.width, 3), dtype="uint8", name="clips"
@@ -123,7 +71,19 @@ class VideoModel:
         return keras.Model(clips, every(self.network)(clips), name="unrolled")
 
     def contract(self, labels: tuple[str, ...], rate_fps: float, fit: Fit = "stretch") -> Contract:
-        """What one step takes and gives, for ``labels`` in the order of the scores."""
+        """The contract of the step.
+
+        Args:
+            labels: Names of the classes, in the order of the outputs.
+            rate_fps: Steps per second.
+            fit: How images are fitted to the input.
+
+        Returns:
+            The contract.
+
+        Raises:
+            BadInput: The number of labels is wrong.
+        """
         if len(labels) != self.config.classes:
             raise BadInput(f"{len(labels)} labels for a model of {self.config.classes} classes")
         contract = Contract(
@@ -141,7 +101,7 @@ class VideoModel:
 
 
 class Network(keras.Model):  # type: ignore[misc]
-    """Encoder, head and the task's last layer: the weights, in every form they are used in."""
+    """Encoder, temporal head and the task's last layer: the weights of a model."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(name="network")
@@ -158,7 +118,7 @@ class Network(keras.Model):  # type: ignore[misc]
         self.built = True
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name of each state tensor of the step -> its shape without the batch axis."""
+        """Shape of each state tensor of the step by name, without the batch axis."""
         if self.head is None:
             return {}
         if self.config.temporal == "window":
@@ -166,18 +126,29 @@ class Network(keras.Model):  # type: ignore[misc]
         return self.head.state_shapes()
 
     def every_frame(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> outputs (B, T, ...), each from the frames so far."""
-        pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
-        embeddings = self.encoder(pictures, training=training)
+        """Outputs at every frame, each from the frames so far.
+
+        Args:
+            clips: uint8 (B, T, H, W, 3).
+            training: Whether normalisation uses the statistics of the batch.
+
+        Returns:
+            float32 (B, T, ...).
+        """
+        images = ops.reshape(clips, (-1, *clips.shape[2:]))
+        embeddings = self.encoder(images, training=training)
         features = ops.reshape(embeddings, (-1, clips.shape[1], self.config.embedding))
         return self.classifier(self.head(features) if self.head else features)
 
     def settle(self, clips: Tensor) -> None:
-        """Set normalisation's running statistics to those of uint8 ``clips`` (B, T, H, W, 3).
+        """Set the running statistics of batch normalisation to those of some clips.
 
-        They start at zero mean and unit variance, far from what a fresh encoder gives, and leave
-        that slowly: with a few steps an epoch, val would get worse for epochs while the model gets
-        better, and training would stop early with its worst weights.
+        They start at zero mean and unit variance, far from those of a fresh encoder, and adapt
+        slowly: with few batches per epoch, val would get worse for several epochs while the model
+        gets better, and training would stop early with its worst weights.
+
+        Args:
+            clips: uint8 (B, T, H, W, 3).
         """
         norms = [x for x in self.encoder.layers if isinstance(x, layers.BatchNormalization)]
         kept = [norm.momentum for norm in norms]
@@ -188,12 +159,20 @@ class Network(keras.Model):  # type: ignore[misc]
             norm.momentum = momentum
 
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> outputs (B, ...), or (B, T, ...) for ``carry``."""
+        """The training form; see `VideoModel.training`."""
         outputs = self.every_frame(clips, training)
         return outputs if self.config.temporal == "carry" else outputs[:, -1]
 
     def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One frame (1, H, W, 3) and the state -> output (1, ...) and the next state."""
+        """One step.
+
+        Args:
+            frame: uint8 (1, H, W, 3).
+            state: The state tensors by name, float32.
+
+        Returns:
+            The output, float32 (1, ...), and the next state.
+        """
         embedding = self.encoder(frame, training=False)
         if self.head is None:
             return self.classifier(embedding), {}
@@ -205,7 +184,7 @@ class Network(keras.Model):  # type: ignore[misc]
 
 
 class EveryFrame(keras.layers.Layer):  # type: ignore[misc]
-    """The network's answers at every frame, as a layer."""
+    """The network's outputs at every frame, as a layer."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(name="every_frame")
@@ -217,8 +196,8 @@ class EveryFrame(keras.layers.Layer):  # type: ignore[misc]
         return self.network.every_frame(clips, training)
 
 
-class Step(keras.layers.Layer):  # type: ignore[misc]
-    """The network's step as a layer, from and to dicts of tensors named as in the contract."""
+class StepLayer(keras.layers.Layer):  # type: ignore[misc]
+    """The network's step as a layer, with the names of the contract."""
 
     def __init__(self, network: Network, states: tuple[StateTensor, ...]) -> None:
         super().__init__(name="take_step")
@@ -227,72 +206,59 @@ class Step(keras.layers.Layer):  # type: ignore[misc]
         self.built = True
 
     def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``frame`` and ``state_<name>`` -> the task's output and ``next_<name>``."""
+        """See `VideoModel.step`."""
         state = {s.name: inputs[s.taken] for s in self.states}
         output, after = self.network.step(inputs[FRAME], state)
         name = self.network.task.output(self.network.config.classes).name
         return {name: output} | {s.given: after[s.name] for s in self.states}
 
 
-def configure(
-    model: str = "cnn-lstm",
-    size: str = "compact",
-    temporal: str | None = None,
-    *,
-    frames: int | None = None,
-    height: int = 64,
-    width: int = 64,
-    task: str = DEFAULT,
-) -> ModelConfig:
-    """The configuration of a model by name, with what fits it; raises `BadInput`.
-
-    Without ``temporal`` a model with memory gets a window, one without gets none; without
-    ``frames`` it is 8, or 1.
-    """
-    if model not in MODELS:
-        raise BadInput(unknown("model", model, MODELS))
-    mode: Any = temporal or ("window" if model in HEADS else "none")
-    frames = frames or (1 if mode == "none" else 8)
-    config = ModelConfig(model, size, mode, frames, height, width, task=task)
-    config.check()
-    return config
-
-
 def build(config: ModelConfig) -> VideoModel:
-    """Make the model of ``config`` with fresh weights; raises `BadInput`.
+    """Build a model with random weights.
 
-    Fresh means from keras' global generator: call ``keras.utils.set_random_seed`` before.
+    Call ``keras.utils.set_random_seed`` before: the weights come from Keras' global generator.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        The model.
+
+    Raises:
+        BadInput: The configuration is wrong.
     """
     config.check()
     network = Network(config)
     states = tuple(StateTensor(name, (1, *shape)) for name, shape in network.state_shapes().items())
-    picture = (config.height, config.width, 3)
-    clips = layers.Input((config.frames, *picture), dtype="uint8", name="clips")
-    inputs = {FRAME: layers.Input(batch_shape=(1, *picture), dtype="uint8", name=FRAME)} | {
+    image = (config.height, config.width, 3)
+    clips = layers.Input((config.frames, *image), dtype="uint8", name="clips")
+    inputs = {FRAME: layers.Input(batch_shape=(1, *image), dtype="uint8", name=FRAME)} | {
         s.taken: layers.Input(batch_shape=s.shape, name=s.taken) for s in states
     }
     return VideoModel(
         config=config,
         training=keras.Model(clips, network(clips), name="training"),
-        step=keras.Model(inputs, Step(network, states)(inputs), name="step"),
+        step=keras.Model(inputs, StepLayer(network, states)(inputs), name="step"),
         states=states,
         network=network,
     )
 
 
-def load_run(run: Path) -> tuple[VideoModel, dict[str, Any]]:
-    """The trained model of a run folder, and its record (``run.json``); raises `BadInput`."""
+def load_run(run: Path) -> tuple[VideoModel, RunRecord]:
+    """Load the trained model of a run folder.
+
+    Args:
+        run: The folder.
+
+    Returns:
+        The model and the record of its training.
+
+    Raises:
+        BadInput: The folder is no run, or one of its files cannot be read.
+    """
     run = Path(run)
-    try:
-        record: dict[str, Any] = json.loads((run / RUN_FILE).read_text())
-        config = ModelConfig.from_json(record["model"])
-    except FileNotFoundError:
-        raise BadInput(
-            f"{run} is not a run: it has no {RUN_FILE}; make one with edgevid train"
-        ) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{run / RUN_FILE} cannot be read ({error}); train again") from error
-    model = build(config)
+    record = read_record(run)
+    model = build(record.config.model)
     try:
         model.training.load_weights(run / WEIGHTS_FILE)
     except (OSError, ValueError) as error:

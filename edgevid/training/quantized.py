@@ -1,16 +1,17 @@
-"""Fine-tuning with the rounding of int8 in the graph, so that weights learn to live with it.
+"""Quantisation-aware fine-tuning: the rounding of int8 is part of the graph.
 
-Weights are rounded as converters do, to 127 steps either side of zero for each channel of output,
-and what a layer gives to 255 steps over the range that it has in the batch. The gradient goes
-through as if nothing were rounded: inside its range it is nowhere clipped. Normalisation keeps its
-statistics. The weights are stored as they are, without rounding, so that the run is converted as
-any other. Written in ``keras.ops``, it runs on every backend.
+Weights are rounded as converters do, to 127 steps on either side of zero per output channel;
+outputs of layers are rounded to 255 steps over their range in the batch (Jacob et al.,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
+2018). The gradient passes through unchanged (the straight-through estimator of Bengio, Leonard and
+Courville, 2013). Batch normalisation keeps its statistics. Weights are stored without rounding, so
+the run is converted like any other.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,15 @@ from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
 from edgevid.tasks.host import open_host
 from edgevid.training import WEIGHTS_FILE, Tensor
-from edgevid.training.augment import Augment
-from edgevid.training.fit import Fitting, TrainConfig
+from edgevid.training.fit import Training
 from edgevid.training.models import Network, VideoModel, load_run
+from edgevid.training.records import Origin, RoundedSummary, TrainSummary
 
-EPOCHS = 10
-GENTLER = 0.1
-"""The learning rate of fine-tuning, as a share of that of the run."""
+RATE_SHARE = 0.1
+"""The learning rate of fine-tuning, as a share of the run's."""
 PRODUCTS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ROUNDED = (layers.ReLU, layers.Activation, layers.GlobalAveragePooling2D, layers.Concatenate)
-"""Layers after which a converter has a tensor of its own, besides products with an activation."""
+"""Layers whose output is a tensor after conversion, besides products with an activation."""
 
 
 def fine_tune(
@@ -40,63 +40,54 @@ def fine_tune(
     out: Path,
     data: Path | None = None,
     *,
-    epochs: int = EPOCHS,
+    epochs: int,
     learning_rate: float | None = None,
     progress: Progress = silent,
-) -> dict[str, Any]:
-    """Go on training the model of ``run`` for int8, and write the run folder ``out``.
+) -> TrainSummary:
+    """Continue the training of a run with the rounding of int8.
 
-    ``data`` is the run's own, where it is still there; its recorded split is kept, so that test
-    clips stay unseen. Gives what `fit.train` gives, and ``rounded``: the figures on val with int8's
-    rounding, ``before`` and ``after``. Raises `BadInput`, for an ``out`` that is there already too.
+    Args:
+        run: The run folder to start from.
+        out: The run folder to write.
+        data: Folder of the data set; None for that of the run. The run's split is kept, so that
+            test clips stay unseen.
+        epochs: Number of epochs.
+        learning_rate: Peak of the schedule; None for a tenth of the run's.
+        progress: Called as the work proceeds.
+
+    Returns:
+        What was learned, with `TrainSummary.rounded`.
+
+    Raises:
+        BadInput: ``run`` is no run, its data is gone, a value is wrong, or ``out`` exists.
     """
     started = time.perf_counter()
     model, record = load_run(run)
-    data = Path(data or record["data"])
+    data = Path(data or record.data)
     if not data.exists():
-        raise BadInput(f"{data}, the data of {run}, does not exist; name where it is now")
-    config = _config(record, model, epochs, learning_rate)
-    config.check()
-    origin = {"quantize_aware": True, "tuned_from_sha256": sha256_of(Path(run) / WEIGHTS_FILE)}
-    fitting = Fitting(
-        config,
-        open_host(model.config.task).find(data),
-        record["split"],
-        Path(out),
-        progress,
-        origin,
-    )
-    before = fitting.figures(rounded(model), "val")
-    result = fitting.run(rounded(model), started)
-    after = result["metrics"]["val"]
-    return result | {"rounded": {"before": before, "after": after}}
-
-
-def _config(
-    record: Mapping[str, Any], model: VideoModel, epochs: int, learning_rate: float | None
-) -> TrainConfig:
-    """As the run was trained, but for less long, and gently."""
-    train = record["train"]
-    return TrainConfig(
-        model.config,
+        raise BadInput(f"{data}, the data of {run}, does not exist; give its present folder")
+    config = replace(
+        record.config,
         epochs=epochs,
-        batch=train["batch"],
-        learning_rate=learning_rate or train["learning_rate"] * GENTLER,
         patience=epochs,
-        seed=train["seed"],
-        rate_fps=train["rate_fps"],
-        fit=train["fit"],
-        augment=Augment(**train["augment"]) if train["augment"] else None,
+        learning_rate=learning_rate or record.config.learning_rate * RATE_SHARE,
     )
+    config.check()
+    tree = open_host(model.config.task).find(data)
+    origin = Origin(sha256_of(run / WEIGHTS_FILE))
+    training = Training(config, tree, record.split, out, progress, origin)
+    before = training.summary(rounded(model), "val")
+    summary = training.run(rounded(model), started)
+    return replace(summary, rounded=RoundedSummary(before, summary.val))
 
 
 def rounded(model: VideoModel) -> VideoModel:
-    """The same weights, with the rounding of int8 in the forms that train and answer clips."""
+    """The same weights, with the rounding of int8 in the forms for training."""
     return replace(model, every=RoundedFrames, training=_last(model))
 
 
 def _last(model: VideoModel) -> keras.Model:
-    """The training form; see `VideoModel`."""
+    """The training form; see `VideoModel.training`."""
     config = model.config
     shape = (config.frames, config.height, config.width, 3)
     clips = layers.Input(shape, dtype="uint8", name="clips")
@@ -107,22 +98,22 @@ def _last(model: VideoModel) -> keras.Model:
 
 
 class RoundedFrames(layers.Layer):  # type: ignore[misc]
-    """The network's answers at every frame as int8 will give them, or nearly."""
+    """The network's outputs at every frame, approximately as int8 computes them."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(name="rounded_frames")
         self.network = network
-        # A function hides what it holds: every weight is the network's, and stored once.
+        # In a function Keras does not track the weights, which belong to the network.
         self._encode = _encoder(network)
         self.built = True
 
     def call(self, clips: Tensor, training: bool = False) -> Tensor:
-        """Clips uint8 (B, T, H, W, 3) -> outputs (B, T, ...)."""
+        """See `edgevid.training.models.Network.every_frame`."""
         network, config = self.network, self.network.config
-        # Inside, each kernel is its rounded self; outside it is what the optimizer sees.
+        # Within the scope each kernel is rounded; the optimizer updates the exact one.
         with keras.StatelessScope([(v, round_weights(v.value)) for v in _products(network)]):
-            pictures = ops.reshape(clips, (-1, *clips.shape[2:]))
-            features = ops.reshape(self._encode(pictures), (-1, clips.shape[1], config.embedding))
+            images = ops.reshape(clips, (-1, *clips.shape[2:]))
+            features = ops.reshape(self._encode(images), (-1, clips.shape[1], config.embedding))
             if network.head:
                 with network.head.rounding(round_values):
                     features = network.head(features)
@@ -130,22 +121,22 @@ class RoundedFrames(layers.Layer):  # type: ignore[misc]
 
 
 def _products(network: Network) -> list[keras.Variable]:
-    """The weights of all products."""
+    """The kernels of all layers with products."""
     kernels = [x.kernel for x in network.encoder.layers if isinstance(x, PRODUCTS)]
     kernels += network.head.products() if network.head else []
     return [*kernels, network.classifier.kernel]
 
 
 def _encoder(network: Network) -> Callable[[Tensor], Tensor]:
-    """The encoder's own layers once more, with what they give rounded; frozen statistics."""
+    """The encoder with rounded outputs of its layers, and fixed statistics."""
     whole = keras.Model(network.encoder.inputs, network.encoder.outputs)
 
     def call(layer: layers.Layer, *inputs: Any, **options: Any) -> Tensor:
-        given = layer(*inputs, **options)
-        return RoundedValues()(given) if _is_rounded(layer) else given
+        output = layer(*inputs, **options)
+        return RoundedValues()(output) if _is_rounded(layer) else output
 
     clone = keras.models.clone_model(whole, clone_function=lambda own: own, call_function=call)
-    return lambda pictures: clone(pictures, training=False)
+    return lambda images: clone(images, training=False)
 
 
 def _is_rounded(layer: layers.Layer) -> bool:
@@ -157,12 +148,19 @@ class RoundedValues(layers.Layer):  # type: ignore[misc]
     """`round_values` as a layer."""
 
     def call(self, values: Tensor) -> Tensor:
-        """Values of any shape -> the same, rounded."""
+        """See `round_values`."""
         return round_values(values)
 
 
 def round_weights(weights: Tensor) -> Tensor:
-    """Round a kernel to 127 steps either side of zero for each channel of output."""
+    """Round a kernel to 127 steps on either side of zero per output channel.
+
+    Args:
+        weights: float32, output channels last.
+
+    Returns:
+        Rounded weights of the same shape.
+    """
     # A depthwise kernel is (height, width, channels, 1): its outputs are the last two axes.
     depthwise = len(weights.shape) == 4 and weights.shape[-1] == 1
     axes = tuple(range(len(weights.shape) - (2 if depthwise else 1)))
@@ -171,7 +169,14 @@ def round_weights(weights: Tensor) -> Tensor:
 
 
 def round_values(values: Tensor) -> Tensor:
-    """Round to 255 steps over the range of ``values``, of which zero is one."""
+    """Round to 255 steps over the range of the values, zero included.
+
+    Args:
+        values: float32 of any shape.
+
+    Returns:
+        Rounded values of the same shape.
+    """
     low, high = ops.minimum(ops.min(values), 0.0), ops.maximum(ops.max(values), 0.0)
     step = (high - low) / 255 + keras.config.epsilon()
     zero = ops.round(low / step)
@@ -179,5 +184,5 @@ def round_values(values: Tensor) -> Tensor:
 
 
 def _through(values: Tensor, rounded_values: Tensor) -> Tensor:
-    """The rounded values, with the gradient of those that are not."""
+    """Rounded values with the gradient of the exact ones."""
     return values + ops.stop_gradient(rounded_values - values)

@@ -1,21 +1,26 @@
-"""Recipes: how much made data, and how it is learned, by name; the figures are in the README."""
+"""Recipes: amounts of synthetic data with the options to train on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgevid.data.synthesis import synth_motion
 from edgevid.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from edgevid.training.fit import TrainConfig
+from edgevid.training.config import TrainConfig, configure
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Clips per class and split, and the options of `fit.TrainConfig`."""
+    """An amount of data, and how to train on it.
+
+    Attributes:
+        train: Training clips per class.
+        val: Validation clips per class.
+        test: Test clips per class.
+        options: Options of `edgevid.training.config.TrainConfig`.
+    """
 
     train: int
     val: int
@@ -25,16 +30,13 @@ class Recipe:
     def data(
         self, out: Path, *, workers: int | None = None, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Make the clips in ``out``, or go on with them; gives the settings."""
+        """Write the data set; see `edgevid.data.synthesis.synth_motion`."""
         return synth_motion(
             out, train=self.train, val=self.val, test=self.test, workers=workers, progress=progress
         )
 
     def config(self, model: str = "cnn-lstm", temporal: str | None = None) -> TrainConfig:
-        """How to train ``model`` by this recipe; needs the training extra."""
-        from edgevid.training.fit import TrainConfig
-        from edgevid.training.models import configure
-
+        """The configuration of a model for this recipe."""
         return TrainConfig(configure(model, temporal=temporal), **self.options)
 
 
@@ -42,4 +44,4 @@ DEMO = Recipe(train=500, val=60, test=100, options={"epochs": 7})
 """Data and training in about three minutes on two cores."""
 
 FULL = Recipe(train=1200, val=60, test=100, options={"epochs": 14})
-"""The same test clips, more to learn from."""
+"""The same test clips with more training data."""

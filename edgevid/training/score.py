@@ -13,17 +13,25 @@ from edgevid.training.backend import start
 def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent) -> Evaluation:
     """Measure the source model of a run folder on one of its recorded splits.
 
+    Args:
+        run: The run folder.
+        data: Folder of the data set.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        progress: Called as clips are decoded.
+
+    Returns:
+        The metric.
+
     Raises:
         BadInput: The folder is no run, or the data is not that of its training.
     """
     start()
-    from edgevid.training.fit import last_outputs
     from edgevid.training.models import load_run
+    from edgevid.training.predict import last_outputs
 
     model, record = load_run(run)
-    train = record["train"]
-    contract = model.contract(tuple(record["labels"]), train["rate_fps"], train["fit"])
-    clips = choose_clips(contract, record["split"], data, split, progress)
+    contract = model.contract(record.labels, record.rate_fps, record.config.fit)
+    clips = choose_clips(contract, record.split, data, split, progress)
     name = contract.outputs[0].name
     outputs = [{name: row[None]} for row in last_outputs(model, clips.images)]
     annotated = open_host(contract.task).annotations(clips)

@@ -14,6 +14,7 @@ from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
 from edgevid.tasks.host.training import open_training
 from edgevid.training.augment import Augment
+from edgevid.training.config import TrainConfig, configure
 from edgevid.training.data import Batches, shuffled
 
 pytest.importorskip("keras")
@@ -28,9 +29,6 @@ def data(tmp_path_factory):
 
 
 def _config(temporal="window", model="cnn-lstm", **options):
-    from edgevid.training.fit import TrainConfig
-    from edgevid.training.models import configure
-
     frames = 1 if temporal == "none" else 3
     shape = configure(model, "compact", temporal, frames=frames, height=16, width=16)
     shape = replace(shape, embedding=8, units=8)
@@ -43,13 +41,14 @@ def _config(temporal="window", model="cnn-lstm", **options):
 def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
     from edgevid.data.cache import load_clips
     from edgevid.data.folders import find
-    from edgevid.training.fit import last_outputs, train
+    from edgevid.training.fit import train
     from edgevid.training.models import load_run
+    from edgevid.training.predict import last_outputs
 
     run = tmp_path / "run"
     result = train(_config(temporal, model), data, run)
-    assert result["model"] == model and result["epochs"] == 2 and len(result["classes"]) == 9
-    assert [one["path"] for one in result["left_out"]] == ["train/left/0000.mp4"]
+    assert result.model == model and result.epochs == 2 and len(result.classes) == 9
+    assert [one["path"] for one in result.left_out] == ["train/left/0000.mp4"]
     assert {path.name for path in run.iterdir()} == {
         "model.weights.h5",
         "contract.json",
@@ -60,15 +59,15 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
         "confusion.png",
     }
     loaded, record = load_run(run)
-    assert all(path.startswith("test/") for path in record["split"]["test"])
-    contract = loaded.contract(tuple(record["labels"]), record["train"]["rate_fps"])
+    assert all(path.startswith("test/") for path in record.split["test"])
+    contract = loaded.contract(record.labels, record.rate_fps)
     assert Contract.from_json(json.loads((run / "contract.json").read_text())) == contract
-    val = load_clips(find(data), record["split"]["val"], contract.frame, contract.rate_fps)
+    val = load_clips(find(data), record.split["val"], contract.frame, contract.rate_fps)
     training = open_training("classification")
     outputs = last_outputs(loaded, val.images)
     found = training.figures(outputs, training.targets(val), contract.labels)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert found["accuracy"] == metrics["val"]["accuracy"] == result["metrics"]["val"]["accuracy"]
+    assert found["accuracy"] == metrics["val"]["accuracy"] == result.val.value
     with (run / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
@@ -110,7 +109,7 @@ def test_a_run_is_not_written_over(data, tmp_path):
     from edgevid.training.fit import train
     from edgevid.training.models import load_run
 
-    with pytest.raises(BadInput, match="there already"):
+    with pytest.raises(BadInput, match="exists already"):
         train(_config(), data, tmp_path)
     with pytest.raises(BadInput, match="not a run"):
         load_run(tmp_path)

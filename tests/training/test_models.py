@@ -9,6 +9,7 @@ import pytest
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid.training.config import MODELS, RECURRENT, SIZES, ModelConfig, configure
 
 pytest.importorskip("keras")
 SMALL = {"height": 16, "width": 16, "embedding": 8, "units": 8, "classes": 3}
@@ -17,7 +18,7 @@ SMALL = {"height": 16, "width": 16, "embedding": 8, "units": 8, "classes": 3}
 def _built(**options):
     import keras
 
-    from edgevid.training.models import ModelConfig, build
+    from edgevid.training.models import build
 
     keras.utils.set_random_seed(1)
     model = build(ModelConfig(**(SMALL | options)))
@@ -105,15 +106,11 @@ def test_the_step_gives_and_takes_what_its_contract_says(options):
     ],
 )
 def test_a_wrong_configuration_is_said_in_one_line(options, says):
-    from edgevid.training.models import ModelConfig
-
     with pytest.raises(BadInput, match=says):
         replace(ModelConfig(), **options).check()
 
 
 def test_names_bring_what_fits_them():
-    from edgevid.training.models import ModelConfig, configure
-
     assert configure().temporal == "window" and configure("cnn").temporal == "none"
     assert configure("cnn").frames == 1
     assert ModelConfig.from_json(configure().to_json()) == configure()
@@ -124,7 +121,7 @@ def test_names_bring_what_fits_them():
 
 
 def test_settled_normalisation_answers_alike_in_training_and_after():
-    from edgevid.training.models import build, configure
+    from edgevid.training.models import build
 
     model = build(configure(frames=4, height=32, width=32))
     rng = np.random.default_rng(0)
@@ -138,3 +135,11 @@ def test_settled_normalisation_answers_alike_in_training_and_after():
     fresh = apart()
     model.network.settle(clips)
     assert apart() < 0.02 < fresh
+
+
+def test_the_names_in_configurations_are_those_of_heads_and_encoders():
+    from edgevid.training.encoders import ENCODERS
+    from edgevid.training.heads import HEADS
+
+    assert set(HEADS) == set(RECURRENT) < set(MODELS)
+    assert set(ENCODERS) == set(SIZES)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from edgevid.cli.host.train import command
 from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
+from edgevid.training.config import TrainConfig, configure
 from rigs.films import write_video
 
 pytest.importorskip("keras")
@@ -39,8 +40,8 @@ def data(tmp_path_factory):
 def run(data, tmp_path_factory):
     """A run whose model is right in float, of channels that differ widely in size."""
     from edgevid.training import WEIGHTS_FILE
-    from edgevid.training.fit import TrainConfig, train
-    from edgevid.training.models import configure, load_run
+    from edgevid.training.fit import train
+    from edgevid.training.models import load_run
 
     run = tmp_path_factory.mktemp("quantized") / "run"
     shape = replace(configure("cnn", "compact", "none", height=16, width=16), embedding=16)
@@ -65,15 +66,16 @@ def _spread(encoder, norm: str, product: str) -> None:
 
 
 def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
+    from edgevid.training.api import fine_tune
     from edgevid.training.models import load_run
-    from edgevid.training.quantized import fine_tune, rounded
+    from edgevid.training.quantized import rounded
     from edgevid_converters.importers.run import describe
 
     out = tmp_path / "out"
     result = fine_tune(run, out, epochs=6)
-    before, after = result["rounded"]["before"], result["rounded"]["after"]
-    assert before["accuracy"] < 0.95 and before["loss"] > 0.3
-    assert after["accuracy"] == 1.0 and after["loss"] < before["loss"] / 3
+    before, after = result.rounded.before, result.rounded.after
+    assert before.value < 0.95 and before.loss > 0.3
+    assert after.value == 1.0 and after.loss < before.loss / 3
     record = json.loads((out / "run.json").read_text())
     origin = json.loads((run / "run.json").read_text())
     assert record["split"] == origin["split"] and record["model"] == origin["model"]
@@ -99,7 +101,7 @@ def test_fine_tuning_mends_what_int8_ruins(run, data, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["tflite", "openvino"])
 def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
-    from edgevid.training.quantized import fine_tune
+    from edgevid.training.api import fine_tune
     from edgevid_converters import convert
 
     fine_tune(run, tmp_path / "out", epochs=6)
@@ -116,9 +118,8 @@ def test_the_tuned_run_is_better_in_real_int8(run, tmp_path, name):
 
 @pytest.mark.parametrize("temporal", ["window", "carry"])
 def test_a_memory_is_fine_tuned_too_and_goes_on_after_an_interrupt(tmp_path, temporal):
-    from edgevid.training.fit import TrainConfig, train
-    from edgevid.training.models import configure
-    from edgevid.training.quantized import fine_tune
+    from edgevid.training.api import fine_tune
+    from edgevid.training.fit import train
 
     synth_motion(tmp_path / "data", size=32, frames=4, train=2, val=1, test=1, workers=1)
     shape = configure("cnn-lstm", "compact", temporal, frames=3, height=16, width=16)
@@ -160,19 +161,19 @@ def test_rounding_is_to_the_steps_of_int8():
 
 
 def test_wrong_use_is_one_line(run, tmp_path):
-    from edgevid.training.quantized import fine_tune
+    from edgevid.training.api import fine_tune
 
-    with pytest.raises(BadInput, match="there already"):
-        fine_tune(run, run)
+    with pytest.raises(BadInput, match="exists already"):
+        fine_tune(run, run, epochs=1)
     with pytest.raises(BadInput, match="not a run"):
         fine_tune(tmp_path, tmp_path / "out")
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     record = json.loads((moved / "run.json").read_text())
     (moved / "run.json").write_text(json.dumps({**record, "data": str(tmp_path / "gone")}))
-    with pytest.raises(BadInput, match="does not exist; name where it is now"):
+    with pytest.raises(BadInput, match="does not exist; give its present folder"):
         fine_tune(moved, tmp_path / "out")
     words = ["--quantize-aware", str(run), "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(command, [*words, "--model", "cnn"])
-    assert told.exit_code == 2 and "--model is settled by the run" in told.output
+    assert told.exit_code == 2 and "--model is fixed by the run" in told.output
     assert "Missing argument 'DATA'" in CliRunner().invoke(command, words[2:]).output

@@ -97,7 +97,7 @@ class RunModel:
         self, clips: Sequence[Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]] | None:
         """By the training form, in batches; it answers as the stream does, and much faster."""
-        from edgevid.training.fit import last_outputs
+        from edgevid.training.predict import last_outputs
 
         frames = [clip[FRAME] for clip in clips]
         if min(map(len, frames)) < self._model.config.frames:
