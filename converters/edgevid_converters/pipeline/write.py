@@ -153,6 +153,9 @@ class BundleDraft:
 
 
 def _operators(built: BuiltArtifact) -> tuple[OperatorCount, ...]:
+    """Count the operators of an artifact; none if its format is a plug-in's without a reader."""
+    if built.artifact.format not in graphs.READERS:
+        return ()
     return graphs.table(graphs.read(built.artifact.format, built.files))
 
 
