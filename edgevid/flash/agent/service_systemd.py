@@ -33,7 +33,7 @@ After=network.target
 StartLimitIntervalSec=0
 ConditionPathExists={root}/current/agent.py
 
-[ServiceControl]
+[Service]
 Type=notify
 # After a power cut in the middle of an activation: back to what was judged.
 ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
@@ -53,7 +53,7 @@ RuntimeDirectoryPreserve=restart
 
 _HARDENED = """\
 DynamicUser=yes
-UserService={user}
+User={user}
 StateDirectory={name}
 WorkingDirectory=%S/{name}
 CacheDirectory={name}
