@@ -11,7 +11,7 @@ RUN_FILE = "run.json"
 CONTRACT_FILE = "contract.json"
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
-CURVES_FILE = "curves.png"
+CURVES_FILE = "curves.svg"
 """Files of a run folder."""
 
 Tensor: TypeAlias = Any

@@ -55,8 +55,8 @@ def test_a_run_holds_what_repeats_it(data, tmp_path, model, temporal):
         "run.json",
         "metrics.json",
         "history.csv",
-        "curves.png",
-        "confusion.png",
+        "curves.svg",
+        "confusion.svg",
     }
     loaded, record = load_run(run)
     assert all(path.startswith("test/") for path in record.split["test"])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Output
 from edgevid.errors import BadInput
+from edgevid.files import write_bytes
+from edgevid.report import plots
 from edgevid.tasks.classification.device import SCORES
-from edgevid.tasks.host.figures import new_figure, save_png
 from edgevid.tasks.host.training import TrainingTask
 
 if TYPE_CHECKING:
@@ -100,31 +101,18 @@ class ClassificationTraining(TrainingTask):
         raise BadInput(f"{data.root}: no usable clip to validate on{why}; add clips")
 
     def draw(self, folder: Path, figures: Mapping[str, Any]) -> None:
-        """Draw the confusion matrix as ``confusion.png``; see `TrainingTask.draw`."""
-        draw_confusion(folder / "confusion.png", figures)
+        """Draw the confusion matrix as ``confusion.svg``; see `TrainingTask.draw`."""
+        draw_confusion(folder / "confusion.svg", figures)
 
 
 def draw_confusion(path: Path, figures: Mapping[str, Any]) -> None:
-    """Draw the confusion matrix of `ClassificationTraining.figures` as PNG; rows are the truth.
+    """Draw the confusion matrix of `ClassificationTraining.figures` as SVG; rows are the truth.
 
     Raises:
         OSError: The file cannot be written.
     """
-    figure, (axis,) = new_figure(1, (6, 5.4))
-    labels, confusion = list(figures["classes"]), figures["confusion"]
-    axis.imshow(confusion, cmap="Blues")
-    ticks = range(len(labels))
-    axis.set_xticks(ticks, labels, rotation=45, ha="right")
-    axis.set_yticks(ticks, labels)
-    title = f"accuracy {figures['accuracy']:.3f} on val"
-    axis.set(xlabel="prediction", ylabel="truth", title=title)
-    dark = max(map(max, confusion)) / 2
-    for row in ticks:
-        for column in ticks:
-            count = confusion[row][column]
-            colour = "white" if count > dark else "black"
-            axis.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
-    save_png(figure, path)
+    figure = plots.confusion(figures["confusion"], list(figures["classes"]))
+    write_bytes(path, plots.standalone_svg(figure))
 
 
 def _share(part: int, whole: int) -> float | None:
