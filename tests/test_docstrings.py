@@ -26,7 +26,6 @@ NOT_DONE: set[str] = {
     "edgevid.runtimes",
     "edgevid.targets",
     "edgevid.testing",
-    "edgevid.training",
     "edgevid_converters.acceptance",
     "edgevid_converters.calibration",
     "edgevid_converters.importers",

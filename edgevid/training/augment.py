@@ -1,7 +1,7 @@
-"""Changes to a clip that leave its label true: light, colour, noise, a small shift of the whole.
+"""Random changes of a clip that keep its label: light, colour, noise, a small shift.
 
-Every change is one and the same over all frames of a clip, but for the noise. There are no flips
-and no turns: left and right, clockwise and counter-clockwise are labels.
+All frames of a clip change alike, except for the noise. Clips are never flipped or rotated, because
+left and right, clockwise and counter-clockwise are labels.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pictures = NDArray[np.uint8]
+    Images = NDArray[np.uint8]
 
 NOISE_POOL = 1 << 20
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far clips are changed.
+    """The ranges of the changes.
 
-    ``contrast`` is the largest factor (and its inverse the smallest), ``brightness`` and ``colour``
-    are in grey levels of 255, ``shift`` in widths of the picture, ``noise`` in grey levels (the
-    highest standard deviation); ``invert`` is the share of clips shown as negatives.
+    Attributes:
+        contrast: Largest factor; the smallest one is its inverse.
+        brightness: Largest offset, in grey levels of 255.
+        colour: Largest offset of a single channel, in grey levels.
+        shift: Largest shift, in widths of the image.
+        noise: Largest standard deviation, in grey levels.
+        invert: Share of clips shown as negatives.
     """
 
     contrast: float = 1.3
@@ -35,8 +39,16 @@ class Augment:
     noise: float = 4.0
     invert: float = 0.0
 
-    def apply(self, clip: Pictures, rng: np.random.Generator) -> Pictures:
-        """A changed copy of ``clip``, uint8 (T, H, W, 3)."""
+    def apply(self, clip: Images, rng: np.random.Generator) -> Images:
+        """Change a clip.
+
+        Args:
+            clip: RGB, uint8 (T, H, W, 3).
+            rng: Source of randomness.
+
+        Returns:
+            A changed copy, uint8 (T, H, W, 3).
+        """
         import numpy as np
 
         changed = np.empty_like(clip)
@@ -45,8 +57,8 @@ class Augment:
             changed[..., channel] = curve[shifted[..., channel]]
         return self._noisy(changed, rng)
 
-    def _curves(self, rng: np.random.Generator) -> Pictures:
-        """One table per channel from old level to new, uint8 (3, 256)."""
+    def _curves(self, rng: np.random.Generator) -> Images:
+        """A lookup table from old to new level per channel, uint8 (3, 256)."""
         import numpy as np
 
         gain = np.exp(rng.uniform(-1, 1) * np.log(self.contrast))
@@ -56,8 +68,8 @@ class Augment:
             levels = 255 - levels
         return np.asarray(np.clip((levels - 128) * gain + 128 + offset, 0, 255), np.uint8)
 
-    def _shifted(self, clip: Pictures, rng: np.random.Generator) -> Pictures:
-        """The whole clip moved by a few pixels; what comes in repeats the edge."""
+    def _shifted(self, clip: Images, rng: np.random.Generator) -> Images:
+        """The clip shifted by a few pixels, with repeated edges."""
         import numpy as np
 
         height, width = clip.shape[1:3]
@@ -66,8 +78,8 @@ class Augment:
         columns = np.clip(np.arange(width) - right, 0, width - 1)
         return np.asarray(clip[:, rows][:, :, columns])
 
-    def _noisy(self, clip: Pictures, rng: np.random.Generator) -> Pictures:
-        """Noise that is new in every frame, cut from a pool: drawing it is the slow part."""
+    def _noisy(self, clip: Images, rng: np.random.Generator) -> Images:
+        """Add noise that differs in every frame, cut from a pool because drawing it is slow."""
         import numpy as np
 
         strength = np.float32(rng.uniform(0, self.noise) / 32)

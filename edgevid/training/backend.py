@@ -1,4 +1,4 @@
-"""The start of the training backend: late, once, and without its chatter."""
+"""Importing Keras and its backend without their messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from edgevid.registry import need
 
 
 def start() -> None:
-    """Import keras and its backend; raises `MissingExtra` where they are not installed.
+    """Import Keras and its backend.
 
-    TensorFlow reports on CUDA and oneDNN straight to the standard error while it is imported, ahead
-    of its own log level; that is kept back, and shown only if the import fails.
+    TensorFlow writes about CUDA and oneDNN to the standard error while it is imported, before its
+    own log level applies. That text is shown only if the import fails.
+
+    Raises:
+        MissingExtra: They are not installed.
     """
     if "keras" in sys.modules:
         return
@@ -28,7 +31,7 @@ def start() -> None:
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Keep what native code writes to the standard error, and let go of it only on an error."""
+    """Hold back what native code writes to the standard error, and show it only on an error."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:

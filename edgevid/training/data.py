@@ -1,4 +1,4 @@
-"""Batches for training: the same for the same seed and epoch, made while the last is learned."""
+"""Batches for training, prepared in the background; equal seeds give equal batches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pictures = NDArray[np.uint8]
-    Batch = tuple[Pictures, NDArray[Any]]
+    Images = NDArray[np.uint8]
+    Batch = tuple[Images, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Cuts ``frames`` frames out of each clip, at a place of its own in every epoch.
+    """Cuts a part out of each clip, at a random time in every epoch, in random order.
 
-    ``pictures`` are clips uint8 (N, H, W, 3) of at least ``frames`` frames, ``targets`` (N, ...)
-    what the network should output for them; ``task`` changes clips together with their targets.
-    Clips come in random order; those that do not fill a last batch are left for another epoch, as a
-    batch of another size would have the whole unrolled graph traced anew.
+    Clips that do not fill the last batch are left for another epoch, because a batch of another
+    size would trace the whole unrolled graph again.
+
+    Attributes:
+        images: RGB frames of each clip, uint8 (frames, height, width, 3).
+        targets: What the network should output for each clip, (clips, ...).
+        frames: Length of the parts; clips are at least as long.
+        batch: Clips per batch.
+        seed: Seed of the order, the times and the changes.
+        augment: Random changes; None for none.
+        task: Changes clips together with their targets; None changes the clips only.
     """
 
-    pictures: Sequence[Pictures]
+    images: Sequence[Images]
     targets: NDArray[Any]
     frames: int
     batch: int = 32
@@ -37,13 +44,20 @@ class Batches:
     task: TrainingTask | None = None
 
     def __len__(self) -> int:
-        return max(1, len(self.pictures) // self.batch)
+        return max(1, len(self.images) // self.batch)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch: clips uint8 (B, T, H, W, 3) and targets (B, ...)."""
+        """The batches of one epoch.
+
+        Args:
+            number: Number of the epoch, from 0.
+
+        Yields:
+            Clips, uint8 (B, T, H, W, 3), and their targets, (B, ...).
+        """
         import numpy as np
 
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.pictures))
+        order = np.random.default_rng((self.seed, number)).permutation(len(self.images))
         parts = [order[n * self.batch : (n + 1) * self.batch] for n in range(len(self))]
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self._batch, parts[0], number)
@@ -59,11 +73,11 @@ class Batches:
         pairs = [self._cut(int(n), number) for n in part]
         return np.stack([clip for clip, _ in pairs]), np.stack([target for _, target in pairs])
 
-    def _cut(self, index: int, number: int) -> tuple[Pictures, Any]:
+    def _cut(self, index: int, number: int) -> tuple[Images, Any]:
         import numpy as np
 
         rng = np.random.default_rng((self.seed, number, index))
-        clip, target = self.pictures[index], self.targets[index]
+        clip, target = self.images[index], self.targets[index]
         start = int(rng.integers(len(clip) - self.frames + 1))
         cut = np.asarray(clip[start : start + self.frames])
         if self.augment is None:
@@ -73,9 +87,17 @@ class Batches:
         return self.task.augment(cut, target, self.augment, rng)
 
 
-def shuffled(pictures: Sequence[Pictures], seed: int = 0) -> list[Pictures]:
-    """Each clip with its frames in disorder: the control for whether time is what was learned."""
+def shuffled(images: Sequence[Images], seed: int = 0) -> list[Images]:
+    """Shuffle the frames of each clip: a control that a model has learned from their order.
+
+    Args:
+        images: RGB frames of each clip, uint8 (frames, height, width, 3).
+        seed: Seed of the orders.
+
+    Returns:
+        Shuffled copies of the same shapes.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return [np.asarray(clip)[rng.permutation(len(clip))] for clip in pictures]
+    return [np.asarray(clip)[rng.permutation(len(clip))] for clip in images]

@@ -1,7 +1,7 @@
-"""Networks from one picture to one embedding: uint8 ``(N, H, W, 3)`` -> float32 ``(N, D)``.
+"""Encoders: from one image, uint8 (N, H, W, 3), to one embedding, float32 (N, D).
 
-Scaling to 0..1 is arithmetic and so lives inside the graph. Every layer here is exact in integer
-arithmetic after conversion: ReLU, and batch normalisation that folds into the product before it.
+Scaling to 0..1 is part of the graph. All layers convert to integer arithmetic without extra error:
+ReLU, and batch normalisation that folds into the product before it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,28 @@ from edgevid.training import Tensor
 
 Sizes = tuple[int, int]
 MOMENTUM = 0.9
-"""Of batch normalisation's running statistics: with keras' 0.99 they lag by hundreds of steps, and
-a model that has learned looks as if it had not, for epochs, or for good on a few hundred clips."""
+"""Momentum of batch normalisation's running statistics.
+
+With Keras' 0.99 they lag by hundreds of steps: on val a trained model looks untrained for epochs,
+or forever on a few hundred clips.
+"""
 
 
 def article(size: Sizes, embedding: int) -> keras.Model:
-    """The reference network of the source article, up to its hidden layer.
+    """A small convolutional network as in textbooks.
 
-    Two 3x3 convolutions (32 and 64) with ReLU, a 2x2 maximum after each, one dense layer.
+    Two 3x3 convolutions (32 and 64 filters) with ReLU and 2x2 max pooling, and one dense layer.
+
+    Args:
+        size: Height and width of the images in pixels.
+        embedding: Width of the embedding.
+
+    Returns:
+        The encoder, from uint8 (N, H, W, 3) to float32 (N, embedding).
     """
     return keras.Sequential(
         [
-            *_picture(size),
+            *_image(size),
             layers.Conv2D(32, 3, activation="relu", name="conv1"),
             layers.MaxPooling2D(2, name="pool1"),
             layers.Conv2D(64, 3, activation="relu", name="conv2"),
@@ -40,16 +50,24 @@ def article(size: Sizes, embedding: int) -> keras.Model:
 
 
 def compact(size: Sizes, embedding: int) -> keras.Model:
-    """A strided convolution and two depthwise-separable ones, down to a grid of 1/8; then two ways.
+    """A strided convolution and two depthwise-separable ones down to 1/8 size, then two branches.
 
-    ``where``, five eighths of the embedding, comes from the flattened grid: where a thing is in
-    one frame is what motion is made of. ``what``, the rest, comes from one more separable layer
-    averaged over the picture: shape, tilt and size, wherever the thing is.
+    ``where``, five eighths of the embedding, comes from the flattened grid: motion consists of
+    positions over time. ``what``, the rest, comes from another separable layer averaged over the
+    image: shape, tilt and size, independent of position. Separable layers: Howard et al.,
+    "MobileNets", 2017.
+
+    Args:
+        size: Height and width of the images in pixels.
+        embedding: Width of the embedding.
+
+    Returns:
+        The encoder, from uint8 (N, H, W, 3) to float32 (N, embedding).
     """
     what = embedding * 3 // 8
-    picture, *scale = _picture(size)
+    image, *scale = _image(size)
     start = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="conv")
-    grid = _chain(picture, [*scale, *_normalised(start, "conv")])
+    grid = _chain(image, [*scale, *_normalised(start, "conv")])
     grid = _chain(grid, [*_separable(32, "separable1"), *_separable(32, "separable2")])
     flat = layers.Flatten(name="flatten")(grid)
     deep = _chain(grid, _separable(96, "separable3", strides=1))
@@ -58,15 +76,15 @@ def compact(size: Sizes, embedding: int) -> keras.Model:
         _chain(flat, _bounded(embedding - what, "where")),
         _chain(mean, _bounded(what, "what")),
     ]
-    return keras.Model(picture, layers.Concatenate(name="embedding")(both), name="encoder")
+    return keras.Model(image, layers.Concatenate(name="embedding")(both), name="encoder")
 
 
 Encoder = Callable[[Sizes, int], keras.Model]
 ENCODERS: dict[str, Encoder] = {"article": article, "compact": compact}
-"""Size of model -> its encoder. A new one is one function and one row."""
+"""Size of a model -> its encoder. To add one, write one function and one row."""
 
 
-def _picture(size: Sizes) -> list[Any]:
+def _image(size: Sizes) -> list[Any]:
     return [
         layers.Input((*size, 3), dtype="uint8", name="picture"),
         layers.Rescaling(1 / 255, name="scale"),
@@ -78,11 +96,12 @@ def _normalised(product: keras.Layer, name: str) -> list[keras.Layer]:
 
 
 def _bounded(width: int, name: str) -> list[keras.Layer]:
-    """A dense layer whose output keeps to -1..1.
+    """A dense layer with outputs within -1..1.
 
-    A memory lives on small differences between embeddings, and in int8 the smallest difference is a
-    127th of the largest value: an unbounded embedding cost 4 points of accuracy in our trials, this
-    one none. Normalisation starts at half width, so that little is cut off at first.
+    A recurrent head relies on small differences between embeddings, and the smallest difference in
+    int8 is 1/127 of the largest value. In our trials an unbounded embedding cost 4 percentage
+    points of accuracy, this one none. Normalisation starts with a gain of 0.5, so that little is
+    clipped at first.
     """
     return [
         layers.Dense(width, use_bias=False, name=name),

@@ -1,15 +1,13 @@
-"""Temporal heads: what turns embeddings over time into one feature vector per frame.
+"""Temporal heads: from embeddings over time to one feature vector per frame.
 
-A head is a keras layer with two forms that share its weights:
+A head is a Keras layer with two forms that share its weights:
 
-    step(embedding (B, D), state) -> feature (B, F), state'     one frame, memory in and out
-    call(embeddings (B, T, D))    -> features (B, T, F)         the whole clip, memory from zero
+    step(embedding (B, D), state) -> feature (B, F), state'     one frame
+    call(embeddings (B, T, D))    -> features (B, T, F)         a whole clip, from a zero state
 
-``call`` is ``step`` taken T times from a zero state, to the last bit that arithmetic allows; a head
-overrides it only to do the same with fewer products. Both are unrolled: T is static, there is no
-loop in the graph, so every converter and every accelerator takes it. Another head is one class and
-one row: a GRU has one state less, attention keeps the last T keys and values, a temporal shift
-keeps a slice of the last embedding.
+``call`` equals T calls of ``step`` within floating-point accuracy; a head overrides it only to
+compute the same with fewer products. Both are unrolled: T is static and the graph has no loop, so
+every converter and accelerator supports it. To add a head, write one class and one row of `HEADS`.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from keras import ops
 from edgevid.training import Tensor
 
 State = Mapping[str, Tensor]
-"""Bare state name -> tensor (B, ...)."""
+"""Name of a state tensor -> float32 (B, ...)."""
 
 
 SEEN = "seen"
@@ -31,22 +29,22 @@ Rounding = Callable[[Tensor], Tensor]
 
 
 def exact(values: Tensor) -> Tensor:
-    """No rounding at all."""
+    """No rounding: the values, of any shape and dtype."""
     return values
 
 
 class Head(keras.layers.Layer):  # type: ignore[misc]
-    """The form of every head."""
+    """The base class of temporal heads."""
 
     _round: Rounding = staticmethod(exact)
 
     def products(self) -> list[keras.Variable]:
-        """The weights of its matrix products, inputs first, outputs last."""
+        """The kernels of its matrix products, with the output axis last."""
         raise NotImplementedError
 
     @contextmanager
     def rounding(self, how: Rounding) -> Iterator[None]:
-        """Let ``how`` round every tensor that a converter gives a range of its own."""
+        """Round every tensor that has its own range after conversion, within a ``with`` block."""
         self._round = how
         try:
             yield
@@ -54,20 +52,28 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
             self._round = exact
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name of each state tensor -> its shape without the batch axis."""
+        """Shape of each state tensor by name, without the batch axis."""
         raise NotImplementedError
 
     def step(self, embedding: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take ``embedding`` (B, D) and the state; give the feature (B, F) and the new state."""
+        """One frame.
+
+        Args:
+            embedding: float32 (B, D).
+            state: The state tensors by name.
+
+        Returns:
+            The feature, float32 (B, F), and the next state.
+        """
         raise NotImplementedError
 
     def zeros(self, like: Tensor) -> dict[str, Tensor]:
-        """The state at the start of a stream, for the batch of ``like`` (B, ...)."""
+        """The state at the start of a stream, for the batch size of ``like``, (B, ...)."""
         batch = like.shape[0] or ops.shape(like)[0]
         return {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
 
     def call(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (B, T, D) -> features (B, T, F), from a zero state."""
+        """A whole clip from a zero state: float32 (B, T, D) to (B, T, F)."""
         state = self.zeros(embeddings)
         features = []
         for t in range(embeddings.shape[1]):
@@ -77,14 +83,18 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
 
 
 class LstmLayer(keras.layers.Layer):  # type: ignore[misc]
-    """One LSTM: gates i, f, g, o from the input and the last output, the cell carried on."""
+    """One LSTM layer with the gates i, f, g, o.
+
+    Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; with the forget gate of Gers,
+    Schmidhuber and Cummins, "Learning to Forget", 2000.
+    """
 
     def __init__(self, units: int, **options: object) -> None:
         super().__init__(**options)
         self.units = units
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Make the weights for inputs whose last axis is ``shape[-1]``."""
+        """Create the weights for inputs whose last axis is ``shape[-1]``."""
         gates = 4 * self.units
         self.kernel = self.add_weight(
             (shape[-1], gates), initializer="glorot_uniform", name="kernel"
@@ -92,19 +102,35 @@ class LstmLayer(keras.layers.Layer):  # type: ignore[misc]
         self.recurrent = self.add_weight(
             (self.units, gates), initializer="orthogonal", name="recurrent"
         )
-        self.bias = self.add_weight((gates,), initializer=_remember, name="bias")
+        self.bias = self.add_weight((gates,), initializer=_forget_bias, name="bias")
 
     def take_in(self, inputs: Tensor) -> Tensor:
-        """The share of the gates that comes from ``inputs`` (..., D): (..., 4 * units).
+        """The contribution of the inputs to the gates.
 
-        It does not depend on the memory, so it can be taken for all T inputs in one product.
+        It does not depend on the state, so one product computes it for all T inputs.
+
+        Args:
+            inputs: float32 (..., D).
+
+        Returns:
+            float32 (..., 4 * units).
         """
         return ops.matmul(inputs, self.kernel) + self.bias
 
     def advance(
         self, taken: Tensor, hidden: Tensor, cell: Tensor, rounding: Rounding = exact
     ) -> tuple[Tensor, Tensor]:
-        """One moment: ``taken`` (B, 4 * units), memory (B, units) twice -> the new memory."""
+        """One step.
+
+        Args:
+            taken: What `take_in` returned, float32 (B, 4 * units).
+            hidden: The last output, float32 (B, units).
+            cell: The cell state, float32 (B, units).
+            rounding: Rounds intermediate tensors.
+
+        Returns:
+            The output and the next cell state.
+        """
         gates = rounding(taken + ops.matmul(hidden, self.recurrent))
         enter, keep, candidate, leave = ops.split(gates, 4, axis=-1)
         cell = rounding(ops.sigmoid(keep) * cell + ops.sigmoid(enter) * ops.tanh(candidate))
@@ -112,11 +138,11 @@ class LstmLayer(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Lstm(Head):
-    """LSTM layers one upon the other, two as in the source article.
+    """Stacked LSTM layers, two by default.
 
-    The first sees each embedding beside its change since the last one, enlarged. From embeddings
-    alone a memory must first learn to subtract: in our trials it answered by chance for two epochs,
-    and after ten it could not yet tell the sense of a turn.
+    The first layer gets each embedding together with its change since the last one, amplified.
+    From embeddings alone it first has to learn to subtract: in our trials its predictions stayed at
+    chance level for two epochs, and after ten epochs it still confused the directions of rotation.
     """
 
     def __init__(self, width: int, units: int, depth: int = 2, **options: object) -> None:
@@ -126,13 +152,13 @@ class Lstm(Head):
         self.layers = [LstmLayer(units, name=f"lstm{n + 1}") for n in range(depth)]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """``h1, c1, h2, c2, ...``, each (units,), and ``seen``, the last embedding, (D,)."""
+        """``h1``, ``c1``, ``h2``, ``c2``, ..., each (units,); ``seen``, the last embedding (D,)."""
         pairs = range(1, len(self.layers) + 1)
-        memory: dict[str, tuple[int, ...]] = {SEEN: (self.width,)}
-        return memory | {f"{kind}{n}": (self.units,) for n in pairs for kind in "hc"}
+        shapes: dict[str, tuple[int, ...]] = {SEEN: (self.width,)}
+        return shapes | {f"{kind}{n}": (self.units,) for n in pairs for kind in "hc"}
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Make the weights for embeddings (..., D)."""
+        """Create the weights for embeddings (..., D)."""
         self.gain = self.add_weight(
             (self.width,), initializer=keras.initializers.Constant(3.0), name="gain"
         )
@@ -140,7 +166,7 @@ class Lstm(Head):
             layer.build((None, 2 * self.width if n == 0 else self.units))
 
     def products(self) -> list[keras.Variable]:
-        """Two of each layer: for what comes in, and for its own last output."""
+        """Two kernels per layer: for its input and for its last output."""
         return [kernel for layer in self.layers for kernel in (layer.kernel, layer.recurrent)]
 
     def _with_change(self, embedding: Tensor, seen: Tensor) -> Tensor:
@@ -148,17 +174,17 @@ class Lstm(Head):
         return self._round(both)
 
     def step(self, embedding: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """One frame through every layer; the feature is the last layer's output."""
+        """One frame through every layer; see `Head.step`."""
         after: dict[str, Tensor] = {SEEN: embedding}
         feature = self._with_change(embedding, state[SEEN])
         for n, layer in enumerate(self.layers, 1):
-            memory = state[f"h{n}"], state[f"c{n}"]
-            feature, cell = layer.advance(layer.take_in(feature), *memory, self._round)
+            before = state[f"h{n}"], state[f"c{n}"]
+            feature, cell = layer.advance(layer.take_in(feature), *before, self._round)
             after |= {f"h{n}": feature, f"c{n}": cell}
         return feature, after
 
     def call(self, embeddings: Tensor) -> Tensor:
-        """The same, layer by layer, with one input product per layer in place of T."""
+        """A whole clip, with one input product per layer instead of T; see `Head.call`."""
         seen = ops.pad(embeddings[:, :-1], ((0, 0), (1, 0), (0, 0)))
         features = self._with_change(embeddings, seen)
         for layer in self.layers:
@@ -177,11 +203,15 @@ class Lstm(Head):
 
 
 HEADS: dict[str, Callable[..., Head]] = {"cnn-lstm": Lstm}
-"""Name of model -> its head, made from width of embedding and units; no row, no head."""
+"""Name of a model -> its head, built from the widths of embedding and layers."""
 
 
-def _remember(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
-    """Bias of 1 on the gate that keeps the cell, so that memory lasts before training."""
+def _forget_bias(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+    """Bias of 1 for the forget gate, so that an untrained layer keeps its cell state.
+
+    Jozefowicz, Zaremba and Sutskever, "An Empirical Exploration of Recurrent Network
+    Architectures", ICML 2015.
+    """
     units = shape[0] // 4
     one = ops.ones((units,), dtype=dtype)
     zero = ops.zeros((units,), dtype=dtype)
