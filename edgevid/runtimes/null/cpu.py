@@ -150,7 +150,7 @@ class Arithmetic:
             for name, old in state.items()
         }
         level = float(next((value.mean() for value in following.values()), now))
-        outputs = {o.name: self._scores(level, o.shape) for o in self._contract.outputs}
+        outputs = {o.name: self._shares(level, o.shape) for o in self._contract.outputs}
         return outputs, following
 
     def _level(self, inputs: Inputs) -> float:
@@ -167,13 +167,13 @@ class Arithmetic:
             total, weights, weight = total + weight * level, weights + weight, weight / 2
         return total / weights
 
-    def _scores(self, level: float, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def _shares(self, level: float, shape: tuple[int, ...]) -> NDArray[np.float32]:
         import numpy as np
 
         places = np.linspace(0, 1, shape[-1], dtype=np.float32)
         powers = np.exp(-self._sharpness * np.abs(places - np.float32(level)))
-        scores = (powers / powers.sum()).astype(np.float32)
-        return np.broadcast_to(scores, shape).copy()
+        shares = (powers / powers.sum()).astype(np.float32)
+        return np.broadcast_to(shares, shape).copy()
 
     def close(self) -> None:
         """Nothing to free."""
