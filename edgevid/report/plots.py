@@ -293,14 +293,14 @@ def bars(rows: Sequence[tuple[str, float, str, bool]]) -> Figure:
 def scatter(
     points: Sequence[tuple[float, float, str, int]],
     legend: Sequence[str],
-    labels: tuple[str, str],
+    titles: tuple[str, str],
 ) -> Figure:
     """Draw named points; x is logarithmic if it spans more than a factor of 8.
 
     Args:
         points: x, y, name, and the index of its group.
         legend: The names of the groups.
-        labels: Of x and y.
+        titles: Of x and y.
     """
     figure = new_figure(WIDTH, 236.0 + ROW * len(legend))
     axes = figure.subplots()
@@ -315,8 +315,8 @@ def scatter(
     else:
         span = (max(xs) - min(xs)) or max(xs)
         axes.set_xlim(max(0.0, min(xs) - span * 0.3), max(xs) + span * 0.3)
-    axes.set_xlabel(labels[0], loc="right")
-    axes.set_title(labels[1], loc="left", fontsize=FONT - 1, color=DIM)
+    axes.set_xlabel(titles[0], loc="right")
+    axes.set_title(titles[1], loc="left", fontsize=FONT - 1, color=DIM)
     for number, name in enumerate(legend):
         own = [(x, y) for x, y, _, group in points if group == number]
         colour = SERIES[number % len(SERIES)]
