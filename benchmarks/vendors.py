@@ -31,7 +31,7 @@ from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.isolation.json_rpc import JsonRpcProcess
 from edgevid.proof import Golden, Trajectory
-from edgevid.proof.replay import take
+from edgevid.proof.replay import record_outputs
 
 HERE = Path(__file__).parent
 SIDE, CLASSES = 224, 10
@@ -98,7 +98,7 @@ def build(folder: Path) -> Bundle:
     first = engines["tflite-float32"]
     answers = np.stack([first.step({"frame": frame}, {})[0]["scores"] for frame in frames])
     one = Trajectory({"frame": frames}, {"scores": answers}, {})
-    given = {name: (take(engine, one),) for name, engine in engines.items()}
+    given = {name: (record_outputs(engine, one),) for name, engine in engines.items()}
     golden = Golden((one,), given)
     return bundle.write(folder / "vendors.edgevid", CONTRACT, artifacts, golden.to_members(), {})
 

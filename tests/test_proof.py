@@ -23,9 +23,9 @@ from edgevid.errors import BadBundle, BadInput, CheckFailed, EngineFailed
 from edgevid.files import cache_folder
 from edgevid.isolation import child_task
 from edgevid.isolation.child_task import ChildOutcome
-from edgevid.proof import Golden, Taken, prove_in_child, replay, verdict
-from edgevid.proof.golden import read_taken, write_taken
-from edgevid.proof.replay import check_pixels, compare, take
+from edgevid.proof import Golden, RecordedOutputs, prove_in_child, replay, verdict
+from edgevid.proof.golden import read_recorded, write_recorded
+from edgevid.proof.replay import check_pixels, compare, record_outputs
 
 NAME = "null-float32"
 
@@ -91,9 +91,9 @@ def test_a_wrong_answer_is_named(opened, golden, engine):
 
 
 def test_a_wrong_memory_is_named_even_if_the_answers_are_right(opened, golden, engine):
-    good = take(engine, golden.trajectories[0])
+    good = record_outputs(engine, golden.trajectories[0])
     memory = good.recorded["next_level"] + np.float32(0.001)
-    bad = Taken({**good.recorded, "next_level": memory}, good.carried)
+    bad = RecordedOutputs({**good.recorded, "next_level": memory}, good.carried)
     check = compare([good], [bad], opened.contract, "float32", 1e-4)
     assert "next_level of trajectory 0 (recorded state) is off by 0.001" in check.reason
 
@@ -104,7 +104,11 @@ def test_drift_that_every_single_step_hides_is_found_by_carrying():
     drift = np.linspace(0, 1e-3, 10, dtype=np.float32)[:, None, None]
     drifted = {"scores": wanted["scores"] + drift}
     check = compare(
-        [Taken(wanted, wanted)], [Taken(wanted, drifted)], _plain(), "float32", tolerance=1e-4
+        [RecordedOutputs(wanted, wanted)],
+        [RecordedOutputs(wanted, drifted)],
+        _plain(),
+        "float32",
+        tolerance=1e-4,
     )
     assert not check.ok
     assert "(carried state)" in check.reason
@@ -123,8 +127,10 @@ def test_what_is_no_number_fails_whatever_the_tolerance(poison, where):
     good = {"scores": np.full((4, 1, 3), 0.3, np.float32)}
     bad = {"scores": good["scores"].copy()}
     bad["scores"][2, 0, 1] = poison
-    given = Taken(bad, good) if where == "recorded" else Taken(good, bad)
-    check = compare([Taken(good, good)], [given], _plain(), "float32", tolerance=float("inf"))
+    given = RecordedOutputs(bad, good) if where == "recorded" else RecordedOutputs(good, bad)
+    check = compare(
+        [RecordedOutputs(good, good)], [given], _plain(), "float32", tolerance=float("inf")
+    )
     assert not check.ok
     assert np.isnan(check.max_abs)
     assert "not numbers" in check.reason
@@ -133,7 +139,9 @@ def test_what_is_no_number_fails_whatever_the_tolerance(poison, where):
 def test_another_shape_or_a_missing_tensor_fails():
     good = {"scores": np.zeros((4, 1, 3), np.float32)}
     for bad in ({}, {"scores": good["scores"][:, :, :2]}):
-        check = compare([Taken(good, good)], [Taken(bad, bad)], _plain(), "int8", 1.0)
+        check = compare(
+            [RecordedOutputs(good, good)], [RecordedOutputs(bad, bad)], _plain(), "int8", 1.0
+        )
         assert not check.ok
 
 
@@ -142,12 +150,14 @@ def test_a_confused_engine_of_an_unsure_model_is_found():
     rng = np.random.default_rng(0)
     good = {"scores": (1 / 3 + rng.normal(0, 0.02, (12, 1, 3))).astype(np.float32)}
     for confused in (np.roll(good["scores"], 1, axis=-1), np.full_like(good["scores"], 1 / 3)):
-        given = [Taken({"scores": confused}, {"scores": confused})]
-        check = compare([Taken(good, good)], given, _plain(), "int8", 0.25)
+        given = [RecordedOutputs({"scores": confused}, {"scores": confused})]
+        check = compare([RecordedOutputs(good, good)], given, _plain(), "int8", 0.25)
         assert not check.ok
         assert "little to do with" in check.reason
     noisy = {"scores": good["scores"] + rng.normal(0, 0.005, (12, 1, 3)).astype(np.float32)}
-    assert compare([Taken(good, good)], [Taken(noisy, noisy)], _plain(), "int8", 0.25).ok
+    assert compare(
+        [RecordedOutputs(good, good)], [RecordedOutputs(noisy, noisy)], _plain(), "int8", 0.25
+    ).ok
 
 
 def test_agreement_leaves_warming_up_out():
@@ -155,7 +165,7 @@ def test_agreement_leaves_warming_up_out():
     good[:, 0, 1] = 1
     other = good.copy()
     other[:3] = np.roll(good[:3], 1, axis=-1)
-    taken = [Taken({}, {"scores": good})], [Taken({}, {"scores": other})]
+    taken = [RecordedOutputs({}, {"scores": good})], [RecordedOutputs({}, {"scores": other})]
     window = replace(_plain(), temporal="window", frames=4)
     assert compare(*taken, window, "float32", 9.0).agreement == 1.0
     assert compare(*taken, _plain(), "float32", 9.0).agreement == 0.5
@@ -172,7 +182,7 @@ def test_a_precision_that_is_not_listed_gets_the_strictest_tolerance(opened, gol
 
 
 def test_the_golden_trajectory_survives_the_bundle(opened, golden, engine, tmp_path):
-    references = {NAME: (take(engine, golden.trajectories[0]),)}
+    references = {NAME: (record_outputs(engine, golden.trajectories[0]),)}
     pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     stored = replace(golden, references=references, clip=b"clip", pixels=pixels)
     members = stored.to_members()
@@ -186,14 +196,14 @@ def test_the_golden_trajectory_survives_the_bundle(opened, golden, engine, tmp_p
 
 
 def test_what_was_taken_survives_its_file(opened, golden, engine, tmp_path):
-    taken = (take(engine, golden.trajectories[0]),) * 2
-    write_taken(tmp_path / "taken.npz", taken)
-    again = read_taken(tmp_path / "taken.npz")
+    taken = (record_outputs(engine, golden.trajectories[0]),) * 2
+    write_recorded(tmp_path / "taken.npz", taken)
+    again = read_recorded(tmp_path / "taken.npz")
     assert len(again) == 2
     for one in again:
-        assert one.named().keys() == taken[0].named().keys()
-        for name, values in one.named().items():
-            np.testing.assert_array_equal(values, taken[0].named()[name])
+        assert one.arrays().keys() == taken[0].arrays().keys()
+        for name, values in one.arrays().items():
+            np.testing.assert_array_equal(values, taken[0].arrays()[name])
 
 
 CLIP = """
@@ -509,9 +519,9 @@ def test_verify_of_nothing_is_bad_input(opened):
 
 def test_own_answers_are_compared_by_the_bundles_own_tolerance(opened, golden, engine, tmp_path):
     """A reference that is off by more than the artifact's own tolerance is refused."""
-    taken = take(engine, golden.trajectories[0])
+    taken = record_outputs(engine, golden.trajectories[0])
     moved = {name: values + np.float32(0.01) for name, values in taken.recorded.items()}
-    stored = replace(golden, references={NAME: (Taken(moved, taken.carried),)})
+    stored = replace(golden, references={NAME: (RecordedOutputs(moved, taken.carried),)})
     for tolerance, ok in ((0.02, True), (0.005, False)):
         artifact = Artifact(NAME, "null", "float32", tolerance={"float32": tolerance})
         path = tmp_path / f"{tolerance}.edgevid"

@@ -1,25 +1,25 @@
-"""Replay of the golden trajectory: does this engine, on this machine, do what the model did?
+"""Proof: does this engine, on this machine, compute what the model computed?
 
-The golden trajectory is a few recorded streams with what the source model answered and remembered,
-and what each artifact gave on the CPU of the machine that made it. It is replayed twice: with the
+Golden trajectories are a few recorded streams with the source model's outputs and states, and each
+artifact's outputs on the CPU of the machine that made it. They are replayed twice: with the
 recorded state, which finds the step that is wrong, and with the engine's own state carried on, as
 in service, which finds drift. A short encoded clip with its expected pixels proves decoding and
-geometry too.
+preprocessing too.
 
-Native libraries abort, hang and lie, so an engine is first loaded and proven in a child process
-(`prove_in_child`); the verdict is remembered per bundle, runtime version and machine.
+Native libraries abort, hang and return wrong results, so an engine is first loaded and proven in a
+child process (`prove_in_child`); its verdict is cached per bundle, runtime version and machine.
 """
 
-from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
-from edgevid.proof.replay import Check, compare, replay, replay_artifact
+from edgevid.proof.golden import SOURCE, Golden, RecordedOutputs, Trajectory
+from edgevid.proof.replay import ReplayResult, compare, replay, replay_artifact
 from edgevid.proof.verdict import Verdict, prove_in_child, require
 from edgevid.proof.verify import verify
 
 __all__ = [
     "SOURCE",
-    "Check",
     "Golden",
-    "Taken",
+    "RecordedOutputs",
+    "ReplayResult",
     "Trajectory",
     "Verdict",
     "compare",

@@ -1,4 +1,4 @@
-"""The golden trajectory: a few recorded streams, and what each party gave on them."""
+"""Golden trajectories: a few recorded streams, with the outputs of the source and each artifact."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _INPUT = re.compile(r"golden/(\d+)/input_")
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one party gave over the S steps of a trajectory, tensor name -> (S, ...).
+class RecordedOutputs:
+    """What a model or an engine returned over the S steps of a trajectory.
 
-    ``recorded`` has outputs and ``next_<state>``, each step fed the source's state; ``carried`` has
-    the outputs of a run on its own state.
+    Attributes:
+        recorded: Outputs and ``next_<state>`` by name, float32 (S, *shape), with the source model's
+            recorded state fed into each step.
+        carried: Outputs by name, float32 (S, *shape), of a run that carries on its own state.
     """
 
     recorded: Arrays
     carried: Arrays
 
-    def named(self) -> dict[str, NDArray[Any]]:
-        """All of it as ``recorded/<tensor>`` and ``carried/<tensor>``."""
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all arrays as ``recorded/<tensor>`` and ``carried/<tensor>``."""
         recorded = {f"recorded/{name}": values for name, values in self.recorded.items()}
         return recorded | {f"carried/{name}": values for name, values in self.carried.items()}
 
@@ -65,35 +67,39 @@ class Trajectory:
         """Return the recorded state before a step by bare name."""
         return {name: values[step] for name, values in self.states.items()}
 
-    def source(self) -> Taken:
-        """What the source gave; its recorded and its carried run are the same."""
+    def source_outputs(self) -> RecordedOutputs:
+        """Return what the source model returned; its recorded and carried runs are the same."""
         following = {f"next_{name}": values[1:] for name, values in self.states.items()}
-        return Taken({**self.outputs, **following}, self.outputs)
+        return RecordedOutputs({**self.outputs, **following}, self.outputs)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The golden trajectory of a bundle.
+    """The golden trajectories of a bundle.
 
-    ``references`` has, for each artifact, what it gave on each trajectory on the CPU of the
-    machine that made the bundle. ``clip`` is an encoded video, ``pixels`` uint8 (N, H, W, 3) what
-    decoding and geometry make of it.
+    Attributes:
+        trajectories: Recorded streams of the source model.
+        references: For each artifact its outputs on each trajectory, on the CPU of the machine that
+            made the bundle.
+        clip: An encoded video; empty if the contract has no frame input.
+        pixels: uint8 (N, H, W, 3), the expected result of decoding and scaling the clip for the
+            contract's first frame input.
     """
 
     trajectories: tuple[Trajectory, ...]
-    references: Mapping[str, tuple[Taken, ...]] = field(default_factory=dict)
+    references: Mapping[str, tuple[RecordedOutputs, ...]] = field(default_factory=dict)
     clip: bytes = b""
     pixels: NDArray[np.uint8] | None = None
 
     def to_members(self) -> dict[str, bytes]:
-        """Give the members below ``golden/``; equal arrays give equal bytes."""
+        """Return the bundle's members below ``golden/``; equal arrays give equal bytes."""
         members: dict[str, bytes] = {}
         for index, trajectory in enumerate(self.trajectories):
             arrays = {f"input_{name}": value for name, value in trajectory.inputs.items()}
             arrays |= {f"{SOURCE}/{name}": value for name, value in trajectory.outputs.items()}
             arrays |= {f"{SOURCE}/state_{name}": v for name, v in trajectory.states.items()}
-            for artifact, taken in self.references.items():
-                arrays |= {f"{artifact}/{name}": v for name, v in taken[index].named().items()}
+            for artifact, recorded in self.references.items():
+                arrays |= {f"{artifact}/{name}": v for name, v in recorded[index].arrays().items()}
             members |= {f"{index}/{name}.npy": _npy(value) for name, value in arrays.items()}
         if self.pixels is not None:
             members |= {"clip.mp4": self.clip, "clip.npy": _npy(self.pixels)}
@@ -101,9 +107,14 @@ class Golden:
 
     @classmethod
     def read(cls, bundle: Bundle, artifact: str | None = None) -> Golden:
-        """Read the golden trajectory, with the references of one artifact.
+        """Read the golden trajectories of a bundle.
 
-        Raises `BadBundle` where a member is damaged.
+        Args:
+            bundle: The bundle.
+            artifact: The artifact whose references are read; None reads none.
+
+        Raises:
+            BadBundle: A member is damaged.
         """
         arrays = _Arrays(bundle)
         found = (_INPUT.match(name) for name in bundle.names)
@@ -119,7 +130,7 @@ class Golden:
         references = {}
         if artifact and any(f"/{artifact}/recorded/" in name for name in bundle.names):
             references[artifact] = tuple(
-                Taken(
+                RecordedOutputs(
                     arrays.below(f"golden/{index}/{artifact}/recorded/"),
                     arrays.below(f"golden/{index}/{artifact}/carried/"),
                 )
@@ -161,21 +172,21 @@ def _npy(values: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def write_taken(file: Path, taken: Sequence[Taken]) -> None:
-    """Keep what a party gave on each trajectory in an ``.npz``."""
+def write_recorded(file: Path, recorded: Sequence[RecordedOutputs]) -> None:
+    """Write the outputs on each trajectory to an ``.npz`` file."""
     import numpy as np
 
     arrays: dict[str, Any] = {
         f"{index}/{name}": values
-        for index, one in enumerate(taken)
-        for name, values in one.named().items()
+        for index, one in enumerate(recorded)
+        for name, values in one.arrays().items()
     }
     with file.open("wb") as opened:
         np.savez(opened, **arrays)
 
 
-def read_taken(file: Path) -> tuple[Taken, ...]:
-    """Read what `write_taken` kept."""
+def read_recorded(file: Path) -> tuple[RecordedOutputs, ...]:
+    """Read what `write_recorded` wrote."""
     import numpy as np
 
     found: dict[tuple[int, str], dict[str, NDArray[Any]]] = {}
@@ -184,4 +195,4 @@ def read_taken(file: Path) -> tuple[Taken, ...]:
             index, kind, name = key.split("/", 2)
             found.setdefault((int(index), kind), {})[name] = archive[key]
     count = 1 + max(index for index, _ in found)
-    return tuple(Taken(found[n, "recorded"], found[n, "carried"]) for n in range(count))
+    return tuple(RecordedOutputs(found[n, "recorded"], found[n, "carried"]) for n in range(count))

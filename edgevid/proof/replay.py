@@ -1,4 +1,4 @@
-"""Replay of the golden trajectory on an engine, and the judgement of what it gave."""
+"""Replay the golden trajectories on an engine, and compare its outputs with the recorded ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
 from edgevid.errors import EdgevidError, MissingExtra
-from edgevid.proof.golden import SOURCE, Golden, Taken, Trajectory
+from edgevid.proof.golden import SOURCE, Golden, RecordedOutputs, Trajectory
 from edgevid.tasks import model_frame, open_task
 
 if TYPE_CHECKING:
@@ -37,30 +37,30 @@ OWN_TOLERANCE: Mapping[str, float] = {
     "int16x8": 0.05,
     "int8": 0.25,
 }
-"""Largest difference from the artifact's own answers on the CPU that made the bundle."""
+"""Largest difference from the artifact's own outputs on the CPU that made the bundle."""
 UNEXPLAINED, QUANTUM = 0.5, 0.01
 """A tensor's mean error may be this share of its own mean deviation, and this share of its range:
 an engine that mixes up the scores of an unsure model stays within any absolute tolerance."""
 SOURCE_UNEXPLAINED = 0.3
-"""The same share against the source: int8 as it should be has a tenth of it, int8 calibrated on a
-memory that is always empty has more."""
+"""The same share against the source: good int8 has a tenth of it, int8 calibrated on a
+state that is always zero has more."""
 PIXEL_TOLERANCE = 2.0
 """Mean absolute difference of decoded and scaled pixels, of 255."""
 
 
 def source_tolerances(quantize: str) -> dict[str, float]:
-    """What an artifact may differ from its source, by the precision that ran.
+    """Return how far an artifact may differ from its source, by the precision that ran.
 
-    Rounded weights stay rounded, whatever computes with them.
+    Rounded weights stay rounded, whatever precision computes with them.
     """
     least = SOURCE_TOLERANCE.get(quantize, 0.0)
     return {precision: max(least, allowed) for precision, allowed in SOURCE_TOLERANCE.items()}
 
 
 def own_tolerances(quantize: str) -> dict[str, float]:
-    """What an artifact may differ from its own answers elsewhere, by the precision that runs there.
+    """Return how far an artifact may differ from its own outputs elsewhere, by precision.
 
-    An integer artifact runs in its integers or not at all; the rest may run in any float.
+    An integer artifact runs in integers or not at all; others may run in any float.
     """
     if quantize in ("int8", "int16x8"):
         return {quantize: OWN_TOLERANCE[quantize]}
@@ -69,12 +69,17 @@ def own_tolerances(quantize: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Check:
-    """The result of a replay.
+class ReplayResult:
+    """How an engine's outputs compare with the recorded ones.
 
-    ``max_abs`` is the largest difference over answers and memory, recorded and carried, in units of
-    the tensor's own range where that exceeds 1; NaN where anything is NaN. ``agreement`` is the
-    task's, over the warm steps.
+    Attributes:
+        ok: Whether the engine may serve.
+        precision: The precision that ran.
+        max_abs: Largest difference over outputs and state, recorded and carried, in units of the
+            tensor's range if that exceeds 1; NaN if anything is not finite.
+        tolerance: What ``max_abs`` may be.
+        agreement: The task's agreement over the warm steps, 0 to 1; None if there are none.
+        reason: Why the engine may not serve.
     """
 
     ok: bool
@@ -85,8 +90,12 @@ class Check:
     reason: str | None = None
 
 
-def take(engine: Engine, trajectory: Trajectory) -> Taken:
-    """Run an engine over a trajectory: with the recorded state, and with its own."""
+def record_outputs(engine: Engine, trajectory: Trajectory) -> RecordedOutputs:
+    """Run an engine over a trajectory, once with the recorded state and once with its own.
+
+    Raises:
+        EngineFailed: A step failed.
+    """
     import numpy as np
 
     def run(recorded: bool) -> Iterator[dict[str, NDArray[Any]]]:
@@ -101,7 +110,7 @@ def take(engine: Engine, trajectory: Trajectory) -> Taken:
         listed = list(rows)
         return {name: np.stack([row[name] for row in listed]) for name in listed[0]}
 
-    return Taken(stacked(run(recorded=True)), stacked(run(recorded=False)))
+    return RecordedOutputs(stacked(run(recorded=True)), stacked(run(recorded=False)))
 
 
 def replay(
@@ -110,27 +119,41 @@ def replay(
     contract: Contract,
     against: str = SOURCE,
     tolerances: Mapping[str, float] | None = None,
-) -> tuple[Check, tuple[Taken, ...]]:
-    """Replay on an engine and compare with the source, or with the artifact named ``against``.
+) -> tuple[ReplayResult, tuple[RecordedOutputs, ...]]:
+    """Replay the golden trajectories on an engine and compare.
 
-    ``tolerances`` are by precision; one that is not among them gets the strictest. Gives the check
-    and what the engine gave. Raises `EngineFailed` where a step fails.
+    Args:
+        engine: The engine.
+        golden: The trajectories.
+        contract: The engine's contract.
+        against: Whose outputs are expected: the source's, or those of the artifact of this name.
+        tolerances: By precision; a precision that is not listed gets the strictest.
+
+    Returns:
+        The comparison, and the engine's outputs on each trajectory.
+
+    Raises:
+        EngineFailed: A step failed.
     """
-    taken = tuple(take(engine, one) for one in golden.trajectories)
+    recorded = tuple(record_outputs(engine, one) for one in golden.trajectories)
     if against == SOURCE:
-        expected = tuple(one.source() for one in golden.trajectories)
+        expected = tuple(one.source_outputs() for one in golden.trajectories)
         known = tolerances or SOURCE_TOLERANCE
     else:
         expected, known = golden.references[against], tolerances or OWN_TOLERANCE
     tolerance = known.get(engine.precision, min(known.values()))
     share = SOURCE_UNEXPLAINED if against == SOURCE else UNEXPLAINED
-    return compare(expected, taken, contract, engine.precision, tolerance, share), taken
+    return compare(expected, recorded, contract, engine.precision, tolerance, share), recorded
 
 
 def replay_artifact(
     engine: Engine, golden: Golden, bundle: Bundle, artifact: str
-) -> tuple[Check, tuple[Taken, ...]]:
-    """Replay against the artifact's own recorded answers, or the source's where it has none."""
+) -> tuple[ReplayResult, tuple[RecordedOutputs, ...]]:
+    """Replay against the artifact's own recorded outputs, or the source's if it has none.
+
+    Raises:
+        EngineFailed: A step failed.
+    """
     if artifact not in golden.references:
         return replay(engine, golden, bundle.contract)
     tolerance = bundle.artifact(artifact).tolerance
@@ -138,14 +161,25 @@ def replay_artifact(
 
 
 def compare(
-    expected: Sequence[Taken],
-    given: Sequence[Taken],
+    expected: Sequence[RecordedOutputs],
+    given: Sequence[RecordedOutputs],
     contract: Contract,
     precision: str,
     tolerance: float,
     unexplained: float = UNEXPLAINED,
-) -> Check:
-    """Judge what an engine gave; NaN, infinity and wrong shapes fail, whatever the tolerance."""
+) -> ReplayResult:
+    """Compare an engine's outputs with the expected ones.
+
+    Values that are not finite and wrong shapes fail, whatever the tolerance.
+
+    Args:
+        expected: The expected outputs on each trajectory.
+        given: The engine's outputs on each trajectory.
+        contract: The engine's contract.
+        precision: The precision that ran.
+        tolerance: The largest difference to accept.
+        unexplained: Largest mean error as a share of a tensor's mean deviation.
+    """
     worst, where, strange = 0.0, "", ""
     for what, want, got in _pairs(expected, given):
         difference = _difference(want, got)
@@ -162,13 +196,13 @@ def compare(
         reason = f"{where} is off by {worst:.3g}, more than {tolerance:g}"
     elif strange:
         reason = f"{strange} has little to do with what was recorded"
-    return Check(reason is None, precision, worst, tolerance, agreement, reason)
+    return ReplayResult(reason is None, precision, worst, tolerance, agreement, reason)
 
 
 def _pairs(
-    expected: Sequence[Taken], given: Sequence[Taken]
+    expected: Sequence[RecordedOutputs], given: Sequence[RecordedOutputs]
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any] | None]]:
-    """Every recorded tensor with its counterpart, and where it stands in words."""
+    """Every expected tensor with its counterpart, and a name for messages."""
     for index, (want, got) in enumerate(zip(expected, given, strict=True)):
         for kind in ("recorded", "carried"):
             theirs = getattr(got, kind)
@@ -177,7 +211,7 @@ def _pairs(
 
 
 def _difference(want: NDArray[Any], got: NDArray[Any] | None) -> float:
-    """The largest difference in units of max(1, range); NaN for what cannot be compared."""
+    """The largest difference in units of max(1, range); NaN if the tensors cannot be compared."""
     import numpy as np
 
     if got is None or got.shape != want.shape or not np.isfinite(got).all():
@@ -187,7 +221,7 @@ def _difference(want: NDArray[Any], got: NDArray[Any] | None) -> float:
 
 
 def _is_strange(want: NDArray[Any], got: NDArray[Any], unexplained: float) -> bool:
-    """Whether values follow something else than what was recorded, however near they are."""
+    """Whether values do not follow the recorded ones, however close they are."""
     import numpy as np
 
     error = float(np.abs(got - want).mean())
@@ -196,15 +230,15 @@ def _is_strange(want: NDArray[Any], got: NDArray[Any], unexplained: float) -> bo
 
 
 def _agreement(
-    expected: Sequence[Taken], given: Sequence[Taken], contract: Contract
+    expected: Sequence[RecordedOutputs], given: Sequence[RecordedOutputs], contract: Contract
 ) -> float | None:
     """Return the task's agreement over the warm steps of the carried runs; None without steps."""
     task, frame = open_task(contract), model_frame(contract)
 
-    def decode(taken: Sequence[Taken]) -> list[Prediction]:
+    def decode(outputs: Sequence[RecordedOutputs]) -> list[Prediction]:
         return [
             task.decode({name: values[step] for name, values in one.carried.items()}, frame)
-            for one in taken
+            for one in outputs
             for step in range(contract.warm_after - 1, _steps(one))
         ]
 
@@ -214,11 +248,11 @@ def _agreement(
     return task.agreement(wanted, decode(given)) if wanted else None
 
 
-def _steps(taken: Taken) -> int:
-    return min((len(values) for values in taken.carried.values()), default=0)
+def _steps(outputs: RecordedOutputs) -> int:
+    return min((len(values) for values in outputs.carried.values()), default=0)
 
 
-def _comparable(expected: Sequence[Taken], given: Sequence[Taken]) -> bool:
+def _comparable(expected: Sequence[RecordedOutputs], given: Sequence[RecordedOutputs]) -> bool:
     """Tell whether every carried output has the shape that was recorded."""
     return all(
         name in got.carried and got.carried[name].shape == values.shape

@@ -1,4 +1,4 @@
-"""Verdicts: whether an engine may serve on this machine, found out once and remembered."""
+"""Verdicts: whether an engine may serve on this machine, proven once and cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,19 @@ PROOF_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an engine may serve, and if not, why. ``max_abs`` is None where nothing ran."""
+    """Whether an engine may serve, and if not, why.
+
+    Attributes:
+        artifact: Name of the artifact.
+        runtime: Name of the runtime.
+        accelerator: Name of the accelerator.
+        ok: Whether it may serve.
+        precision: The precision that ran.
+        max_abs: See `edgevid.proof.replay.ReplayResult`; None if nothing ran.
+        tolerance: What ``max_abs`` may be.
+        agreement: The task's agreement, 0 to 1.
+        reason: Why it may not serve.
+    """
 
     artifact: str
     runtime: str
@@ -37,7 +49,7 @@ class Verdict:
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON; ``reason`` only where there is one."""
+        """Return plain data for JSON; ``reason`` only if there is one."""
         data = asdict(self)
         return data if self.reason else {k: v for k, v in data.items() if k != "reason"}
 
@@ -51,15 +63,26 @@ def prove_in_child(
     *,
     refresh: bool = False,
 ) -> Verdict:
-    """Load and replay in a child process, or recall what that said; never dies with it.
+    """Load and replay in a child process, or return the cached verdict.
 
-    The verdict is kept in the user's cache, failures too, but for a time-out, of which a busy
-    machine may be the cause. ``refresh`` proves again. Raises `BadInput` for names that do not
-    exist, `MissingExtra` for a library that is not installed.
+    Verdicts are cached, failures too, except for time-outs, which a busy machine may cause.
+
+    Args:
+        bundle: The bundle, or its path.
+        artifact: Name of the artifact.
+        runtime: Name of the runtime.
+        accelerator: Name of the accelerator.
+        timeout_s: Time limit in seconds.
+        refresh: Ignore the cached verdict.
+
+    Raises:
+        BadBundle: A member of the bundle is damaged.
+        BadInput: There is no such artifact, runtime or accelerator.
+        MissingExtra: The runtime's library is not installed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     opened.artifact(artifact)
-    identity = identity_of(opened, artifact, runtime, accelerator)
+    identity = engine_identity(opened, artifact, runtime, accelerator)
     kept = _verdict_file(identity)
     known = None if refresh else _recall(kept, identity)
     if known is not None:
@@ -74,15 +97,26 @@ def prove_in_child(
 def record_in_child(
     bundle: Path, artifact: str, runtime: str, out: Path, timeout_s: float = PROOF_TIMEOUT_S
 ) -> Verdict:
-    """Replay against the source in a child process, and keep in ``out`` what the artifact gave.
+    """Replay against the source model in a child process, and write the artifact's outputs.
 
-    ``out`` is an ``.npz`` that `edgevid.proof.golden.read_taken` reads. Used when a bundle is made.
+    Args:
+        bundle: Path of a bundle that holds the artifact.
+        artifact: Name of the artifact.
+        runtime: Name of the runtime.
+        out: An ``.npz`` file to write, for `edgevid.proof.golden.read_recorded`.
+        timeout_s: Time limit in seconds.
     """
     return _prove(bundle, artifact, runtime, "cpu", timeout_s, record=str(out))[0]
 
 
 def require(bundle: Bundle, artifact: str, runtime: str, accelerator: str = "cpu") -> Verdict:
-    """Prove an engine, or recall its proof; raises `CheckFailed` where it must not serve."""
+    """Prove an engine, or return its cached verdict.
+
+    Raises:
+        CheckFailed: The engine must not serve.
+        BadInput: There is no such artifact, runtime or accelerator.
+        MissingExtra: The runtime's library is not installed.
+    """
     verdict = prove_in_child(bundle, artifact, runtime, accelerator)
     if not verdict.ok:
         raise CheckFailed(
@@ -100,7 +134,7 @@ def _prove(
     timeout_s: float,
     record: str | None = None,
 ) -> tuple[Verdict, bool]:
-    """Give the verdict, and whether it would be the same at another time."""
+    """Return the verdict, and whether it may be cached."""
     task = {
         "bundle": str(bundle),
         "artifact": artifact,
@@ -118,11 +152,13 @@ def _prove(
         return failed, outcome.returncode is not None
 
 
-def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -> dict[str, Any]:
-    """Everything that a verdict depends on."""
+def engine_identity(
+    bundle: Bundle, artifact: str, runtime: str, accelerator: str
+) -> dict[str, Any]:
+    """Return everything that a verdict depends on."""
     found = runtimes.get(runtime)
     return {
-        **place_of(bundle),
+        **machine_identity(bundle),
         "artifact": artifact,
         "runtime": runtime,
         "version": found.version(),
@@ -131,8 +167,8 @@ def identity_of(bundle: Bundle, artifact: str, runtime: str, accelerator: str) -
     }
 
 
-def place_of(bundle: Bundle) -> dict[str, Any]:
-    """The part of it that is the same for all engines: this bundle, machine and edgevid."""
+def machine_identity(bundle: Bundle) -> dict[str, Any]:
+    """Return the part of the identity that all engines share: bundle, machine and edgevid."""
     return {
         "bundle": bundle.key,
         "machine": platform.machine(),
@@ -161,7 +197,7 @@ def _verdict_file(identity: Mapping[str, Any]) -> Path:
 
 
 def _recall(file: Path, identity: Mapping[str, Any]) -> Verdict | None:
-    """Read a verdict; None where there is none that can be read, or it is of something else."""
+    """Read a cached verdict; None if it is missing, unreadable or of another identity."""
     try:
         data = json.loads(file.read_bytes())
         return Verdict(**data["verdict"]) if data["identity"] == identity else None

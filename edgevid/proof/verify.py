@@ -14,7 +14,7 @@ from edgevid.runtimes import catalog
 
 
 def runtimes_for(format_name: str) -> tuple[str, ...]:
-    """Installed runtimes that execute a format, those that prefer it first; no stand-ins."""
+    """Return the installed runtimes that execute a format, preferred ones first; no stand-ins."""
     return tuple(
         name for name in catalog.made_for(format_name) if runtimes.get(name).missing() is None
     )
@@ -31,14 +31,29 @@ def verify(
 ) -> dict[str, Any]:
     """Check every byte of a bundle, then prove its artifacts on this machine's engines.
 
-    Gives ``ok``, ``checks`` (one for each artifact, runtime and accelerator, proven now) and
-    ``skipped`` (artifacts that nothing here executes). Raises `BadBundle`, and `BadInput` where
-    there is nothing to prove.
+    Args:
+        path: The bundle.
+        artifact: Only this artifact.
+        runtime: Only this runtime.
+        accelerator: Only this accelerator.
+        timeout_s: Time limit of one proof, in seconds.
+        progress: Called before each proof.
+
+    Returns:
+        Plain data: ``ok``, ``checks`` (one verdict per artifact, runtime and accelerator) and
+        ``skipped`` (artifacts that nothing here executes).
+
+    Raises:
+        BadBundle: The file is not a bundle, or it is damaged.
+        BadInput: A name is unknown, or there is nothing to prove.
+        MissingExtra: The requested runtime is not installed.
     """
     bundle = Bundle.open(path)
     bundle.check()
     chosen = [bundle.artifact(artifact)] if artifact else list(bundle.artifacts)
-    jobs = [(one.name, *where) for one in chosen for where in _places(one, runtime, accelerator)]
+    jobs = [
+        (one.name, *engine) for one in chosen for engine in _engines_here(one, runtime, accelerator)
+    ]
     if not jobs:
         raise BadInput(
             f"nothing here executes {', '.join(one.name for one in chosen)}; "
@@ -53,10 +68,10 @@ def verify(
     return {"ok": all(check["ok"] for check in checks), "checks": checks, "skipped": skipped}
 
 
-def _places(
+def _engines_here(
     artifact: Artifact, runtime: str | None, accelerator: str | None
 ) -> list[tuple[str, str]]:
-    """Every (runtime, accelerator) on which an artifact can be proven here."""
+    """Every (runtime, accelerator) that can execute an artifact here."""
     names = runtimes_for(artifact.format)
     if runtime is not None:
         asked = runtimes.get(runtime)

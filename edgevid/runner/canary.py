@@ -1,8 +1,8 @@
-"""Canaries: golden steps that an engine must repeat while it serves, as it answered them at first.
+"""Canaries: golden steps that an engine repeats while it serves, with the outputs it had at first.
 
-An engine can begin to lie long after its proof: overheated, badly powered, its memory spoilt. Right
-after the proof it answers a few golden steps, which must be near the recorded answers; from then on
-it must give the very same again, so the comparison can be tight.
+An engine can begin to compute wrong results long after its proof: overheated, badly powered, with
+corrupt memory. Right after the proof it takes a few golden steps, whose outputs must be close to
+the recorded ones; from then on it must reproduce its own outputs, so the comparison can be tight.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 COUNT = 4
 SHARES = {"float32": 1e-3, "int8": 2 / 255}
 OTHER_SHARE = 5e-3
-"""How far an answer may move, as a share of its tensor's range, by the precision that ran."""
+"""How far an output may move, as a share of its tensor's range, by the precision that ran."""
 LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Step:
-    """One golden step: what goes in, and what the engine made of it right after its proof."""
+class CanaryStep:
+    """One golden step, and the engine's outputs and next state right after its proof."""
 
     inputs: Inputs
     state: Tensors
@@ -40,14 +40,23 @@ class Step:
 
 
 class Canaries:
-    """A few golden steps whose answers are far apart; `ask` puts them in turn."""
+    """A few golden steps whose outputs are far apart; `check` takes them in turn.
+
+    Args:
+        engine: The engine, which takes each step once.
+        bundle: The bundle with the golden trajectories.
+        artifact: The artifact that the engine has loaded.
+
+    Raises:
+        CheckFailed: An output is not the recorded one.
+        EngineFailed: A step failed.
+    """
 
     def __init__(self, engine: Engine, bundle: Bundle, artifact: str) -> None:
-        """Take each step once; raises `CheckFailed` where an answer is not the recorded one."""
         golden = Golden.read(bundle, artifact)
         own = golden.references.get(artifact)
         recorded = [
-            taken.recorded for taken in own or [one.source() for one in golden.trajectories]
+            one.recorded for one in own or [one.source_outputs() for one in golden.trajectories]
         ]
         known = bundle.artifact(artifact).tolerance if own else {}
         known = known or (OWN_TOLERANCE if own else SOURCE_TOLERANCE)
@@ -58,19 +67,23 @@ class Canaries:
             one = golden.trajectories[index]
             inputs = {name: value.copy() for name, value in one.inputs_at(number).items()}
             state = {name: value.copy() for name, value in one.state_at(number).items()}
-            given = _taken(engine, inputs, state)
+            given = _step(engine, inputs, state)
             for name, values in recorded[index].items():
                 scale = max(1.0, _largest(values[number]))
                 if not _largest(given[name] - values[number]) <= wide * scale:
                     raise CheckFailed(f"{name} of golden step {number} is not what was recorded")
-            self._steps.append(Step(inputs, state, given))
+            self._steps.append(CanaryStep(inputs, state, given))
         self._next = 0
 
-    def ask(self, engine: Engine) -> str | None:
-        """Put the next canary; says what is wrong with the answer. Raises `EngineFailed`."""
+    def check(self, engine: Engine) -> str | None:
+        """Take the next canary step; return what is wrong with its outputs, or None.
+
+        Raises:
+            EngineFailed: The step failed.
+        """
         step = self._steps[self._next]
         self._next = (self._next + 1) % len(self._steps)
-        given = _taken(engine, step.inputs, step.state)
+        given = _step(engine, step.inputs, step.state)
         for name, expected in step.expected.items():
             off = _largest(given[name] - expected)
             if not off <= self._allowed[name]:
@@ -78,13 +91,13 @@ class Canaries:
         return None
 
 
-def _taken(engine: Engine, inputs: Inputs, state: Tensors) -> Arrays:
-    answer, following = engine.step(inputs, state)
-    return {**answer, **{f"next_{name}": value for name, value in following.items()}}
+def _step(engine: Engine, inputs: Inputs, state: Tensors) -> Arrays:
+    outputs, following = engine.step(inputs, state)
+    return {**outputs, **{f"next_{name}": value for name, value in following.items()}}
 
 
 def _allowed(recorded: list[Any], share: float) -> dict[str, float]:
-    """For each tensor the share of its range over all golden steps."""
+    """The allowed difference of each tensor: a share of its range over all golden steps."""
     import numpy as np
 
     ranges: dict[str, float] = {}
@@ -101,10 +114,18 @@ def _largest(values: NDArray[Any]) -> float:
 
 
 def distinct(recorded: list[Any], outputs: list[str], count: int = COUNT) -> list[tuple[int, int]]:
-    """The golden steps, as (trajectory, step), whose answers tell an honest engine from others.
+    """Choose the golden steps whose outputs tell a sound engine from a faulty one.
 
-    First the most decided answer, then again and again the one that is farthest from those taken,
-    so that neither mixed up scores nor one answer for everything can pass.
+    The first is the step with the widest range of outputs; each further one is the farthest from
+    those chosen, so that neither permuted outputs nor constant ones can pass.
+
+    Args:
+        recorded: For each trajectory its tensors by name, (S, *shape).
+        outputs: Names of the outputs to compare.
+        count: How many steps to choose.
+
+    Returns:
+        Pairs of trajectory and step.
     """
     import numpy as np
 

@@ -194,7 +194,7 @@ class EngineFailover:
     def _ask(self, serving: Candidate) -> bool:
         self.due_s = time.monotonic() + serving.engine.deadline_s + GRACE_S
         try:
-            wrong = serving.canaries.ask(serving.engine)
+            wrong = serving.canaries.check(serving.engine)
         except EngineFailed as error:
             self._fall(error)
             return False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EdgevidError
 from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
-from edgevid.proof.verdict import identity_of, place_of
+from edgevid.proof.verdict import engine_identity, machine_identity
 from edgevid.runner.engines import Choice
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Tuned:
 
 def content(bundle: Bundle, tuned: Tuned) -> dict[str, Any]:
     """What is kept of a choice."""
-    made_for = identity_of(bundle, tuned.artifact, tuned.runtime, tuned.accelerator)
+    made_for = engine_identity(bundle, tuned.artifact, tuned.runtime, tuned.accelerator)
     return {"identity": made_for, "tuned": asdict(tuned)}
 
 
 def name(bundle: Bundle) -> str:
     """What the file of a bundle's choice is called on this machine, without its ending."""
-    return sha256_of(canonical_json(place_of(bundle)))[:32]
+    return sha256_of(canonical_json(machine_identity(bundle)))[:32]
 
 
 def file(bundle: Bundle) -> Path:

@@ -12,7 +12,7 @@ from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.evidence import TensorDifference
-from edgevid.proof import Golden, Taken, Trajectory
+from edgevid.proof import Golden, RecordedOutputs, Trajectory
 from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.evidence import recorded_drop
 from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
@@ -164,11 +164,11 @@ def test_differences_are_told_by_tensor_and_nan_is_told():
     answers = {SCORES: np.zeros((2, 1, 3), np.float32), "far": np.full((2, 1), 100, np.float32)}
     golden = Golden((Trajectory({"frame": np.zeros((2, 1, 4, 6, 3), np.uint8)}, answers, {}),))
     off = {SCORES: answers[SCORES] + 0.5, "far": answers["far"] + [[0], [1]]}
-    told = differences(golden, [Taken(off, answers)])
+    told = differences(golden, [RecordedOutputs(off, answers)])
     assert told[SCORES] == TensorDifference(max_abs=0.5, mean_abs=0.25, range=0.0)
     assert told["far"] == TensorDifference(max_abs=0.01, mean_abs=0.0025, range=100.0)
     bad = {**off, SCORES: np.where(np.arange(3) == 1, np.nan, off[SCORES])}
-    told = differences(golden, [Taken(answers, bad)])
+    told = differences(golden, [RecordedOutputs(answers, bad)])
     assert told[SCORES].max_abs is None and told["far"].max_abs == 0.01
 
 

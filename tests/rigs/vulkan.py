@@ -15,7 +15,7 @@ from edgevid import bundle, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.proof import Golden, Trajectory
-from edgevid.proof.replay import take
+from edgevid.proof.replay import record_outputs
 from rigs.need import missing
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -92,7 +92,7 @@ def write_liar(folder: Path) -> Path:
         states.append(after["sums"])
     one = Trajectory({"frame": frames}, {"scores": np.stack(answers)}, {"sums": np.stack(states)})
     artifact = Artifact("tflite-int8", "tflite", "int8", tolerance={"int8": 0.25})
-    golden = Golden((one,), {artifact.name: (take(engine, one),)})
+    golden = Golden((one,), {artifact.name: (record_outputs(engine, one),)})
     path = folder / "liar.edgevid"
     bundle.write(path, LIAR, [(artifact, files)], golden.to_members(), {})
     return path

@@ -358,11 +358,11 @@ def test_canaries_find_a_small_lie_in_answer_and_memory(opened):
     inner = runtimes.get("null").load(opened.files(NAME), opened.contract)
     engine = Altered(inner)
     canaries = Canaries(engine, opened, NAME)
-    assert [canaries.ask(engine) for _ in range(8)] == [None] * 8
+    assert [canaries.check(engine) for _ in range(8)] == [None] * 8
     engine.alter = lambda answer, after: ({"scores": answer["scores"] + np.float32(0.01)}, after)
-    assert "scores is off by 0.01" in canaries.ask(engine)
+    assert "scores is off by 0.01" in canaries.check(engine)
     engine.alter = lambda answer, after: (answer, {"level": after["level"] + np.float32(0.01)})
-    assert "next_level is off by 0.01" in canaries.ask(engine)
+    assert "next_level is off by 0.01" in canaries.check(engine)
     with pytest.raises(CheckFailed, match="next_level of golden step"):
         Canaries(engine, opened, NAME)
 

@@ -13,7 +13,7 @@ from edgevid.contract import AudioInput, Output
 from edgevid.errors import BadInput
 from edgevid.evaluation import score
 from edgevid.predictions import FrameMeta
-from edgevid.proof import Taken, compare
+from edgevid.proof import RecordedOutputs, compare
 from edgevid.runner.engines import choices
 from edgevid.targets import load
 from edgevid.tasks import open_task
@@ -76,10 +76,12 @@ def test_there_is_no_metric():
 def test_a_proof_counts_the_steps_that_are_the_same():
     values = np.arange(24, dtype=np.float32).reshape(6, 1, 4)
     contract = replace(RAW, outputs=(Output("boxes", (1, 4)),))
-    want = Taken({"boxes": values}, {"boxes": values})
+    want = RecordedOutputs({"boxes": values}, {"boxes": values})
     off = values.copy()
     off[2] += 2
-    check = compare([want], [Taken({"boxes": values}, {"boxes": off})], contract, "int8", 0.75)
+    check = compare(
+        [want], [RecordedOutputs({"boxes": values}, {"boxes": off})], contract, "int8", 0.75
+    )
     assert check.ok
     assert check.agreement == pytest.approx(5 / 6)
 
@@ -87,7 +89,7 @@ def test_a_proof_counts_the_steps_that_are_the_same():
 def test_a_proof_takes_an_output_of_any_rank_called_scores():
     values = np.random.default_rng(0).random((6, 1, 5, 3), np.float32)
     contract = replace(RAW, outputs=(Output("scores", (1, 5, 3)),))
-    taken = Taken({"scores": values}, {"scores": values})
+    taken = RecordedOutputs({"scores": values}, {"scores": values})
     assert compare([taken], [taken], contract, "float32", 1e-4).agreement == 1
 
 

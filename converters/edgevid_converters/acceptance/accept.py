@@ -18,7 +18,7 @@ from edgevid.evaluation import compare, predict, step_clips
 from edgevid.evidence import TensorDifference
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
-from edgevid.proof.golden import Taken, read_taken
+from edgevid.proof.golden import RecordedOutputs, read_recorded
 from edgevid.proof.verdict import record_in_child
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.metrics import Comparison
@@ -54,7 +54,7 @@ class AcceptanceResult:
     repairable: bool = False
     comparison: Comparison = NOT_MEASURED
     differences: Mapping[str, TensorDifference] = field(default_factory=dict)
-    recorded: tuple[Taken, ...] = ()
+    recorded: tuple[RecordedOutputs, ...] = ()
     latency_ms: float | None = None
 
     @property
@@ -124,7 +124,7 @@ class ArtifactAcceptance:
             reason = f"does not do in {runtime} what the model does: {verdict.reason}"
             repairable = artifact.quantize == "int8" and verdict.precision is not None
             return AcceptanceResult(built, reason, repairable)
-        recorded = read_taken(record)
+        recorded = read_recorded(record)
         result = AcceptanceResult(
             built, differences=differences(self.golden, recorded), recorded=recorded
         )

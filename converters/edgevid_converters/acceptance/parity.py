@@ -13,10 +13,10 @@ from edgevid.proof.verify import runtimes_for
 
 if TYPE_CHECKING:
     from edgevid.proof import Golden
-    from edgevid.proof.golden import Taken
+    from edgevid.proof.golden import RecordedOutputs
 
 
-def differences(golden: Golden, recorded: Sequence[Taken]) -> dict[str, TensorDifference]:
+def differences(golden: Golden, recorded: Sequence[RecordedOutputs]) -> dict[str, TensorDifference]:
     """Measure the differences from the source model by tensor.
 
     Args:
@@ -31,7 +31,7 @@ def differences(golden: Golden, recorded: Sequence[Taken]) -> dict[str, TensorDi
     parts: dict[str, list[Any]] = {}
     ranges: dict[str, float] = {}
     for trajectory, given in zip(golden.trajectories, recorded, strict=True):
-        wanted = trajectory.source()
+        wanted = trajectory.source_outputs()
         for kind in ("recorded", "carried"):
             for name, values in getattr(wanted, kind).items():
                 off = np.abs(getattr(given, kind)[name] - values).ravel()
