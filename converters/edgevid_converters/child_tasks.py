@@ -40,8 +40,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         trajectories.write_arrays(folder / "states", one.states)
     if task["held_out"]:
         held_out = list(trajectories.read_clips(Path(task["held_out"])))
-        answers = trajectories.last_outputs(model, contract, held_out)
-        trajectories.write_arrays(out / "held_out", answers)
+        found = trajectories.annotated_outputs(model, contract, held_out, task["annotated"])
+        trajectories.write_arrays(out / "held_out", found)
     if task["reference"]:
         for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
             given = trajectories.answers(model, contract, clip)

@@ -60,9 +60,14 @@ def test_golden_trajectories_are_long_enough_and_hold_states_before_and_after():
     assert golden[1].inputs["frame"][:, 0, 0, 0, 0].tolist() == [5] * 7
 
 
-def test_last_answers_start_each_clip_anew():
-    answers = t.last_outputs(Adder(), CONTRACT, [clip(1, 2), clip(5)])
-    assert answers["scores"][:, 0, 0].tolist() == [3, 5]
+def test_annotated_outputs_start_each_clip_anew():
+    clips = [clip(1, 2), clip(5)]
+    found = t.annotated_outputs(Adder(), CONTRACT, clips, [(1,), (0,)])
+    assert found["scores"][:, 0, 0].tolist() == [3, 5]
+    found = t.annotated_outputs(Adder(), CONTRACT, [clip(1, 2, 4), clip(5)], [(0, 2), ()])
+    assert found["scores"][:, 0, 0].tolist() == [1, 7]
+    found = t.annotated_outputs(Adder(), CONTRACT, clips, [(), ()])
+    assert found["scores"].shape == (0, 1, 2)
 
 
 def test_clips_of_any_lengths_survive_their_file(tmp_path):

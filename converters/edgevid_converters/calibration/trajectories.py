@@ -107,17 +107,40 @@ def _trajectory(model: ReferenceModel, contract: Contract, recording: Recording)
     )
 
 
-def last_outputs(
-    model: ReferenceModel, contract: Contract, clips: Sequence[Recording]
+def annotated_outputs(
+    model: ReferenceModel,
+    contract: Contract,
+    clips: Sequence[Recording],
+    annotated: Sequence[Sequence[int]],
 ) -> dict[str, NDArray[np.float32]]:
-    """The answers at each clip's last frame: output name -> (clips, *shape)."""
+    """Compute the outputs at the annotated steps of recordings, each streamed from a zero state.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        clips: Recordings: by input name one row per step.
+        annotated: The annotated steps of each recording, ascending.
+
+    Returns:
+        Output name -> float32 ``(samples, *shape)``, recording by recording.
+    """
     import numpy as np
 
-    at_once = model.last_outputs(clips)
-    if at_once is not None:
-        return at_once
-    last = [list(stream(model, contract, clip))[-1][1] for clip in clips]
-    return {o.name: np.stack([given[o.name] for given in last]) for o in contract.outputs}
+    ends = [[steps_of(clip) - 1] for clip in clips]
+    if ends == [list(steps) for steps in annotated]:
+        at_once = model.last_outputs(clips)
+        if at_once is not None:
+            return at_once
+    rows = [
+        outputs
+        for clip, wanted in zip(clips, annotated, strict=True)
+        for step, (_, outputs) in enumerate(stream(model, contract, clip))
+        if step in wanted
+    ]
+    return {
+        o.name: np.array([row[o.name] for row in rows], np.float32).reshape(-1, *o.shape)
+        for o in contract.outputs
+    }
 
 
 def answers(

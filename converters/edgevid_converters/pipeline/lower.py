@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Contract
 from edgevid.evidence import ReferenceRecord
 from edgevid.proof import Golden, Trajectory
+from edgevid.tasks.host import open_host
 from edgevid_converters import target_selection
 from edgevid_converters.calibration import checks, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
@@ -91,10 +92,14 @@ def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path)
         ChildFailed: The model's own runtime, or lowering, crashed.
     """
     trajectories.write_clips(folder / "clips.npz", data.clips)
+    annotated: list[list[int]] = []
     if data.held_out is not None:
-        name = source.model.contract.frame.name
+        contract = source.model.contract
+        name = contract.frame.name
         frames = [{name: images} for images in data.held_out.images]
         trajectories.write_clips(folder / "held_out.npz", frames)
+        known = open_host(contract.task).annotations(data.held_out)
+        annotated = [list(one.frames) for one in known]
     if source.owner is not None:
         trajectories.write_clips(folder / "reference.npz", source.owner.streams)
     task = {
@@ -103,6 +108,7 @@ def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path)
         "forms": sorted(set(source.forms.values())),
         "clips": str(folder / "clips.npz"),
         "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
+        "annotated": annotated,
         "reference": str(folder / "reference.npz") if source.owner is not None else None,
         "out": str(folder),
     }
@@ -171,7 +177,8 @@ def _source_outputs(held_out: Clips | None, folder: Path) -> tuple[Tensors, ...]
     if held_out is None:
         return ()
     stacked = trajectories.read_arrays(folder / "held_out")
-    return tuple({n: values[k] for n, values in stacked.items()} for k in range(len(held_out)))
+    rows = zip(*stacked.values(), strict=True)
+    return tuple(dict(zip(stacked, row, strict=True)) for row in rows)
 
 
 def _sha256(folder: Path) -> str:
