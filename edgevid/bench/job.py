@@ -12,7 +12,7 @@ from edgevid.runner.engines import Choice
 
 @dataclass(frozen=True)
 class Job:
-    """What is measured; two results can be compared where their jobs are alike."""
+    """What is measured; two results can be compared if their jobs are equal."""
 
     artifact: str
     runtime: str
@@ -22,12 +22,13 @@ class Job:
     decoder: str = "software"
     skip_loop_filter: bool = False
     rate_fps: float | None = None
-    """Of the scenarios that are paced like a camera, as is the bound of latency; else None."""
+    """The frame rate of a paced scenario; else None."""
     latency_ms: float | None = None
+    """The latency bound of a paced scenario; else None."""
 
     @property
     def engine(self) -> tuple[object, ...]:
-        """Jobs that are alike in this are measured in one process."""
+        """Jobs with the same key are measured in one process."""
         return self.choice, self.threads, self.decoder, self.skip_loop_filter
 
     @property
@@ -36,12 +37,16 @@ class Job:
         return Choice(self.artifact, self.runtime, self.accelerator)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON."""
+        """Return plain data for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
-        """Read what `to_json` gave; raises `BadInput` that names the wrong key."""
+        """Read what `to_json` returned.
+
+        Raises:
+            BadInput: If a key is unknown, missing or has the wrong type.
+        """
         return settings.build_json(cls, data, "job")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A video to measure on where none is given: made once, the same on every machine."""
+"""A synthetic video to measure on by default: created once, the same on every machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WIDTH, HEIGHT, RATE_FPS, FRAMES = 1280, 720, 25, 250
 
 
 def synthetic_video(progress: Progress = silent) -> Path:
-    """A 720p H.264 file of 10 s: soft clouds under a slow pan, with a camera's noise.
+    """Return a 720p H.264 file of 10 s: soft clouds under a slow pan, with a camera's noise.
 
-    Kept in the user's cache; the name holds what it is made of.
+    It is kept in the user's cache; its name has the parameters.
     """
     path = cache_folder() / "bench" / f"clouds-live-{WIDTH}x{HEIGHT}-{RATE_FPS}fps-{FRAMES}.mp4"
     if not path.exists():
@@ -37,7 +37,7 @@ def _encode(path: Path, progress: Progress) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=RATE_FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # As cameras do: no frame waits for a later one. Without look-ahead bytes are the same, too.
+        # As cameras do: no frame waits for a later one; without look-ahead bytes repeat.
         stream.options = {
             "preset": "veryfast",
             "tune": "zerolatency",
@@ -48,14 +48,14 @@ def _encode(path: Path, progress: Progress) -> None:
             view = world[:, 2 * index : 2 * index + WIDTH]
             noise = rng.integers(-4, 5, (HEIGHT // 2, WIDTH // 2, 1), dtype=np.int16)
             noisy = view + noise.repeat(2, axis=0).repeat(2, axis=1)
-            picture = av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), "rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), "rgb24")
+            container.mux(stream.encode(image))
             progress("bench video", index + 1, FRAMES)
         container.mux(stream.encode())
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> NDArray[np.int16]:
-    """Smooth random colour, int16 ``(height, width, 3)``: noise on ever finer grids, added up."""
+    """Smooth random colour, int16 ``(height, width, 3)``, 0 to 255: a sum of ever finer noise."""
     import numpy as np
 
     total = np.zeros((height, width, 3), np.float32)

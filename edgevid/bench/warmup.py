@@ -1,10 +1,10 @@
-"""Where a warm-up ends: found in the samples, not agreed beforehand.
+"""The end of a warm-up, found in the samples and not fixed beforehand.
 
-A trace is matched with shapes that a warm-up may have, of every length: a step, a straight slope
-and an exponential, each falling or rising to a level that stays. The best of them counts where it
-is more than chance and more than `LEAST_CHANGE`; it ends where it has come to `TOLERANCE` of the
-level. What is left is looked at in the same way until nothing is found, so that a warm-up may have
-several stages.
+A trace is matched with the possible shapes of a warm-up, of every length: a step, a straight slope
+and an exponential, each falling or rising to a constant level. The best match counts if it is
+significant and larger than `LEAST_CHANGE`; the warm-up ends where it is within `TOLERANCE` of the
+level. The rest of the trace is searched in the same way until nothing is found, so a warm-up may
+have several stages.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 TOLERANCE = 0.01
-"""As near to the level that stays, relative to it, a warm-up has ended."""
+"""The warm-up has ended when it is this near to the constant level, relative to it."""
 
 LEAST_CHANGE = 0.03
-"""What differs by less is no warm-up: comparisons do not mind it either."""
+"""A smaller change is not a warm-up; comparisons tolerate it as well."""
 
 LEAST_DRIFT = 0.05
-"""What goes on (almost) to the end is no warm-up; from here on it makes a trace unsteady."""
+"""A change that lasts (almost) to the end makes the trace unsteady if it is larger than this."""
 
 LEAST_SAMPLES = 50
 LEAST_SHARE = 1 / 3
-"""A trace that was steady for less of its length than this may not be steady yet."""
+"""A trace that is steady for a smaller share of its length may not be steady yet."""
 
 BLOCKS = 500
-"""Long traces are looked at by the medians of so many pieces."""
+"""Long traces are reduced to the medians of so many pieces."""
 
 SURE = 30.0
-"""How often the variance that a shape explains must be that of noise. The best of all shapes on
-noise alone stays below it: see the tests."""
+"""The least ratio of the variance that a shape explains to that of noise. The best of all shapes
+on pure noise stays below it, see the tests."""
 
 STAGES = 8
 NEAR = 11  # blocks, to tell a spike by
@@ -46,7 +46,12 @@ NEAR = 11  # blocks, to tell a spike by
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How many of the first samples to leave out; not ``found``: it never became steady."""
+    """The samples of the warm-up.
+
+    Attributes:
+        samples: How many of the first samples to leave out.
+        found: False if the trace never became steady.
+    """
 
     samples: int
     found: bool
@@ -55,10 +60,12 @@ class WarmUp:
 def warm_up(
     samples_s: Sequence[float], *, least_samples: int = LEAST_SAMPLES, least_s: float = 0.0
 ) -> WarmUp:
-    """Find the end of the warm-up of ``samples_s``, durations in the order they were taken.
+    """Find the end of the warm-up.
 
-    What is left has to be ``least_samples`` many, to last ``least_s`` and to be a third of the
-    trace, or nothing was found.
+    Args:
+        samples_s: Durations in seconds, in the order they were taken.
+        least_samples: So many samples must remain, and a third of the trace.
+        least_s: The samples that remain must last so long.
     """
     import numpy as np
 
@@ -66,7 +73,7 @@ def warm_up(
     if len(samples) < max(least_samples, NEAR):
         return WarmUp(len(samples), False)
     size = -(-len(samples) // BLOCKS) | 1  # odd: a median that a single spike does not move
-    # Whole blocks up to the end: what does not fill one is at the start.
+    # Whole blocks up to the end; the remainder is at the start.
     odd = len(samples) % size
     blocks = np.median(samples[odd:].reshape(-1, size), axis=1)
     start = 0
@@ -83,12 +90,12 @@ def warm_up(
 
 
 def _stage(blocks: Floats) -> int:
-    """How many blocks the most evident warm-up of all takes; 0 without any."""
+    """How many blocks the most significant warm-up takes; 0 if there is none."""
     import numpy as np
 
     shapes, norms = _shapes(len(blocks))
     excess = np.zeros(len(blocks))
-    for _ in range(2):  # a spike on a slope is seen once the slope is known
+    for _ in range(2):  # a spike on a slope is visible once the slope is known
         clean = excess + _without_spikes(blocks - excess)
         heights = shapes @ (clean - clean.mean()) / norms
         explained = heights**2 * norms
@@ -104,7 +111,7 @@ def _stage(blocks: Floats) -> int:
 
 
 def _long_run_variance(rest: Floats) -> float:
-    """The variance of a sum of neighbours over their number: noise that knows of dependence."""
+    """The long-run variance: that of sums of neighbours, so that dependence counts."""
     found = [float(rest.var())]
     for size in (4, len(rest) // 16):
         if size > 1:
@@ -115,7 +122,7 @@ def _long_run_variance(rest: Floats) -> float:
 
 @lru_cache(maxsize=16)
 def _shapes(count: int) -> tuple[Floats, Floats]:
-    """Warm-ups of all lengths over ``count`` blocks, each with mean 0, and their squares' sums."""
+    """Warm-ups of all lengths over ``count`` blocks with mean 0, and their sums of squares."""
     import numpy as np
 
     at = np.arange(count)
@@ -130,7 +137,7 @@ def _shapes(count: int) -> tuple[Floats, Floats]:
 
 
 def _without_spikes(blocks: Floats) -> Floats:
-    """Put the median of its neighbours in the place of what is far away from them (Hampel)."""
+    """Replace outliers by the median of their neighbours (Hampel filter)."""
     import numpy as np
 
     padded = np.pad(blocks, NEAR // 2, mode="reflect")
@@ -141,7 +148,7 @@ def _without_spikes(blocks: Floats) -> Floats:
 
 
 def _first_calls(samples: Floats) -> int:
-    """How many of the very first are slower than (almost) all that follow."""
+    """How many of the very first samples are slower than (almost) all others."""
     import numpy as np
 
     slow = samples > np.quantile(samples, 0.99)

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edgevid import bench, documents, registry
+from edgevid import bench, documents, runtimes
 from edgevid import bundle as bundles
 from edgevid.bench import BenchPlan, jobs_of, measurement
 from edgevid.bench import plan as plans
@@ -60,8 +60,8 @@ def slow(tmp_path_factory, video):
 @pytest.fixture
 def without_openvino(monkeypatch):
     """A machine on which only other runtimes are installed."""
-    spec = registry.find_spec
-    monkeypatch.setattr(registry, "find_spec", lambda n: None if n == "openvino" else spec(n))
+    spec = runtimes.find_spec
+    monkeypatch.setattr(runtimes, "find_spec", lambda n: None if n == "openvino" else spec(n))
 
 
 def test_what_is_not_installed_is_left_out_and_told(

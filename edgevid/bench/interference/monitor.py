@@ -1,4 +1,4 @@
-"""Looks at the machine while something is measured on it."""
+"""A thread that monitors the machine while something is measured."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from edgevid.system.thermal import TOO_HOT, Heat
 
 LOOK_S = 0.2
 MOVES = 5
-"""Every fifth look also asks whether processes were moved to other cgroups."""
+"""Every fifth look also checks whether processes were moved to other cgroups."""
 LONGEST = 20_000
-"""So many looks are kept, more than an hour's; then every second one goes."""
+"""So many looks are kept, more than an hour's; then every second one is dropped."""
 ENERGY, LOOKS, LOOKING = ("energy",), ("looks",), ("looking",)
 
 
 class Monitor:
-    """Looks five times a second, in a thread of its own.
+    """Looks at the machine five times a second, in a thread of its own.
 
-    ``pids`` gives the processes that are measured, whenever it is asked (from that thread); their
-    children must be among them if they have some. This process itself need not be.
+    Args:
+        pids: Returns the measured processes, with their children; called from that thread. This
+            process need not be among them.
+        root: Where the file system begins.
     """
 
     def __init__(self, pids: Callable[[], Iterable[int]], root: Path = Path("/")) -> None:
@@ -53,7 +55,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="conditions", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a span that has no name until the first mark."""
+        """Start with a span that has no label."""
         self._started = self._looked = time.monotonic()
         with self._lock:
             self._look(full=True)
@@ -61,12 +63,12 @@ class Monitor:
         self._thread.start()
 
     def mark(self, label: str) -> None:
-        """End the span that runs, and begin one of that name; names may come again."""
+        """End the current span and begin one with this label; labels may repeat."""
         with self._lock:
             self._close_span(label)
 
     def stop(self) -> MonitorRecord:
-        """End the last span, and the thread. A second call gives the same record."""
+        """End the last span and the thread; a second call returns the same record."""
         with self._lock:
             if self._record is not None:
                 return self._record
@@ -92,7 +94,7 @@ class Monitor:
                     self._look(moves=self._count % MOVES == 0)
 
     def _look(self, *, full: bool = False, moves: bool = False) -> None:
-        """Read what changes or ends unseen; all counts, which wait for a mark, with ``full``."""
+        """Read what changes or ends unnoticed; with ``full`` also the counts, which can wait."""
         began_s = time.thread_time()
         now, tally = time.monotonic(), self._tally
         before, self._looked = self._looked, now

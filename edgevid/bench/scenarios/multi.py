@@ -1,4 +1,4 @@
-"""``multi``: how many cameras one engine serves at their rate, within a bound of latency."""
+"""``multi``: how many cameras one engine serves at their rate, within a latency bound."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgevid.runner.stream_pipeline import ResultOutput, StreamOptions, StreamPi
 
 MOST = 256
 HELD = 0.99
-"""So many of the frames that were sent must be answered within the bound."""
+"""The share of frames that must be answered within the bound."""
 
 
 class MultiScenario:
-    """The scenario ``multi``: doubling, then bisection; a later round starts where one ended."""
+    """The scenario ``multi``: doubling, then bisection, from the result of the round before."""
 
     paced = on_video = True
 
@@ -29,9 +29,9 @@ class MultiScenario:
         self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
-        """Find the largest number of streams that is held; 0 where not even one is."""
+        """Find the largest number of streams that keep the bound; 0 if not even one does."""
         self._tried: dict[int, Trial] = {}
-        self._wish = options
+        self._options = options
         began = perf_counter()
         self._found = search(self._holds, max(1, self._found), MOST)
         last = self._tried.get(self._found) or self._tried[min(self._tried)]
@@ -42,14 +42,19 @@ class MultiScenario:
 
     def _holds(self, count: int) -> bool:
         if count not in self._tried:
-            self._tried[count] = Trial(self._setup, self._wish, count, self._output)
+            self._tried[count] = Trial(self._setup, self._options, count, self._output)
         return self._tried[count].share >= HELD
 
 
 def search(holds: Callable[[int], bool], start: int, most: int) -> int:
-    """The largest count up to ``most`` that holds; 0 where 1 does not.
+    """Return the largest count for which ``holds`` is true; 0 if it is false for 1.
 
-    From ``start`` it goes up or down in steps that double, then halves what is left between.
+    From ``start`` the search moves up or down in steps that double, then bisects.
+
+    Args:
+        holds: True up to some count, false beyond it.
+        start: Where to begin.
+        most: The largest count.
     """
     low, high, at, stride = 0, most + 1, start, 1
     while low < at < high and not (low and high <= most):
@@ -65,7 +70,7 @@ def search(holds: Callable[[int], bool], start: int, most: int) -> int:
 
 
 class Trial:
-    """So many cameras at once, each with a thread that decodes; one engine."""
+    """A number of cameras at once, each with a decoding thread, on one engine."""
 
     def __init__(
         self, setup: ScenarioSetup, options: RoundOptions, count: int, output: ResultOutput
@@ -73,10 +78,10 @@ class Trial:
         frames = max(-(-options.samples // count), round(options.seconds * setup.rate_fps), 1)
         scheduler = Scheduler(SingleEngine(setup.engine))
         meters, cameras = [Meters(frames) for _ in range(count)], []
-        for place, meter in enumerate(meters):
-            offset_s = place / count / setup.rate_fps
+        for number, meter in enumerate(meters):
+            offset_s = number / count / setup.rate_fps
             source = one.PacedSource(setup.video, setup.options, setup.rate_fps, frames, offset_s)
-            name = f"camera {place}"
+            name = f"camera {number}"
             pipeline = StreamPipeline(
                 name, setup.bundle.contract, output, StreamOptions(), live=True, meters=meter
             )

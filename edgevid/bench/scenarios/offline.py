@@ -1,4 +1,4 @@
-"""``offline``: throughput of the pipeline that serves, a thread decoding while another steps."""
+"""``offline``: throughput of the serving pipeline, one thread decoding while another steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OfflineScenario:
         self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
-        """Answer every frame of the file, again and again; a frame's latency has queues in it."""
+        """Step every frame of the file, repeatedly; latency includes the wait in queues."""
         setup, meters = self._setup, Meters(KEPT)
         until_s = perf_counter() + options.seconds
         while (count := meters.latency.count) < options.samples or perf_counter() < until_s:

@@ -1,7 +1,7 @@
-"""``paced``: one camera, open loop: packets come at their times, whether one keeps up or not.
+"""``paced``: one camera, open loop: packets arrive on time, whether the runner keeps up or not.
 
-Latency counts from the time at which a packet was to come, not from when somebody had time for it:
-a stall is felt by every frame that it holds up. The lane is a live one, and drops the oldest.
+Latency counts from the time at which a packet was due, not from when it was taken: a stall shows in
+every frame that it delays (no coordinated omission). The pipeline is live and drops the oldest.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from edgevid.results import Frame
 from edgevid.runner.meters import Meters
 
 HELD_BYTES = 64 << 20
-"""So much of a file is held in memory, and sent again from its start."""
+"""So much of a file is kept in memory and repeated from its start."""
 LEAD_S = 0.02
 LATE_S = 1.0
-"""What comes so long after the last packet's time is not waited for."""
+"""A round ends this long after the last packet was due."""
 
 
 class PacedScenario:
@@ -39,7 +39,7 @@ class PacedScenario:
         self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
-        """Send packets for the time that is wished, and answer what can be answered."""
+        """Send packets for one round and step the frames that the engine keeps up with."""
         setup, meters = self._setup, Meters(KEPT)
         frames = max(options.samples, round(options.seconds * setup.rate_fps))
         camera = PacedSource(setup.video, setup.options, setup.rate_fps, frames)
@@ -50,10 +50,16 @@ class PacedScenario:
 
 
 class PacedSource:
-    """A file's packets at a camera's pace; a live source, as it is to whoever reads it.
+    """A file's packets at a camera's rate; to its reader it is a live source.
 
-    The first of ``frames`` packets comes ``LEAD_S`` + ``offset_s`` after the iteration began. A
-    frame was captured when the packet with which it comes out of the decoder was to come.
+    A frame was captured when the packet was due with which it leaves the decoder.
+
+    Args:
+        video: The file.
+        options: How to decode.
+        rate_fps: Packets a second.
+        frames: How many packets are sent.
+        offset_s: The delay of the first packet, in addition to ``LEAD_S``.
     """
 
     live = True
@@ -71,7 +77,7 @@ class PacedSource:
         self.arrivals = Arrivals()
         self.due_s = time.monotonic() + LATE_S
         self.lags = Series()
-        """How late each packet was sent."""
+        """How late each packet was sent, in seconds."""
         self._options, self._rate_fps, self._frames = options, rate_fps, frames
         self._offset_s = LEAD_S + offset_s
         self._stopped = threading.Event()
@@ -108,7 +114,7 @@ class PacedSource:
             yield from self._drain(end)
 
     def _decode(self, packet: Any, due: float) -> Iterator[Frame]:
-        """The pictures that come out with a packet that was due then."""
+        """The frames that leave the decoder with a packet that was due then."""
         import av
 
         mark = perf_counter()
@@ -132,7 +138,7 @@ class PacedSource:
             self.truncated = True
 
     def _drain(self, due: float) -> Iterator[Frame]:
-        """What waits in the decoder comes out with the first packet of what follows."""
+        """The frames that the decoder still holds; they count as due with the next packet."""
         import av
 
         end = av.Packet()
@@ -152,7 +158,7 @@ class PacedSource:
         """Wait until a time of `perf_counter`; False once stopped."""
         self.due_s = time.monotonic() + LATE_S + due - perf_counter()
         while (left_s := due - perf_counter()) > 0:
-            # The event's own clock may end a moment early.
+            # The event's clock may end a moment early.
             if self._stopped.wait(left_s):
                 return False
         return not self._stopped.is_set()
@@ -162,9 +168,9 @@ class PacedSource:
         self._stopped.set()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def status(self) -> dict[str, Any]:
-        """Say how it is, as plain data."""
+        """Return the state of the source; it is always open."""
         return {"state": "open", "reason": None, "detail": "", "reconnects": 0}

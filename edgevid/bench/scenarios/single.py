@@ -1,6 +1,6 @@
-"""``single``: one stream, closed loop: the next packet is read when the answer is written.
+"""``single``: one stream, closed loop: the next packet is read after the prediction is written.
 
-All stages run one after another in one thread, so their sum, with ``rest``, is the wall time.
+All stages run one after another in one thread, so they add up, with ``rest``, to the wall time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SingleScenario:
         self._output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
-        """Answer every frame of the file, again and again."""
+        """Step every frame of the file, repeatedly."""
         samples = {name: Series() for name in ("latency", *STAGES, REST)}
         counters, elapsed_s = [], 0.0
         until_s = perf_counter() + options.seconds
@@ -43,7 +43,7 @@ class SingleScenario:
         return Round(elapsed_s, total(counters), samples)
 
     def _play(self, source: BoundedClip, meters: Meters, samples: dict[str, Series]) -> float:
-        """Answer one file to its end; gives the seconds that it took."""
+        """Play the file once; returns the seconds that it took."""
         contract, engine = self._setup.bundle.contract, self._setup.engine
         pipeline = StreamPipeline(
             source.name, contract, self._output, StreamOptions(), live=False, meters=meters

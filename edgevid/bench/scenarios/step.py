@@ -1,4 +1,4 @@
-"""``step``: the engine alone, on the inputs of the golden trajectory, its memory carried on."""
+"""``step``: the engine alone, on the inputs of the golden trajectory, its state carried over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepScenario:
         self._state: Tensors = zero_state(setup.bundle.contract)
 
     def round(self, options: RoundOptions) -> Round:
-        """Step as fast as it goes; each sample is one step, its tensors in and out."""
+        """Step at full speed; a sample is one step, including its tensors in and out."""
         series, step, state = Series(), self._engine.step, self._state
         began = now = perf_counter()
         until = began + options.seconds
