@@ -13,7 +13,14 @@ from typing import Any, Literal
 from edgevid import documents
 from edgevid.documents import optional
 
-Preprocessing = Literal["own", "reference", "floor", "unproven"]
+PreprocessingProof = Literal["own", "reference", "floor", "unproven"]
+PREPROCESSING_PROOF: Mapping[PreprocessingProof, str] = {
+    "own": "the model's own: edgevid trained it with this preprocessing",
+    "reference": "proven by the owner's outputs",
+    "floor": "the metric reaches a floor on labelled clips",
+    "unproven": "unproven: nothing shows that the model gets the input that it was trained on",
+}
+"""What shows that the preprocessing of a model is right."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class Evidence:
     """The recorded split of the data: name -> clips."""
     calibration: CalibrationRecord = CalibrationRecord()
     held_out: HeldOutRecord = HeldOutRecord()
-    preprocessing: Preprocessing | None = None
+    preprocessing: PreprocessingProof | None = None
     """What shows that the model gets the input that it was trained on: the training itself
     (own), its owner's outputs (reference), a floor of the metric (floor), or nothing."""
     gates: GateRecord | None = None
@@ -154,6 +161,11 @@ class Evidence:
     """Versions of Python and the libraries."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """The open part: whatever the task adds."""
+
+    def kept(self, artifact: str) -> tuple[str, ...]:
+        """Return the layers of an int8 artifact that are kept in float32."""
+        repair = self.repair.get(artifact)
+        return (repair.kept or ()) if repair else ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 @click.command(name="inspect")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--page", type=click.Path(path_type=Path), help="Write it all as one HTML page, with graphs."
+    "--page",
+    type=click.Path(path_type=Path),
+    help="Write the evidence, with graphs, as an HTML page.",
 )
 @common
 def command(bundle: Path, page: Path | None, as_json: bool) -> None:
-    """Show what a bundle takes and gives, what it holds, and what was shown of it.
+    """Show the inputs, outputs, artifacts and evidence of a bundle.
 
     Example:  edgevid inspect motion.edgevid --page motion.html
     """
@@ -50,8 +53,8 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
 
 def _text(opened: Bundle) -> str:
     contract = opened.contract
-    memory = {
-        "none": "none, each frame on its own",
+    state = {
+        "none": "none, each step on its own",
         "window": f"the last {contract.frames} frames",
         "carry": "carried on without end",
     }
@@ -61,9 +64,9 @@ def _text(opened: Bundle) -> str:
         *(("input", _input(one)) for one in contract.inputs),
         *([] if contract.is_video else [("video", "no source feeds these inputs; verify only")]),
         ("steps a second", f"{contract.rate_fps:g}"),
-        ("memory", memory[contract.temporal]),
+        ("state", state[contract.temporal]),
         ("sha256", opened.sha256),
-        *_shown(opened),
+        *evidence_facts(opened.evidence),
     ]
     rows = [
         (
@@ -80,8 +83,8 @@ def _text(opened: Bundle) -> str:
     named = (a.metric["name"] for a in opened.artifacts if a.metric.get("name"))
     metric = next(named, "metric")
     head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
-    words = "\n".join(f"{name:<15} {value}" for name, value in facts)
-    return f"{words}\n\n{table(rows, head)}"
+    lines = "\n".join(f"{name:<15} {value}" for name, value in facts)
+    return f"{lines}\n\n{table(rows, head)}"
 
 
 def _input(one: Input) -> str:
@@ -93,26 +96,24 @@ def _input(one: Input) -> str:
     return f"{one.name}: vector {one.shape}"
 
 
-def _shown(opened: Bundle) -> list[tuple[str, Any]]:
-    """What was shown of the model, and what was not; a stranger's evidence may be anything."""
-    evidence = opened.evidence
-    shown: list[tuple[str, Any]] = []
-    if fed := PREPROCESSING.get(str(evidence.get("preprocessing"))):
-        shown.append(("preprocessing", fed))
-    for name, repair in _table(evidence.get("repair")).items():
-        kept = _table(repair).get("kept")
-        told = ", ".join(map(str, kept if isinstance(kept, list) else ()))
-        shown.append(("repaired", f"{name} keeps in float: {told}"))
-    notes = _table(evidence.get("gates")).get("notes")
-    return shown + [("note", note) for note in (notes if isinstance(notes, list) else ())]
+def evidence_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Summarise the evidence of a bundle: preprocessing, repairs and notes.
 
+    Args:
+        data: The evidence as the bundle has it; that of an unknown bundle may be anything.
+    """
+    from edgevid.errors import BadInput
+    from edgevid.evidence import PREPROCESSING_PROOF, Evidence
 
-def _table(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, dict) else {}
-
-
-PREPROCESSING = {
-    "reference": "proven by the owner's answers",
-    "floor": "the metric keeps to a floor on labelled clips",
-    "unproven": "unproven: nothing shows that the model is fed as it was trained to be",
-}
+    try:
+        evidence = Evidence.from_json(data)
+    except BadInput as error:
+        return [("evidence", str(error))]
+    facts = []
+    if (proof := evidence.preprocessing) and proof != "own":
+        facts.append(("preprocessing", PREPROCESSING_PROOF[proof]))
+    facts += [
+        ("repaired", f"{name}; kept in float32: {', '.join(evidence.kept(name))}")
+        for name in evidence.repair
+    ]
+    return facts + [("note", note) for note in (evidence.gates.notes if evidence.gates else ())]

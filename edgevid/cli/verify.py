@@ -22,9 +22,9 @@ def command(
     accelerator: str | None,
     as_json: bool,
 ) -> int:
-    """Check every byte of a bundle and replay its golden trajectory on this machine's engines.
+    """Check every byte of a bundle and replay its golden trajectories on this machine's engines.
 
-    Exit code 1 where an engine answers otherwise than it should.
+    Exit code 1 if an engine's outputs differ from the recorded ones.
 
     Example:  edgevid verify motion.edgevid
     """

@@ -140,7 +140,8 @@ def replace_evidence(bundle, evidence) -> Bundle:
 
 def test_nothing_in_it_is_taken_for_html(bundle):
     evil = "<script>x</script>"
-    evidence = {**bundle.evidence, "versions": {evil: evil}, "preprocessing": evil}
+    gates = {**bundle.evidence["gates"], "notes": [evil]}
+    evidence = {**bundle.evidence, "versions": {evil: evil}, "gates": gates}
     assert "<script" not in page(replace_evidence(bundle, evidence))
 
 
@@ -153,7 +154,7 @@ def test_inspect_writes_it_from_the_bundle_alone(edgevid, real_bundle, tmp_path,
         str(tmp_path / "n.html")
         in edgevid("inspect", null_bundle, "--page", tmp_path / "n.html").stdout
     )
-    assert "no picture of this format" in (tmp_path / "n.html").read_text()
+    assert "graphs of this format cannot be drawn" in (tmp_path / "n.html").read_text()
 
 
 def test_convert_left_it_beside_the_bundle(real_bundle):

@@ -7,14 +7,13 @@ from collections import Counter
 from dataclasses import replace
 from html import unescape
 from math import inf, nan
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgevid.bundle import Artifact, Bundle
 from edgevid.cli.host.convert import text
-from edgevid.cli.inspect import _shown as shown
+from edgevid.cli.inspect import evidence_facts
 from edgevid.documents import to_json
 from edgevid.errors import CheckFailed
 from edgevid.tasks.host.metrics import Comparison
@@ -198,14 +197,16 @@ def test_a_planted_outlier_is_found_and_it_alone_is_kept_in_float(data, tmp_path
     assert html.count('"node floats kept"') == 3  # one of each graph, and the legend's
     for one in told["repairs"].values():
         assert f"All in int8, it {one['reason']}." in html
-        assert f"In float stays {one['kept'][0]}." in html
+        assert f"Kept in float32: {one['kept'][0]}." in html
         assert all(f'<td class="n">{ms:.4g}</td>' in html for ms in one["latencies_ms"] if ms)
     said = text(told)
     assert "tflite-int8 does not do in tflite what the model does" in said
-    assert f"repaired: in float stays {told['repairs']['tflite-int8']['kept'][0]}" in said
+    assert f"repaired; kept in float32: {told['repairs']['tflite-int8']['kept'][0]}" in said
     assert "36 clips cannot resolve a drop" in said
-    assert ("preprocessing", "the metric keeps to a floor on labelled clips") in shown(bundle)
-    assert [name for name, _ in shown(bundle)].count("repaired") == 2
+    assert ("preprocessing", "the metric reaches a floor on labelled clips") in evidence_facts(
+        bundle.evidence
+    )
+    assert [name for name, _ in evidence_facts(bundle.evidence)].count("repaired") == 2
 
 
 @pytest.mark.soak
@@ -247,7 +248,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
     bundle = Bundle.open(tmp_path / "x.edgevid")
     assert told["preprocessing"] == bundle.evidence["preprocessing"] == "reference"
     assert bundle.evidence["gates"]["reference"]["max_abs"] < 1e-5
-    assert ("preprocessing", "proven by the owner's answers") in shown(bundle)
+    assert ("preprocessing", "proven by the owner's outputs") in evidence_facts(bundle.evidence)
 
 
 def test_a_feed_that_nothing_proves_is_told(tmp_path):
@@ -266,7 +267,7 @@ def test_a_feed_that_nothing_proves_is_told(tmp_path):
     result = {"artifacts": [], "repairs": {}, "notes": [], "bundle": "x.edgevid", "page": "x.html"}
     assert "preprocessing: unproven" in text({**result, "preprocessing": "unproven"})
     assert "preprocessing" not in text({**result, "preprocessing": "reference"})
-    words = dict(shown(SimpleNamespace(evidence={"preprocessing": "unproven"})))
+    words = dict(evidence_facts({"preprocessing": "unproven"}))
     assert words["preprocessing"].startswith("unproven: nothing shows")
 
 

@@ -1,6 +1,7 @@
-"""The graph of an artifact, read from its own file: what each operator computes in, and from what.
+"""The graph of an artifact, read from its own file: its operators and the types they compute in.
 
-`read` gives it for every format; `condense_graph` makes few boxes of it, `draw` a picture.
+`read` reads a format that has a reader here, `condense_graph` reduces a graph to boxes, and `draw`
+draws it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from edgevid_converters.graphs.graph import Graph, Node
 __all__ = ["READERS", "Graph", "Node", "read", "table"]
 
 READERS = {"edgetpu": tflite.read, "openvino": openvino.read, "tflite": tflite.read}
-"""Format -> what reads its files (ending -> content)."""
+"""Format -> reader of its files (ending -> content)."""
 
 
-def read(format_name: str, files: Mapping[str, bytes]) -> Graph:
-    """Read an artifact of a format in `READERS`.
+def read(format_name: str, files: Mapping[str, bytes]) -> Graph | None:
+    """Read the graph of an artifact that a converter has written.
 
-    Raises `MissingExtra` where the library that knows the format is not here.
+    Args:
+        format_name: The artifact's format.
+        files: Its files: ending -> content.
 
-    Its file is taken to be sound: it is one that a converter has made.
+    Returns:
+        The graph; None for a format that has no reader.
+
+    Raises:
+        MissingExtra: The library that reads the format is not installed.
     """
-    return READERS[format_name](files)
+    reader = READERS.get(format_name)
+    return reader(files) if reader else None
 
 
 def table(graph: Graph) -> tuple[OperatorCount, ...]:

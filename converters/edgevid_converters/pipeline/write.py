@@ -16,7 +16,7 @@ from edgevid.evidence import (
     Evidence,
     GateRecord,
     OperatorCount,
-    Preprocessing,
+    PreprocessingProof,
     ReferenceRecord,
 )
 from edgevid.files import writing
@@ -62,7 +62,7 @@ def collect_evidence(
             lowered.notes + accepted.notes,
         ),
         outputs={one.name: one.differences for one in results},
-        operators={one.name: _operators(one.built) for one in results},
+        operators={one.name: counts for one in results if (counts := _operators(one.built))},
         layers={
             one.artifact.name: tuple(layer.record() for layer in one.layers)
             for one in built
@@ -75,7 +75,7 @@ def collect_evidence(
 
 def preprocessing_proof(
     model: SourceModel, reference: ReferenceRecord | None, budget: Budget
-) -> Preprocessing:
+) -> PreprocessingProof:
     """Return what shows that the model gets the input that it was trained on.
 
     Source and artifact share one contract, so comparing them shows nothing.
@@ -153,10 +153,8 @@ class BundleDraft:
 
 
 def _operators(built: BuiltArtifact) -> tuple[OperatorCount, ...]:
-    """Count the operators of an artifact; none if its format is a plug-in's without a reader."""
-    if built.artifact.format not in graphs.READERS:
-        return ()
-    return graphs.table(graphs.read(built.artifact.format, built.files))
+    graph = graphs.read(built.artifact.format, built.files)
+    return graphs.table(graph) if graph else ()
 
 
 def _versions() -> dict[str, str]:

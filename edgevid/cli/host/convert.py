@@ -24,9 +24,11 @@ from edgevid.cli.console import Bar, common, emit, table
     multiple=True,
     help="float32, float16, dynamic, int8, int16x8; may be repeated. Default: float32 and int8.",
 )
-@click.option("--target", help="Make what this kind of device likes best: edgevid targets.")
+@click.option("--target", help="Build what the engines of this target prefer; see edgevid targets.")
 @click.option(
-    "--calibrate", type=click.Path(path_type=Path), help="Clips. Default: the run's training split."
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    help="Clips to calibrate on. Default: the run's training split.",
 )
 @click.option(
     "--data",
@@ -42,29 +44,27 @@ from edgevid.cli.console import Bar, common, emit, table
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
-    help="The owner's answers: an .npz of inputs and outputs, or a folder of them.",
+    help="The owner's outputs: an .npz of inputs and outputs, or a folder of them.",
 )
 @click.option(
     "--repair/--no-repair",
     "repair",
     default=True,
-    help="Keep the fewest layers of an int8 artifact in float that bring it into the budget.",
+    help="Repair an int8 artifact that breaks the budget: keep the fewest layers in float32.",
 )
+@click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
+@click.option("--time-limit", type=float, help="Seconds that one converter may run. Default: 1200.")
 @click.option(
-    "--allow-float", is_flag=True, help="Let int8 compute in float what cannot be quantised."
-)
-@click.option(
-    "--time-limit", type=float, help="Seconds that one converter may take. Default: 1200."
-)
-@click.option(
-    "--memory-limit", type=int, help="MB that one converter may take. Default: most that is free."
+    "--memory-limit",
+    type=int,
+    help="MB that one converter may use. Default: most of the free memory.",
 )
 @click.option(
     "--contract",
     type=click.Path(path_type=Path),
-    help="What the model's file does not say. Default: MODEL.contract.toml beside it.",
+    help="What the model's file does not record. Default: MODEL.contract.toml next to it.",
 )
-@click.option("--init", is_flag=True, help="Write that file, as far as the model tells, and stop.")
+@click.option("--init", is_flag=True, help="Write a draft of that file and stop.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Bundle to write.")
 @common
 def command(
@@ -86,23 +86,23 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Lower a model to TFLite and OpenVINO, prove each artifact, and write one bundle.
+    """Convert a model to TFLite and OpenVINO artifacts, check each one, and write one bundle.
 
-    A page of all that was shown is written beside it: motion.html for motion.edgevid.
+    A page of the evidence is written next to it: motion.html for motion.edgevid.
 
-    MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. What is
-    not a run needs a contract file; --init writes its draft.
+    MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. Every
+    model but a run needs a contract file; --init writes a draft.
 
-    Exit code 1, and no bundle, where an artifact does not do what the model does.
+    Exit code 1, and no bundle, if an artifact does not do what the model does.
 
     Example:  edgevid convert run -f tflite -f openvino --quantize int8 -o motion.edgevid
     """
     from edgevid import registry
 
     if init:
-        told = registry.load("tool", "contract")(model, out)
-        left = f"{told['open']} lines in it" if told["open"] else "guesses in it"
-        emit(told, as_json, f"{told['contract']}: check the {left}, then convert")
+        draft = registry.load("tool", "contract")(model, out)
+        what = f"{draft['open']} lines" if draft["open"] else "guesses"
+        emit(draft, as_json, f"{draft['contract']}: check the {what} in it, then convert")
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -132,7 +132,7 @@ def command(
 
 
 def text(result: dict[str, Any]) -> str:
-    """Set the artifacts as a table."""
+    """Format the artifacts as a table, with repairs and notes."""
     rows = [
         (
             a["name"],
@@ -152,26 +152,26 @@ def text(result: dict[str, Any]) -> str:
         "bytes",
         f"source {name}",
         name,
-        "same answer",
+        "agreement",
         "max abs",
         "float operators",
         "ms a step here",
     )
     repairs = [text_of_repair(name, one) for name, one in result["repairs"].items()]
-    told = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
+    lines = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
     if result["preprocessing"] == "unproven":
-        told.append(UNPROVEN)
-    return "\n".join([*told, result["page"], result["bundle"]])
+        lines.append(UNPROVEN)
+    return "\n".join([*lines, result["page"], result["bundle"]])
 
 
 UNPROVEN = (
-    "preprocessing: unproven; nothing shows that the model is fed as it was trained to be: give "
-    "its owner's answers with --reference, or labelled clips with --data and --min-metric"
+    "preprocessing: unproven; nothing shows that the model gets the input that it was trained on: "
+    "give its owner's outputs with --reference, or labelled clips with --data and --min-metric"
 )
 
 
 def text_of_repair(name: str, repair: dict[str, Any]) -> str:
-    """Set the ladder of a repair as a table below its reason."""
+    """Format the attempts of a repair as a table below its reason."""
     rows = [
         (
             "kept" if rung["kept"] == repair["kept"] else "",
@@ -183,6 +183,6 @@ def text_of_repair(name: str, repair: dict[str, Any]) -> str:
         )
         for rung, latency_ms in zip(repair["rungs"], repair["latencies_ms"], strict=True)
     ]
-    head = ("", "layers in float", "metric", "max abs", "bytes", "ms a step here")
+    head = ("", "layers in float32", "metric", "max abs", "bytes", "ms a step here")
     kept = ", ".join(repair["kept"])
-    return f"{name} {repair['reason']}\nrepaired: in float stays {kept}\n{table(rows, head)}"
+    return f"{name} {repair['reason']}\nrepaired; kept in float32: {kept}\n{table(rows, head)}"

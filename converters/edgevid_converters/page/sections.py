@@ -1,0 +1,295 @@
+"""The sections of the page that are text and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgevid.bundle import Artifact, Bundle
+from edgevid.contract import Input
+from edgevid.evidence import PREPROCESSING_PROOF, Evidence, HeldOutRecord, TensorDifference
+from edgevid.report.page import Page
+from edgevid.tasks.evidence import metric_name, recorded_drop
+from edgevid_converters.page.times import StepTimes
+
+UNPROVEN = (
+    "Nothing shows that the model gets the input that it was trained on. Source and artifact "
+    "share one contract, so a wrong colour order or scale makes no difference between them. To "
+    "prove it, convert with outputs of the model's owner (--reference), or with labelled clips "
+    "and a floor (--data and --min-metric)."
+)
+FIRST = ("kind", "model", "sha256", "weights_sha256", "labels")
+"""Facts about the source that come first."""
+BASIC = frozenset({"name", "source", "artifact", "agreement", "higher_is_better"})
+"""Parts of a metric that are in the table of artifacts; the rest is its paired test."""
+
+
+def verdict(report: Page, bundle: Bundle, evidence: Evidence) -> None:
+    """Write what the evidence comes to."""
+    reasons = [_measured(bundle, evidence)]
+    reasons += [
+        f"{name} was repaired; kept in float32: {', '.join(evidence.kept(name))}"
+        for name in evidence.repair
+    ]
+    count = len(bundle.artifacts)
+    outcome = "does what the model does" if count == 1 else "do what the model does"
+    report.verdict(True, f"{count} artifact{'s'[: count > 1]} {outcome}", reasons)
+    if evidence.preprocessing == "unproven":
+        report.verdict(False, "Preprocessing: unproven", [UNPROVEN])
+
+
+def _measured(bundle: Bundle, evidence: Evidence) -> str:
+    """What the verdict rests on."""
+    metrics = [one.metric for one in bundle.artifacts if one.metric.get("name")]
+    if not metrics:
+        reason = f": {evidence.held_out.reason}" if evidence.held_out.reason else ""
+        return f"by parity on recorded streams; no metric was measured{reason}"
+    worst = max(metrics, key=lambda metric: recorded_drop(metric) or 0.0)
+    gates = evidence.gates
+    allowed = f"; a drop of {gates.max_drop:g} was allowed" if gates else ""
+    return (
+        f"{worst['name']} {worst['source']:.4g} of the model, {worst['artifact']:.4g} of "
+        f"the worst artifact, on {worst['n']} held-out clips{allowed}"
+    )
+
+
+def source(report: Page, bundle: Bundle, evidence: Evidence) -> None:
+    """Write what the artifacts were made from."""
+    report.heading("Source model")
+    contract, known = bundle.contract, evidence.source
+    state = {"none": "none", "window": f"the last {contract.frames} frames", "carry": "carried"}
+    inputs = f"{'; '.join(map(_input, contract.inputs))}, {contract.rate_fps:g} per second"
+    proof = evidence.preprocessing
+    rows: list[tuple[str, object]] = [
+        ("preprocessing", PREPROCESSING_PROOF[proof] if proof else "unknown")
+    ]
+    order = sorted(known, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    rows += [(name.replace("_", " "), _flat(known[name])) for name in order]
+    train = known.get("train")
+    if isinstance(train, Mapping) and "seed" in train:
+        rows.append(("seed", f"{train['seed']} (of the training)"))
+    rows += [("inputs", inputs), ("state", state[contract.temporal])]
+    if contract.labels and "labels" not in known:
+        rows.append(("labels", ", ".join(contract.labels)))
+    report.facts(rows)
+
+
+def _input(one: Input) -> str:
+    if one.kind == "frame":
+        return f"{one.name} {one.width}x{one.height} {one.colour}, {one.fit}"
+    if one.kind == "audio":
+        return f"{one.name}, {one.samples} samples of audio at {one.sample_rate_hz} Hz"
+    return f"{one.name} {one.shape}"
+
+
+def artifacts(report: Page, bundle: Bundle, times: StepTimes) -> None:
+    """Write size, metric and parity of each artifact."""
+    report.heading("Artifacts")
+    metric = metric_name([one.metric for one in bundle.artifacts])
+    head = ["artifact", "bytes", metric, f"model's {metric}", "agreement", "max abs"]
+    rows: list[list[object]] = [
+        [
+            one.name,
+            one.bytes,
+            one.metric.get("artifact"),
+            one.metric.get("source"),
+            one.metric.get("agreement", one.parity.get("agreement")),
+            one.parity.get("max_abs"),
+        ]
+        for one in bundle.artifacts
+    ]
+    if times.artifacts:
+        head.append("ms a step here")
+        rows = [[*row, times.artifacts.get(str(row[0]))] for row in rows]
+    report.table(head, rows, tight=True)
+    report.words(
+        "Agreement: the share of held-out clips, or of recorded steps without them, for which "
+        "model and artifact give the same prediction. Max abs: the largest difference from the "
+        "model on its recorded streams."
+    )
+    if times.artifacts:
+        report.words(
+            "Milliseconds are the median of some steps on the machine that converted, in the "
+            "runtime that edgevid ships, one after another. They hold for that machine only and "
+            "are not in the bundle; edgevid bench measures properly."
+        )
+    _paired_tests(report, bundle.artifacts)
+    report.subheading("Operators in float32")
+    report.facts((one.name, ", ".join(one.float_ops) or "none") for one in bundle.artifacts)
+
+
+def _paired_tests(report: Page, listed: Sequence[Artifact]) -> None:
+    """Write what the held-out clips show of each artifact, clip by clip."""
+    tested = [one for one in listed if "drop_at_most" in one.metric]
+    if not tested:
+        return
+    columns = [name for name in tested[0].metric if name not in BASIC]
+    report.subheading("What the held-out clips show")
+    report.table(
+        ("artifact", *("clips" if name == "n" else name.replace("_", " ") for name in columns)),
+        [(one.name, *(one.metric.get(name) for name in columns)) for one in tested],
+        tight=True,
+    )
+    report.words(
+        "Lost are clips that only the model predicts right, won those that only the artifact "
+        "does. Drop at most is the 95 % upper bound on the true drop; p is the probability of so "
+        "large a drop by chance."
+    )
+
+
+def parity(report: Page, evidence: Evidence) -> None:
+    """Write the differences from the source model, tensor by tensor."""
+    outputs = evidence.outputs
+    if not outputs:
+        return
+    report.heading("Parity of each output")
+    report.words(
+        "The largest difference from the model over its recorded streams, and the mean in "
+        "brackets, with the model's recorded state and with the artifact's own; as a share of "
+        "the output's range where that exceeds 1."
+    )
+    names = sorted({name for tensors in outputs.values() for name in tensors})
+    columns = sorted(outputs)
+    report.table(
+        ("output", *columns, "range"),
+        [
+            (
+                name,
+                *(_difference(outputs[column].get(name)) for column in columns),
+                max(tensors[name].range for tensors in outputs.values() if name in tensors),
+            )
+            for name in names
+        ],
+        tight=True,
+    )
+
+
+def _difference(found: TensorDifference | None) -> str | None:
+    """The largest and the mean; None if there is none, or it is not a number."""
+    if found is None or found.max_abs is None:
+        return None
+    return f"{found.max_abs:.3g} ({found.mean_abs:.3g})"
+
+
+def repairs(report: Page, evidence: Evidence, times: StepTimes) -> None:
+    """Write how int8 artifacts were repaired."""
+    if not evidence.repair:
+        return
+    report.heading("Repair")
+    report.words(
+        "If int8 breaks the budget, layers are kept in float32: the one with the largest error "
+        "first, then two, four and so on, and at last only those that are needed."
+    )
+    for name, repair in evidence.repair.items():
+        report.subheading(name)
+        report.words(f"All in int8, it {repair.reason}.")
+        report.words(f"Kept in float32: {', '.join(evidence.kept(name))}.")
+        head = ["", "layers in float32", "metric", "agreement", "max abs", "bytes"]
+        rows: list[list[object]] = [
+            [
+                "kept" if rung.kept == repair.kept else "",
+                len(rung.kept),
+                rung.metric,
+                rung.agreement,
+                rung.max_abs,
+                rung.bytes,
+            ]
+            for rung in repair.rungs
+        ]
+        if name in times.rungs:
+            head.append("ms a step here")
+            rows = [[*row, ms] for row, ms in zip(rows, times.rungs[name], strict=True)]
+        head.append("gates")
+        reasons = [rung.reason or "accepted" for rung in repair.rungs]
+        report.table(head, [[*row, reason] for row, reason in zip(rows, reasons, strict=True)])
+
+
+def operators(report: Page, bundle: Bundle, evidence: Evidence) -> None:
+    """Write how many operators of each kind the artifacts have."""
+    if not evidence.operators:
+        return
+    report.heading("Operators")
+    report.words("The number of operators of each kind, by the type that they compute in.")
+    names = [one.name for one in bundle.artifacts if one.name in evidence.operators]
+    counts = {
+        (name, row.kind, row.computes): row.count
+        for name in names
+        for row in evidence.operators[name]
+    }
+    kinds = sorted({(kind, computes) for _, kind, computes in counts})
+    rows = [
+        [kind, computes, *(counts.get((name, kind, computes)) for name in names)]
+        for kind, computes in kinds
+    ]
+    report.table(["kind", "computes in", *names], rows, tight=True)
+
+
+def data(report: Page, evidence: Evidence) -> None:
+    """Write which clips were used."""
+    clips = evidence.calibration.clips
+    if not clips:
+        return
+    report.heading("Data")
+    rows: list[tuple[str, object]] = [
+        ("calibration", f"{len(clips)} clips: {_some(clips)}"),
+        ("its sha256", evidence.calibration.sha256),
+        ("held out", _held_out(evidence.held_out)),
+    ]
+    if evidence.split:
+        parts = ", ".join(f"{len(paths)} {name}" for name, paths in evidence.split.items())
+        rows.append(("split of the data", parts))
+    report.facts(rows)
+
+
+def _held_out(held_out: HeldOutRecord) -> str:
+    if not held_out.clips:
+        return f"none: {held_out.reason or 'reason unknown'}"
+    left_out = len(held_out.left_out or ())
+    without = f", {left_out} could not be read" if left_out else ""
+    return f"{held_out.clips} clips of the split {held_out.split}{without}"
+
+
+def gates(report: Page, evidence: Evidence) -> None:
+    """Write the limits and the notes."""
+    found = evidence.gates
+    if found is None:
+        return
+    report.heading("Gates")
+    reference = found.reference
+    compared = (
+        f"max abs {reference.max_abs:g} over {reference.steps} steps" if reference else "none"
+    )
+    rows: list[tuple[str, object]] = [
+        ("max drop", found.max_drop),
+        ("min metric", "none" if found.min_metric is None else found.min_metric),
+        ("owner's outputs", compared),
+    ]
+    report.facts([*rows, *(("note", note) for note in found.notes)])
+
+
+def versions(report: Page, evidence: Evidence) -> None:
+    """Write the versions of the libraries."""
+    if evidence.versions:
+        report.heading("Versions")
+        report.facts(sorted(evidence.versions.items()))
+
+
+def _flat(value: Any) -> str:
+    """Nested plain data in a line."""
+    return ", ".join(_parts(value, "")) or "none"
+
+
+def _parts(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _parts(inner, f"{name}{key} ")
+    elif isinstance(value, list | tuple):
+        if value:
+            yield name + ", ".join(_flat(one) for one in value)
+    elif value is not None:
+        yield f"{name}{value:g}" if isinstance(value, float) else f"{name}{value}"
+
+
+def _some(clips: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(clips) - most} more" if len(clips) > most else ""
+    return ", ".join(clips[:most]) + more
