@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid_converters.calibration.checks import check, check_outputs, check_states
+from edgevid_converters.calibration import checks
+from edgevid_converters.calibration.checks import check_outputs, check_states
 from rigs.films import pictures
 
-SOURCE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=("memory",)))
-NONE = SimpleNamespace(contract=SimpleNamespace(signal=None, states=()))
+FRAMES = (SimpleNamespace(name="frame"),)
+SOURCE = SimpleNamespace(contract=SimpleNamespace(frame_inputs=FRAMES, states=("memory",)))
+NONE = SimpleNamespace(contract=SimpleNamespace(frame_inputs=FRAMES, states=()))
+
+
+def check(made, source, held_out=()):
+    return checks.check([{"frame": clip} for clip in made], source, held_out)
 
 
 def clips(count: int = 4, frames: int = 16):
