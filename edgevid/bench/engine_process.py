@@ -48,7 +48,7 @@ class EngineProcess:
         self._engine: Engine | None = None
         self._scenarios: dict[str, Scenario] = {}
 
-    def give(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def handle(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Handle one request."""
         answer: Mapping[str, Any] = getattr(self, f"_{request['do']}")(request)
         return answer
@@ -127,4 +127,4 @@ def _options(job: Job) -> SourceOptions:
 
 
 if __name__ == "__main__":
-    serve_json_rpc(EngineProcess().give)
+    serve_json_rpc(EngineProcess().handle)

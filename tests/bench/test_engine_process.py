@@ -177,11 +177,11 @@ def test_the_harness_measures_itself(null_bundle):
 def test_it_imports_no_more_than_a_server(null_bundle, video):
     code = f"""
 import sys
-from edgevid.bench.engine_process import Child
-child = Child()
+from edgevid.bench.engine_process import EngineProcess
+child = EngineProcess()
 job = {STEP.to_json()!r}
-child.give({{"do": "open", "bundle": {str(null_bundle)!r}, "video": {str(video)!r}, "job": job}})
-child.give({{"do": "round", "job": {{**job, "scenario": "single"}}, "seconds": 0, "samples": 5}})
+child.handle({{"do": "open", "bundle": {str(null_bundle)!r}, "video": {str(video)!r}, "job": job}})
+child.handle({{"do": "round", "job": {{**job, "scenario": "single"}}, "seconds": 0, "samples": 5}})
 heavy = {{"cv2", "openvino", "tensorflow", "matplotlib", "scipy", "ai_edge_litert"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """

@@ -114,7 +114,7 @@ def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
     record = run(tmp_path, files, {f"{other}/temp": "79000\n"})  # of 80, the usual
     assert record.zone == "gpu-thermal"
     assert record.timeline[-1].temperature_c == 79
-    assert not record.trip_told
+    assert not record.trip_reported
 
 
 def test_a_cap_on_the_clock_rate_is_told(tmp_path):

@@ -92,7 +92,7 @@ def _hot(record: MonitorRecord, limits: InterferenceLimits) -> Iterator[str]:
     if not hot:
         return
     _, worst = max(hot, key=lambda pair: pair[0] or 0.0)
-    about = "" if record.trip_told else "about "
+    about = "" if record.trip_reported else "about "
     text = (
         f"the processor reached {worst.temperature_c:.0f} °C ({record.zone}) and slows down "
         f"at {about}{worst.slows_at_c:.0f}"

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgevid import __version__
+from edgevid.documents import named
 from edgevid.runtimes import catalog
 from edgevid.system import kernel
 from edgevid.system.cgroups import lowest_limit
@@ -63,7 +64,7 @@ class ThermalLimit:
 
     zone: str
     slows_at_c: float
-    told: bool
+    reported: bool = named("told")
     """Whether the kernel reports the temperature; else it is usual for such machines."""
 
 

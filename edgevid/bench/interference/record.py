@@ -106,7 +106,7 @@ class MonitorRecord:
     timeline: list[MonitorLook]
     zone: str | None = None
     """The zone whose temperature it is."""
-    trip_told: bool = False
+    trip_reported: bool = False
     """Whether the kernel reports ``slows_at_c``; else it is usual for such machines."""
     power: str | None = None
     """The source of ``power_w``: a name in ``machine().power``."""
@@ -117,7 +117,7 @@ class MonitorRecord:
             [span for span in self.spans if wanted(span.label)],
             [look for look in self.timeline if wanted(look.label)],
             self.zone,
-            self.trip_told,
+            self.trip_reported,
             self.power,
         )
 

@@ -48,13 +48,13 @@ def measure(
     """Measure on the devices that the call names; returns the exit code."""
     from edgevid.flash.inventory import read_inventory, resolve_all
 
-    given = context.params
-    devices = resolve_all(given["devices"], read_inventory())
-    _check_baseline(given.get("baseline"), devices)
+    options = context.params
+    devices = resolve_all(options["devices"], read_inventory())
+    _check_baseline(options.get("baseline"), devices)
     request = _request(context, video)
-    out: Path | None = given["out"]
+    out: Path | None = options["out"]
     if len(devices) == 1:
-        return _one(devices[0], request, given.get("baseline"), out, as_json, text, reports)
+        return _one(devices[0], request, options.get("baseline"), out, as_json, text, reports)
     return _several(devices, request, out, as_json, reports)
 
 
@@ -70,41 +70,41 @@ def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> No
 def _request(context: click.Context, video: Path) -> BenchRequest:
     from edgevid.jobs.client import DEADLINE_S, BenchRequest
 
-    given = context.params
-    root = given["root"]
+    options = context.params
+    root = options["root"]
     if root is not None and not root.startswith("/"):
         raise BadInput("--root must be a whole path on the device")
     args = device_args(context)
-    if given.get("tune") and given["source"] is None and not given["scenarios"]:
+    if options.get("tune") and options["source"] is None and not options["scenarios"]:
         args += ["--scenario", "step"]  # the video that is sent is not the user's choice
-    deadline_s = DEADLINE_S + 20 * (given.get("sustained") or 0.0)
+    deadline_s = DEADLINE_S + 20 * (options.get("sustained") or 0.0)
     return BenchRequest(
-        given["bundle"],
+        options["bundle"],
         video,
         tuple(args),
-        runtimes=_runtimes(given),
-        kind=given["kind"],
+        runtimes=_runtimes(options),
+        kind=options["kind"],
         root=root,
-        pause_service=given["pause_service"],
-        keep_runner=given["keep_runner"],
-        end_other=given["end_other"],
-        trust_new=given["trust_new"],
+        pause_service=options["pause_service"],
+        keep_runner=options["keep_runner"],
+        end_other=options["end_other"],
+        trust_new=options["trust_new"],
         deadline_s=deadline_s,
-        wheels=given["wheels"],
+        wheels=options["wheels"],
     )
 
 
-def _runtimes(given: Mapping[str, Any]) -> tuple[str, ...]:
+def _runtimes(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The runtimes that must be on the device, even if flash would not install them."""
     from edgevid.bundle import Bundle
     from edgevid.runtimes import catalog
 
-    if given.get("runtime"):
-        return (given["runtime"],)
-    bundle = Bundle.open(given["bundle"])
-    if given.get("artifact"):
-        formats = {bundle.artifact(given["artifact"]).format}
-    elif given.get("tune") and not given.get("forget"):
+    if options.get("runtime"):
+        return (options["runtime"],)
+    bundle = Bundle.open(options["bundle"])
+    if options.get("artifact"):
+        formats = {bundle.artifact(options["artifact"]).format}
+    elif options.get("tune") and not options.get("forget"):
         formats = {one.format for one in bundle.artifacts}
     else:
         return ()
