@@ -2,6 +2,71 @@
 
 The one idea: a model is a step, ``step(inputs, state) -> outputs, state'``, with explicit state.
 Everything in this package does something with a step: train, convert, prove, run, measure it.
+
+Importing edgevid is cheap: what is listed here is loaded when it is first used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgevid.api import evaluate
+    from edgevid.errors import EdgevidError
+    from edgevid.evaluation import Evaluation
+    from edgevid.model import Model, ModelStream, load
+    from edgevid.predictions import Classification, Detections, Prediction, RawOutputs
+    from edgevid.results import Event, Frame, Result
+    from edgevid.training.api import TrainOptions, train
+    from edgevid.training.records import TrainSummary
+    from edgevid_converters import Conversion, convert
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Classification",
+    "Conversion",
+    "Detections",
+    "EdgevidError",
+    "Evaluation",
+    "Event",
+    "Frame",
+    "Model",
+    "ModelStream",
+    "Prediction",
+    "RawOutputs",
+    "Result",
+    "TrainOptions",
+    "TrainSummary",
+    "__version__",
+    "convert",
+    "evaluate",
+    "load",
+    "train",
+]
+
+_MODULES = {
+    "edgevid.api": ("evaluate",),
+    "edgevid.errors": ("EdgevidError",),
+    "edgevid.evaluation": ("Evaluation",),
+    "edgevid.model": ("Model", "ModelStream", "load"),
+    "edgevid.predictions": ("Classification", "Detections", "Prediction", "RawOutputs"),
+    "edgevid.results": ("Event", "Frame", "Result"),
+    "edgevid.training.api": ("TrainOptions", "train"),
+    "edgevid.training.records": ("TrainSummary",),
+    "edgevid_converters": ("Conversion", "convert"),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'edgevid' has no attribute {name!r}")
+    found = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -18,6 +18,7 @@ from edgevid.targets import EngineChoice, Target
 
 HOST_CODE = (
     "edgevid.**.host",
+    "edgevid.api",
     "edgevid.data",
     "edgevid.demo",
     "edgevid.evaluation",

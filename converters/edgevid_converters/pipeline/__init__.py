@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from edgevid.progress import Progress, silent
 from edgevid_converters.child_process import limited
@@ -45,7 +45,12 @@ def convert(
         CheckFailed: An artifact does not do what the model does; nothing is written.
         ConverterFailed: A converter crashed; nothing is written.
     """
-    return run_stages(ConvertOptions(Path(model), **options), progress)
+    paths = ("contract", "calibrate", "data", "reference", "out")
+    given: dict[str, Any] = {
+        name: Path(value) if name in paths and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    return run_stages(ConvertOptions(Path(model), **given), progress)
 
 
 def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversion:

@@ -19,17 +19,17 @@ class ConvertArguments(TypedDict, total=False):
     formats: Sequence[str] | None
     quantize: Sequence[str] | None
     target: str | None
-    contract: Path | None
-    calibrate: Path | None
-    data: Path | None
-    reference: Path | None
+    contract: Path | str | None
+    calibrate: Path | str | None
+    data: Path | str | None
+    reference: Path | str | None
     max_drop: float
     min_metric: float | None
     repair: bool
     allow_float: bool
     time_limit_s: float
     memory_limit_mb: int | None
-    out: Path
+    out: Path | str
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""The Python API: what is public, what importing it costs, and what it returns."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import edgevid
+from edgevid.errors import BadInput, BadVideo
+from rigs.command import call_edgevid
+
+
+def test_the_public_names_are_all_there_and_nothing_else_is_listed():
+    assert dir(edgevid) == sorted(edgevid.__all__)
+    assert edgevid.__all__ == sorted(edgevid.__all__)
+    for name in edgevid.__all__:
+        assert getattr(edgevid, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        edgevid.nonsense  # noqa: B018 - the access is the test
+
+
+def test_importing_it_loads_no_library():
+    code = "import edgevid, sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert not loaded & {"numpy", "av", "cv2", "openvino", "click", "keras", "edgevid_converters"}
+
+
+def test_a_source_is_iterated_as_the_command_line_runs_it(null_bundle, video):
+    model = edgevid.load(null_bundle)
+    results = list(model.run(video, rate="all"))
+    lines = call_edgevid("run", null_bundle, video, "--rate", "all").stdout.splitlines()
+    assert [result.to_json() for result in results] == [json.loads(line) for line in lines]
+    assert [result.index for result in results] == list(range(40))
+    assert results[0].events == ()
+    assert results[-1].prediction.label in model.labels
+
+
+def test_an_iteration_can_be_left_early(null_bundle, video):
+    before = threading.active_count()
+    iterator = edgevid.load(null_bundle).run(video, rate="all")
+    assert next(iterator).index == 0
+    iterator.close()
+    assert threading.active_count() == before
+
+
+def test_frames_come_with_results_where_they_are_asked_for(null_bundle, video):
+    model = edgevid.load(null_bundle)
+    with_frames = list(model.run(video, rate="all", frames=True))
+    assert with_frames[3].frame.rgb().shape == (64, 96, 3)
+    assert all(result.frame is None for result in model.run(video, rate="all"))
+
+
+def test_one_image_is_a_stream_of_one_step(null_bundle):
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    with edgevid.load(null_bundle) as model:
+        prediction = model(image)
+        stream = model.stream()
+        assert stream(image).to_json() == prediction.to_json()
+        later = stream(image)
+        assert later.to_json() != prediction.to_json()  # the state was kept
+        stream.reset()
+        assert stream(image).to_json() == prediction.to_json()
+
+
+def test_images_of_the_wrong_kind_are_rejected_in_one_line(null_bundle):
+    model = edgevid.load(null_bundle)
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(BadInput, match="uint8"):
+            model(image)
+
+
+def test_a_source_that_fails_raises_in_the_loop(null_bundle, tmp_path):
+    model = edgevid.load(null_bundle)
+    with pytest.raises(BadInput, match="missing"):
+        list(model.run(tmp_path / "missing.mp4"))
+    empty = tmp_path / "empty.mp4"
+    empty.write_bytes(b"no video")
+    with pytest.raises(BadVideo):
+        list(model.run(empty))
