@@ -112,7 +112,7 @@ TABLE: dict[str, dict[str, Row]] = {
     },
     "tool": {  # host-only functions that edgevid reaches by name alone
         "contract": Row(
-            "edgevid_converters.importers.contract_draft:start",
+            "edgevid_converters.importers.contract_draft:write_draft",
             "convert",
             ("tensorflow", "openvino"),
         ),

@@ -13,9 +13,10 @@ from edgevid.contract import FRAME, AudioInput
 from edgevid.errors import BadInput
 from edgevid_converters import convert, importers
 from edgevid_converters.importers import contract_draft as starting
-from edgevid_converters.importers.contract_toml import ContractResolver, TensorInfo
+from edgevid_converters.importers.contract_resolver import ContractResolver
 from edgevid_converters.importers.onnx import pinned
 from edgevid_converters.importers.preprocessing import ImageMapping
+from edgevid_converters.importers.tensors import TensorInfo
 from edgevid_converters.lowering.openvino.front_end import read
 from rigs import models
 from rigs.films import pictures, write_video
@@ -218,7 +219,7 @@ WRONG = (
     (FRAMED + '[[state]]\nname = "m"\ninput = "image"\n', r"lacks 'output'"),
     (
         HEAD + "rate_fps = 1\n",
-        r"nothing is said of the model's input 'image' float32 \(1, 3, 8, 10\)",
+        r"does not mention the model's input 'image' float32 \(1, 3, 8, 10\)",
     ),
     (FRAMED + '[[input]]\nkind = "vector"\ninput = "image"\n', r"name the model's input for this"),
     (
@@ -257,7 +258,7 @@ def test_inputs_that_are_no_pictures(terms):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
     with pytest.raises(BadInput, match="name the model's input for this frame: 'image', 'h'"):
         terms(FRAMED, (IMAGE, MEMORY))
-    with pytest.raises(BadInput, match=r"nothing is said of the model's input 'sr' int64 \(\)"):
+    with pytest.raises(BadInput, match=r"does not mention the model's input 'sr' int64 \(\)"):
         terms(FRAMED + 'input = "image"\n', (IMAGE, RATE))
 
 
@@ -287,7 +288,7 @@ def test_labels_may_stand_in_a_file(terms, tmp_path):
 
 def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
     text = starting.draft("m.onnx", (IMAGE,), (SCORES,))
-    assert "SAY " not in text.partition("\n\n")[2]
+    assert "TODO" not in text.partition("\n\n")[2]
     contract, preprocessing = settled(terms(text))
     assert contract.labels == ("class 0", "class 1", "class 2")
     assert preprocessing.images[0].scale == 255
@@ -296,10 +297,10 @@ def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
 def test_the_draft_marks_what_has_to_be_said(terms):
     text = starting.draft("m.onnx", (OPEN, MEMORY, RATE), (SCORES, NEXT))
     assert "[[state]]" in text
-    assert text.count("# SAY") == 3  # height, width, and the value of sr
+    assert text.count("# TODO") == 3  # height, width, and the value of sr
     with pytest.raises(BadInput):
         terms(text, (OPEN, MEMORY, RATE), (SCORES, NEXT))
-    lines = [line.removeprefix("# ") if "# SAY" in line else line for line in text.splitlines()]
+    lines = [line.removeprefix("# ") if "# TODO" in line else line for line in text.splitlines()]
     found = terms("\n".join(lines), (OPEN, MEMORY, RATE), (SCORES, NEXT))
     contract, preprocessing = settled(found, hn=(1, 4))
     assert [s.shape for s in contract.states] == [(1, 4)]

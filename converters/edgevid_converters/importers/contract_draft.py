@@ -1,4 +1,4 @@
-"""The first draft of a contract file, from what a model's own file tells."""
+"""Drafts of contract files, from what a model's own file records."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ from edgevid.tasks.host import open_host
 from edgevid.tasks.host.importing import OutputDraft
 from edgevid_converters import importers
 from edgevid_converters.importers import imported
-from edgevid_converters.importers.contract_toml import (
-    TensorInfo,
-    default_contract_path,
-    layout_of,
-    plain_names,
-)
+from edgevid_converters.importers.contract_toml import default_contract_path
+from edgevid_converters.importers.tensors import TensorInfo, layout_of, plain_names
 
 GUESS = "  # a guess: check it"
+MARK = "# TODO"
+"""Marks lines that the user has to fill in."""
 FALLBACK = "raw"
 """The task of a model whose outputs no task recognises."""
 
 
-def start(model: Path, out: Path | None = None) -> dict[str, Any]:
-    """Write the contract file of a model; gives ``contract``, its path, and what stays to be said.
+def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
+    """Write the draft of a model's contract file.
 
-    Raises `BadInput` where there is one already, or the model is none.
+    Args:
+        model: File or folder of the model.
+        out: Where to write it. Default: next to the model.
+
+    Returns:
+        ``contract``, the file's path, and ``open``, how many lines the user has to fill in.
+
+    Raises:
+        BadInput: The file exists already, or there is no model.
+        ConverterFailed: The model's own runtime crashed on it.
     """
     model = Path(model)
     kind = importers.kind_of(model)
@@ -40,22 +47,22 @@ def start(model: Path, out: Path | None = None) -> dict[str, Any]:
     file = out or default_contract_path(model)
     if file.exists():
         raise BadInput(f"{file} is there already; edit it, or write another one with -o")
-    told = imported.ask_reference(kind, model, {"do": "tensors"})
-    inputs, outputs = (imported.read_tensors(told[key]) for key in ("inputs", "outputs"))
+    described = imported.ask_reference(kind, model, {"do": "tensors"})
+    inputs, outputs = (imported.read_tensors(described[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)
     write_bytes(file, content.encode())
-    return {"contract": str(file), "open": content.count("# SAY")}
+    return {"contract": str(file), "open": content.count(MARK)}
 
 
 def draft(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> str:
-    """The text of the file: what is known stands there, what is not is marked ``# SAY``."""
+    """Return the text of the file; lines that the user has to fill in have a ``# TODO``."""
     parts = _sort(inputs, outputs)
     return "\n".join([*_head(name, inputs, outputs), *_body(parts), ""])
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What each input and output seems to be."""
+    """What the inputs and outputs seem to be."""
 
     images: tuple[TensorInfo, ...]
     vectors: tuple[TensorInfo, ...]
@@ -65,36 +72,40 @@ class _Parts:
 
 
 def _sort(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> _Parts:
-    images = tuple(port for port in inputs if layout_of(port.shape))
-    rest = [port for port in inputs if port not in images]
+    images = tuple(tensor for tensor in inputs if layout_of(tensor.shape))
+    rest = [tensor for tensor in inputs if tensor not in images]
     states, left = [], list(outputs)
-    for port in rest:
-        fitting = [one for one in left if _could_return(port, one)]
+    for tensor in rest:
+        fitting = [one for one in left if _could_return(tensor, one)]
         if fitting:
-            best = max(fitting, key=lambda one: SequenceMatcher(None, port.name, one.name).ratio())
-            states.append((port, best))
+            best = max(
+                fitting, key=lambda one: SequenceMatcher(None, tensor.name, one.name).ratio()
+            )
+            states.append((tensor, best))
             left.remove(best)
-    kept = {port.name for port, _ in states}
-    rest = [port for port in rest if port.name not in kept]
-    floats = [port for port in rest if port.dtype.startswith("float") and len(port.shape) > 1]
+    kept = {tensor.name for tensor, _ in states}
+    rest = [tensor for tensor in rest if tensor.name not in kept]
+    floats = [
+        tensor for tensor in rest if tensor.dtype.startswith("float") and len(tensor.shape) > 1
+    ]
     vectors = () if images else tuple(floats)
-    others = tuple(port for port in rest if port not in vectors)
+    others = tuple(tensor for tensor in rest if tensor not in vectors)
     return _Parts(images, vectors, tuple(states), others, tuple(left))
 
 
 def _could_return(taken: TensorInfo, given: TensorInfo) -> bool:
-    """Whether an output could be the next step's input: memory."""
+    """Whether an output could be the next step's input."""
     same = taken.dtype == given.dtype and len(taken.shape) == len(given.shape) > 1
     sizes = zip(taken.shape, given.shape, strict=False)
     return same and all(a == b or a is None or b is None for a, b in sizes)
 
 
 def _head(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Iterator[str]:
-    yield f"# What {name} means, which its file does not say. It takes"
-    yield from (f"#     {port}" for port in inputs)
-    yield "# and gives"
-    yield from (f"#     {port}" for port in outputs)
-    yield "# Lines with SAY have to be filled in; take the first # away."
+    yield f"# What {name} does not record about itself. Its inputs are"
+    yield from (f"#     {tensor}" for tensor in inputs)
+    yield "# and its outputs"
+    yield from (f"#     {tensor}" for tensor in outputs)
+    yield "# Fill in the lines with TODO and remove their first #."
     yield ""
 
 
@@ -103,22 +114,22 @@ def _body(parts: _Parts) -> Iterator[str]:
     yield from _task(task, found)
     rate_fps = 15 if parts.images or not parts.vectors else 1
     yield f"rate_fps = {rate_fps}  # steps per second" + GUESS
-    for number, port in enumerate(parts.images, 1):
-        yield from _frame(port, "" if len(parts.images) == 1 else f"frame_{number}")
+    for number, tensor in enumerate(parts.images, 1):
+        yield from _frame(tensor, "" if len(parts.images) == 1 else f"frame_{number}")
     if not parts.images and not parts.vectors:
-        yield from ("", "# [[input]]  # SAY which input takes the image", '# kind = "frame"')
-    for port in parts.vectors:
-        yield from ("", "[[input]]  # what is new at every step")
+        yield from ("", "# [[input]]  # TODO: which input takes the image", '# kind = "frame"')
+    for tensor in parts.vectors:
+        yield from ("", "[[input]]  # new at every step")
         yield 'kind = "vector"  # or audio, with its sample_rate_hz' + GUESS
-        yield f"input = {_text(port.name)}"
-        yield from _shape("shape", port)
-    for port in parts.others:
+        yield f"input = {_text(tensor.name)}"
+        yield from _shape("shape", tensor)
+    for tensor in parts.others:
         yield from ("", '[[input]]  # kind = "vector" where it is new at every step')
-        yield from ('kind = "constant"', f"input = {_text(port.name)}  # {port}")
-        yield "# value = 0  # SAY what it always is"
-    names = plain_names([port.name for port, _ in parts.states])
+        yield from ('kind = "constant"', f"input = {_text(tensor.name)}  # {tensor}")
+        yield "# value = 0  # TODO: its value"
+    names = plain_names([tensor.name for tensor, _ in parts.states])
     for name, (taken, given) in zip(names, parts.states, strict=True):
-        yield from ("", "[[state]]  # memory: the output is the next step's input" + GUESS)
+        yield from ("", "[[state]]  # the output is the next step's input" + GUESS)
         yield f"name = {_text(name)}"
         yield f"input = {_text(taken.name)}"
         yield f"output = {_text(given.name)}"
@@ -129,7 +140,7 @@ def _body(parts: _Parts) -> Iterator[str]:
 def _guess_task(parts: _Parts) -> tuple[str, OutputDraft | None]:
     """Return the first task whose outputs these look like, and its draft; else the fallback."""
     if len(parts.images) == 1:
-        shapes = [port.shape for port in parts.outputs]
+        shapes = [tensor.shape for tensor in parts.outputs]
         for name in registry.names("task"):
             if found := open_host(name).draft_outputs(shapes):
                 return name, found
@@ -145,37 +156,37 @@ def _task(name: str, found: OutputDraft | None) -> Iterator[str]:
     for key, value in found.settings:
         yield f"{key} = {_text(value)}{GUESS}"
     for key, value, comment in found.missing:
-        yield f"# {key} = {_text(value)}  # SAY {comment}"
+        yield f"# {key} = {_text(value)}  # TODO: {comment}"
 
 
-def _frame(port: TensorInfo, name: str) -> Iterator[str]:
-    layout = layout_of(port.shape)
-    height, width = port.shape[2:] if layout == "nchw" else port.shape[1:3]
+def _frame(tensor: TensorInfo, name: str) -> Iterator[str]:
+    layout = layout_of(tensor.shape)
+    height, width = tensor.shape[2:] if layout == "nchw" else tensor.shape[1:3]
     yield from ("", "[[input]]  # each value is (pixel / scale - mean) / std", 'kind = "frame"')
     if name:
         yield f"name = {_text(name)}" + GUESS
-    yield f"input = {_text(port.name)}"
+    yield f"input = {_text(tensor.name)}"
     yield f'layout = "{layout}"'
     for key, size in (("height", height), ("width", width)):
         line = f"{key} = {size or 224}"
-        yield line if size else f"# {line}  # SAY it: the model leaves it open"
+        yield line if size else f"# {line}  # TODO: the model leaves it open"
     yield 'fit = "stretch"  # or crop, letterbox' + GUESS
     yield 'colour = "rgb"  # or bgr' + GUESS
-    if port.dtype.startswith("float"):
+    if tensor.dtype.startswith("float"):
         yield "scale = 255" + GUESS
         yield "mean = 0  # or one for each channel" + GUESS
         yield "std = 1  # or one for each channel" + GUESS
 
 
-def _shape(key: str, port: TensorInfo) -> Iterator[str]:
-    if None in port.shape:
-        yield f"{key} = {[1 if size is None else size for size in port.shape]}{GUESS}"
+def _shape(key: str, tensor: TensorInfo) -> Iterator[str]:
+    if None in tensor.shape:
+        yield f"{key} = {[1 if size is None else size for size in tensor.shape]}{GUESS}"
 
 
 def _outputs(parts: _Parts, found: OutputDraft | None) -> Iterator[str]:
-    names = found.output_names if found else plain_names([port.name for port in parts.outputs])
-    for name, port in zip(names, parts.outputs, strict=True):
-        yield from ("", "[[output]]", f"name = {_text(name)}", f"output = {_text(port.name)}")
+    names = found.output_names if found else plain_names([tensor.name for tensor in parts.outputs])
+    for name, tensor in zip(names, parts.outputs, strict=True):
+        yield from ("", "[[output]]", f"name = {_text(name)}", f"output = {_text(tensor.name)}")
         for key, value, comment in found.output_settings if found else ():
             yield f"{key} = {_text(value)}  # {comment}" + GUESS
 

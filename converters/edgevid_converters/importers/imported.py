@@ -18,12 +18,10 @@ from edgevid import settings
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid_converters.child_process import ask
-from edgevid_converters.importers.contract_toml import (
-    ContractResolver,
-    TensorInfo,
-    default_contract_path,
-)
+from edgevid_converters.importers.contract_resolver import ContractResolver
+from edgevid_converters.importers.contract_toml import default_contract_path
 from edgevid_converters.importers.preprocessing import Preprocessing, TensorMapping
+from edgevid_converters.importers.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

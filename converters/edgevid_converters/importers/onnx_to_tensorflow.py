@@ -15,10 +15,10 @@ from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers import tensorflow_step
-from edgevid_converters.importers.contract_toml import sizes
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.onnx_plain import plain
 from edgevid_converters.importers.preprocessing import Preprocessing
+from edgevid_converters.importers.tensors import sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

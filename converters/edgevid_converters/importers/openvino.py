@@ -10,8 +10,8 @@ from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
-from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
+from edgevid_converters.importers.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

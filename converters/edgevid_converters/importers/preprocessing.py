@@ -1,4 +1,4 @@
-"""How a contract's tensors become the imported model's own, and its answers the contract's."""
+"""Preprocessing of imported models: the contract's tensors mapped to the model's own."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ Layout = Literal["nhwc", "nchw"]
 
 @dataclass(frozen=True)
 class ImageMapping:
-    """What a model wants in place of a frame input, which is uint8 RGB (1, H, W, 3).
+    """How a frame, uint8 RGB ``(1, H, W, 3)``, becomes an input of the model.
 
-    Each value becomes ``(pixel / scale - mean) / std``; ``mean`` and ``std`` have one value, or one
-    for each channel in the model's own order of ``colour``. ``name`` is the contract's name of the
-    input, ``input`` the model's own.
+    Each value becomes ``(pixel / scale - mean) / std``.
+
+    Attributes:
+        name: The contract's name of the input.
+        input: The model's own name.
+        dtype: Type that the model takes.
+        colour: Order of the model's channels.
+        layout: Where the model has its channels.
+        scale: Divisor of a pixel.
+        mean: One value, or one for each channel in the model's order.
+        std: As ``mean``.
     """
 
     name: str
@@ -36,7 +44,7 @@ class ImageMapping:
 
     @property
     def factors(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The same arithmetic as ``pixel * first + second``, by channel or for all alike."""
+        """Factors of ``pixel * first + second``, one for all channels or one for each."""
         count = max(len(self.mean), len(self.std))
         means, stds = (
             values if len(values) == count else values * count for values in (self.mean, self.std)
@@ -46,12 +54,19 @@ class ImageMapping:
 
     @property
     def computes(self) -> bool:
-        """Whether the values of pixels change at all."""
+        """Whether the values change at all."""
         first, second = self.factors
         return any(one != 1.0 for one in first) or any(second)
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[Any]:
-        """Do it: the reference for what is lowered."""
+        """Compute the model's input, as the reference for the lowered graph.
+
+        Args:
+            frame: uint8 RGB ``(1, H, W, 3)``.
+
+        Returns:
+            ``(1, H, W, 3)`` or ``(1, 3, H, W)`` in the model's ``dtype``.
+        """
         import numpy as np
 
         values = frame.astype(np.float64)
@@ -65,9 +80,14 @@ class ImageMapping:
 
 @dataclass(frozen=True)
 class TensorMapping:
-    """One tensor under two names: the contract's, and the model's own.
+    """One tensor of the contract, float32, and the model's tensor of the same shape.
 
-    ``shape`` and ``dtype`` are the model's; the contract has the same shape in float32.
+    Attributes:
+        name: The contract's name.
+        own: The model's own name.
+        shape: Shape of both.
+        dtype: The model's type.
+        softmax: Whether the lowered graph adds a softmax to this output.
     """
 
     name: str
@@ -79,7 +99,14 @@ class TensorMapping:
 
 @dataclass(frozen=True)
 class ConstantInput:
-    """An input of the model that is always the same."""
+    """An input of the model that never changes.
+
+    Attributes:
+        own: The model's name.
+        shape: Its shape.
+        dtype: Its type.
+        values: One value for all elements, or one for each.
+    """
 
     own: str
     shape: tuple[int, ...]
@@ -87,7 +114,7 @@ class ConstantInput:
     values: tuple[float, ...]
 
     def array(self) -> NDArray[Any]:
-        """The value, of the model's shape and type."""
+        """Return the value as an array of this ``shape`` and ``dtype``."""
         import numpy as np
 
         values = np.array(self.values, np.dtype(self.dtype))
@@ -98,7 +125,7 @@ class ConstantInput:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """All that stands between a contract and an imported model's own inputs and outputs.
+    """Maps a contract's tensors to an imported model's own.
 
     Attributes:
         images: The frame inputs.
@@ -118,14 +145,18 @@ class Preprocessing:
 
     @property
     def tensor_inputs(self) -> tuple[TensorMapping, ...]:
-        """The inputs that are passed on as tensors: the states', then the contract's own."""
+        """All inputs but images: those of the states, then ``tensors``."""
         return (*self.state_inputs, *self.tensors)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for JSON."""
+        """Return plain data for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """Read what `to_json` gave."""
+        """Read what `to_json` returned.
+
+        Raises:
+            BadInput: A value has the wrong type.
+        """
         return settings.build_json(cls, data, "preprocessing")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
+from edgevid_converters.importers.tensors import TensorInfo
 
 FORMS = ("saved_model",)
 SERVING = "serving_default"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers.contract_toml import TensorInfo
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
+from edgevid_converters.importers.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers.contract_toml import TensorInfo, sizes
 from edgevid_converters.importers.graph_rewrite import GraphRewrite
 from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import Preprocessing
+from edgevid_converters.importers.tensors import TensorInfo, sizes
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
 
 if TYPE_CHECKING:
