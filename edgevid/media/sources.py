@@ -298,5 +298,7 @@ def _value(text: str, declared: Field[Any]) -> str | int | float:
     pattern = declared.metadata.get("pattern")
     if pattern is not None and not re.fullmatch(pattern, text):
         raise ValueError(text)
-    value: str | int | float = {"int": int, "float": float}.get(str(declared.type), str)(text)
+    known = {"int": int, "float": float}
+    name = str(getattr(declared.type, "__name__", declared.type))  # a type, or its name
+    value: str | int | float = known.get(name, str)(text)
     return value

@@ -117,6 +117,8 @@ class Person:
     key: Path | None = None
     """The key that opens devices; None: one of their own."""
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    """The Python whose edgevid this person calls."""
 
     def __post_init__(self) -> None:
         for program in ("ssh", "ssh-keygen", "scp"):
@@ -182,7 +184,7 @@ class Person:
     def start(self, *words: object) -> subprocess.Popen[str]:
         """Start the command line as this person."""
         return subprocess.Popen(
-            [sys.executable, "-m", "edgevid", *map(str, words)],
+            [self.python, "-m", "edgevid", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

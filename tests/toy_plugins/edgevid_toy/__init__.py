@@ -1,0 +1,1 @@
+"""One tiny plug-in of every kind for edgevid."""
