@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from statistics import fmean
 
-from edgevid.report.svg import Drawing
+from edgevid_converters.graphs.drawing import Drawing
 from edgevid_converters.graphs.graph import HALF, INTEGERS, MOVES, PORT, Graph
 from edgevid_converters.graphs.layout import Box, Boxes, condense_graph, ranks
 
@@ -191,7 +191,7 @@ class _Picture:
             y += height + ROW_GAP
         right = max((p.x + p.width / 2 for p in self._places), default=0.0)
         lanes = 30.0 if self._boxes.back else 0.0
-        drawing = Drawing(y - ROW_GAP + 8, title, right + 14 + lanes)
+        drawing = Drawing(right + 14 + lanes, y - ROW_GAP + 8, title)
         middles = [top + height / 2 for top, height in zip(tops, heights, strict=True)]
         for way in self._ways.values():
             drawing.curve(self._points(way, tops, heights, middles), "edge")
@@ -232,7 +232,7 @@ class _Picture:
             (lane, middles[high.row] - 4),
             (high.x + high.width / 2, middles[high.row] - 4),
         ]
-        drawing.path(points, "again", closed=False)
+        drawing.path(points, "again")
 
     def _box(self, drawing: Drawing, place: _Place, middle: float) -> None:
         if place.box is None:

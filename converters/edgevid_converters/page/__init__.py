@@ -11,7 +11,8 @@ from edgevid import __version__
 from edgevid.bundle import Bundle
 from edgevid.errors import BadBundle, BadInput
 from edgevid.evidence import Evidence
-from edgevid.report.page import Page
+from edgevid.report.pages import render
+from edgevid_converters.graphs.draw import LEGEND
 from edgevid_converters.page import drawings, sections
 from edgevid_converters.page.times import NO_TIMES, StepTimes
 
@@ -38,6 +39,7 @@ def page(bundle: Bundle, times: StepTimes = NO_TIMES) -> str:
 
     Raises:
         BadBundle: The evidence is not what a conversion writes.
+        MissingExtra: jinja2 or matplotlib is not installed.
     """
     try:
         evidence = Evidence.from_json(bundle.evidence)
@@ -50,20 +52,29 @@ def page(bundle: Bundle, times: StepTimes = NO_TIMES) -> str:
 
 
 def _page(bundle: Bundle, evidence: Evidence, times: StepTimes) -> str:
-    report = Page(
-        f"Evidence of {bundle.path.name}",
-        f"{len(bundle.artifacts)} artifacts of one {bundle.contract.task} model, and what was "
+    verdict, reasons = sections.verdict(bundle, evidence)
+    return render(
+        Path(__file__).parent / "templates",
+        "evidence.html",
+        title=f"Evidence of {bundle.path.name}",
+        lead=f"{len(bundle.artifacts)} artifacts of one {bundle.contract.task} model, and what was "
         "shown of each before the bundle was written.",
+        footer=f"Bundle {bundle.sha256}; page made by edgevid {__version__}.",
+        verdict=verdict,
+        reasons=reasons,
+        unproven=sections.UNPROVEN if evidence.preprocessing == "unproven" else None,
+        source=sections.source(bundle, evidence),
+        artifacts=sections.artifacts(bundle, times),
+        timed=bool(times.artifacts),
+        paired=sections.paired_tests(bundle),
+        float_operators=sections.float_operators(bundle),
+        parity=sections.parity(evidence),
+        repairs=sections.repairs(evidence, times),
+        layers=drawings.layers(evidence),
+        legend=LEGEND.items(),
+        graphs=list(drawings.graph_drawings(bundle, evidence)),
+        operators=sections.operators(bundle, evidence),
+        data=sections.data(evidence),
+        gates=sections.gates(evidence),
+        versions=sorted(evidence.versions.items()),
     )
-    sections.verdict(report, bundle, evidence)
-    sections.source(report, bundle, evidence)
-    sections.artifacts(report, bundle, times)
-    sections.parity(report, evidence)
-    sections.repairs(report, evidence, times)
-    drawings.layers(report, evidence)
-    drawings.graph_drawings(report, bundle, evidence)
-    sections.operators(report, bundle, evidence)
-    sections.data(report, evidence)
-    sections.gates(report, evidence)
-    sections.versions(report, evidence)
-    return report.html(f"Bundle {bundle.sha256}; page made by edgevid {__version__}.")

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from edgevid.bundle import Bundle
 from edgevid.evidence import Evidence, LayerCost
-from edgevid.report.page import Page
-from edgevid.report.svg import stacked
+from edgevid.report import plots
+from edgevid.report.pages import markup
+from edgevid.report.plots import Chart
 from edgevid_converters import graphs
-from edgevid_converters.graphs.draw import LEGEND, common, draw, short
+from edgevid_converters.graphs.draw import common, draw, short
 
 MAX_LAYERS, MAX_LETTERS = 24, 48
 IN_INT8, KEPT = "in int8", "kept in float32"
 
 
-def layers(report: Page, evidence: Evidence) -> None:
-    """Draw the int8 error of each layer."""
-    if not evidence.layers:
-        return
-    report.heading("Error of each layer in int8")
-    report.words(
-        "The error of the model's outputs with that layer alone in int8, as a share of the "
-        "outputs' standard deviation. The largest come first."
-    )
-    report.drawings(
+def layers(evidence: Evidence) -> list[Chart]:
+    """Draw the int8 error of each layer, a chart for each artifact."""
+    return [
         _bars(name, measured, evidence.kept(name)) for name, measured in evidence.layers.items()
-    )
+    ]
 
 
-def _bars(
-    name: str, measured: Sequence[LayerCost], kept: Sequence[str]
-) -> tuple[str, str, Sequence[str]]:
+def _bars(name: str, measured: Sequence[LayerCost], kept: Sequence[str]) -> Chart:
     rows, prefix = [], common(layer.name for layer in measured)
     for layer in measured[:MAX_LAYERS]:
         part = KEPT if layer.name in kept else IN_INT8
@@ -39,7 +33,8 @@ def _bars(
         rows.append((_layer(layer, prefix), [(part, layer.error or 0.0)], text))
     more = len(measured) - MAX_LAYERS
     left_out = f" The other {more} have less." if more > 0 else ""
-    return stacked(rows, (IN_INT8, KEPT), f"error of layers, {name}"), f"{name}.{left_out}", ()
+    figure = plots.stacked_bars(rows, (IN_INT8, KEPT))
+    return Chart(figure, f"error of layers, {name}", f"{name}.{left_out}")
 
 
 def _layer(layer: LayerCost, prefix: str) -> str:
@@ -49,23 +44,31 @@ def _layer(layer: LayerCost, prefix: str) -> str:
     return name if name.startswith(layer.kind) or len(full) > MAX_LETTERS else full
 
 
-def graph_drawings(report: Page, bundle: Bundle, evidence: Evidence) -> None:
+@dataclass(frozen=True)
+class GraphDrawing:
+    """The graph of one artifact.
+
+    Attributes:
+        name: The artifact.
+        svg: The drawing (`markupsafe.Markup`); None if graphs of its format cannot be drawn.
+        caption: The text below it.
+        unfolded: Whether it is visible at first.
+    """
+
+    name: str
+    svg: Any = None
+    caption: str = ""
+    unfolded: bool = False
+
+
+def graph_drawings(bundle: Bundle, evidence: Evidence) -> Iterator[GraphDrawing]:
     """Draw the graph of each artifact."""
-    report.heading("Graphs and the types they compute in")
-    report.words(
-        "Drawn from the artifacts themselves. A box is a run of operators that compute in one "
-        "type; in large graphs it is a whole layer, which is every product with the same weights "
-        "and what follows it. Dashed lines lead back up. Operators that unpack weights once, when "
-        "an artifact is loaded, are not drawn. OpenVINO computes in integers between a "
-        "FakeQuantize and the product below it."
-    )
-    report.legend(LEGEND.items())
     for one in bundle.artifacts:
         graph = graphs.read(one.format, bundle.files(one))
         if graph is None:
-            report.words(f"{one.name}: graphs of this format cannot be drawn.")
+            yield GraphDrawing(one.name)
             continue
         svg, boxes = draw(graph, evidence.kept(one.name), f"graph of {one.name}")
         drawn = sum(box.size for box in boxes.boxes)
         caption = f"{drawn} of {len(graph.operators)} operators, in {len(boxes.boxes)} boxes."
-        report.folded(one.name, svg, caption, unfolded=one.quantize != "float32")
+        yield GraphDrawing(one.name, markup(svg), caption, one.quantize != "float32")

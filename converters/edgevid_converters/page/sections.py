@@ -1,14 +1,14 @@
-"""The sections of the page that are text and tables."""
+"""What the sections of the page show: facts and tables, as data for the template."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from edgevid.bundle import Artifact, Bundle
+from edgevid.bundle import Bundle
 from edgevid.contract import Input
 from edgevid.evidence import PREPROCESSING_PROOF, Evidence, HeldOutRecord, TensorDifference
-from edgevid.report.page import Page
 from edgevid.tasks.evidence import metric_name, recorded_drop
 from edgevid_converters.page.times import StepTimes
 
@@ -24,8 +24,26 @@ BASIC = frozenset({"name", "source", "artifact", "agreement", "higher_is_better"
 """Parts of a metric that are in the table of artifacts; the rest is its paired test."""
 
 
-def verdict(report: Page, bundle: Bundle, evidence: Evidence) -> None:
-    """Write what the evidence comes to."""
+@dataclass(frozen=True)
+class SectionTable:
+    """A table of the page."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True)
+class RepairSection:
+    """The repair of one artifact."""
+
+    name: str
+    reason: str
+    kept: str
+    rungs: SectionTable
+
+
+def verdict(bundle: Bundle, evidence: Evidence) -> tuple[str, list[str]]:
+    """Return what the evidence comes to, and the reasons."""
     reasons = [_measured(bundle, evidence)]
     reasons += [
         f"{name} was repaired; kept in float32: {', '.join(evidence.kept(name))}"
@@ -33,9 +51,7 @@ def verdict(report: Page, bundle: Bundle, evidence: Evidence) -> None:
     ]
     count = len(bundle.artifacts)
     outcome = "does what the model does" if count == 1 else "do what the model does"
-    report.verdict(True, f"{count} artifact{'s'[: count > 1]} {outcome}", reasons)
-    if evidence.preprocessing == "unproven":
-        report.verdict(False, "Preprocessing: unproven", [UNPROVEN])
+    return f"{count} artifact{'s'[: count > 1]} {outcome}", reasons
 
 
 def _measured(bundle: Bundle, evidence: Evidence) -> str:
@@ -53,9 +69,8 @@ def _measured(bundle: Bundle, evidence: Evidence) -> str:
     )
 
 
-def source(report: Page, bundle: Bundle, evidence: Evidence) -> None:
-    """Write what the artifacts were made from."""
-    report.heading("Source model")
+def source(bundle: Bundle, evidence: Evidence) -> list[tuple[str, object]]:
+    """Return what the artifacts were made from, as name and value."""
     contract, known = bundle.contract, evidence.source
     state = {"none": "none", "window": f"the last {contract.frames} frames", "carry": "carried"}
     inputs = f"{'; '.join(map(_input, contract.inputs))}, {contract.rate_fps:g} per second"
@@ -71,7 +86,7 @@ def source(report: Page, bundle: Bundle, evidence: Evidence) -> None:
     rows += [("inputs", inputs), ("state", state[contract.temporal])]
     if contract.labels and "labels" not in known:
         rows.append(("labels", ", ".join(contract.labels)))
-    report.facts(rows)
+    return rows
 
 
 def _input(one: Input) -> str:
@@ -82,9 +97,8 @@ def _input(one: Input) -> str:
     return f"{one.name} {one.shape}"
 
 
-def artifacts(report: Page, bundle: Bundle, times: StepTimes) -> None:
-    """Write size, metric and parity of each artifact."""
-    report.heading("Artifacts")
+def artifacts(bundle: Bundle, times: StepTimes) -> SectionTable:
+    """Return size, metric and parity of each artifact."""
     metric = metric_name([one.metric for one in bundle.artifacts])
     head = ["artifact", "bytes", metric, f"model's {metric}", "agreement", "max abs"]
     rows: list[list[object]] = [
@@ -101,67 +115,41 @@ def artifacts(report: Page, bundle: Bundle, times: StepTimes) -> None:
     if times.artifacts:
         head.append("ms a step here")
         rows = [[*row, times.artifacts.get(str(row[0]))] for row in rows]
-    report.table(head, rows, tight=True)
-    report.words(
-        "Agreement: the share of held-out clips, or of recorded steps without them, for which "
-        "model and artifact give the same prediction. Max abs: the largest difference from the "
-        "model on its recorded streams."
-    )
-    if times.artifacts:
-        report.words(
-            "Milliseconds are the median of some steps on the machine that converted, in the "
-            "runtime that edgevid ships, one after another. They hold for that machine only and "
-            "are not in the bundle; edgevid bench measures properly."
-        )
-    _paired_tests(report, bundle.artifacts)
-    report.subheading("Operators in float32")
-    report.facts((one.name, ", ".join(one.float_ops) or "none") for one in bundle.artifacts)
+    return SectionTable(head, rows)
 
 
-def _paired_tests(report: Page, listed: Sequence[Artifact]) -> None:
-    """Write what the held-out clips show of each artifact, clip by clip."""
-    tested = [one for one in listed if "drop_at_most" in one.metric]
+def float_operators(bundle: Bundle) -> list[tuple[str, object]]:
+    """Return the operators of each artifact that stay in float32."""
+    return [(one.name, ", ".join(one.float_ops) or "none") for one in bundle.artifacts]
+
+
+def paired_tests(bundle: Bundle) -> SectionTable | None:
+    """Return what the held-out clips show of each artifact, clip by clip."""
+    tested = [one for one in bundle.artifacts if "drop_at_most" in one.metric]
     if not tested:
-        return
+        return None
     columns = [name for name in tested[0].metric if name not in BASIC]
-    report.subheading("What the held-out clips show")
-    report.table(
-        ("artifact", *("clips" if name == "n" else name.replace("_", " ") for name in columns)),
-        [(one.name, *(one.metric.get(name) for name in columns)) for one in tested],
-        tight=True,
-    )
-    report.words(
-        "Lost are clips that only the model predicts right, won those that only the artifact "
-        "does. Drop at most is the 95 % upper bound on the true drop; p is the probability of so "
-        "large a drop by chance."
-    )
+    titles = ("clips" if name == "n" else name.replace("_", " ") for name in columns)
+    rows = [[one.name, *(one.metric.get(name) for name in columns)] for one in tested]
+    return SectionTable(["artifact", *titles], rows)
 
 
-def parity(report: Page, evidence: Evidence) -> None:
-    """Write the differences from the source model, tensor by tensor."""
+def parity(evidence: Evidence) -> SectionTable | None:
+    """Return the differences from the source model, tensor by tensor."""
     outputs = evidence.outputs
     if not outputs:
-        return
-    report.heading("Parity of each output")
-    report.words(
-        "The largest difference from the model over its recorded streams, and the mean in "
-        "brackets, with the model's recorded state and with the artifact's own; as a share of "
-        "the output's range where that exceeds 1."
-    )
+        return None
     names = sorted({name for tensors in outputs.values() for name in tensors})
     columns = sorted(outputs)
-    report.table(
-        ("output", *columns, "range"),
+    rows = [
         [
-            (
-                name,
-                *(_difference(outputs[column].get(name)) for column in columns),
-                max(tensors[name].range for tensors in outputs.values() if name in tensors),
-            )
-            for name in names
-        ],
-        tight=True,
-    )
+            name,
+            *(_difference(outputs[column].get(name)) for column in columns),
+            max(tensors[name].range for tensors in outputs.values() if name in tensors),
+        ]
+        for name in names
+    ]
+    return SectionTable(["output", *columns, "range"], rows)
 
 
 def _difference(found: TensorDifference | None) -> str | None:
@@ -171,19 +159,10 @@ def _difference(found: TensorDifference | None) -> str | None:
     return f"{found.max_abs:.3g} ({found.mean_abs:.3g})"
 
 
-def repairs(report: Page, evidence: Evidence, times: StepTimes) -> None:
-    """Write how int8 artifacts were repaired."""
-    if not evidence.repair:
-        return
-    report.heading("Repair")
-    report.words(
-        "If int8 breaks the budget, layers are kept in float32: the one with the largest error "
-        "first, then two, four and so on, and at last only those that are needed."
-    )
+def repairs(evidence: Evidence, times: StepTimes) -> list[RepairSection]:
+    """Return how each int8 artifact was repaired."""
+    found = []
     for name, repair in evidence.repair.items():
-        report.subheading(name)
-        report.words(f"All in int8, it {repair.reason}.")
-        report.words(f"Kept in float32: {', '.join(evidence.kept(name))}.")
         head = ["", "layers in float32", "metric", "agreement", "max abs", "bytes"]
         rows: list[list[object]] = [
             [
@@ -201,15 +180,16 @@ def repairs(report: Page, evidence: Evidence, times: StepTimes) -> None:
             rows = [[*row, ms] for row, ms in zip(rows, times.rungs[name], strict=True)]
         head.append("gates")
         reasons = [rung.reason or "accepted" for rung in repair.rungs]
-        report.table(head, [[*row, reason] for row, reason in zip(rows, reasons, strict=True)])
+        rows = [[*row, reason] for row, reason in zip(rows, reasons, strict=True)]
+        kept = ", ".join(evidence.kept(name))
+        found.append(RepairSection(name, repair.reason, kept, SectionTable(head, rows)))
+    return found
 
 
-def operators(report: Page, bundle: Bundle, evidence: Evidence) -> None:
-    """Write how many operators of each kind the artifacts have."""
+def operators(bundle: Bundle, evidence: Evidence) -> SectionTable | None:
+    """Return how many operators of each kind the artifacts have."""
     if not evidence.operators:
-        return
-    report.heading("Operators")
-    report.words("The number of operators of each kind, by the type that they compute in.")
+        return None
     names = [one.name for one in bundle.artifacts if one.name in evidence.operators]
     counts = {
         (name, row.kind, row.computes): row.count
@@ -217,19 +197,18 @@ def operators(report: Page, bundle: Bundle, evidence: Evidence) -> None:
         for row in evidence.operators[name]
     }
     kinds = sorted({(kind, computes) for _, kind, computes in counts})
-    rows = [
+    rows: list[list[object]] = [
         [kind, computes, *(counts.get((name, kind, computes)) for name in names)]
         for kind, computes in kinds
     ]
-    report.table(["kind", "computes in", *names], rows, tight=True)
+    return SectionTable(["kind", "computes in", *names], rows)
 
 
-def data(report: Page, evidence: Evidence) -> None:
-    """Write which clips were used."""
+def data(evidence: Evidence) -> list[tuple[str, object]]:
+    """Return which clips were used, as name and value; nothing if none were."""
     clips = evidence.calibration.clips
     if not clips:
-        return
-    report.heading("Data")
+        return []
     rows: list[tuple[str, object]] = [
         ("calibration", f"{len(clips)} clips: {_some(clips)}"),
         ("its sha256", evidence.calibration.sha256),
@@ -238,7 +217,7 @@ def data(report: Page, evidence: Evidence) -> None:
     if evidence.split:
         parts = ", ".join(f"{len(paths)} {name}" for name, paths in evidence.split.items())
         rows.append(("split of the data", parts))
-    report.facts(rows)
+    return rows
 
 
 def _held_out(held_out: HeldOutRecord) -> str:
@@ -249,29 +228,21 @@ def _held_out(held_out: HeldOutRecord) -> str:
     return f"{held_out.clips} clips of the split {held_out.split}{without}"
 
 
-def gates(report: Page, evidence: Evidence) -> None:
-    """Write the limits and the notes."""
+def gates(evidence: Evidence) -> list[tuple[str, object]]:
+    """Return the limits and the notes, as name and value."""
     found = evidence.gates
     if found is None:
-        return
-    report.heading("Gates")
+        return []
     reference = found.reference
     compared = (
         f"max abs {reference.max_abs:g} over {reference.steps} steps" if reference else "none"
     )
-    rows: list[tuple[str, object]] = [
+    return [
         ("max drop", found.max_drop),
         ("min metric", "none" if found.min_metric is None else found.min_metric),
         ("owner's outputs", compared),
+        *(("note", note) for note in found.notes),
     ]
-    report.facts([*rows, *(("note", note) for note in found.notes)])
-
-
-def versions(report: Page, evidence: Evidence) -> None:
-    """Write the versions of the libraries."""
-    if evidence.versions:
-        report.heading("Versions")
-        report.facts(sorted(evidence.versions.items()))
 
 
 def _flat(value: Any) -> str:
