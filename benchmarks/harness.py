@@ -17,6 +17,7 @@ from pathlib import Path
 from edgevid import targets
 from edgevid.bench import BenchPlan, bench, jobs_of
 from edgevid.bundle import Bundle
+from edgevid.documents import to_json
 from edgevid.runner import engines
 
 
@@ -28,11 +29,11 @@ def main() -> None:
     options = parser.parse_args()
     bundle = Bundle.open(options.bundle)
     jobs = jobs_of(bundle, engines.choices(bundle, targets.load("local")), ["single"])
-    document = bench(bundle, jobs, options.video, plan=BenchPlan(rounds=options.rounds, starts=1))
+    result = bench(bundle, jobs, options.video, plan=BenchPlan(rounds=options.rounds, starts=1))
     found = {
-        "harness_us": document["harness"]["overhead_us"],
-        "runner_ms": {one["job"]["artifact"]: one["runner_ms"] for one in document["results"]},
-        "reasons": document["reasons"],
+        "harness_us": result.harness.overhead_us,
+        "runner_ms": {one.job.artifact: to_json(one.runner_ms) for one in result.results},
+        "reasons": result.reasons,
     }
     print(json.dumps(found, indent=2))
 

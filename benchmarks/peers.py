@@ -36,8 +36,9 @@ import vendors
 from footage import film
 from measure import median_interval
 
-from edgevid.bench import MODULE, interference
+from edgevid.bench import interference
 from edgevid.bench.job import Job
+from edgevid.bench.measurement import MODULE
 from edgevid.bench.samples import unpack
 from edgevid.bundle import Bundle
 from edgevid.isolation.json_rpc import JsonRpcProcess

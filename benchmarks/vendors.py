@@ -24,8 +24,8 @@ from pathlib import Path
 from measure import median_interval
 
 from edgevid import bundle, runtimes
-from edgevid.bench import MODULE
 from edgevid.bench.job import Job
+from edgevid.bench.measurement import MODULE
 from edgevid.bench.samples import unpack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract, FrameInput, Output
