@@ -325,7 +325,7 @@ def test_only_results_are_compared(edgevid, tmp_path):
     for file in (tmp_path / "list.json", tmp_path / "none.json"):
         done = edgevid("bench", "compare", file, file)
         assert done.returncode == 2
-        assert "give what --out wrote" in done.stderr
+        assert "give a file that --out wrote" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from edgevid.bench.samples import pack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.runner import tuned
 from edgevid.runner.tuned import Tuned
-from rigs.bundles import CONTRACT, golden_of, write_null
-from rigs.films import pictures
+from rigs.bundles import CONTRACT, golden_of, inputs_of, write_null
 
 SHORT = ("--tune", "--rounds", 2, "--samples", 100, "--json")
 PARAMETERS = {"decay": 0.5, "sharpness": 8.0}
@@ -34,8 +33,7 @@ def several(tmp_path):
 
     def write(**artifacts):
         engine = runtimes.get("null").load({"json": json.dumps(PARAMETERS).encode()}, CONTRACT)
-        frame = CONTRACT.frame
-        golden = golden_of(engine, CONTRACT, pictures(6, frame.height, frame.width))
+        golden = golden_of(engine, CONTRACT, inputs_of(CONTRACT, 6))
         made = []
         for name, how in artifacts.items():
             how = dict(how)
