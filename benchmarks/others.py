@@ -21,35 +21,35 @@ from edgevid.bundle import Bundle
 from edgevid_converters import convert
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for the rigs
-from rigs import others
+from rigs import third_party_models
 
 
 def main() -> None:
-    print(json.dumps({name: measure(name) for name in others.MODELS}, indent=2))
+    print(json.dumps({name: measure(name) for name in third_party_models.MODELS}, indent=2))
 
 
 def measure(name: str) -> dict[str, Any]:
     """Convert one model and compare every artifact with the original runtime."""
     print(name, file=sys.stderr, flush=True)
-    package, version, member, sha256 = others.MODELS[name]
+    package, version, member, sha256 = third_party_models.MODELS[name]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         contract, out = folder / "contract.toml", folder / "x.edgevid"
-        contract.write_text(others.CONTRACTS[name])
+        contract.write_text(third_party_models.CONTRACTS[name])
         begun = time.perf_counter()
         told = convert(
-            others.model(name),
+            third_party_models.model(name),
             quantize=["float32"],
-            calibrate=others.calibration(name, folder),
+            calibrate=third_party_models.calibration(name, folder),
             contract=contract,
             out=out,
         ).to_json()
         taken_s = time.perf_counter() - begun
-        found = others.differences(name, Bundle.open(out))
+        found = third_party_models.differences(name, Bundle.open(out))
     return {
         "from": f"{package} {version}: {member}",
         "sha256": sha256,
-        "inputs": len(others.inputs(name)),
+        "inputs": len(third_party_models.inputs(name)),
         "largest_difference": {one: float(f"{worst:.3g}") for one, worst in found.items()},
         "bytes": {one["name"]: one["bytes"] for one in told["artifacts"]},
         "seconds": round(taken_s, 1),

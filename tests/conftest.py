@@ -17,7 +17,7 @@ import pytest
 from edgevid.contract import Contract
 from rigs.bundles import CONTRACT, write_null
 from rigs.command import call_edgevid
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -46,7 +46,7 @@ def _own_folders(tmp_path_factory):
 def video(tmp_path_factory) -> Path:
     """A whole file of 40 frames, 96x64, 16 frames/s."""
     path = tmp_path_factory.mktemp("video") / "whole.mp4"
-    return write_video(path, pictures(40, 64, 96), faststart=True)
+    return write_video(path, moving_images(40, 64, 96), faststart=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import BadInput
 from edgevid.media.sources import SourceOptions
 from edgevid.runner.meters import STAGES
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 PLAIN = SourceOptions(frame_threads=False)
 
@@ -137,7 +137,7 @@ def test_a_camera_sends_its_film_again_from_the_start(video):
 
 
 def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
-    film = write_video(tmp_path / "p.mp4", pictures(20, 64, 96), bf="0", tune="zerolatency")
+    film = write_video(tmp_path / "p.mp4", moving_images(20, 64, 96), bf="0", tune="zerolatency")
     camera = PacedSource(film, PLAIN, 50.0, 20)
     arrived = []
     for captured in camera:
@@ -151,7 +151,7 @@ def test_a_camera_keeps_to_its_schedule_whatever_its_reader_does(tmp_path):
 
 def test_a_camera_whose_frames_wait_for_later_ones(tmp_path):
     """B-frames: a picture was captured when the packet came with which it could come out."""
-    film = write_video(tmp_path / "b.mp4", pictures(30, 64, 96), bf="3", refs="4")
+    film = write_video(tmp_path / "b.mp4", moving_images(30, 64, 96), bf="3", refs="4")
     camera = PacedSource(film, PLAIN, 100.0, 30)
     for captured in camera:
         assert 0 <= time.perf_counter() - captured.captured_s < 0.5
@@ -159,7 +159,7 @@ def test_a_camera_whose_frames_wait_for_later_ones(tmp_path):
 
 
 def test_a_camera_stops_at_once(tmp_path):
-    film = write_video(tmp_path / "p.mp4", pictures(5, 64, 96), bf="0", tune="zerolatency")
+    film = write_video(tmp_path / "p.mp4", moving_images(5, 64, 96), bf="0", tune="zerolatency")
     camera = PacedSource(film, PLAIN, 1.0, 100)
     began = time.perf_counter()
     for _ in camera:
@@ -223,7 +223,7 @@ def test_a_clip_ends_when_there_is_enough(video):
 
 
 def test_decoding_in_turn_gives_each_picture_with_its_packet(tmp_path):
-    film = write_video(tmp_path / "p.mp4", pictures(30, 64, 96), bf="0")
+    film = write_video(tmp_path / "p.mp4", moving_images(30, 64, 96), bf="0")
     with BoundedClip(film, PLAIN, 0.0, least=1) as clip:
         next(iter(clip))
         assert clip.arrivals.captured <= 2  # none waits for others to be decoded beside it

@@ -11,7 +11,7 @@ import pytest
 from edgevid.errors import BadInput
 from edgevid_converters.calibration import checks
 from edgevid_converters.calibration.checks import check_outputs, check_states
-from rigs.films import pictures
+from rigs.videos import moving_images
 
 FRAMES = (SimpleNamespace(name="frame"),)
 SOURCE = SimpleNamespace(contract=SimpleNamespace(frame_inputs=FRAMES, states=("memory",)))
@@ -35,7 +35,7 @@ def clips(count: int = 4, frames: int = 16):
 
 def test_ordinary_clips_pass_without_a_word():
     assert check(clips(), SOURCE) == []
-    assert check([pictures(40, 64, 96)], SOURCE) == []
+    assert check([moving_images(40, 64, 96)], SOURCE) == []
     assert check(clips(), SOURCE, clips(2)) == []
 
 

@@ -17,12 +17,13 @@ import pytest
 from edgevid import registry
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
-from edgevid.proof import Golden, Verdict, child
+from edgevid.isolation.child_task import ChildOutcome
+from edgevid.proof import Golden, Verdict
 from edgevid_converters import child_process, convert, importers, pipeline
 from edgevid_converters.acceptance import accept, parity
 from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.pipeline import lower, plan
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 FORMATS = registry.names("converter")
 
@@ -255,7 +256,7 @@ def test_nan_is_refused(quick, tmp_path, monkeypatch):
 
 
 def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monkeypatch):
-    outcome = child.Outcome(-11, b"", b"first\nthe last words\n")
+    outcome = ChildOutcome(-11, b"", b"first\nthe last words\n")
     monkeypatch.setattr(child_process, "run_child", lambda *a: outcome)
     monkeypatch.setattr(lower, "ask", child_process.ask)
     said = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
@@ -267,7 +268,7 @@ def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monk
 def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, monkeypatch):
     record = importers.describe(lowered.source.path)
     clip = tmp_path / "elsewhere" / "clip.mp4"
-    write_video(clip, pictures(6, 32, 32))
+    write_video(clip, moving_images(6, 32, 32))
     moved = replace(record, data=tmp_path / "gone")
     monkeypatch.setattr(importers, "describe", lambda *a: moved)
     told = quick(calibrate=clip.parent)

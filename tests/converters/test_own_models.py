@@ -7,7 +7,7 @@ import pytest
 
 from edgevid_converters import convert
 from rigs.command import call_edgevid
-from rigs.films import write_video
+from rigs.videos import write_video
 
 COLOURS = ("red", "green", "blue")
 SHAPE = ("--image-size", 32, "--epochs", 6, "--batch", 8)

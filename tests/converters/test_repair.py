@@ -33,7 +33,13 @@ from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.lowering.protocol import LayerError
 from edgevid_converters.pipeline.write import preprocessing_proof
-from rigs.planted import CONVOLUTIONS, PLANTABLE, pictures, write_data, write_planted
+from rigs.outlier_model import (
+    CONVOLUTIONS,
+    OUTLIER_LAYERS,
+    coloured_noise,
+    write_data,
+    write_outlier_model,
+)
 
 # --- the search, with layers that are only names --------------------------------------------------
 
@@ -159,8 +165,8 @@ def kept_layers(told, layer: str) -> None:
 
 
 def plant_and_repair(folder, data, seed: int, **options):
-    layer = random.Random(seed).choice(PLANTABLE)
-    model = write_planted(folder / "m.keras", layer, seed)
+    layer = random.Random(seed).choice(OUTLIER_LAYERS)
+    model = write_outlier_model(folder / "m.keras", layer, seed)
     told = convert(
         model,
         quantize=["int8"],
@@ -227,10 +233,12 @@ def test_without_repair_it_is_refused():
 
 
 def test_an_owners_answers_prove_the_feed(data, tmp_path):
-    model = write_planted(tmp_path / "m.keras", None)
+    model = write_outlier_model(tmp_path / "m.keras", None)
     contract, owner = model.with_suffix(".contract.toml"), tmp_path / "owner.npz"
     right = contract.read_text()
-    frames = np.concatenate([pictures(np.random.default_rng(0), x, 2) for x in ("red", "blue")])
+    frames = np.concatenate(
+        [coloured_noise(np.random.default_rng(0), x, 2) for x in ("red", "blue")]
+    )
     np.savez(owner, frame=frames, scores=_answers(model, frames))
     options = {
         "formats": ["tflite"],

@@ -19,7 +19,7 @@ from edgevid_converters.importers.preprocessing import ImageMapping
 from edgevid_converters.importers.tensors import TensorInfo
 from edgevid_converters.lowering.openvino.front_end import read
 from rigs import models
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 KINDS = ("keras", "keras", "saved_model", "onnx", "tflite", "openvino")
 
@@ -75,7 +75,7 @@ def test_pixels_are_prepared_by_the_words_of_the_contract():
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    write_video(folder / "clip.mp4", pictures(12, 40, 48))
+    write_video(folder / "clip.mp4", moving_images(12, 40, 48))
     return folder
 
 

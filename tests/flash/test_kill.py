@@ -20,9 +20,9 @@ from edgevid.errors import BadInput
 from edgevid.runner.status import ask
 from rigs.audit import whole
 from rigs.bundles import write_null
+from rigs.crash_points import Disk, Traps
 from rigs.devices import Person, device
 from rigs.processes import wait_for
-from rigs.traps import Disk, Traps
 
 pytestmark = pytest.mark.starts(0)
 

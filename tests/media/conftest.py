@@ -7,27 +7,27 @@ from collections.abc import Iterator
 import pytest
 
 from edgevid.media.sources import SourceOptions, open_source
-from rigs.films import write_long_film
 from rigs.proxy import Proxy
 from rigs.rtsp import RtspCamera
+from rigs.videos import write_camera_video
 from rigs.watch import Watcher
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """Films for cameras: 25 frames/s, one every 3.3 s, one every 5 s."""
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    """Videos for cameras: 25 frames/s, one every 3.3 s, one every 5 s."""
+    folder = tmp_path_factory.mktemp("videos")
     return {
-        "fast": write_long_film(folder / "fast.mp4", seconds=600, fps=25),
-        "leisurely": write_long_film(folder / "leisurely.mp4", seconds=600, fps=0.3, gop_s=10),
-        "slow": write_long_film(folder / "slow.mp4", seconds=600, fps=0.2, gop_s=10),
+        "fast": write_camera_video(folder / "fast.mp4", seconds=600, fps=25),
+        "leisurely": write_camera_video(folder / "leisurely.mp4", seconds=600, fps=0.3, gop_s=10),
+        "slow": write_camera_video(folder / "slow.mp4", seconds=600, fps=0.2, gop_s=10),
     }
 
 
 @pytest.fixture(scope="session")
-def camera(films) -> Iterator[RtspCamera]:
+def camera(videos) -> Iterator[RtspCamera]:
     """A camera with the mounts ``fast``, ``leisurely`` and ``slow``."""
-    with RtspCamera(**films) as camera:
+    with RtspCamera(**videos) as camera:
         yield camera
 
 

@@ -11,7 +11,7 @@ from edgevid.errors import BadVideo
 from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 from rigs.watch import check_books
 
 
@@ -29,7 +29,7 @@ def test_at_no_moment_more_is_told_than_came(video):
 
 
 def test_spoilt_packets_are_lost_and_named(tmp_path):
-    film = write_video(tmp_path / "film.mp4", pictures(60, 64, 96), bf="2", g="20")
+    film = write_video(tmp_path / "film.mp4", moving_images(60, 64, 96), bf="2", g="20")
     content = bytearray(film.read_bytes())
     rng = random.Random(4)
     for _ in range(6):

@@ -19,9 +19,9 @@ import pytest
 
 from edgevid.errors import BadInput
 from edgevid.media.sources import SourceOptions, open_source
-from rigs.films import pictures, write_long_film, write_video
 from rigs.proxy import Proxy
 from rigs.rtsp import RtspCamera, free_port
+from rigs.videos import moving_images, write_camera_video, write_video
 from rigs.watch import check_books
 
 SLACK_S = 0.7  # for a machine with other things to do
@@ -321,13 +321,13 @@ def test_spoilt_data_is_reported_and_survived(proxy, camera, watch):
 
 
 def test_another_codec_after_a_cut_is_named(films, tmp_path, watch):
-    write_long_film(tmp_path / "small.mp4", seconds=600, fps=25, size=(48, 64))
+    write_camera_video(tmp_path / "small.mp4", seconds=600, fps=25, size=(48, 64))
     first = RtspCamera(fast=films["fast"])
     watcher = watch(first.url("fast"))
     watcher.more(10)
     first.kill()
     film = tmp_path / "mpeg4.mp4"
-    hevc = write_long_film(film, seconds=60, fps=25, codec="mpeg4", size=(48, 64))
+    hevc = write_camera_video(film, seconds=60, fps=25, codec="mpeg4", size=(48, 64))
     second = RtspCamera(port=first.port, codec="mpeg4", fast=hevc)
     try:
         watcher.wait(lambda: watcher.source.status()["codec"] == "mpeg4", 10)
@@ -413,7 +413,7 @@ def transport_streams(tmp_path_factory):
         ("later", (64, 96), 3600),
     ):
         path = folder / f"{name}.ts"
-        write_video(path, pictures(30, *size), fps=25, later_s=later_s, bf="0", g="25")
+        write_video(path, moving_images(30, *size), fps=25, later_s=later_s, bf="0", g="25")
         made[name] = path.read_bytes()
     return made
 
@@ -449,9 +449,11 @@ def test_stamps_that_jump_and_sizes_that_change_in_flight(order, cut, transport_
 
 
 def test_a_rate_that_changes_in_flight_is_told(tmp_path, watch):
-    fast = write_video(tmp_path / "a.ts", pictures(60, 48, 64), fps=50, later_s=10, bf="0", g="10")
+    fast = write_video(
+        tmp_path / "a.ts", moving_images(60, 48, 64), fps=50, later_s=10, bf="0", g="10"
+    )
     slow = write_video(
-        tmp_path / "b.ts", pictures(60, 48, 64), fps=20, later_s=11.2, bf="0", g="10"
+        tmp_path / "b.ts", moving_images(60, 48, 64), fps=20, later_s=11.2, bf="0", g="10"
     )
 
     def chunks():

@@ -9,7 +9,7 @@ from edgevid.contract import FrameInput
 from edgevid.media.sampling import KeyFrames, Sampler, Skipper
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource, open_file
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 
 def taken(rate_fps, times, since=None) -> list[float]:
@@ -98,7 +98,7 @@ def test_key_frames_alone_where_two_come_for_each_tick():
 def b_frames(tmp_path_factory):
     """Four seconds with B-frames, 60 frames/s."""
     path = tmp_path_factory.mktemp("b") / "b.mp4"
-    return write_video(path, pictures(240, 96, 128), fps=60, bf="3", preset="medium", g="48")
+    return write_video(path, moving_images(240, 96, 128), fps=60, bf="3", preset="medium", g="48")
 
 
 def read(path, rate, options) -> tuple[list, FileSource]:

@@ -88,9 +88,9 @@ for start in range(0, len(content), {piece}):
 @pytest.fixture
 def pi(tmp_path, monkeypatch):
     """A stand-in for the Pi's program on PATH; gives the file with the ids of its processes."""
-    from rigs.films import pictures, write_video
+    from rigs.videos import moving_images, write_video
 
-    film = write_video(tmp_path / "pi.h264", pictures(150, 64, 96), fps=25, bf="0", g="25")
+    film = write_video(tmp_path / "pi.h264", moving_images(150, 64, 96), fps=25, bf="0", g="25")
     program = tmp_path / "bin" / "rpicam-vid"
     program.parent.mkdir()
     pids = tmp_path / "pids"
@@ -310,9 +310,9 @@ def test_a_decoder_that_nobody_knows_is_refused(video):
 def test_without_the_loop_filter_pixels_differ_a_little(tmp_path):
     import numpy as np
 
-    from rigs.films import pictures, write_video
+    from rigs.videos import moving_images, write_video
 
-    path = write_video(tmp_path / "rough.mp4", pictures(20, 128, 128), crf="35")
+    path = write_video(tmp_path / "rough.mp4", moving_images(20, 128, 128), crf="35")
 
     def read(options):
         with open_source(str(path), options, print) as source:

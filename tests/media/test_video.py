@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgevid.contract import FrameInput
 from edgevid.errors import BadInput, BadVideo
 from edgevid.media.video import FileSource, Sampler, open_file, read_clip
-from rigs.films import pictures, write_video
+from rigs.videos import moving_images, write_video
 
 
 def test_every_frame_comes_in_order_with_its_time(video):
@@ -22,7 +22,7 @@ def test_every_frame_comes_in_order_with_its_time(video):
 def test_pixels_survive_decoding_and_scaling(video):
     clip = read_clip(video, FrameInput("frame", 64, 96), 16.0)
     assert clip.shape == (40, 64, 96, 3)
-    assert np.abs(clip.astype(int) - pictures(40, 64, 96)).mean() < 6
+    assert np.abs(clip.astype(int) - moving_images(40, 64, 96)).mean() < 6
 
 
 def test_a_file_in_memory_gives_the_same_pixels(video):
@@ -99,5 +99,5 @@ def test_no_rate_takes_all():
 
 
 def test_sampling_follows_the_files_own_clock(tmp_path):
-    file = write_video(tmp_path / "fast.mp4", pictures(60, 32, 32), fps=30)
+    file = write_video(tmp_path / "fast.mp4", moving_images(60, 32, 32), fps=30)
     assert len(read_clip(file, FrameInput("frame", 16, 16), 10.0)) == 20

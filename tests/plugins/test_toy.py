@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from rigs.devices import Person, device
-from rigs.films import write_video
 from rigs.models import onnx_model
+from rigs.videos import write_video
 
 TOY = Path(__file__).parents[1] / "toy_plugins"
 HEIGHT, WIDTH = 48, 64

@@ -11,7 +11,7 @@ from edgevid import bundle, runtimes
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.proof import Golden, Trajectory
-from rigs.films import pictures
+from rigs.videos import moving_images
 
 CONTRACT = Contract(
     task="classification",
@@ -51,7 +51,9 @@ def inputs_of(contract: Contract, steps: int) -> dict[str, np.ndarray]:
     found = {}
     for number, one in enumerate(contract.inputs):
         if one.kind == "frame":
-            found[one.name] = np.roll(pictures(steps, one.height, one.width), number, 0)[:, None]
+            found[one.name] = np.roll(moving_images(steps, one.height, one.width), number, 0)[
+                :, None
+            ]
         else:
             found[one.name] = rng.random((steps, *one.shape)).astype(np.float32)
     return found

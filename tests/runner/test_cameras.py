@@ -6,17 +6,17 @@ import time
 import numpy as np
 import pytest
 
-from rigs.films import pictures, write_video
 from rigs.proxy import Proxy
 from rigs.rtsp import RtspCamera
 from rigs.service import answered, bundle, camera, holds
+from rigs.videos import moving_images, write_video
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     film = write_video(
         tmp_path_factory.mktemp("rtsp") / "long.mp4",
-        np.concatenate([pictures(125, 48, 64)] * 12),
+        np.concatenate([moving_images(125, 48, 64)] * 12),
         fps=25,
         faststart=True,
         g="25",

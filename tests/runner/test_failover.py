@@ -13,8 +13,8 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid.proof import Golden
-from rigs.films import write_video
 from rigs.service import bundle, camera, holds
+from rigs.videos import write_video
 
 KINDS = ("hang", "abort", "error", "vanish", "wrong", "nan")
 

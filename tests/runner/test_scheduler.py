@@ -12,8 +12,8 @@ from edgevid.results import Frame
 from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null.cpu import Arithmetic
-from rigs.films import pictures
 from rigs.outputs import Kept
+from rigs.videos import moving_images
 
 av = pytest.importorskip("av")
 
@@ -57,7 +57,7 @@ def engine(contract):
 
 @pytest.fixture
 def film():
-    return pictures(60, 32, 48)
+    return moving_images(60, 32, 48)
 
 
 def scores(lines):

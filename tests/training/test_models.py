@@ -126,11 +126,11 @@ def test_settled_normalisation_answers_alike_in_training_and_after():
     model = build(configure(frames=4, height=32, width=32))
     rng = np.random.default_rng(0)
     clips = rng.integers(0, 60, (8, 4, 32, 32, 3), np.uint8)
-    pictures = clips.reshape(-1, 32, 32, 3)
+    images = clips.reshape(-1, 32, 32, 3)
 
     def apart() -> float:
-        training = np.asarray(model.network.encoder(pictures, training=True))
-        return float(np.abs(training - np.asarray(model.network.encoder(pictures))).max())
+        training = np.asarray(model.network.encoder(images, training=True))
+        return float(np.abs(training - np.asarray(model.network.encoder(images))).max())
 
     fresh = apart()
     model.network.settle(clips)

@@ -14,7 +14,7 @@ from edgevid.cli.host.train import command
 from edgevid.data.synthesis import synth_motion
 from edgevid.errors import BadInput
 from edgevid.training.config import TrainConfig, configure
-from rigs.films import write_video
+from rigs.videos import write_video
 
 pytest.importorskip("keras")
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 
-def pictures(frames: int, height: int, width: int) -> np.ndarray:
+def moving_images(frames: int, height: int, width: int) -> np.ndarray:
     """Gradients that move: uint8 ``(frames, height, width, 3)``, each frame brighter."""
     rows, columns = np.mgrid[:height, :width]
     out = np.empty((frames, height, width, 3), np.uint8)
@@ -36,15 +36,15 @@ def write_video(
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = {"crf": "12", "preset": "veryfast", "threads": "1", **options}
         for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+            image = av.VideoFrame.from_ndarray(frame, "rgb24")
             if later_s:
-                picture.pts, picture.time_base = round(later_s * fps) + index, Fraction(1, fps)
-            container.mux(stream.encode(picture))
+                image.pts, image.time_base = round(later_s * fps) + index, Fraction(1, fps)
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     return path
 
 
-def write_long_film(
+def write_camera_video(
     path: Path,
     *,
     seconds: float,
@@ -53,7 +53,7 @@ def write_long_film(
     gop_s: float = 1.0,
     codec: str = "libx264",
 ) -> Path:
-    """A film for a camera to show: without B-frames, few bytes, a key frame each ``gop_s``.
+    """A video for a camera to show: without B-frames, few bytes, a key frame each ``gop_s``.
 
     The MP4's index is in front and the rate may be below 1, which `write_video` can't have.
     """
@@ -67,11 +67,11 @@ def write_long_film(
             stream.options |= {"preset": "ultrafast", "tune": "zerolatency"}
         shown = [
             av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format="yuv420p")
-            for frame in pictures(50, *size)
+            for frame in moving_images(50, *size)
         ]
         for index in range(max(2, round(seconds * fps))):
-            picture = shown[index % len(shown)]
-            picture.pts, picture.time_base = index, 1 / rate
-            container.mux(stream.encode(picture))
+            image = shown[index % len(shown)]
+            image.pts, image.time_base = index, 1 / rate
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     return path

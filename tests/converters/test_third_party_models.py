@@ -1,6 +1,6 @@
 """Real models that others made and ship, against their own runtimes, on real pictures and sound.
 
-Each is converted by its contract file alone; see `rigs.others`.
+Each is converted by its contract file alone; see `rigs.third_party_models`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 
 from edgevid.bundle import Bundle
 from edgevid_converters import convert
-from rigs import others
+from rigs import third_party_models
 
 CLOSE = 1e-3
 
@@ -29,19 +29,19 @@ def test_a_model_of_others_does_what_it_did(name, formats, told, tmp_path):
     for module in ("cv2", "onnxruntime", "skvideo"):
         pytest.importorskip(module)
     file, out = tmp_path / "x.contract.toml", tmp_path / "x.edgevid"
-    file.write_text(others.CONTRACTS[name])
+    file.write_text(third_party_models.CONTRACTS[name])
     convert(
-        others.model(name),
+        third_party_models.model(name),
         formats,
         ["float32"],
-        calibrate=others.calibration(name, tmp_path),
+        calibrate=third_party_models.calibration(name, tmp_path),
         contract=file,
         out=out,
     )
-    found = others.differences(name, Bundle.open(out))
+    found = third_party_models.differences(name, Bundle.open(out))
     assert set(found) == {f"{one}-float32" for one in formats}
     assert max(found.values()) < CLOSE, found
     output, spread = told
-    answers = [one[output] for one in others.own_answers(name)]
+    answers = [one[output] for one in third_party_models.own_answers(name)]
     assert len(answers) >= 10
     assert np.ptp(answers) > spread  # there was something to find

@@ -1,7 +1,7 @@
-"""A classifier that is right in float, of which int8 ruins one layer: an outlier in its weights.
+"""A classifier that is exact in float and that int8 ruins in one layer: its weights have outliers.
 
-One input channel of that layer is always zero, so that its weights say nothing; they are so large
-that the scale which they force upon the others leaves nothing of them.
+One input channel of that layer is always zero, so its weights have no effect; they are so large
+that the scale they impose rounds the other weights to zero.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rigs.films import write_video
+from rigs.videos import write_video
 
 SIZE = 16
 LABELS = ("blue", "green", "red")
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
-PLANTABLE = (*CONVOLUTIONS[1:], "scores")
+OUTLIER_LAYERS = (*CONVOLUTIONS[1:], "scores")
 CONTRACT = """task = "classification"
 labels = ["blue", "green", "red"]
 rate_fps = 15
@@ -27,7 +27,7 @@ name = "scores"
 """
 
 
-def pictures(rng: np.random.Generator, label: str, count: int) -> np.ndarray:
+def coloured_noise(rng: np.random.Generator, label: str, count: int) -> np.ndarray:
     """Noise with a cast of the colour that the label says, uint8 (count, SIZE, SIZE, 3)."""
     noisy = rng.integers(0, 120, (count, SIZE, SIZE, 3))
     noisy[..., ("red", "green", "blue").index(label)] += 120
@@ -40,17 +40,19 @@ def write_data(root: Path, train: int = 4, test: int = 12) -> Path:
     for split, count in (("train", train), ("test", test)):
         for label in LABELS:
             for number in range(count):
-                write_video(root / split / label / f"{number:02}.mp4", pictures(rng, label, 2))
+                write_video(
+                    root / split / label / f"{number:02}.mp4", coloured_noise(rng, label, 2)
+                )
     return root
 
 
-def write_planted(path: Path, layer: str | None, seed: int = 0) -> Path:
+def write_outlier_model(path: Path, layer: str | None, seed: int = 0) -> Path:
     """Write the model and its contract; ``layer`` is the one to ruin, None for none.
 
     Weights are drawn again until the model is sure of every picture: one in doubt would change
     sides by int8's ordinary rounding, and a layer that is not planted would rightly be kept.
     """
-    made = (_planted(layer, 1000 * seed + number) for number in range(200))
+    made = (_with_outlier(layer, 1000 * seed + number) for number in range(200))
     next(model for model in made if _margin(model) > 0.5).save(path)
     path.with_suffix(".contract.toml").write_text(CONTRACT)
     return path
@@ -60,14 +62,14 @@ def _margin(model) -> float:
     """How far the right label is ahead of the next one, in the worst of many pictures."""
     rng, worst = np.random.default_rng(7), 1.0
     for place, label in enumerate(LABELS):
-        seen = pictures(rng, label, 100).astype(np.float32) / 255
+        seen = coloured_noise(rng, label, 100).astype(np.float32) / 255
         scores = np.asarray(model(seen))
         others = np.delete(scores, place, 1).max(1)
         worst = min(worst, float((scores[:, place] - others).min()))
     return worst
 
 
-def _planted(layer: str | None, seed: int):
+def _with_outlier(layer: str | None, seed: int):
     import keras
     from keras import layers
 
@@ -105,7 +107,7 @@ def _fit_last(model, rng: np.random.Generator) -> None:
     """Solve for the last layer's weights; the others stay as chance made them."""
     import keras
 
-    seen = np.concatenate([pictures(rng, label, 60) for label in LABELS])
+    seen = np.concatenate([coloured_noise(rng, label, 60) for label in LABELS])
     wanted = np.repeat(np.eye(3), 60, 0) * 8
     features = keras.Model(model.inputs, model.layers[-2].output)([seen.astype(np.float32) / 255])
     known = np.concatenate([np.asarray(features), np.ones((len(seen), 1))], 1)
