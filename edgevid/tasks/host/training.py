@@ -63,7 +63,10 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def targets(self, clips: Clips) -> NDArray[Any]:
-        """Return what the network should output for each clip, ``(clips, *)``."""
+        """Return what the network should output for each clip, ``(clips, *)``.
+
+        The dtype is what the loss takes: int64 for class indices, float32 for values.
+        """
 
     @abstractmethod
     def figures(
