@@ -153,6 +153,12 @@ def listing(kind: str) -> list[Listed]:
     return sorted(listed, key=lambda one: (one.name, one.origin != BUILT_IN, one.origin))
 
 
+def packages() -> tuple[str, ...]:
+    """The installed packages that provide plug-ins, sorted; nothing of them is imported."""
+    rows = [row for kind in kinds() for rows in _entry_points(kind).values() for row in rows]
+    return tuple(sorted({row.origin.partition(" ")[0] for row in rows}))
+
+
 def has(kind: str, name: str) -> bool:
     """Whether there is a plug-in of that name. Reads entry points only if none is built in."""
     return name in TABLE[kind] or name in _entry_points(kind)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def accelerators() -> Iterator[Check]:
     """Check for every accelerator whether it can be tried here, and why not if it cannot."""
-    for runtime in catalog.everything():
+    for runtime in catalog.importable():
         for one in sorted(runtime.accelerators, key=lambda one: one.name):
             if one.name != CPU and not runtime.stand_in:
                 yield _accelerator(runtime, one.name)
@@ -66,7 +66,7 @@ def bundle(opened: Bundle, libraries: Mapping[str, Tried]) -> Iterator[Check]:
 def _engines(artifact: Artifact, libraries: Mapping[str, Tried]) -> tuple[list[str], list[str]]:
     """The engines for an artifact, such as ``openvino on cpu``, and why others cannot serve it."""
     engines, faults = [], []
-    for runtime in catalog.everything():
+    for runtime in catalog.importable():
         for one in sorted(runtime.accelerators, key=lambda one: (one.name != CPU, one.name)):
             if not one.prefers(artifact.format):
                 continue

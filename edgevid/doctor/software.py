@@ -56,7 +56,7 @@ class Tried:
 def candidates() -> list[Tried]:
     """Every library to try, as if none were installed."""
     found = [Tried(one, None, needed=True) for one in NEEDED]
-    for runtime in catalog.everything():
+    for runtime in catalog.importable():
         for one in runtime.libraries:
             preferred = one is runtime.libraries[0]
             found.append(Tried(one, None, runtime=runtime.name, preferred=preferred))

@@ -65,7 +65,7 @@ class DeviceFacts:
 def asked() -> dict[str, list[str]]:
     """What the agent is to look for: modules and libraries that any target wants."""
     known = [targets.load(name) for name in targets.names()]
-    libraries = {library.package for one in catalog.everything() for library in one.libraries}
+    libraries = {library.package for one in catalog.built_in() for library in one.libraries}
     return {
         "modules": sorted(
             {wanted.module for one in known for wanted in one.distribution} | libraries

@@ -1,15 +1,17 @@
 """Questions about all runtimes: which one executes a format, and with which engines of a target.
 
-The built-in runtimes answer first. The runtimes of other packages are looked at only for a format
-that no built-in one knows, and in listings.
+The built-in runtimes come first. The runtimes of other packages are loaded only for a format that
+no built-in one has, and for listings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edgevid import registry
+from edgevid.errors import BadInput, PluginFailed
 from edgevid.targets import EngineChoice
 
 if TYPE_CHECKING:
@@ -33,9 +35,17 @@ def built_in() -> list[RuntimeSpec]:
     return [spec(name) for name in registry.builtin("runtime")]
 
 
-def everything() -> list[RuntimeSpec]:
-    """The declarations of all runtimes, by name."""
-    return [spec(name) for name in registry.names("runtime")]
+def importable() -> list[RuntimeSpec]:
+    """The declarations of all runtimes, by name, for listings.
+
+    A runtime of another package that cannot be imported is left out; whoever lists plug-ins reports
+    it, as `edgevid.doctor.plugins` does.
+    """
+    found = built_in()
+    for name in registry.third_party("runtime"):
+        with suppress(BadInput, PluginFailed):
+            found.append(spec(name))
+    return sorted(found, key=lambda one: one.name)
 
 
 def made_for(format_name: str) -> tuple[str, ...]:

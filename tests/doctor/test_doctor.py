@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgevid import bundle as bundles
-from edgevid import doctor
+from edgevid import doctor, registry
 from edgevid.bundle import Artifact
-from edgevid.doctor import environment, hardware, serving, software
+from edgevid.doctor import environment, hardware, plugins, serving, software
 from edgevid.doctor.check import Check
 from edgevid.system import devices
 from rigs.machines import MEMINFO, PC, PC_CORE, PI5, machine
@@ -267,6 +267,52 @@ def test_what_is_missing_gets_its_install_line():
     assert found["openvino"].do == "run: pip install 'edgevid[openvino]'"
     assert found["tflite-runtime"].do == ""  # its successor is the one to install
     assert found["runtimes"].state == "fail"
+
+
+# --- plug-ins of other packages -------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugin(site):
+    """A function that installs a package with one plug-in; entry points are read anew."""
+
+    def put(kind: str, name: str, code: str) -> None:
+        install(site, f"my-{name}", "1.2", f"my_{name}", code)
+        points = f"[edgevid.{kind}]\n{name} = my_{name}:PLUGIN\n"
+        (site / f"my_{name}-1.2.dist-info" / "entry_points.txt").write_text(points)
+        registry.forget_entry_points()
+
+    yield put
+    registry.forget_entry_points()
+
+
+def listed() -> dict[str, Check]:
+    return {check.name: check for check in plugins.checks()}
+
+
+def test_plug_ins_are_listed_with_their_origin(plugin):
+    assert listed()["task plug-ins"].found == "classification, raw"
+    plugin("task", "counting", "PLUGIN = 1\n")
+    found = listed()
+    assert found["task plug-ins"].found == "classification, counting (my-counting 1.2), raw"
+    assert all(check.state == "ok" for check in found.values())
+
+
+def test_a_plug_in_with_a_built_in_name_is_listed_as_ignored(plugin):
+    plugin("task", "raw", "PLUGIN = 1\n")
+    check = listed()["task raw"]
+    assert check.found == "of my-raw 1.2 is ignored: edgevid has a built-in of this name"
+    assert (check.state, check.do) == ("warn", "rename it in its package, or uninstall my-raw")
+
+
+def test_a_runtime_that_cannot_be_imported_is_a_warning_and_hides_nothing(plugin):
+    plugin("runtime", "broken", "import surely_not_there\n")
+    check = listed()["runtime broken"]
+    assert check.state == "warn"
+    assert "of the package my-broken 1.2 cannot be imported: ModuleNotFoundError" in check.found
+    assert "uninstall" in check.do
+    assert "openvino" in {one.library.project for one in software.candidates()}
+    assert "openvino/npu" in {check.name for check in serving.accelerators()}
 
 
 # --- where things can be served -----------------------------------------------------------------

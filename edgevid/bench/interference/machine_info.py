@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from edgevid import __version__
+from edgevid import __version__, registry
 from edgevid.documents import named
 from edgevid.runtimes import catalog
 from edgevid.system import kernel
@@ -184,13 +184,18 @@ def container(root: Path) -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, edgevid and the libraries; None for one that is not installed."""
+    """Versions of Python, edgevid, the libraries and packages with plug-ins.
+
+    Returns:
+        Name -> version; None for a library that is not installed.
+    """
     found: dict[str, str | None] = {
         "python": platform.python_version(),
         "edgevid": __version__,
     }
-    libraries = [library for one in catalog.everything() for library in one.libraries]
-    for package in ("numpy", "av", *(library.project for library in libraries)):
+    libraries = [library for one in catalog.built_in() for library in one.libraries]
+    names = ("numpy", "av", *(library.project for library in libraries), *registry.packages())
+    for package in names:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
