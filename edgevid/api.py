@@ -53,4 +53,4 @@ def evaluate(
     wanted = engines.installed(wanted, report)
     recorded = bundle.evidence.get("split", {})
     clips = evaluation.choose_clips(bundle.contract, recorded, data, split, progress)
-    return evaluation.evaluate_bundle(bundle, wanted, clips, split, progress=progress, say=report)
+    return evaluation.evaluate_bundle(bundle, wanted, clips, split, progress=progress, log=report)

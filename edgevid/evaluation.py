@@ -196,7 +196,7 @@ def evaluate_bundle(
     split: str,
     *,
     progress: Progress = silent,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[Evaluation]:
     """Measure each of the wanted artifacts on decoded clips of a split.
 
@@ -207,7 +207,7 @@ def evaluate_bundle(
     annotated = open_host(bundle.contract.task).annotations(clips)
     results = []
     for one in wanted:
-        engine, choice = open_engine(bundle, [one], say=say)
+        engine, choice = open_engine(bundle, [one], say=log)
         try:
             outputs = step_clips(
                 bundle.contract, engine, clips, annotated, progress, choice.artifact
