@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevid import registry
 from edgevid.contract import Contract
 from rigs.bundles import CONTRACT, write_null
 from rigs.command import call_edgevid
+from rigs.plugin_package import write_package
 from rigs.videos import moving_images, write_video
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +80,17 @@ def make_null_bundle(contract, tmp_path) -> Callable[..., Path]:
 def null_bundle(make_null_bundle) -> Path:
     """A bundle that needs no library to run."""
     return make_null_bundle()
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch) -> None:
+    """The sinks and the event stages of `rigs.stand_ins`, as if their package was installed."""
+    for folder in write_package(tmp_path / "package"):
+        monkeypatch.syspath_prepend(folder)
+    registry.forget_entry_points()
+    yield
+    monkeypatch.undo()
+    registry.forget_entry_points()
 
 
 @pytest.fixture

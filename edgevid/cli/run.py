@@ -169,7 +169,8 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     if summary.truncated:
         say("edgevid: the video is truncated: results cover what could be decoded; copy it again")
         return 2
-    return _exit_code(stopped) or _sinks_failed(summary)
+    lost = _sinks_failed(summary)
+    return _exit_code(stopped) if stopped else lost
 
 
 def _run_service(path: Path, as_json: bool) -> int:
@@ -203,7 +204,8 @@ def _run_service(path: Path, as_json: bool) -> int:
     summary = service.run()
     if not to_stdout:
         _print(summary, as_json)
-    return _exit_code(stopped) or _sinks_failed(summary)
+    lost = _sinks_failed(summary)
+    return _exit_code(stopped) if stopped else lost
 
 
 def _stop_in_order(service: Service) -> list[int]:
