@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput
-from edgevid.events import EventChain, NamedStage, open_stage
-from edgevid.events.durable import DurableState
+from edgevid.events.chain import EventChain, NamedStage
 from edgevid.runner.config import CameraUse, RunConfig, read_password
 from edgevid.runner.meters import Meters
 from edgevid.runner.reader_thread import ReaderThread, Reading
@@ -25,6 +24,7 @@ from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.sinks import open_sink
 
 if TYPE_CHECKING:
+    from edgevid.events.durable import DurableState
     from edgevid.media.sources import Source
     from edgevid.runner.config import BundleUse
     from edgevid.sinks import Sink
@@ -162,8 +162,12 @@ class Assembly:
         bundle: BundleUse,
         served: Mapping[str, ServedModel],
     ) -> EventChain:
-        contract = served[bundle.name].bundle.contract
         events = config.events_of(use, bundle)
+        if not events:
+            return EventChain()
+        from edgevid.events import open_stage
+
+        contract = served[bundle.name].bundle.contract
         if config.state is None and any(one.durable for one in events):
             raise BadInput(
                 "an event stage is durable, but there is no folder for its state; "
@@ -179,6 +183,8 @@ class Assembly:
         )
 
     def _make_durable(self, config: RunConfig, pipeline: StreamPipeline, stream: str) -> None:
+        from edgevid.events.durable import DurableState
+
         assert config.state is not None  # checked when the chain was opened
         durable = DurableState(config.state, stream, pipeline.chain, self.report)
         durable.load()

@@ -10,16 +10,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from edgevid.documents import to_json
 from edgevid.errors import EdgevidError
-from edgevid.runner import notify, status_document, summary
+from edgevid.runner import notify
 from edgevid.runner.assembly import Assembly, GivenSink
 from edgevid.runner.config import RunConfig
 from edgevid.runner.meters import total
-from edgevid.runner.reload import apply
 from edgevid.runner.served_model import ServedModel
-from edgevid.runner.status import StatusBoard
+
+if TYPE_CHECKING:
+    from edgevid.runner.status import StatusBoard
+    from edgevid.runner.status_document import ServiceStatus
+    from edgevid.runner.summary import RunSummary
 
 TICK_S = 1.0
 SLACK_S = 2.0
@@ -75,7 +78,7 @@ class Service:
 
     # -------------------------------------------------------------- the run
 
-    def run(self) -> summary.RunSummary:
+    def run(self) -> RunSummary:
         """Run to the end. By then everything is closed, also if it raises.
 
         Returns:
@@ -94,6 +97,8 @@ class Service:
         finally:
             self._end()
         self._raise()
+        from edgevid.runner import summary
+
         return summary.build(self.parts, self._elapsed_s)
 
     def _start(self) -> None:
@@ -106,7 +111,9 @@ class Service:
                 sources.append(parts.open_source(config, use))
             may_be_live = any(source.live is not False for source in sources)
             if config.status is not None:
-                self._board = StatusBoard(config.status, lambda: to_json(self.status()))
+                from edgevid.runner.status import StatusBoard
+
+                self._board = StatusBoard(config.status, self._status_json)
             for bundle in config.bundles:
                 parts.served[bundle.name] = ServedModel.open(
                     bundle, live=may_be_live, report=self._report
@@ -185,6 +192,8 @@ class Service:
                 raise error
 
     def _reload(self, reread: Callable[[], RunConfig]) -> None:
+        from edgevid.runner.reload import apply
+
         notify.notify(notify.RELOADING)
         try:
             new = reread()
@@ -204,8 +213,16 @@ class Service:
             thread.join(self._tick_s)
             self._publish()
 
-    def status(self) -> status_document.ServiceStatus:
+    def _status_json(self) -> dict[str, Any]:
+        from edgevid.documents import to_json
+
+        document: dict[str, Any] = to_json(self.status())
+        return document
+
+    def status(self) -> ServiceStatus:
         """The state of the service now."""
+        from edgevid.runner import status_document
+
         return status_document.build(
             self.parts,
             status_document.RunState(

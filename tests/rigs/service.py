@@ -18,6 +18,14 @@ class Running:
         self.folder, self.config = folder, folder / "site.toml"
         self.write(text)
         self.status_folder, self.answers = folder / "status", folder / "answers.jsonl"
+        self.begin(**env)
+
+    def again(self, **env: str):
+        """Start it once more, after it has ended or was killed."""
+        self.begin(**env)
+        return self
+
+    def begin(self, **env: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edgevid", "run", "--config", self.config, "--json"],
             stdout=subprocess.PIPE,
