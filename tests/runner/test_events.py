@@ -12,11 +12,11 @@ from edgevid.runner.config import read_config
 from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null.cpu import Arithmetic
-from rigs.films import pictures
 from rigs.outputs import Kept
 from rigs.plugin_package import write_package
 from rigs.service import answered, bundle, camera, holds
 from rigs.stand_ins import Label, LabelOptions
+from rigs.videos import moving_images
 from tests.runner.test_scheduler import Camera, Faulty, Suspect, counters
 
 EVENT = '[[event]]\nkind = "label"\nname = "light"\nlabel = "bright"\n'
@@ -30,7 +30,7 @@ def engine(contract):
 @pytest.fixture(scope="module")
 def film():
     """Dark and bright by turns."""
-    frames = pictures(24, 32, 48) // 8
+    frames = moving_images(24, 32, 48) // 8
     for begin in (3, 9, 16):
         frames[begin : begin + 4] += 200
     return frames
