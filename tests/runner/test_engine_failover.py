@@ -13,6 +13,7 @@ import pytest
 from edgevid import runtimes, targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, CheckFailed, EngineFailed
+from edgevid.proof.verdict import PROOF_TIMEOUT_S
 from edgevid.runner import accelerator_supervisor as supervisor
 from edgevid.runner import engine_failover as failover
 from edgevid.runner.accelerator_supervisor import AcceleratorState, BackoffPolicy
@@ -110,12 +111,11 @@ def test_a_fault_in_the_middle_of_a_clip_changes_no_answer(real, broken, sit, ki
     assert player.failover.guarded
     assert not player.failover.degraded
     trigger.touch()
-    struck = time.monotonic()
     player.play(frames[101:102])
     while player.failover.guarded and len(player.answers) < 200:  # the next canary finds it
         player.play(frames[len(player.answers) :][:1])
         time.sleep(0.005)
-    assert time.monotonic() - struck < 2.5
+    assert not player.failover.guarded, "no canary found the fault"
     assert player.failover.choice == Choice("tflite-int8", "tflite", "cpu")
     assert player.failover.degraded
     player.play(frames[len(player.answers) :])
@@ -382,7 +382,7 @@ def test_closing_leaves_nothing_behind(opened, sit, monkeypatch):
     wait_for(children)
     began = time.monotonic()
     proving.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PROOF_TIMEOUT_S / 2, "waited for the proof's time limit"
     assert (descriptors(), children(), shared_memory(), threading.active_count()) == before
 
 
