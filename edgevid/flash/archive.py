@@ -1,6 +1,6 @@
-"""A release in one file that is carried to a device by hand: ``sh FILE`` there does the rest.
+"""A release in one file that is carried to a device by hand: ``sh FILE`` there installs it.
 
-It is a shell script of a few lines with a zip behind it, which Python runs: the installer, the
+The file is a shell script of a few lines followed by a zip, which Python runs: the installer, the
 agent, the signed manifest and every blob. The same agent checks, stages, activates and judges as
 over SSH, so the guarantees are the same.
 """
@@ -9,30 +9,93 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from edgevid import targets
+from edgevid.errors import BadInput
 from edgevid.files import writing
+from edgevid.flash import plan
 from edgevid.flash.agent_client import BOOT, GATES, MARK, WRONG_USE, agent_source
-from edgevid.flash.client import sign
+from edgevid.flash.device_facts import DeviceFacts
+from edgevid.flash.installed import Installed
 from edgevid.flash.keys import SigningKey
-from edgevid.flash.package import Package
+from edgevid.flash.package import Package, build
+from edgevid.flash.request import DeployOptions, DeployRequest
+from edgevid.flash.signed_request import sign
+from edgevid.targets import Target
 
 _START = """\
 #!/bin/sh
 # edgevid, release {release} for {title}.
-# Install it: sudo sh FILE        What it would do: sh FILE --help
-command -v python3 >/dev/null || {{ echo "edgevid: there is no python3 here" >&2; exit 4; }}
+# Install it: sudo sh FILE        Options: sh FILE --help
+command -v python3 >/dev/null || {{ echo "edgevid: python3 is not installed" >&2; exit 4; }}
 exec python3 -I "$0" "$@"
 exit 4
 """
 _TIME = (1980, 1, 1, 0, 0, 0)  # equal packages give equal files
 
 
+def make(
+    file: Path, request: DeployRequest, options: DeployOptions, python: str | None = None
+) -> dict[str, Any]:
+    """Write an installer for a device that is not connected, of which only the kind is known.
+
+    Args:
+        file: The installer.
+        request: What the device is to serve; it must have a ``kind``.
+        options: How to sign and report.
+        python: The device's version of Python, as in ``3.11``; None: the oldest of the target.
+
+    Raises:
+        BadInput: The kind is missing or too vague, or the package cannot be made.
+    """
+    if request.kind is None:
+        raise BadInput("give the kind of device for the archive with --kind; see: edgevid targets")
+    target = targets.load(request.kind)
+    facts = assumed(target, python)
+    service = plan.service_of(None, request, Installed())
+    package = build(
+        facts,
+        target,
+        service.bundles,
+        service.text,
+        plugins=request.wheels,
+        progress=options.progress,
+        log=options.log,
+    )
+    release = write(file, package, options.key, target.title)
+    size = file.stat().st_size
+    return {"archive": str(file), "release": release, "target": target.name, "bytes": size}
+
+
+def assumed(target: Target, python: str | None) -> DeviceFacts:
+    """The least facts of a device of this kind; its agent checks them.
+
+    Raises:
+        BadInput: The target does not have that Python, or is not of one architecture.
+    """
+    version = python or target.python[0]
+    if version not in target.python:
+        raise BadInput(f"{target.name} has Python {', '.join(target.python)}, not {version}")
+    if target.architecture == "any":
+        raise BadInput(f"{target.name} is any machine; name a kind with an architecture")
+    modules: Mapping[str, str] = {one.module: one.least for one in target.distribution}
+    return DeviceFacts(
+        architecture=target.architecture,
+        glibc=target.glibc or "2.17",
+        python=tuple(int(part) for part in version.split(".")),
+        modules=modules,
+        ssh_keygen=True,
+    )
+
+
 def write(path: Path, package: Package, key: SigningKey | None, title: str) -> str:
-    """Write the archive of ``package``, whole or not at all; gives the release's name."""
+    """Write the installer of a package, whole or not at all; gives the release's name."""
     release = package.release
-    signed = {
+    about = {
         "release": release,
         "title": title,
         "boot": BOOT,
@@ -46,7 +109,7 @@ def write(path: Path, package: Package, key: SigningKey | None, title: str) -> s
         with zipfile.ZipFile(part, "a") as archive:
             _add(archive, "__main__.py", installer)
             _add(archive, "agent.py", agent_source())
-            _add(archive, "signed.json", json.dumps(signed, sort_keys=True).encode())
+            _add(archive, "release.json", json.dumps(about, sort_keys=True).encode())
             for sha256, blob in sorted(package.blobs.items()):
                 _add(archive, f"blobs/{sha256}", blob)
         part.chmod(0o755)
@@ -54,7 +117,7 @@ def write(path: Path, package: Package, key: SigningKey | None, title: str) -> s
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: Path | bytes) -> None:
-    """Add a stored member; blobs are compressed already."""
+    """Add a member uncompressed; blobs are compressed already."""
     info = zipfile.ZipInfo(name, _TIME)
     if isinstance(content, bytes):
         archive.writestr(info, content)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgevid.errors import EnvironmentFailed
 from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.package import size_of
 from edgevid.progress import Progress, silent
 
 CHUNK = 1 << 18
@@ -86,11 +87,6 @@ def send(
     for _ in range(waiting):
         device.answer()
     return total
-
-
-def size_of(blob: Path | bytes) -> int:
-    """How many bytes a blob has."""
-    return len(blob) if isinstance(blob, bytes) else blob.stat().st_size
 
 
 def _rest(blob: Path | bytes, offset: int, count: int, cap: RateLimit) -> Iterator[bytes]:

@@ -1,161 +1,188 @@
-"""A person's words carried out on one device of the inventory: flash, go back, forget."""
+"""The commands of ``edgevid flash`` on one device: deploy, activate, roll back, uninstall.
+
+The device decides by itself whether a release is kept; the host sends, watches and reports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from edgevid import targets
-from edgevid.errors import BadInput
-from edgevid.flash import archive, client, fleet, plan
+from edgevid.flash import fleet, plan
+from edgevid.flash.activation import activate as start_and_watch
+from edgevid.flash.activation import checked, reporter
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.client import Health, Installed
-from edgevid.flash.device_facts import DeviceFacts
+from edgevid.flash.blob_transfer import send
+from edgevid.flash.installed import Installed, look
 from edgevid.flash.inventory import DeviceEntry
-from edgevid.flash.keys import SigningKey
-from edgevid.flash.package import build
-from edgevid.flash.plan import DeployRequest
-from edgevid.progress import Progress, silent
+from edgevid.flash.package import Package, same_release
+from edgevid.flash.request import DeployOptions, DeployRequest
+from edgevid.flash.signed_request import sign
 from edgevid.remote import Remote
-from edgevid.targets import Target
 
-Log = Callable[[str], None]
+__all__ = ["activate", "deploy", "flash", "perform", "rollback", "uninstall"]
 
 
-@dataclass(frozen=True)
-class DeployOptions:
-    """How it is to be done, whatever it is."""
+def deploy(entry: DeviceEntry, request: DeployRequest, options: DeployOptions) -> dict[str, Any]:
+    """Bring what is requested to a device of the inventory.
 
-    key: SigningKey | None = None
-    pin: Mapping[str, str] | None = None
-    health: Health = field(default_factory=Health)
-    trust_new: bool = False
-    allow_downgrade: bool = False
-    stage: bool = False
-    dry_run: bool = False
-    limit_kbit: float | None = None
-    root: str | None = None
-    progress: Progress = silent
-    say: Log = lambda _: None
+    Args:
+        entry: The device.
+        request: What it is to serve.
+        options: How; with ``dry_run``, only find out what would change.
+
+    Returns:
+        As `flash`, with ``target`` and ``bundles``; for a dry run, the plan.
+
+    Raises:
+        BadInput: The request cannot be met by this device.
+        DeviceFailed: The device cannot be reached, or refuses the release.
+        RolledBack: The release is not healthy there.
+    """
+    request = replace(request, kind=request.kind or entry.target)
+    with _connected(entry, options) as device:
+        planned = plan.make(device, request, options)
+        if options.dry_run:
+            return {"outcome": "planned", **planned.document(), "text": planned.text()}
+        plan.stop(entry.name, [lack for lack in planned.lacks if lack.blocks], options.log)
+        if changes := plan.changes_text(planned.service):
+            options.log(f"{entry.name}: {changes}")
+        result = flash(device, planned.package, options, planned.installed)
+    bundles = planned.document()["bundles"]
+    return _recorded(entry, {**result, "target": planned.target.name, "bundles": bundles})
+
+
+def perform(
+    entry: DeviceEntry,
+    command: Callable[[AgentClient, DeployOptions], dict[str, Any]],
+    options: DeployOptions,
+) -> dict[str, Any]:
+    """Carry out `activate`, `rollback` or `uninstall` on a device of the inventory.
+
+    Raises:
+        DeviceFailed: The device cannot be reached, or refuses.
+        RolledBack: The release is not healthy there.
+    """
+    with _connected(entry, options) as device:
+        return _recorded(entry, command(device, options))
 
 
 @contextmanager
-def reached(entry: DeviceEntry, options: DeployOptions) -> Iterator[AgentClient]:
-    """Give a session with the device, which ends however this ends."""
+def _connected(entry: DeviceEntry, options: DeployOptions) -> Iterator[AgentClient]:
+    """Give a session with the device, which ends in any case."""
     remote = Remote(entry.address, trust_new=options.trust_new)
     with remote, AgentClient(remote, options.root or entry.root) as device:
         device.name = entry.name
         yield device
 
 
-def flash(entry: DeviceEntry, request: DeployRequest, options: DeployOptions) -> dict[str, Any]:
-    """Bring what is ordered to the device; with ``dry_run`` only say what would change.
-
-    Raises what `edgevid.flash.client.flash` does.
-    """
-    request = replace(request, kind=request.kind or entry.target)
-    with reached(entry, options) as device:
-        signed: dict[str, Any] = {"allow_downgrade": options.allow_downgrade, "pin": options.pin}
-        planned = plan.make(
-            device,
-            request,
-            key=options.key,
-            signed=signed if options.dry_run else None,
-            progress=options.progress,
-            say=options.say,
-        )
-        if options.dry_run:
-            return {"outcome": "planned", **planned.document(), "text": planned.text()}
-        plan.stop(entry.name, [lack for lack in planned.lacks if lack.blocks], options.say)
-        if what := plan.changes_text(planned.site):
-            options.say(f"{entry.name}: {what}")
-        result = client.flash(
-            device,
-            planned.package,
-            key=options.key,
-            activate=not options.stage,
-            health=options.health,
-            allow_downgrade=options.allow_downgrade,
-            pin=options.pin,
-            installed=planned.installed,
-            limit_kbit=options.limit_kbit,
-            progress=options.progress,
-            say=options.say,
-        )
-        bundles = planned.document()["bundles"]
-    return noted(entry, {**result, "target": planned.target.name, "bundles": bundles})
-
-
-def activate(entry: DeviceEntry, options: DeployOptions) -> dict[str, Any]:
-    """Let the release that was staged serve."""
-    with reached(entry, options) as device:
-        return noted(entry, client.activate(device, None, options.health, options.say))
-
-
-def rollback(entry: DeviceEntry, options: DeployOptions) -> dict[str, Any]:
-    """Let the release before serve again."""
-    with reached(entry, options) as device:
-        return noted(entry, client.rollback(device, options.health, options.say))
-
-
-def uninstall(entry: DeviceEntry, options: DeployOptions) -> dict[str, Any]:
-    """Remove all of edgevid from the device."""
-    with reached(entry, options) as device:
-        removed = client.uninstall(device)
-    fleet.forget(entry)
-    return {"outcome": "uninstalled", **removed}
-
-
-def noted(entry: DeviceEntry, result: dict[str, Any]) -> dict[str, Any]:
-    """Keep what serves now, so that drift is seen."""
+def _recorded(entry: DeviceEntry, result: dict[str, Any]) -> dict[str, Any]:
+    """Record what serves now, so that drift is noticed."""
     if result["outcome"] in ("serving", "unchanged"):
         fleet.note(entry, result)
+    elif result["outcome"] == "uninstalled":
+        fleet.forget(entry)
     return result
 
 
-def write_archive(
-    file: Path, request: DeployRequest, options: DeployOptions, python: str | None
+# ---------------------------------------------------------------- on a connected device
+
+
+def flash(
+    device: AgentClient,
+    package: Package,
+    options: DeployOptions,
+    installed: Installed | None = None,
 ) -> dict[str, Any]:
-    """Write an installer for a device that is not asked, only known by its kind.
+    """Bring a package to a device and activate it, unless ``options.stage``.
 
-    ``python`` is its version, as in ``3.11``; None: the oldest that the target allows.
+    Args:
+        device: The device.
+        package: The package.
+        options: How.
+        installed: What is on the device already; None: look.
+
+    Returns:
+        ``outcome`` (``serving``, ``unchanged`` or ``staged``), ``release``, ``replaced``,
+        ``restarted``, ``sent_bytes``, ``wire_bytes``, ``seconds``, and what `activation.activate`
+        gives.
+
+    Raises:
+        BadInput: The device refuses the package; it serves what it served before.
+        DeviceFailed: The link or the device fails; it serves what it served before.
+        RolledBack: The release is not healthy there; it serves what it served before.
     """
-    if request.kind is None:
-        raise BadInput(
-            "say for what kind of device the archive is, with --kind; see: edgevid targets"
-        )
-    target = targets.load(request.kind)
-    facts = assumed(target, python)
-    site = plan.site_of(None, request, Installed())
-    package = build(
-        facts,
-        target,
-        site.bundles,
-        site.text,
-        plugins=request.wheels,
+    began, wire = time.monotonic(), device.wire_bytes
+    before = installed if installed is not None else look(device)[1]
+    result: dict[str, Any] = {"device": device.name, "replaced": before.current, "sent_bytes": 0}
+    if before.manifest is not None and same_release(before.manifest, package.manifest):
+        result |= {"release": before.current, "outcome": "unchanged", "restarted": False}
+    else:
+        result |= _stage(device, package, options)
+    if not options.stage:
+        result |= _activate(device, result["release"], options)
+    took = {"seconds": round(time.monotonic() - began, 3), "wire_bytes": device.wire_bytes - wire}
+    return checked(result | took)
+
+
+def _stage(device: AgentClient, package: Package, options: DeployOptions) -> dict[str, Any]:
+    """Check, send and stage a package; what serves is not touched."""
+    signed = sign(package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin)
+    for note in device.call({"do": "check", **signed}).get("notes", ()):
+        options.log(f"{device.name}: {note}")
+    device.call({"do": "session"})
+    missing = device.call({"do": "missing", "blobs": package.sizes()})["missing"]
+    began = time.monotonic()
+    sent = send(
+        device,
+        package.blobs,
+        missing,
+        limit_kbit=options.limit_kbit,
         progress=options.progress,
-        say=options.say,
     )
-    release = archive.write(file, package, options.key, target.title)
-    size = file.stat().st_size
-    return {"archive": str(file), "release": release, "target": target.name, "bytes": size}
+    send_s = round(time.monotonic() - began, 3)
+    staged = device.call({"do": "stage", **signed}, notice=reporter(device, options.log))
+    outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent, "send_s": send_s}
+    return {"release": staged["release"], **outcome}
 
 
-def assumed(target: Target, python: str | None) -> DeviceFacts:
-    """What a device of this kind is at least; its agent checks whether that is so."""
-    version = python or target.python[0]
-    if version not in target.python:
-        raise BadInput(f"{target.name} has Python {', '.join(target.python)}, not {version}")
-    if target.architecture == "any":
-        raise BadInput(f"{target.name} is any machine; name a kind with an architecture")
-    modules: Mapping[str, str] = {one.module: one.least for one in target.distribution}
-    return DeviceFacts(
-        architecture=target.architecture,
-        glibc=target.glibc or "2.17",
-        python=tuple(int(part) for part in version.split(".")),
-        modules=modules,
-        ssh_keygen=True,
-    )
+def _activate(device: AgentClient, release: str | None, options: DeployOptions) -> dict[str, Any]:
+    request = {"do": "activate", "id": release}
+    return start_and_watch(device, request, options.health, options.log)
+
+
+def activate(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
+    """Activate the release that was staged last.
+
+    Raises:
+        BadInput: Nothing is staged.
+        RolledBack: The release is not healthy there.
+    """
+    began = time.monotonic()
+    device.call({"do": "session"})
+    result = {"device": device.name} | _activate(device, None, options)
+    return checked(result | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def rollback(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
+    """Activate the release that served before the present one.
+
+    Raises:
+        BadInput: There is none.
+        RolledBack: The release is not healthy there.
+    """
+    began = time.monotonic()
+    device.call({"do": "session"})
+    done = start_and_watch(device, {"do": "rollback"}, options.health, options.log)
+    result = {"device": device.name} | done
+    return checked(result | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def uninstall(device: AgentClient, options: DeployOptions | None = None) -> dict[str, Any]:
+    """Remove everything that edgevid has put on the device."""
+    reply = device.call({"do": "uninstall"})
+    removed = reply.get("removed", [])
+    return {"outcome": "uninstalled", "device": device.name, "removed": removed}

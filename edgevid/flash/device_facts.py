@@ -62,7 +62,7 @@ class DeviceFacts:
         return ".".join(map(str, self.python[:2]))
 
 
-def asked() -> dict[str, list[str]]:
+def probe_request() -> dict[str, list[str]]:
     """What the agent is to look for: modules and libraries that any target wants."""
     known = [targets.load(name) for name in targets.names()]
     libraries = {library.package for one in catalog.built_in() for library in one.libraries}

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.files import user_folder, write_json
-from edgevid.flash.client import AgentClient
+from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.remote.ssh import Remote
 
@@ -79,10 +79,18 @@ def read_threshold(text: str, total: int) -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one device; ``result`` is what was given for it, None where that failed.
+    """What became of one device.
 
-    ``state`` is the ``outcome`` of the result, as `edgevid.flash.client.flash` has it; where there
-    is none, ``refused`` (a gate said no), ``failed``, or ``not begun``.
+    Attributes:
+        device: Its name.
+        state: The ``outcome`` of the result, as `edgevid.flash.commands.flash` gives it; without a
+            result ``refused`` (a check failed), ``failed``, or ``not begun``.
+        wave: The number of its wave, from 1; 0 if it was not begun.
+        seconds: How long it took.
+        reason: Why it failed.
+        exit_code: What a command for this device alone would exit with.
+        kind: The kind of the error.
+        result: What the command gave; None if it failed.
     """
 
     device: str
@@ -107,7 +115,7 @@ def roll(
     waves: Sequence[int],
     may_fail: int = 0,
     parallel: int = PARALLEL,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Call ``act`` for each device, wave after wave, and give what became of each, in their order.
 
@@ -120,9 +128,9 @@ def roll(
     for number, size in enumerate(waves, 1):
         wave, rest = rest[:size], rest[size:]
         if len(waves) > 1:
-            say(f"wave {number} of {len(waves)}: {', '.join(device.name for device in wave)}")
+            log(f"wave {number} of {len(waves)}: {', '.join(device.name for device in wave)}")
         for outcome in _wave(wave, act, number, may_fail, sum(o.bad for o in outcomes), parallel):
-            say(_line(outcome))
+            log(_line(outcome))
             outcomes.append(outcome)
         if sum(outcome.bad for outcome in outcomes) > may_fail:
             break
@@ -285,7 +293,7 @@ def conditions(devices: Sequence[DeviceEntry], parallel: int = PARALLEL) -> list
 
     everything = [len(devices)]
     outcomes = roll(
-        devices, ask, waves=everything, may_fail=len(devices), parallel=parallel, say=_silent
+        devices, ask, waves=everything, may_fail=len(devices), parallel=parallel, log=_silent
     )
     return [
         outcome.result["condition"]
@@ -300,7 +308,7 @@ def _silent(_: str) -> None:
 
 
 def condition(device: DeviceEntry) -> Condition:
-    """Ask one device how it is; raises `EnvironmentFailed` where it does not say."""
+    """Ask one device how it is; raises `EnvironmentFailed` where it does not log."""
     with connect(device) as session:
         first = session.call({"do": "status"})
         rate = None

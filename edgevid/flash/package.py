@@ -56,8 +56,12 @@ class Package:
 
     @property
     def release(self) -> str:
-        """What the release is called."""
+        """The release's name."""
         return sha256_of(self.manifest)[:16]
+
+    def sizes(self) -> dict[str, int]:
+        """The size of each blob in bytes, by its sha256."""
+        return {sha256: size_of(blob) for sha256, blob in self.blobs.items()}
 
 
 def build(
@@ -71,7 +75,7 @@ def build(
     now: float | None = None,
     renew: bool = False,
     progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Make the package of ``bundles`` for the device ``facts`` of the kind ``target``.
 
@@ -90,7 +94,7 @@ def build(
     needed = plugin_wheels.needed([one.contract.task for one in opened], ways, site)
     chosen = plugin_wheels.choose(needed, plugins, wanted)
     wanted = plugin_wheels.with_requirements(wanted, chosen)
-    got = wheels.gather(wanted, renew=renew, progress=progress, log=say)
+    got = wheels.gather(wanted, renew=renew, progress=progress, log=log)
     plugin_wheels.check_apart(chosen, [path for _, path in got])
     got += [(one.wheel, one.path) for one in chosen]
     _check_versions(opened, target, [wheel for wheel, _ in got])
@@ -121,6 +125,11 @@ def build(
         "udev": list(target.udev),
     }
     return Package(canonical_json(manifest), content)
+
+
+def size_of(blob: Path | bytes) -> int:
+    """The number of bytes of a blob."""
+    return len(blob) if isinstance(blob, bytes) else blob.stat().st_size
 
 
 def same_release(one: bytes, other: bytes) -> bool:
@@ -268,11 +277,11 @@ def _unpacked_bytes(path: Path) -> int:
 def _blob(what: Path | bytes, content: dict[str, Path | bytes]) -> dict[str, Any]:
     sha256 = sha256_of(what)
     content[sha256] = what
-    return {"sha256": sha256, "size": len(what) if isinstance(what, bytes) else what.stat().st_size}
+    return {"sha256": sha256, "size": size_of(what)}
 
 
 def _oldest_glibc(target: Target, got: Sequence[Wheel]) -> str:
-    """The oldest glibc on which every wheel works, as their tags say."""
+    """The oldest glibc on which every wheel works, as their tags log."""
     needed = [_numbers(target.glibc or "2.17")]
     for wheel in got:
         minors = [int(m) for m in re.findall(r"manylinux_2_(\d+)_", wheel.name)]

@@ -1,66 +1,55 @@
-"""What a flash would change on one device, and what stands in its way; nothing is written there."""
+"""What a deployment would change on one device, and what it lacks; writes nothing there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EdgevidError
 from edgevid.flash import service_config
+from edgevid.flash.activation import Log
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.client import Installed, fetch, look, package_sizes, read_back, sign
 from edgevid.flash.device_facts import (
     DeviceFacts,
     MissingRequirement,
     missing_requirements,
     propose,
 )
-from edgevid.flash.keys import SigningKey
+from edgevid.flash.installed import Installed, fetch, look, read_back
 from edgevid.flash.package import Package, build, same_release
+from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.service_config import ServiceConfig
-from edgevid.progress import Progress, silent
+from edgevid.flash.signed_request import sign
+from edgevid.progress import Progress
 from edgevid.targets import Target
 
 _MARGIN_MB = 16
-Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class DeployRequest:
-    """What to serve.
-
-    Attributes:
-        bundles: The bundles.
-        sources: Where frames come from.
-        config: A service configuration in place of sources.
-        add: Keep what the device serves already.
-        replace: Remove what the device serves already.
-        kind: The name of a target; None finds the one that fits.
-        wheels: The wheels of the plug-ins of other packages.
-    """
-
-    bundles: tuple[Path, ...] = ()
-    sources: tuple[str, ...] = ()
-    config: Path | None = None
-    add: bool = False
-    replace: bool = False
-    kind: str | None = None
-    wheels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """What would be done; ``missing`` maps each blob that is to be sent to how much is there."""
+    """What a deployment would do.
+
+    Attributes:
+        device: The device's name.
+        facts: What the device is.
+        installed: What is on it.
+        target: The kind of device it is taken for.
+        service: What would serve.
+        package: What would be sent.
+        missing: How many bytes the device has of each blob that it does not have whole.
+        lacks: What the device lacks.
+    """
 
     device: str
     facts: DeviceFacts
     installed: Installed
     target: Target
-    site: ServiceConfig
+    service: ServiceConfig
     package: Package
     missing: Mapping[str, int]
     lacks: tuple[MissingRequirement, ...]
@@ -72,25 +61,25 @@ class DeployPlan:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the device serves the very same already."""
+        """Whether the device serves the same release already."""
         before = self.installed.manifest
         return before is not None and same_release(before, self.package.manifest)
 
     @property
     def send_bytes(self) -> int:
-        """How much would be sent."""
+        """How many bytes would be sent."""
         if self.unchanged:
             return 0
-        sizes = package_sizes(self.package)
+        sizes = self.package.sizes()
         return sum(sizes[sha256] - there for sha256, there in self.missing.items())
 
     @property
     def new_runner(self) -> bool:
-        """Whether the runner is another one than that which serves."""
+        """Whether the runner differs from the one that serves."""
         return _runner(self.installed.manifest) != _runner(self.package.manifest)
 
     def document(self) -> dict[str, Any]:
-        """Give it for machines."""
+        """Give the plan as a JSON document."""
         return {
             "device": self.device,
             "target": self.target.name,
@@ -102,7 +91,7 @@ class DeployPlan:
             "new_runner": self.new_runner,
             "restart": not self.unchanged,
             "bundles": {
-                name: list(getattr(self.site, name))
+                name: list(getattr(self.service, name))
                 for name in ("added", "replaced", "kept", "removed")
             },
             "lacks": [lack.to_json() for lack in self.lacks],
@@ -110,8 +99,8 @@ class DeployPlan:
         }
 
     def text(self) -> str:
-        """Give it for people."""
-        facts, site = self.facts, self.site
+        """Give the plan as text."""
+        facts, service = self.facts, self.service
         python = ".".join(map(str, facts.python))
         board = facts.model or facts.system or "a device"
         lines = [
@@ -119,7 +108,7 @@ class DeployPlan:
             f"  serves now   {self.installed.current or 'nothing'}",
             f"  would serve  {self.release}{' (the same)' if self.unchanged else ''}",
         ]
-        for what, names in _changes(site):
+        for what, names in _changes(service):
             lines.append(f"  {what:<12} {', '.join(names)}")
         if not self.unchanged:
             count, much = len(self.missing), self.send_bytes / 1e6
@@ -130,97 +119,109 @@ class DeployPlan:
         return "\n".join(lines)
 
 
-def _changes(site: ServiceConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _changes(service: ServiceConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     for what, names in (
-        ("adds", site.added),
-        ("replaces", site.replaced),
-        ("keeps", site.kept),
-        ("removes", site.removed),
+        ("adds", service.added),
+        ("replaces", service.replaced),
+        ("keeps", service.kept),
+        ("removes", service.removed),
     ):
         if names:
             yield what, names
 
 
-def changes_text(site: ServiceConfig) -> str:
-    """Say in a few words what becomes of the bundles."""
-    return "; ".join(f"{what} {', '.join(names)}" for what, names in _changes(site))
+def changes_text(service: ServiceConfig) -> str:
+    """Say in a few words which bundles are added, replaced, kept or removed."""
+    return "; ".join(f"{what} {', '.join(names)}" for what, names in _changes(service))
 
 
-def make(
-    device: AgentClient,
-    request: DeployRequest,
-    *,
-    key: SigningKey | None = None,
-    signed: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
-    say: Log = lambda _: None,
-) -> DeployPlan:
-    """Look at the device, make its package, and see what would change; writes nothing there.
+def make(device: AgentClient, request: DeployRequest, options: DeployOptions) -> DeployPlan:
+    """Look at the device, make its package, and find what would change; writes nothing there.
 
-    With ``signed`` (more words for the agent's ``check``) what the device itself would refuse is
-    among the lacks too. Raises `BadInput` where the request cannot be, `DeviceFailed` where the
-    device can never take it.
+    Args:
+        device: The device.
+        request: What it is to serve.
+        options: How; with ``dry_run`` the device's own checks are made, too.
+
+    Returns:
+        The plan, with everything that the device lacks.
+
+    Raises:
+        BadInput: The request is contradictory, or no wheel fits the device.
+        DeviceFailed: The device cannot be reached, or can never take the release.
     """
     facts, installed = look(device)
-    target = choose(device.name, request.kind, facts, say)
+    target = choose(device.name, request.kind, facts, options.log)
     found = list(missing_requirements(facts, target))
-    stop(device.name, [lack for lack in found if lack.blocks], say)
-    site = site_of(device, request, installed)
-    kept = [_kept(device, installed, name, progress) for name in site.kept]
+    stop(device.name, [lack for lack in found if lack.blocks], options.log)
+    service = service_of(device, request, installed)
+    kept = [_kept(device, installed, name, options.progress) for name in service.kept]
     package = build(
         facts,
         target,
-        [*site.bundles, *kept],
-        site.text,
+        [*service.bundles, *kept],
+        service.text,
         plugins=request.wheels,
-        progress=progress,
-        say=say,
+        progress=options.progress,
+        log=options.log,
     )
-    answer = device.call({"do": "missing", "blobs": package_sizes(package)})
+    missing = device.call({"do": "missing", "blobs": package.sizes()})["missing"]
     plan = DeployPlan(
-        device.name, facts, installed, target, site, package, answer["missing"], tuple(found)
+        device.name, facts, installed, target, service, package, missing, tuple(found)
     )
     if plan.unchanged:
         return plan
     found += _room(plan)
-    if signed is not None:
-        found += _refusals(device, package, key, signed)
-    return DeployPlan(**{**vars(plan), "lacks": tuple(found)})
+    if options.dry_run:
+        found += _refusals(device, package, options)
+    return replace(plan, lacks=tuple(found))
 
 
-def stop(name: str, blocking: list[MissingRequirement], say: Log) -> None:
-    """Raise `DeviceFailed` where something stands in the way; each such point is told."""
+def stop(name: str, blocking: list[MissingRequirement], log: Log) -> None:
+    """Stop if the device lacks something that it cannot serve without; all of it is logged.
+
+    Raises:
+        DeviceFailed: The device lacks something.
+    """
     if not blocking:
         return
     for lack in blocking[1:]:
-        say(f"{name}: {lack}")
+        log(f"{name}: {lack}")
     more = f" (and {len(blocking) - 1} more, above)" if blocking[1:] else ""
     raise DeviceFailed(f"{name}: {blocking[0]}{more}", "unfit")
 
 
-def choose(name: str, kind: str | None, facts: DeviceFacts, say: Log) -> Target:
-    """Give the target called ``kind``, or the one that fits the device best."""
+def choose(name: str, kind: str | None, facts: DeviceFacts, log: Log) -> Target:
+    """Give the target called ``kind``, or the one that fits the device best.
+
+    Raises:
+        BadInput: There is no such target, or none for the device's architecture.
+    """
     if kind is not None:
         return targets.load(kind)
     proposals = propose(facts)
     if not proposals:
         raise BadInput(
-            f"{name}: no target is for {facts.architecture}; describe one, and give it with --kind"
+            f"{name}: no target is for {facts.architecture}; write one, and give it with --kind"
         )
     target = proposals[0].target
-    say(f"{name}: taken as {target.name} ({target.title}); --kind says otherwise")
+    log(f"{name}: taken as {target.name} ({target.title}); use --kind to change that")
     return target
 
 
-def site_of(
+def service_of(
     device: AgentClient | None, request: DeployRequest, installed: Installed
 ) -> ServiceConfig:
-    """Make the configuration that the request means on this device."""
+    """Give the service configuration for a request.
+
+    Raises:
+        BadInput: The request is contradictory or incomplete.
+    """
     if request.config is not None:
         if request.bundles or request.sources or request.add or request.replace:
             raise BadInput(
-                f"bundles, --source, --add and --replace stand beside --config; "
-                f"{request.config} says it all"
+                "bundles, --source, --add and --replace cannot be combined with --config; "
+                f"put them into {request.config}"
             )
         return service_config.from_config(request.config)
     before = None
@@ -233,7 +234,7 @@ def site_of(
 
 
 def _kept(device: AgentClient, installed: Installed, name: str, progress: Progress) -> Path:
-    """The file of a bundle that is served on; fetched, since the package names its content."""
+    """The file of a bundle that stays; fetched, since the manifest has its hash."""
     assert installed.manifest is not None
     for one in json.loads(installed.manifest)["bundles"]:
         if one["name"] == name:
@@ -253,11 +254,14 @@ def _room(plan: DeployPlan) -> Iterator[MissingRequirement]:
 
 
 def _refusals(
-    device: AgentClient, package: Package, key: SigningKey | None, signed: Mapping[str, Any]
+    device: AgentClient, package: Package, options: DeployOptions
 ) -> Iterator[MissingRequirement]:
+    """What the device itself refuses."""
     try:
-        request = {"do": "check", **sign(package, key), **signed}
-        for note in device.call(request).get("notes", ()):
+        signed = sign(
+            package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin
+        )
+        for note in device.call({"do": "check", **signed}).get("notes", ()):
             yield MissingRequirement(str(note), "", blocks=False)
     except EdgevidError as error:
         yield MissingRequirement(str(error).removeprefix(f"{device.name}: "), "")

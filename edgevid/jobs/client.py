@@ -29,15 +29,17 @@ from edgevid.errors import (
     Inconclusive,
 )
 from edgevid.files import canonical_json, sha256_of
-from edgevid.flash import client, device_code, fleet, package, plan
+from edgevid.flash import device_code, fleet, package, plan
+from edgevid.flash.activation import LINK_LOST, RETRY_S
 from edgevid.flash.agent.job_protocol import DOCUMENT, FILES, TRIAL
 from edgevid.flash.agent_client import AgentClient, agent_source
-from edgevid.flash.blob_transfer import send, size_of
-from edgevid.flash.client import Installed
+from edgevid.flash.blob_transfer import send
 from edgevid.flash.device_facts import DeviceFacts, missing_requirements
+from edgevid.flash.installed import Installed, look
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.flash.keys import SigningKey
 from edgevid.flash.service_config import to_toml
+from edgevid.flash.signed_request import sign
 from edgevid.progress import Progress, silent
 from edgevid.remote import Remote
 from edgevid.targets import Target
@@ -113,7 +115,7 @@ def bench(
     *,
     key: Callable[[], SigningKey],
     progress: Progress = silent,
-    say: Log = lambda _: None,
+    log: Log = lambda _: None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Measure on one device, and give its document.
@@ -123,7 +125,7 @@ def bench(
     was out of sight for too long: then it goes on there, and the same again takes it over.
     """
     with Remote(entry.address, trust_new=request.trust_new) as remote:
-        run = _BenchRun(entry, request, remote, key, progress, say, stop or threading.Event())
+        run = _BenchRun(entry, request, remote, key, progress, log, stop or threading.Event())
         return run.bench()
 
 
@@ -137,11 +139,11 @@ class _BenchRun:
         remote: Remote,
         key: Callable[[], SigningKey],
         progress: Progress,
-        say: Log,
+        log: Log,
         stop: threading.Event,
     ) -> None:
         self.entry, self.request, self.remote = entry, request, remote
-        self._key, self._progress, self._say, self._stop = key, progress, say, stop
+        self._key, self._progress, self._log, self._stop = key, progress, log, stop
         self._made: package.Package | None = None
         self._asked = False
         self._main = self._device(request.root or entry.root)
@@ -151,13 +153,13 @@ class _BenchRun:
         device.name = self.entry.name
         return device
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Tell the person something of this device."""
-        self._say(f"{self.entry.name}: {text}")
+        self._log(f"{self.entry.name}: {text}")
 
     def bench(self) -> dict[str, Any]:
         """From the first look to nothing being left there."""
-        facts, installed = client.look(self._main)
+        facts, installed = look(self._main)
         target = self._target(facts, installed)
         place = self._place(facts, installed, target)
         name = self.request.name(target)
@@ -174,9 +176,9 @@ class _BenchRun:
     def _target(self, facts: DeviceFacts, installed: Installed) -> Target:
         manifest = json.loads(installed.manifest) if installed.manifest else {}
         kind = self.request.kind or self.entry.target or manifest.get("target")
-        target = plan.choose(self.entry.name, kind, facts, self._say)
+        target = plan.choose(self.entry.name, kind, facts, self._log)
         blocking = [lack for lack in missing_requirements(facts, target) if lack.blocks]
-        plan.stop(self.entry.name, blocking, self._say)
+        plan.stop(self.entry.name, blocking, self._log)
         return target
 
     def _place(self, facts: DeviceFacts, installed: Installed, target: Target) -> _Location:
@@ -210,7 +212,7 @@ class _BenchRun:
         told = place.ask("job-state", id=name)
         if told["state"] in ("running", "ended"):
             if not self._asked:
-                self.say(f"the same bench is there already, {told['state']}; it is taken over")
+                self.log(f"the same bench is there already, {told['state']}; it is taken over")
             return
         if told["busy"] and not request.end_other:
             raise DeviceFailed(
@@ -218,7 +220,7 @@ class _BenchRun:
                 "--end-other",
                 "occupied",
             )
-        self.say("measures " + ("with a throw-away runner" if place.throw_away else "there"))
+        self.log("measures " + ("with a throw-away runner" if place.throw_away else "there"))
         if request.end_other:
             place.ask("job-end")
         if place.throw_away:
@@ -258,10 +260,10 @@ class _BenchRun:
                 self._site,
                 plugins=self.request.wheels,
                 progress=self._working,
-                say=self._say,
+                log=self._log,
             )
         made = self._made
-        signed = client.sign(made, self._key())
+        signed = sign(made, self._key())
         place.ask("check", **signed)
         place.ask("session", trial=True)
         self._send(place, made.blobs, facts.root)
@@ -269,7 +271,7 @@ class _BenchRun:
 
     def _send(self, place: _Location, blobs: Mapping[str, Path | bytes], beside: str) -> None:
         """Send what is there neither in this folder nor in the one beside."""
-        sizes = {sha256: size_of(blob) for sha256, blob in blobs.items()}
+        sizes = {sha256: package.size_of(blob) for sha256, blob in blobs.items()}
         missing = place.ask("missing", blobs=sizes, beside=beside)["missing"]
         limit = self.request.limit_kbit
         send(place.device, blobs, missing, limit_kbit=limit, progress=self._working)
@@ -282,7 +284,7 @@ class _BenchRun:
 
     def _followed(self, place: _Location, name: str) -> dict[str, Any]:
         """Wait for its end, over lost links too, and pass on what it says."""
-        said, lines = 0, _Lines(self.say, self._progress)
+        said, lines = 0, _Lines(self.log, self._progress)
         while True:
             told = self._patiently(lambda at: place.ask("job-state", id=name, said=at), said)
             said = int(told.get("said", said))
@@ -362,18 +364,18 @@ class _BenchRun:
             try:
                 given = act(*words)
             except DeviceFailed as error:
-                if error.kind not in client.LINK_LOST:
+                if error.kind not in LINK_LOST:
                     raise
                 if time.monotonic() > until:
                     raise DeviceLost(self.entry.name) from error
                 if not lost:
-                    self._say(f"{error}; what runs there goes on; trying to see it again")
+                    self._log(f"{error}; what runs there goes on; trying to see it again")
                 lost = True
             else:
                 if lost:
-                    self.say("it is there again")
+                    self.log("it is there again")
                 return given
-            self._check(client.RETRY_S)
+            self._check(RETRY_S)
 
     @contextmanager
     def _tidy(self, place: _Location, name: str) -> Iterator[None]:
@@ -390,7 +392,7 @@ class _BenchRun:
         try:
             self._patiently(lambda: self._clean(place, name))
         except EdgevidError as error:  # the figures matter more
-            self.say(f"could not be tidied up: {error}; the next bench does it")
+            self.log(f"could not be tidied up: {error}; the next bench does it")
 
     def _clean(self, place: _Location, name: str) -> None:
         place.ask("job-end", id=name)
@@ -419,8 +421,8 @@ class DeviceLost(DeviceFailed):
 class _Lines:
     """What a job writes on stderr, as it comes: bars become progress, the rest is passed on."""
 
-    def __init__(self, say: Log, progress: Progress) -> None:
-        self._say, self._progress, self._rest = say, progress, ""
+    def __init__(self, log: Log, progress: Progress) -> None:
+        self._log, self._progress, self._rest = log, progress, ""
         self.last = ""
 
     def hear(self, text: str) -> None:
@@ -432,7 +434,7 @@ class _Lines:
                 self._progress(found[1], int(found[2]), int(found[3]), found[4])
             elif not line.startswith("written: "):
                 self.last = line.strip()
-                self._say(self.last)
+                self._log(self.last)
 
 
 # ---------------------------------------------------------------- several devices
@@ -444,7 +446,7 @@ def bench_all(
     *,
     key: Callable[[], SigningKey],
     parallel: int = fleet.PARALLEL,
-    say: Log = print,
+    log: Log = print,
 ) -> list[fleet.Outcome]:
     """Measure on several devices at once, and give what became of each, in their order.
 
@@ -462,7 +464,7 @@ def bench_all(
         over = threading.Event()
         ends.append(over)
         try:
-            document = bench(entry, request, key=signer, say=say, stop=stop)
+            document = bench(entry, request, key=signer, log=log, stop=stop)
         finally:
             over.set()
         return {"outcome": "valid" if document["valid"] else "INVALID", "document": document}
@@ -470,7 +472,7 @@ def bench_all(
     everything = [len(devices)]
     try:
         return fleet.roll(
-            devices, act, waves=everything, may_fail=len(devices), parallel=parallel, say=say
+            devices, act, waves=everything, may_fail=len(devices), parallel=parallel, log=log
         )
     except KeyboardInterrupt:
         stop.set()

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from edgevid.flash.client import AgentClient, uninstall
+from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.commands import uninstall
 from rigs.bundles import write_null
 from rigs.processes import wait_for
 from rigs.sshd import sshd

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from edgevid.errors import BadInput, DeviceFailed
-from edgevid.flash import archive, client, keys
-from edgevid.flash.client import AgentClient, Health, RolledBack, flash, look
+from edgevid.flash import activation, archive, commands, keys
+from edgevid.flash.activation import Health, RolledBack
+from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.installed import look, read_back
+from edgevid.flash.request import DeployOptions
 from rigs.packages import package
 from rigs.processes import alive, wait_for
 from rigs.proxy import Proxy
@@ -46,7 +49,7 @@ def device(server, root):
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         yield device
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
-        client.uninstall(device)
+        commands.uninstall(device)
     assert not root.exists()
 
 
@@ -56,6 +59,10 @@ def proxy(server):
     server.know(proxy.port)
     yield proxy
     proxy.close()
+
+
+def flash(device, package, installed=None, activate=True, **options):
+    return commands.flash(device, package, DeployOptions(stage=not activate, **options), installed)
 
 
 def pid_of(device) -> int:
@@ -70,7 +77,7 @@ def test_a_healthy_release_serves_and_the_same_again_changes_nothing(
     server, device, root, key, proxy
 ):
     told = []
-    first = flash(device, package(), key=key, health=HEALTH, say=told.append)
+    first = flash(device, package(), key=key, health=HEALTH, log=told.append)
     assert (first["outcome"], first["restarted"], first["reason"]) == ("serving", True, None)
     assert first["release"] == serving(root)
     assert first["health"]["p95_ms"] == 2.0
@@ -116,7 +123,7 @@ def test_a_link_lost_while_the_device_judges_is_found_again(server, device, root
             threading.Timer(2.0, proxy.restore).start()
 
     with server.remote(port=proxy.port) as remote, AgentClient(remote, str(root)) as other:
-        result = flash(other, package(), key=key, health=Health(seconds=3.0), say=listen)
+        result = flash(other, package(), key=key, health=Health(seconds=3.0), log=listen)
     assert result["outcome"] == "serving"
     assert any("goes on judging by itself" in line for line in told)
     assert serving(root) == result["release"]
@@ -136,14 +143,14 @@ def test_a_release_that_is_sick_behind_a_lost_link_is_told_afterwards(
     with server.remote(port=proxy.port) as remote:
         other = AgentClient(remote, str(root))
         with pytest.raises(RolledBack, match="exit code 7"):
-            flash(other, sick, key=key, health=Health(seconds=3.0), say=listen)
+            flash(other, sick, key=key, health=Health(seconds=3.0), log=listen)
     assert serving(root) == good
 
 
 def test_a_link_that_never_comes_back_leaves_it_unknown_here_but_not_there(
     server, device, root, key, proxy, monkeypatch
 ):
-    monkeypatch.setattr(client, "_ACTIVATION_S", 3.0)
+    monkeypatch.setattr(activation, "ACTIVATION_S", 3.0)
 
     def listen(text):
         if "judged for" in text:
@@ -153,7 +160,7 @@ def test_a_link_that_never_comes_back_leaves_it_unknown_here_but_not_there(
     with server.remote(port=proxy.port) as remote:
         other = AgentClient(remote, str(root))
         with pytest.raises(DeviceFailed, match="not known here") as caught:
-            flash(other, sick, key=key, health=Health(seconds=3.0), say=listen)
+            flash(other, sick, key=key, health=Health(seconds=3.0), log=listen)
     assert (caught.value.kind, caught.value.exit_code) == ("unknown", 4)
     wait_for(lambda: look(device)[1].journal["state"] == "rolled-back", 30)
 
@@ -163,7 +170,7 @@ def test_a_server_killed_while_the_device_judges_changes_nothing(server, device,
         if "judged for" in text:
             server.kill_connections()
 
-    result = flash(device, package(), key=key, health=Health(seconds=2.0), say=listen)
+    result = flash(device, package(), key=key, health=Health(seconds=2.0), log=listen)
     assert result["outcome"] == "serving"
 
 
@@ -171,9 +178,9 @@ def test_stage_now_activate_later_and_go_back(device, root, key):
     first = flash(device, package(), key=key, health=HEALTH)["release"]
     staged = flash(device, package(serial=2, bundle=b"another"), key=key, activate=False)
     assert (staged["outcome"], serving(root)) == ("staged", first)
-    second = client.activate(device, health=HEALTH)
+    second = commands.activate(device, DeployOptions(health=HEALTH))
     assert (second["outcome"], second["release"]) == ("serving", staged["release"])
-    back = client.rollback(device, HEALTH)
+    back = commands.rollback(device, DeployOptions(health=HEALTH))
     assert (back["outcome"], serving(root)) == ("serving", first)
 
 
@@ -192,10 +199,10 @@ def test_what_serves_can_be_read_back(device, root, key, tmp_path, monkeypatch):
     flash(device, package(bundle=content), key=key, health=HEALTH)
     (held,) = json.loads(look(device)[1].manifest)["bundles"]
     words = (held["name"], held["sha256"], held["size"])
-    path = client.read_back(device, *words)
+    path = read_back(device, *words)
     assert (path.name, path.read_bytes()) == ("motion.edgevid", content)
     path.write_bytes(b"spoilt")
-    assert client.read_back(device, *words).read_bytes() == content
+    assert read_back(device, *words).read_bytes() == content
 
 
 # ---------------------------------------------------------------- carried by hand

@@ -14,9 +14,11 @@ import pytest
 
 from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EnvironmentFailed
-from edgevid.flash import keys
+from edgevid.flash import commands, keys
+from edgevid.flash.agent_client import AgentClient, agent_source
 from edgevid.flash.blob_transfer import RateLimit, send
-from edgevid.flash.client import AgentClient, agent_source, flash, look
+from edgevid.flash.installed import look
+from edgevid.flash.request import DeployOptions
 from rigs.packages import package, wheel
 from rigs.processes import wait_for
 from rigs.proxy import Proxy
@@ -25,6 +27,10 @@ from rigs.sshd import make_key, sshd
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
 
 MEBI = 1 << 20
+
+
+def flash(device, package, installed=None, activate=True, **options):
+    return commands.flash(device, package, DeployOptions(stage=not activate, **options), installed)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +234,9 @@ def _session(device, root) -> bool:
 CLIENT = """
 import sys
 from pathlib import Path
-from edgevid.flash.client import AgentClient, flash
+from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.commands import flash
+from edgevid.flash.request import DeployOptions
 from edgevid.flash import keys
 from edgevid.remote import Address, Remote
 from rigs.packages import package, wheel
@@ -236,7 +244,7 @@ config, root, key, limit = sys.argv[1:]
 device = AgentClient(Remote(Address("device"), options=("-F", config)), root)
 with device.remote, device:
     runner = wheel(filler=4 << 20)
-    done = flash(device, package(runner), key=keys.load(Path(key)), activate=False,
+    done = flash(device, package(runner), DeployOptions(key=keys.load(Path(key)), stage=True,
                  limit_kbit=float(limit) or None)
 print(done["sent_bytes"])
 """

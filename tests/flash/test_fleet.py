@@ -83,7 +83,7 @@ def states(outcomes):
 
 def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
     act, said = Acts(), []
-    outcomes = roll(devices(7), act, waves=[1, 6], parallel=3, say=said.append)
+    outcomes = roll(devices(7), act, waves=[1, 6], parallel=3, log=said.append)
     assert states(outcomes) == ["serving", "unchanged", *["serving"] * 5]
     assert [outcome.wave for outcome in outcomes] == [1, 2, 2, 2, 2, 2, 2]
     assert act.begun[0] == act.ended[0] == "d1"

@@ -17,7 +17,7 @@ from edgevid.bench.summary_table import HEAD, rows
 from edgevid.errors import DeviceFailed
 from edgevid.flash import package
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.client import look
+from edgevid.flash.installed import look
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.jobs import client as jobs
 from edgevid.jobs.client import BenchRequest

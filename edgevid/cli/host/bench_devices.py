@@ -136,7 +136,7 @@ def _one(
     from edgevid.jobs.client import bench
 
     before = bench_compare.read(baseline) if baseline else None
-    data = bench(device, request, key=signing_key, progress=Bar(), say=say)
+    data = bench(device, request, key=signing_key, progress=Bar(), log=say)
     if out is not None:
         _write(out, data)
     result = _read(data, device.name)
@@ -172,7 +172,7 @@ def _several(
 
     if out is not None and out.is_file():
         raise BadInput(f"{out} is a file; the results of several devices need a directory")
-    outcomes = bench_all(devices, request, key=signing_key, say=say)
+    outcomes = bench_all(devices, request, key=signing_key, log=say)
     data = [one.result["document"] for one in outcomes if one.result]
     for one in data if out is not None else ():
         _write(out / f"{one['device']['name']}.json", one)  # type: ignore[operator]

@@ -12,10 +12,9 @@ from edgevid.cli.console import Bar, common, emit, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgevid.flash.commands import DeployOptions
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
-    from edgevid.flash.plan import DeployRequest
+    from edgevid.flash.request import DeployOptions, DeployRequest
 
 Act = Callable[["DeviceEntry"], dict[str, Any]]
 
@@ -33,9 +32,9 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 )
 @click.option("--source", "sources", multiple=True, metavar="URL", help="A camera; see: run.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="Serve what this site.toml says instead."
+    "--config", type=click.Path(path_type=Path), help="Serve what this site.toml configures."
 )
-@click.option("--add", is_flag=True, help="Serve it beside what the device serves.")
+@click.option("--add", is_flag=True, help="Serve it in addition to what the device serves.")
 @click.option("--replace", is_flag=True, help="Serve it instead of what the device serves.")
 @click.option(
     "--wheel",
@@ -47,20 +46,31 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 )
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing there.")
-@click.option("--stage", is_flag=True, help="Bring it there, and leave it beside what serves.")
-@click.option("--activate", is_flag=True, help="Let what was staged serve.")
-@click.option("--rollback", is_flag=True, help="Let the release before serve again.")
-@click.option("--uninstall", is_flag=True, help="Remove all of edgevid from the device.")
+@click.option("--stage", is_flag=True, help="Send it, but do not activate it.")
+@click.option("--activate", is_flag=True, help="Activate the staged release.")
+@click.option("--rollback", is_flag=True, help="Activate the previous release.")
+@click.option("--uninstall", is_flag=True, help="Remove edgevid from the device.")
 @click.option(
-    "--archive", type=click.Path(path_type=Path), help="Write an installer to carry by hand."
+    "--archive",
+    type=click.Path(path_type=Path),
+    help="Write an installer for a device without a network.",
 )
 @click.option("--python", metavar="3.11", help="With --archive: the device's Python.")
-@click.option("--trust-new", is_flag=True, help="Trust a host key that is not known here yet.")
-@click.option("--allow-downgrade", is_flag=True, help="Take an older release than what serves.")
-@click.option("--allow-degraded", is_flag=True, help="A fallback engine is healthy too.")
-@click.option("--p95-ms", type=click.FloatRange(0, min_open=True), help="What latency may be.")
+@click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
+@click.option("--allow-downgrade", is_flag=True, help="Replace a newer release.")
 @click.option(
-    "--health-s", type=click.FloatRange(0), default=20.0, help="How long it is judged. Default: 20."
+    "--allow-degraded", is_flag=True, help="A release on a fallback engine counts as healthy."
+)
+@click.option(
+    "--p95-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="The largest healthy latency (95th percentile).",
+)
+@click.option(
+    "--health-s",
+    type=click.FloatRange(0),
+    default=20.0,
+    help="Health window in seconds. Default: 20.",
 )
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Sign with this SSH key; see: edgevid keys."
@@ -68,14 +78,20 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option(
     "--old-key",
     type=click.Path(path_type=Path),
-    help="The key that the device trusts so far; it vouches for the one that signs from now on.",
+    help="The key that the device trusts now; it signs the change to the new key.",
 )
 @click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
 @click.option(
-    "--limit-kbit", type=click.FloatRange(1), help="Send no more kilobits a second than this."
+    "--limit-kbit",
+    type=click.FloatRange(1),
+    help="Limit the transfer to this many kilobits a second.",
 )
-@click.option("--wave", default="1,25%,100%", help="Of several devices: how many after each wave.")
-@click.option("--max-failures", default="0", help="How many may fail before the next wave.")
+@click.option(
+    "--wave", default="1,25%,100%", help="For several devices: how many are done after each wave."
+)
+@click.option(
+    "--max-failures", default="0", help="How many devices may fail before the roll-out stops."
+)
 @common
 def command(
     bundles: tuple[Path, ...],
@@ -87,11 +103,12 @@ def command(
     python: str | None,
     **given: Any,
 ) -> int:
-    """Put the runner and bundles on a device, or leave it as it was.
+    """Deploy the runner and bundles to a device, or leave it as it was.
 
-    The device needs SSH and python3, no internet and no pip. What is sent is signed and checked
-    there; it stays only if it is healthy there, else the device is back on what it served, and says
-    why. Without --add or --replace, a bundle of the same name is replaced.
+    The device needs SSH and python3, but no internet and no pip. The release is signed, checked on
+    the device, and kept only if it is healthy there; otherwise the device returns to what it served
+    before and reports the reason. Without --add or --replace, a bundle of the same name is
+    replaced.
 
     \b
     Example:  edgevid flash motion.edgevid --target pi@10.0.0.21 --source rtsp://10.0.0.5/stream
@@ -99,8 +116,9 @@ def command(
               edgevid flash --rollback --target gates
               edgevid flash motion.edgevid --kind raspberry-pi-5 --archive f.sh --source picamera:
     """
+    from edgevid.flash import archive as archives
     from edgevid.flash import commands
-    from edgevid.flash.plan import DeployRequest
+    from edgevid.flash.request import DeployRequest
 
     verb = _verb(given, archive)
     request = DeployRequest(
@@ -116,14 +134,14 @@ def command(
     devices = [] if verb == "archive" else _devices(words)
     options = _options(given, one=len(devices) <= 1)
     if archive is not None:
-        made = commands.write_archive(archive, request, options, python)
+        made = archives.make(archive, request, options, python)
         emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
         return 0
     acts: dict[str, Act] = {
-        "flash": lambda entry: commands.flash(entry, request, options),
-        "activate": lambda entry: commands.activate(entry, options),
-        "rollback": lambda entry: commands.rollback(entry, options),
-        "uninstall": lambda entry: commands.uninstall(entry, options),
+        "flash": lambda entry: commands.deploy(entry, request, options),
+        "activate": lambda entry: commands.perform(entry, commands.activate, options),
+        "rollback": lambda entry: commands.perform(entry, commands.rollback, options),
+        "uninstall": lambda entry: commands.perform(entry, commands.uninstall, options),
     }
     if len(devices) > 1:
         return _several(devices, acts[verb], wave, max_failures, as_json)
@@ -138,7 +156,7 @@ def _verb(given: dict[str, Any], archive: Path | None) -> str:
 
 
 def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[str, Any]) -> None:
-    """Refuse what would be silently without effect."""
+    """Refuse options that would have no effect."""
     serves = bool(request.bundles or request.sources or request.config)
     if verb in ("activate", "rollback", "uninstall"):
         if serves or request.add or request.replace or request.wheels:
@@ -150,20 +168,20 @@ def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[s
     if request.add and request.replace:
         raise BadInput("--add and --replace exclude each other; give one")
     if verb == "archive" and words:
-        raise BadInput("--archive is for a device that is not asked; give --kind, not --target")
+        raise BadInput("--archive is for a device that is not connected; give --kind, not --target")
     if verb != "archive" and not words:
-        raise BadInput("name a device with --target: one of the inventory, or user@host:port")
+        raise BadInput("name a device with --target: a name of the inventory, or user@host:port")
     for bundle in request.bundles:
         if not bundle.is_file():
             raise BadInput(f"{bundle}: no such bundle; make one with: edgevid convert")
     if given["root"] is not None and not given["root"].startswith("/"):
-        raise BadInput("--root must be a whole path on the device")
+        raise BadInput("--root must be an absolute path on the device")
 
 
 def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
     from edgevid.flash import keys
-    from edgevid.flash.client import Health
-    from edgevid.flash.commands import DeployOptions
+    from edgevid.flash.activation import Health
+    from edgevid.flash.request import DeployOptions
     from edgevid.progress import silent
 
     key = pin = None
@@ -171,7 +189,7 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
         if given["key"] is None:
             key, made = keys.own_key()
             if made:
-                say(f"{key.path}: made; it signs what you flash ({key.fingerprint})")
+                say(f"{key.path}: created; it signs your deployments ({key.fingerprint})")
         else:
             key = keys.load(given["key"])
         if given["old_key"] is not None:
@@ -187,7 +205,7 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
         limit_kbit=given["limit_kbit"],
         root=given["root"],
         progress=Bar() if one else silent,
-        say=say,
+        log=say,
     )
 
 
@@ -198,7 +216,7 @@ def _devices(words: Sequence[str]) -> list[DeviceEntry]:
 
 
 def _one(device: DeviceEntry, act: Act, as_json: bool) -> int:
-    from edgevid.flash.client import RolledBack
+    from edgevid.flash.activation import RolledBack
 
     try:
         result = act(device)
@@ -216,13 +234,13 @@ def _one(device: DeviceEntry, act: Act, as_json: bool) -> int:
 def _text(name: str, result: dict[str, Any]) -> str:
     outcome = result["outcome"]
     if outcome == "uninstalled":
-        return f"{name}: nothing of edgevid is left ({len(result['removed'])} things removed)"
-    said = f"{name}: {outcome}, release {result['release']}"
+        return f"{name}: edgevid is removed ({len(result['removed'])} items)"
+    text = f"{name}: {outcome}, release {result['release']}"
     if "sent_bytes" in result:
-        said += f", {result['sent_bytes'] / 1e6:.1f} MB sent"
+        text += f", {result['sent_bytes'] / 1e6:.1f} MB sent"
     p95 = (result.get("health") or {}).get("p95_ms")
-    said += f", p95 {p95:.3g} ms" if p95 is not None else ""
-    return f"{said}, {result['seconds']:.1f} s"
+    text += f", p95 {p95:.3g} ms" if p95 is not None else ""
+    return f"{text}, {result['seconds']:.1f} s"
 
 
 def _several(
@@ -235,7 +253,7 @@ def _several(
         act,
         waves=fleet.read_waves(wave, len(devices)),
         may_fail=fleet.read_threshold(max_failures, len(devices)),
-        say=say,
+        log=say,
     )
     _emit_several(outcomes, as_json)
     return fleet.exit_code(outcomes)

@@ -72,8 +72,8 @@ def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_j
     from edgevid import targets
     from edgevid.errors import BadInput
     from edgevid.flash import fleet
-    from edgevid.flash.client import look
     from edgevid.flash.device_facts import TargetProposal, missing_requirements, propose
+    from edgevid.flash.installed import look
     from edgevid.flash.inventory import read_inventory, resolve
 
     entries = resolve(device, read_inventory())

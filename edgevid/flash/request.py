@@ -1,0 +1,65 @@
+"""What a user asks for: what a device is to serve, and how it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgevid.flash.activation import Health, Log, quiet
+from edgevid.flash.keys import SigningKey
+from edgevid.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class DeployRequest:
+    """What to serve.
+
+    Attributes:
+        bundles: The bundles.
+        sources: Where frames come from.
+        config: A service configuration in place of sources.
+        add: Keep what the device serves already.
+        replace: Remove what the device serves already.
+        kind: The name of a target; None finds the one that fits.
+        wheels: The wheels of the plug-ins of other packages.
+    """
+
+    bundles: tuple[Path, ...] = ()
+    sources: tuple[str, ...] = ()
+    config: Path | None = None
+    add: bool = False
+    replace: bool = False
+    kind: str | None = None
+    wheels: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """How to deploy.
+
+    Attributes:
+        key: The key that signs; None: the one that edgevid made for this user.
+        pin: The change to another key, signed by the one that the device trusts so far.
+        health: What the release must show before it is kept.
+        trust_new: Accept an unknown host key.
+        allow_downgrade: Replace a newer release.
+        stage: Leave the release beside the one that serves.
+        dry_run: Only find out what would change.
+        limit_kbit: The largest rate of the transfer, kilobits a second.
+        root: edgevid's folder on the device; None: as the inventory or the device has it.
+        progress: Receives progress.
+        log: Receives messages.
+    """
+
+    key: SigningKey | None = None
+    pin: Mapping[str, str] | None = None
+    health: Health = field(default_factory=Health)
+    trust_new: bool = False
+    allow_downgrade: bool = False
+    stage: bool = False
+    dry_run: bool = False
+    limit_kbit: float | None = None
+    root: str | None = None
+    progress: Progress = silent
+    log: Log = quiet
