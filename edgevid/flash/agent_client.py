@@ -1,7 +1,7 @@
-"""A conversation with the agent on a device: requests and answers over one SSH session.
+"""The client of the agent on a device: requests and replies over one SSH session.
 
-The agent is sent with the first words of the session and needs nothing but the device's python3.
-Requests are one line of JSON, optionally followed by raw bytes; so are answers.
+The agent is sent when the session begins, and needs nothing but the device's python3. A request is
+one line of JSON, optionally followed by raw bytes; a reply is one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
 from edgevid.remote import Remote, SshSession
 
 MARK = "edgevid-agent"
-"""What stands alone on the first line of the answer; what login scripts print is before it."""
+"""The line after which the agent's replies begin; login scripts may print before it."""
 
 BOOT = (
     f'import sys,zlib;print("\\n{MARK}",flush=True);'
     "n=int(sys.stdin.buffer.readline());"
     'exec(compile(zlib.decompress(sys.stdin.buffer.read(n)),"agent","exec"))'
 )
-# The device's login shell may be any; sh is everywhere. With root's rights where they can be had
-# without a password and are needed: to own a folder that the user may not write to.
+# Every device has sh, whatever its login shell is. The agent runs as root if that needs no password
+# and the user may not write to the folder.
 _START = """
-command -v python3 >/dev/null || { echo python3 is not there >&2; exit 127; }
+command -v python3 >/dev/null || { echo python3 is not installed >&2; exit 127; }
 may() { d=$1; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ]; }
 if [ "$(id -u)" != 0 ] && ! { [ -n "$2" ] && may "$2"; } && sudo -n true 2>/dev/null
 then exec sudo -n python3 -I -c "$1"
@@ -44,16 +44,20 @@ Notice = Callable[[Mapping[str, Any]], None]
 
 
 def agent_source() -> bytes:
-    """Give the agent's program, the same text that lies in every release."""
+    """Give the agent's program, which is also a part of every release."""
     text: str | bytes = import_module("edgevid.flash.agent").source()
     return text if isinstance(text, bytes) else text.encode()
 
 
 class AgentClient:
-    """A session with the agent; opened at the first call, and again after it was lost.
+    """A session with the agent, opened by the first call, and again after the link was lost.
 
-    ``root`` is edgevid's folder on the device, None the usual one. ``source`` is the agent's
-    program. Not for several threads.
+    Not for several threads.
+
+    Args:
+        remote: The device.
+        root: edgevid's folder on the device; None: the usual one.
+        source: The agent's program; None: this edgevid's.
     """
 
     def __init__(
@@ -61,15 +65,15 @@ class AgentClient:
     ) -> None:
         self.remote, self.root = remote, root
         self.name = str(remote.address)
-        """How people call it."""
+        """The device's name in messages."""
         self._source = source
         self._session: SshSession | None = None
         self._earlier_bytes = 0
-        self._early: deque[dict[str, Any]] = deque()  # frames that came while a payload was sent
+        self._early: deque[dict[str, Any]] = deque()  # frames that arrived while a payload was sent
 
     @property
     def wire_bytes(self) -> int:
-        """What was sent and received so far, in the SSH sessions, without SSH's own overhead."""
+        """The bytes sent and received so far, without SSH's own overhead."""
         now = self._session
         return self._earlier_bytes + (now.sent_bytes + now.received_bytes if now else 0)
 
@@ -81,12 +85,24 @@ class AgentClient:
         notice: Notice | None = None,
         silence_s: float = _SILENCE_S,
     ) -> dict[str, Any]:
-        """Ask, and give the answer; ``notice`` hears what the agent reports on the way.
+        """Send a request, and wait for the reply.
 
-        Raises what `raise_fault` makes of an error, or `DeviceFailed` where the session is lost.
+        Args:
+            request: The request; `edgevid.flash.agent` lists them.
+            payload: Raw bytes that follow it.
+            notice: Receives the agent's lines of progress.
+            silence_s: How long the device may be silent.
+
+        Returns:
+            The reply.
+
+        Raises:
+            BadInput: The device refuses the request.
+            CheckFailed: A release is not healthy.
+            DeviceFailed: The link or the device fails.
         """
         self.post(request, payload, silence_s=silence_s)
-        return self.answer(notice=notice, silence_s=silence_s)
+        return self.reply(notice=notice, silence_s=silence_s)
 
     def post(
         self,
@@ -95,11 +111,15 @@ class AgentClient:
         *,
         silence_s: float = _SILENCE_S,
     ) -> None:
-        """Ask without waiting for the answer; every post needs its `answer`, in this order."""
+        """Send a request without waiting; every post needs its `reply`, in the same order.
+
+        Raises:
+            DeviceFailed: The link is lost.
+        """
         with self._loss():
             session = self._opened(silence_s)
-            place = {} if self.root is None else {"root": self.root}
-            session.write(json.dumps({**place, **request}).encode() + b"\n", silence_s)
+            root = {} if self.root is None else {"root": self.root}
+            session.write(json.dumps({**root, **request}).encode() + b"\n", silence_s)
         for chunk in _chunks(payload):
             with self._loss():
                 session.write(chunk, silence_s)
@@ -110,10 +130,16 @@ class AgentClient:
                 self.close()  # the rest of the payload will not come
                 raise_fault(self.name, fault)
 
-    def answer(
+    def reply(
         self, *, notice: Notice | None = None, silence_s: float = _SILENCE_S
     ) -> dict[str, Any]:
-        """Wait for the answer to the oldest post."""
+        """Wait for the reply to the oldest post.
+
+        Raises:
+            BadInput: The device refuses the request.
+            CheckFailed: A release is not healthy.
+            DeviceFailed: The link or the device fails.
+        """
         while True:
             with self._loss():
                 frame = self._early.popleft() if self._early else self._frame(silence_s)
@@ -124,12 +150,12 @@ class AgentClient:
             if notice is not None:
                 notice(frame)
 
-    def answered(self) -> bool:
-        """Whether something of an answer is there already."""
+    def replied(self) -> bool:
+        """Whether a part of a reply has arrived."""
         return bool(self._early) or (self._session is not None and self._session.waiting())
 
     def close(self) -> None:
-        """End the session; the agent ends with it and lets go of its lock."""
+        """End the session; the agent ends with it, which releases its lock."""
         if self._session is not None:
             self._session.close()
             self._earlier_bytes = self.wire_bytes
@@ -144,7 +170,7 @@ class AgentClient:
 
     @contextmanager
     def _loss(self) -> Iterator[None]:
-        """Where the session ends: what the agent said last counts for more than how it ended."""
+        """If the session ends, raise the agent's last error rather than the lost link."""
         session = self._session
         try:
             yield
@@ -170,12 +196,14 @@ class AgentClient:
         return self._session
 
     def _pass_noise(self, session: SshSession) -> None:
-        """Pass over what the device's login scripts print."""
-        patience_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
+        """Skip what the device's login scripts print."""
+        limit_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
         for _ in range(_NOISE_LINES):
-            if session.readline(patience_s).strip() == MARK.encode():
+            if session.readline(limit_s).strip() == MARK.encode():
                 return
-        raise DeviceFailed(f"{self.name}: its login scripts print without end", "protocol")
+        raise DeviceFailed(
+            f"{self.name}: its login scripts do not stop printing; silence them for ssh", "protocol"
+        )
 
     def _frame(self, silence_s: float) -> dict[str, Any]:
         assert self._session is not None
@@ -185,8 +213,8 @@ class AgentClient:
         except ValueError:
             frame = None
         if not isinstance(frame, dict):
-            said = line[:80].decode(errors="replace").strip()
-            raise DeviceFailed(f"{self.name}: said {said!r}, which is no answer", "protocol")
+            text = line[:80].decode(errors="replace").strip()
+            raise DeviceFailed(f"{self.name}: {text!r} is not a reply; try again", "protocol")
         return frame
 
 
@@ -199,7 +227,7 @@ def _chunks(payload: Payload | None) -> Iterator[bytes]:
         yield from payload
 
 
-# Kinds of fault for which the person must give something else; all others are the device's.
+# Kinds of error that are the user's to fix; all others are the device's.
 WRONG_USE = frozenset(
     {
         "architecture",
@@ -219,7 +247,13 @@ GATES = frozenset({"health", "rolled-back"})
 
 
 def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
-    """Raise the agent's error as this side's: its exit code follows from its kind."""
+    """Raise the agent's error here.
+
+    Raises:
+        BadInput: The user must change something.
+        CheckFailed: A release is not healthy.
+        DeviceFailed: Anything else.
+    """
     kind, message, fix = (str(fault.get(key, "")) for key in ("kind", "message", "fix"))
     text = f"{name}: {message}{f'; {fix}' if fix else ''}"
     error: EdgevidError

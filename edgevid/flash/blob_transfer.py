@@ -1,7 +1,7 @@
-"""Blobs to a device: only what it lacks, from where it stopped, as one stream.
+"""Transfer of blobs to a device: only what is missing there, resumed, and as one stream.
 
-Requests follow one another without waiting for answers, so that the link is never idle: what the
-device does with one blob (hashing, fsync) happens while the next one travels.
+Requests are pipelined, so that the link is never idle: the device hashes and syncs one blob while
+the next one is sent.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edgevid.flash.package import size_of
 from edgevid.progress import Progress, silent
 
 CHUNK = 1 << 18
-_STEPS_A_SECOND = 10  # of a capped transfer, so that it flows evenly
+_STEPS_A_SECOND = 10  # of a limited transfer, so that it flows evenly
 
 
 class RateLimit:
-    """Holds a stream to so many kilobits a second, counted from its first byte; None: no cap."""
+    """Limits a stream to a number of kilobits a second; None: no limit."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class RateLimit:
 
     @property
     def chunk(self) -> int:
-        """How many bytes to send at once."""
+        """The number of bytes to send at once."""
         if self._bytes_a_second is None:
             return CHUNK
         return max(1, min(CHUNK, int(self._bytes_a_second / _STEPS_A_SECOND)))
 
     def wait(self, count: int) -> None:
-        """Wait until ``count`` more bytes may go; a pause elsewhere is not made up for."""
+        """Wait until ``count`` more bytes may be sent; a pause elsewhere is not made up for."""
         if self._bytes_a_second is None:
             return
         now = self._clock()
@@ -58,19 +58,31 @@ def send(
     limit_kbit: float | None = None,
     progress: Progress = silent,
 ) -> int:
-    """Send the rest of each missing blob from its offset on; gives how many bytes that were.
+    """Send the rest of each missing blob.
 
-    ``blobs`` are contents by their sha256, ``missing`` what `AgentClient.call` of ``missing`` gave.
-    Raises `EnvironmentFailed` where a file is not what it was, and what the device says no to.
+    Args:
+        device: The device.
+        blobs: The contents, by their sha256.
+        missing: How many bytes of each missing blob the device has, as it replied to ``missing``.
+        limit_kbit: The largest rate, kilobits a second.
+        progress: Receives the number of bytes sent.
+
+    Returns:
+        The number of bytes sent.
+
+    Raises:
+        EnvironmentFailed: A file has become shorter meanwhile.
+        BadInput: The device refuses a blob.
+        DeviceFailed: The link or the device fails.
     """
     rests = {sha256: size_of(blobs[sha256]) - missing[sha256] for sha256 in missing}
     ordered = sorted(rests, key=lambda sha256: (rests[sha256], sha256))
     total, sent = sum(rests.values()), 0
-    cap, began = RateLimit(limit_kbit), time.monotonic()
+    limit, began = RateLimit(limit_kbit), time.monotonic()
 
     def counted(sha256: str) -> Iterator[bytes]:
         nonlocal sent
-        for chunk in _rest(blobs[sha256], missing[sha256], rests[sha256], cap):
+        for chunk in _rest(blobs[sha256], missing[sha256], rests[sha256], limit):
             yield chunk
             sent += len(chunk)
             progress("sending", sent, total, _rate(sent, time.monotonic() - began))
@@ -81,22 +93,22 @@ def send(
         head = {"do": "blob", "sha256": sha256, "size": size, "offset": offset}
         device.post({**head, "bytes": rests[sha256]}, counted(sha256))
         waiting += 1
-        while device.answered():
-            device.answer()
+        while device.replied():
+            device.reply()
             waiting -= 1
     for _ in range(waiting):
-        device.answer()
+        device.reply()
     return total
 
 
-def _rest(blob: Path | bytes, offset: int, count: int, cap: RateLimit) -> Iterator[bytes]:
-    """Give ``count`` bytes from ``offset`` on, in chunks, at the pace of ``cap``."""
-    for chunk in _chunks(blob, offset, count, cap.chunk):
-        cap.wait(len(chunk))
+def _rest(blob: Path | bytes, offset: int, count: int, limit: RateLimit) -> Iterator[bytes]:
+    """Give ``count`` bytes from ``offset`` on, in chunks, at the rate of ``limit``."""
+    for chunk in _chunks(blob, offset, count, limit.chunk):
+        limit.wait(len(chunk))
         yield chunk
         count -= len(chunk)
     if count:
-        raise EnvironmentFailed(f"{blob!s}: became shorter while it was sent; flash again")
+        raise EnvironmentFailed(f"{blob!s}: has become shorter while it was sent; flash again")
 
 
 def _chunks(blob: Path | bytes, offset: int, count: int, size: int) -> Iterator[bytes]:

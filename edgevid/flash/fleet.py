@@ -1,8 +1,8 @@
-"""Many devices: something done to them in waves, several at once, and how they all are.
+"""Many devices: a command in waves, several devices at a time, and the state of all of them.
 
-A wave begins once the one before has ended. When more devices failed than may, nothing further is
-begun, in this wave neither; what is under way ends by itself. Every device is its own: one that
-fails, or hangs, changes nothing on another.
+A wave begins when the one before has ended. When too many devices have failed, no further device is
+begun, even in the same wave; those under way are completed. Devices are independent: one that fails
+or hangs does not affect another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgevid.remote.ssh import Remote
 
 PARALLEL = 8
 RATE_S = 2.0
-"""Over how long the frames of a service are counted; it tells of them once a second."""
+"""The time over which a service's frames are counted; it reports them once a second."""
 
 
 # ---------------------------------------------------------------- waves
@@ -35,7 +35,7 @@ _AMOUNT = re.compile(r"([0-9]{1,6})(%?)")
 
 
 def _amount(text: str, total: int, *, up: bool) -> int | None:
-    """How many devices ``3`` or ``25%`` of ``total`` are, a part of one rounded ``up`` or down."""
+    """The number of devices that ``3`` or ``25%`` of ``total`` means, rounded ``up`` or down."""
     found = _AMOUNT.fullmatch(text.strip())
     if found is None or (found[2] and int(found[1]) > 100):
         return None
@@ -46,10 +46,17 @@ def _amount(text: str, total: int, *, up: bool) -> int | None:
 
 
 def read_waves(text: str, total: int) -> list[int]:
-    """Give the size of each wave: ``1,25%,100%`` says how many devices are done after each.
+    """Read the sizes of waves, such as ``1,25%,100%``.
 
-    What the text leaves over is a last wave; one that adds nothing, because there are few devices,
-    is left out. Raises `BadInput` where it is no such list, or goes down.
+    Args:
+        text: How many devices are done after each wave; the rest is a last wave.
+        total: The number of devices.
+
+    Returns:
+        The size of each wave; empty waves are left out.
+
+    Raises:
+        BadInput: The text is not such a list, or its numbers decrease.
     """
     sizes: list[int] = []
     last = 0
@@ -60,7 +67,7 @@ def read_waves(text: str, total: int) -> list[int]:
                 f"--wave {text!r}: give numbers of devices or percents, as in 1,25%,100%"
             )
         if min(reached, total) < last:
-            raise BadInput(f"--wave {text!r} goes down at {step.strip()}; let its numbers grow")
+            raise BadInput(f"--wave {text!r} decreases at {step.strip()}; give growing numbers")
         if min(reached, total) > last:
             sizes.append(min(reached, total) - last)
             last = min(reached, total)
@@ -68,13 +75,17 @@ def read_waves(text: str, total: int) -> list[int]:
 
 
 def read_threshold(text: str, total: int) -> int:
-    """How many of ``total`` devices may fail: ``2``, or ``10%``, which of nine is none."""
+    """Read how many of ``total`` devices may fail, such as ``2`` or ``10%`` (rounded down).
+
+    Raises:
+        BadInput: The text is neither a number nor a percentage.
+    """
     if (found := _amount(text, total, up=False)) is None:
         raise BadInput(f"--max-failures {text!r}: give a number of devices or a percent, as in 10%")
     return found
 
 
-# ---------------------------------------------------------------- doing something to many
+# ---------------------------------------------------------------- a command on many devices
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ class Outcome:
 
     @property
     def bad(self) -> bool:
-        """Whether it counts against the threshold."""
+        """Whether it counts as a failure."""
         return self.exit_code != 0
 
 
@@ -117,11 +128,21 @@ def roll(
     parallel: int = PARALLEL,
     log: Callable[[str], None] = print,
 ) -> list[Outcome]:
-    """Call ``act`` for each device, wave after wave, and give what became of each, in their order.
+    """Call a function for each device, wave after wave.
 
-    ``act`` runs in other threads, gives a result with its ``outcome``, and raises `EdgevidError`
-    where it failed. An interrupt leaves the devices that
-    are under way to themselves.
+    An interrupt does not wait for the devices that are under way.
+
+    Args:
+        devices: The devices.
+        act: Is called in other threads; gives a result with its ``outcome``, or raises
+            `EdgevidError`.
+        waves: The size of each wave.
+        may_fail: How many devices may fail before no further one is begun.
+        parallel: How many devices are under way at a time.
+        log: Receives a line for each device.
+
+    Returns:
+        The outcome of each device, in their order.
     """
     outcomes: list[Outcome] = []
     rest = list(devices)
@@ -146,7 +167,7 @@ def _wave(
     failed: int,
     parallel: int,
 ) -> Iterator[Outcome]:
-    """Give outcomes as they come; threads that an interrupt leaves behind do not hold the exit."""
+    """Give outcomes as they come; the threads are daemons, so that an interrupt ends at once."""
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     waiting = list(devices)
     running = 0
@@ -187,23 +208,23 @@ def _attempt(
             getattr(error, "kind", type(error).__name__),
             held,
         )
-    finally:  # whoever waits is told, whatever happened; a bug's traceback goes to stderr
+    finally:  # the waiting thread always gets an outcome; a bug's traceback goes to stderr
         ended.put(replace(outcome, seconds=time.monotonic() - began))
 
 
 def _line(outcome: Outcome) -> str:
-    said = f"{outcome.device}: {outcome.state} after {outcome.seconds:.1f} s"
-    return f"{said}: {outcome.reason}" if outcome.reason else said
+    line = f"{outcome.device}: {outcome.state} after {outcome.seconds:.1f} s"
+    return f"{line}: {outcome.reason}" if outcome.reason else line
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """One for all: a gate's no comes first, then what lies outside, then wrong use."""
+    """One exit code for all: a failed check first, then the environment, then wrong use."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (1, 4, 2, 3) if code in codes), 0)
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
-    """The table of what became of each; its head is `HEAD`."""
+    """The rows of the table of outcomes; its head is `HEAD`."""
     return [
         (
             outcome.device,
@@ -221,29 +242,29 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
 HEAD = ("device", "wave", "", "release", "sent bytes", "seconds", "reason")
 
 
-# ---------------------------------------------------------------- what was flashed from here
+# ---------------------------------------------------------------- what was deployed from here
 
 
 def _record(device: DeviceEntry) -> Path:
-    """Where it is kept what this person put on a device; by its address, as names change."""
+    """The record of what this user deployed to a device; by its address, as names change."""
     place = f"{device.address} {device.root or ''}".strip()
     folder = user_folder("XDG_STATE_HOME", ".local/state") / "edgevid" / "flashed"
     return folder / f"{quote(place, safe='@:. ')}.json"
 
 
 def note(device: DeviceEntry, result: Mapping[str, Any]) -> None:
-    """Keep what a flash put on ``device``, so that `condition` can tell of drift."""
+    """Record what was deployed to ``device``, so that `condition` can report drift."""
     kept = {"release": result.get("release"), "unix_s": round(time.time())}
     write_json(_record(device), kept)
 
 
 def forget(device: DeviceEntry) -> None:
-    """Nothing is on ``device`` any more."""
+    """Record that edgevid was removed from ``device``."""
     _record(device).unlink(missing_ok=True)
 
 
 def flashed(device: DeviceEntry) -> str | None:
-    """The release that was last put there from here; None where none was."""
+    """The release that was last deployed to a device from here; None if none was."""
     try:
         release = json.loads(_record(device).read_text()).get("release")
     except (OSError, ValueError, AttributeError):
@@ -251,15 +272,23 @@ def flashed(device: DeviceEntry) -> str | None:
     return release if isinstance(release, str) else None
 
 
-# ---------------------------------------------------------------- how they are
+# ---------------------------------------------------------------- the state of devices
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How one device is; what is not known is None.
+    """The state of one device; unknown values are None.
 
-    ``health``: serving, degraded, starting, activating, stopped, empty (nothing was flashed) or
-    unreachable. ``drift`` says what is not as it was flashed.
+    Attributes:
+        device: Its name.
+        health: serving, degraded, starting, activating, stopped, empty (nothing is deployed) or
+            unreachable.
+        release: The release that serves.
+        engine: The engine that serves, as in ``tflite/cpu int8``.
+        fps: Frames answered a second.
+        drift: How the device differs from what was deployed from here.
+        reason: Why it is not healthy.
+        exit_code: What ``edgevid fleet status`` for this device alone exits with.
     """
 
     device: str
@@ -272,7 +301,7 @@ class Condition:
     exit_code: int = 0
 
     def row(self) -> tuple[Any, ...]:
-        """The table of conditions; its head is `CONDITION_HEAD`."""
+        """A row of the table of conditions; its head is `CONDITION_HEAD`."""
         cells = (self.device, self.release, self.health, self.engine, self.fps)
         return (*cells, self.drift or None, self.reason.removeprefix(f"{self.device}: ") or None)
 
@@ -281,12 +310,12 @@ CONDITION_HEAD = ("device", "release", "health", "engine", "fps", "drift", "reas
 
 
 def connect(device: DeviceEntry, *, trust_new: bool = False) -> AgentClient:
-    """Give a session with a device of the inventory; it is opened when something is asked."""
+    """Give a session with a device of the inventory; it is opened by the first request."""
     return AgentClient(Remote(device.address, trust_new=trust_new), device.root)
 
 
 def conditions(devices: Sequence[DeviceEntry], parallel: int = PARALLEL) -> list[Condition]:
-    """Ask all devices how they are, several at once; one that cannot be reached is told as that."""
+    """Get the state of all devices, several at a time; some may be ``unreachable``."""
 
     def ask(device: DeviceEntry) -> dict[str, Any]:
         return {"outcome": "seen", "condition": condition(device)}
@@ -318,9 +347,9 @@ def condition(device: DeviceEntry) -> Condition:
     return read_condition(device, first, rate)
 
 
-def read_condition(device: DeviceEntry, answer: Mapping[str, Any], fps: float | None) -> Condition:
-    """Make a condition of what the agent answered to ``status``."""
-    installed, status = answer.get("installed") or {}, answer.get("status") or {}
+def read_condition(device: DeviceEntry, reply: Mapping[str, Any], fps: float | None) -> Condition:
+    """Read the agent's reply to ``status``."""
+    installed, status = reply.get("installed") or {}, reply.get("status") or {}
     release, journal = installed.get("current"), installed.get("journal") or {}
     health = _health(release, str(journal.get("state")), status)
     reason = journal.get("reason") or {}
@@ -349,7 +378,7 @@ def _health(release: str | None, journal: str, status: Mapping[str, Any]) -> str
 
 
 def _engine(status: Mapping[str, Any]) -> str | None:
-    """What serves, as in ``tflite/cpu int8``; several bundles may differ."""
+    """The engines that serve, as in ``tflite/cpu int8``; several bundles may differ."""
     found: list[str] = []
     for bundle in status.get("bundles") or ():
         serving = bundle["engine"]["serving"]
@@ -360,7 +389,7 @@ def _engine(status: Mapping[str, Any]) -> str | None:
 
 
 def _fps(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
-    """Answers a second between two statuses of the same service."""
+    """Frames answered a second, between two status documents of the same process."""
     if not after or before["pid"] != after["pid"]:
         return None
     seconds = after["now_unix_s"] - before["now_unix_s"]

@@ -1,4 +1,4 @@
-"""The devices that a person has, in one TOML file: ``$XDG_CONFIG_HOME/edgevid/devices.toml``.
+"""The user's devices, in a TOML file: ``$XDG_CONFIG_HOME/edgevid/devices.toml``.
 
     [[device]]
     name = "gate-1"
@@ -6,7 +6,8 @@
     target = "raspberry-pi-5"
     tags = ["gates", "north"]
 
-Whatever is left out (user, port, key, jump hosts) is OpenSSH's to know. No passwords stand in here.
+OpenSSH's configuration provides what is left out (user, port, key, jump hosts). The file has no
+passwords.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edgevid.settings import Document, option, shown
 FILE = Path("edgevid") / "devices.toml"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# What ssh could take for an option, or the other side's shell for syntax, is no name of anything.
+# A name must not look like an option of ssh or like syntax of the device's shell.
 _HOST = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[\w.-]+)?"
 )
@@ -56,7 +57,7 @@ def _port(value: Any) -> int:
 
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError("a list of words")
+        raise ValueError("a list of names")
     return tuple(_name(one) for one in value)
 
 
@@ -77,9 +78,17 @@ def _absolute(value: Any) -> str:
 
 @dataclass(frozen=True)
 class DeviceEntry:
-    """One device; None means: as OpenSSH, or the device itself, would have it.
+    """One device; None leaves a value to OpenSSH or to the device.
 
-    ``key`` is the private key that opens the device, ``root`` the folder of edgevid there.
+    Attributes:
+        name: Its name here.
+        host: An address, a host name, or a ``Host`` of ``~/.ssh/config``.
+        port: The port of its SSH server.
+        user: The user to log in as.
+        target: The kind of device, the name of a target.
+        tags: Names for groups of devices.
+        key: The private key to log in with.
+        root: edgevid's folder on the device.
     """
 
     name: str = option(read=_name)
@@ -93,7 +102,7 @@ class DeviceEntry:
 
     @property
     def address(self) -> Address:
-        """Where OpenSSH finds it."""
+        """Its address for OpenSSH."""
         return Address(self.host, self.user, self.port, self.key)
 
 
@@ -103,14 +112,18 @@ class _File:
 
 
 def inventory_file() -> Path:
-    """Where the inventory is; it need not exist."""
+    """The path of the inventory, which may not exist."""
     return user_folder("XDG_CONFIG_HOME", ".config") / FILE
 
 
 def read_inventory(path: Path | None = None) -> tuple[DeviceEntry, ...]:
-    """Read an inventory, the person's own where none is named; none at all is an empty one.
+    """Read an inventory.
 
-    Raises `BadInput` with the file, the line, the key and the mend.
+    Args:
+        path: The file; None: the user's own, which is empty if it does not exist.
+
+    Raises:
+        BadInput: The file is not valid; the message has the line, the key and the remedy.
     """
     if path is None and not inventory_file().exists():
         return ()
@@ -128,8 +141,8 @@ def _check(document: Document, tables: Sequence[DeviceEntry]) -> None:
             line = document.line(("device", first[entry.name]))
             raise document.fault(
                 ("device", index, "name"),
-                f"device {shown(entry.name)} is there already, in line {line}; "
-                "give each its own name",
+                f"device {shown(entry.name)} is defined already, in line {line}; "
+                "give each device its own name",
             )
         first[entry.name] = index
     for index, entry in enumerate(tables):
@@ -143,10 +156,13 @@ def _check(document: Document, tables: Sequence[DeviceEntry]) -> None:
 
 
 def resolve(word: str, inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
-    """Give the devices that ``word`` means: a device's name, a tag, or ``user@host:port``.
+    """Find the devices for a name, a tag, or ``user@host:port``.
 
-    A single word that is neither name nor tag is refused, as it is more likely a slip than a host;
-    ``@host`` is not needed where the host has a dot or a port.
+    A plain word that is neither a name nor a tag is refused, since it is more likely a typing error
+    than a host.
+
+    Raises:
+        BadInput: There is no such device or tag.
     """
     found = [entry for entry in inventory if entry.name == word]
     found = found or [entry for entry in inventory if word in entry.tags]
@@ -160,16 +176,26 @@ def resolve(word: str, inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
 
 
 def resolve_all(words: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
-    """Give the devices that ``words`` mean together, each once, in the order of the words."""
+    """Find the devices for several names, tags or addresses, each once, in their order.
+
+    Raises:
+        BadInput: One of them is unknown.
+    """
     return list(
         {entry.name: entry for word in words for entry in resolve(word, inventory)}.values()
     )
 
 
 def some(inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
-    """Give all devices of an inventory that must not be empty."""
+    """Give all devices of an inventory.
+
+    Raises:
+        BadInput: It is empty.
+    """
     if not inventory:
-        raise BadInput(f"no device is known; write some into {inventory_file()}, or give --target")
+        raise BadInput(
+            f"the inventory is empty; add devices to {inventory_file()}, or give --target"
+        )
     return list(inventory)
 
 
@@ -183,4 +209,4 @@ def _by_address(word: str) -> DeviceEntry:
             port=address.port,
         )
     except ValueError as error:
-        raise BadInput(f"{shown(word)} is no address: {error}; write user@host:port") from None
+        raise BadInput(f"{shown(word)} is not an address: {error}; write user@host:port") from None

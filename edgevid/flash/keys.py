@@ -1,7 +1,7 @@
-"""The key that signs releases: an SSH key, the user's own or one made for this.
+"""The key that signs releases: an SSH key, the user's own or one that edgevid makes.
 
-What is signed is verified on the device by ``ssh-keygen -Y verify``; there is no cryptography here,
-and nobody is ever asked for a passphrase: a key that has one must be in the user's agent.
+Devices verify signatures with ``ssh-keygen -Y verify``. edgevid never asks for a passphrase: a key
+that has one must be in the user's SSH agent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sync_folder, user_folder
 
 NAMESPACE = "edgevid"
-"""What a signature is for; one made for anything else is not taken."""
+"""The purpose of a signature; devices reject signatures for any other."""
 _PIN = b"edgevid pin\n"
 
 _TIMEOUT_S = 60.0  # a key on a token waits for a touch
@@ -28,35 +28,52 @@ _TIMEOUT_S = 60.0  # a key on a token waits for a touch
 
 @dataclass(frozen=True)
 class SigningKey:
-    """An SSH key; ``path`` is its private part, or its public part where the agent has it."""
+    """An SSH key.
+
+    Attributes:
+        path: Its private part, or its public part if the private one is in the SSH agent.
+        public: Kind and key as in ``authorized_keys``, without the comment.
+        fingerprint: As ``ssh-keygen -l`` shows it.
+    """
 
     path: Path
     public: str
-    """Kind and key as in ``authorized_keys``, without the comment."""
     fingerprint: str
 
     def sign(self, content: bytes) -> bytes:
-        """Give the signature of ``content``; raises `BadInput` where the key cannot be used."""
+        """Sign ``content``.
+
+        Raises:
+            BadInput: The key cannot be used.
+        """
         return _keygen("-Y", "sign", "-n", NAMESPACE, "-f", self.path, stdin=content, key=self.path)
 
     def hand_over(self, to: SigningKey) -> dict[str, str]:
-        """Give the words by which a device that trusts this key trusts another from now on."""
+        """Sign the change from this key to another one, as a device wants it (``pin``).
+
+        Raises:
+            BadInput: This key cannot be used.
+        """
         signature = self.sign(_PIN + to.public.encode())
         return {"key": to.public, "signature": signature.decode()}
 
     @property
     def allowed_signer(self) -> str:
-        """The line by which a device knows this key."""
+        """The line for ``ssh-keygen``'s file of allowed signers."""
         return f'{NAMESPACE} namespaces="{NAMESPACE}" {self.public}\n'
 
 
 def key_file() -> Path:
-    """Where the key is that edgevid made."""
+    """The path of the key that edgevid makes."""
     return user_folder("XDG_CONFIG_HOME", ".config") / "edgevid" / "signing-key"
 
 
 def load(path: Path) -> SigningKey:
-    """Read the key at ``path``; raises `BadInput` where it is none."""
+    """Read a key.
+
+    Raises:
+        BadInput: There is no SSH key at ``path``.
+    """
     if not path.is_file():
         raise BadInput(f"{path}: no such key; make one with: edgevid keys")
     beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
@@ -64,16 +81,20 @@ def load(path: Path) -> SigningKey:
         text = beside.read_text(errors="replace")
     else:
         text = _keygen("-y", "-f", path, key=path).decode(errors="replace")
-    words = text.split()
-    if len(words) < 2:
-        raise BadInput(f"{path}: is no SSH key; make one with: edgevid keys")
-    public = " ".join(words[:2])
-    told = _keygen("-l", "-f", "-", stdin=f"{public}\n".encode(), key=path).decode().split()
-    return SigningKey(path, public, told[1])
+    parts = text.split()
+    if len(parts) < 2:
+        raise BadInput(f"{path} is not an SSH key; make one with: edgevid keys")
+    public = " ".join(parts[:2])
+    listed = _keygen("-l", "-f", "-", stdin=f"{public}\n".encode(), key=path).decode().split()
+    return SigningKey(path, public, listed[1])
 
 
 def own_key() -> tuple[SigningKey, bool]:
-    """Give the key that edgevid made for this user, and whether it was made just now."""
+    """Give the key that edgevid made for this user, and whether it was made just now.
+
+    Raises:
+        BadInput: The key cannot be read, or ssh-keygen is not installed.
+    """
     path = key_file()
     made = not path.exists()
     if made:
@@ -82,7 +103,7 @@ def own_key() -> tuple[SigningKey, bool]:
 
 
 def _make(path: Path) -> None:
-    """Make the pair aside; the private part takes its place last, and never another's."""
+    """Make the pair in a temporary folder; the private part is moved last, and replaces nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".signing-key.") as folder:
         part = Path(folder) / "key"
@@ -91,7 +112,7 @@ def _make(path: Path) -> None:
         for name in (part, part.with_name("key.pub")):
             with name.open("rb") as written:
                 os.fsync(written.fileno())
-        with suppress(FileExistsError):  # another edgevid was faster: its key is the key
+        with suppress(FileExistsError):  # another process was faster, and its key counts
             path.hardlink_to(part)
             part.with_name("key.pub").replace(path.with_name(f"{path.name}.pub"))
     sync_folder(path.parent)
@@ -104,14 +125,14 @@ def _user() -> str:
         return "somebody"
 
 
-def _keygen(*words: object, key: Path, stdin: bytes = b"") -> bytes:
+def _keygen(*args: object, key: Path, stdin: bytes = b"") -> bytes:
     program = shutil.which("ssh-keygen")
     if program is None:
         raise BadInput("ssh-keygen is not installed; run: apt-get install openssh-client")
     never = {**os.environ, "SSH_ASKPASS_REQUIRE": "never", "DISPLAY": ""}
     try:
         done = subprocess.run(
-            [program, *map(str, words)],
+            [program, *map(str, args)],
             input=stdin,
             capture_output=True,
             env=never,
@@ -119,7 +140,9 @@ def _keygen(*words: object, key: Path, stdin: bytes = b"") -> bytes:
             start_new_session=True,  # without a terminal it cannot ask for a passphrase
         )
     except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(f"{key}: ssh-keygen waits for something; is it a token?") from None
+        raise EnvironmentFailed(
+            f"{key}: ssh-keygen did not end; if the key is on a token, touch it"
+        ) from None
     if done.returncode:
         raise BadInput(f"{key}: cannot be used: {_reason(done.stderr, key)}")
     return done.stdout

@@ -195,7 +195,7 @@ def test_a_file_that_shrinks_is_told(server, root, tmp_path):
 
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
-        with pytest.raises(EnvironmentFailed, match="became shorter"):
+        with pytest.raises(EnvironmentFailed, match="become shorter"):
             send(device, {sha256: file}, {sha256: 0}, progress=cut)
 
 

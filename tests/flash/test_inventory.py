@@ -66,7 +66,7 @@ def test_a_key_is_relative_to_the_file(tmp_path):
         ("targets = 22", ":4: device 'a' has an unknown key 'targets'; did you mean 'target'?"),
         ("port = 0", ":4: device 'a': port must be a port from 1 to 65535, not 0"),
         ('port = "22"', ":4: device 'a': port must be a port from 1 to 65535"),
-        ('tags = "north"', ":4: device 'a': tags must be a list of words"),
+        ('tags = "north"', ":4: device 'a': tags must be a list of names"),
         ('tags = ["nor th"]', ":4: device 'a': tags must be letters"),
         ('user = "-oProxyCommand=x"', ":4: device 'a': user must be a user's name"),
         ('target = "../x"', ":4: device 'a': target must be letters"),
@@ -93,7 +93,7 @@ def test_names_are_unique_and_are_no_tags(tmp_path):
         '[[device]]\nname = "{}"\nhost = "b"\ntags = ["{}"]\n'.format(*n) for n in ("ax", "bx")
     )
     assert len(written(tmp_path, one + two)) == 2
-    assert "device 'a' is there already, in line 1" in refusal(tmp_path, one + one)
+    assert "device 'a' is defined already, in line 1" in refusal(tmp_path, one + one)
     assert refusal(tmp_path, one + two.replace("x", "a")).startswith(
         ":8: device 'b': the tag 'a' is also the name of a device"
     )
@@ -147,7 +147,7 @@ def test_a_word_is_an_address(word, user, host, port):
     ],
 )
 def test_what_is_no_address_is_refused(word):
-    with pytest.raises(BadInput, match=r"is no address.*write user@host"):
+    with pytest.raises(BadInput, match=r"is not an address.*write user@host"):
         resolve(word, INVENTORY)
 
 

@@ -43,7 +43,7 @@ def test_an_address_is_read_and_written(text, address):
     ["", "-oProxyCommand=x", "me@-x", "-l@pi", "pi:", "pi:0", "pi:99999", "a b", "me@", "fe80::1"],
 )
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(BadInput, match="is no address"):
+    with pytest.raises(BadInput, match="is not an address"):
         Address.parse(text)
 
 
