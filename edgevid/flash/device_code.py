@@ -1,7 +1,7 @@
-"""edgevid itself for a device: the modules that run, verify, measure and examine, as one zip.
+"""edgevid's own code for a device: all modules but those for the host, as one zip.
 
-Members are stored, sorted and dated alike, so that equal code gives equal bytes on every host, and
-a device that has them is sent nothing.
+Members are stored in order with one fixed date, so that the same code gives the same bytes on every
+host, and is not sent to a device that has it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _HOST_PATTERNS = tuple(
 
 
 def name() -> str:
-    """What the zip is called."""
+    """The name of the zip."""
     return f"edgevid-{__version__}.zip"
 
 
@@ -73,7 +73,7 @@ def is_host_code(module: str) -> bool:
 
 
 def _local(target: Target) -> bytes:
-    """The target's own file, under the name of the machine it will lie on."""
+    """The target's file; on the device it is the target ``local``."""
     text = targets.find(target.name).read_text("utf-8")
     text = re.sub(r"^name\s*=.*\n", "", text, flags=re.MULTILINE)
     listed = {way.runtime for way in target.engine}

@@ -1,4 +1,4 @@
-"""What a device is, as its agent tells it, and the target that fits it.
+"""The facts of a device, as its agent reads them, and the target that fits it.
 
 The agent reads the facts on the device; here they become a `DeviceFacts`, which is compared with
 what a `Target` requires. Nothing here talks to a device.
@@ -23,13 +23,32 @@ SHOWN_WRONG_CLOCK_S = 300.0
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """One device as it is; unknown texts are empty, unknown numbers 0.
+    """One device; unknown texts are empty, unknown numbers 0.
 
-    ``architecture`` is what ``uname -m`` says of its user space, ``python`` the version of the
-    ``python3`` that will run the runner, ``modules`` the versions of modules that it can import
-    already, by the name they are imported by. ``nodes`` are device nodes that matter to an
-    accelerator or a camera, ``usb`` the plugged devices as ``vendor:product``, ``model`` the
-    board's own name. ``groups`` are those of ``user``; ``all_groups`` all that the device knows.
+    Attributes:
+        architecture: Of its user space, as ``uname -m`` prints it.
+        glibc: The version of its C library.
+        python: The version of the ``python3`` that runs the runner.
+        modules: The versions of the modules that it can import, by name.
+        cpu: The name of its processor.
+        cpu_flags: The features of its processor.
+        cpu_count: The number of cores.
+        model: The board's own name.
+        system: The name of its operating system.
+        memory_mb: Its memory, mebibytes.
+        disk_free_mb: Free disk space for edgevid, mebibytes.
+        systemd: Whether systemd runs services for all users, for this user, or not at all.
+        systemd_version: The version of systemd.
+        user: The user that edgevid logs in as.
+        groups: The groups of that user.
+        all_groups: All groups of the device.
+        sudo: Whether the user can become root without a password.
+        nodes: Device nodes of accelerators and cameras.
+        usb: USB devices as ``vendor:product``.
+        libraries: The paths of shared libraries that a runtime needs.
+        ssh_keygen: Whether ssh-keygen is installed.
+        clock_unix_s: Its clock, seconds since 1970.
+        root: edgevid's folder.
     """
 
     architecture: str
@@ -63,7 +82,7 @@ class DeviceFacts:
 
 
 def probe_request() -> dict[str, list[str]]:
-    """What the agent is to look for: modules and libraries that any target wants."""
+    """The fields of a ``probe`` request: modules and libraries that any target wants."""
     known = [targets.load(name) for name in targets.names()]
     libraries = {library.package for one in catalog.built_in() for library in one.libraries}
     return {
@@ -76,18 +95,25 @@ def probe_request() -> dict[str, list[str]]:
     }
 
 
-def read_facts(answer: Mapping[str, Any]) -> DeviceFacts:
-    """Read the agent's answer to ``probe``; what this version does not know is passed over.
+def read_facts(reply: Mapping[str, Any]) -> DeviceFacts:
+    """Read the agent's reply to ``probe``; unknown fields are ignored.
 
-    Raises `BadInput` where something has another form than it should.
+    Raises:
+        BadInput: A field is not of the expected type.
     """
-    known = {name: answer[name] for name in DeviceFacts.__dataclass_fields__ if name in answer}
-    return settings.build_json(DeviceFacts, {"modules": {}, **known}, "the device's answer")
+    known = {name: reply[name] for name in DeviceFacts.__dataclass_fields__ if name in reply}
+    return settings.build_json(DeviceFacts, {"modules": {}, **known}, "the device's reply")
 
 
 @dataclass(frozen=True)
 class MissingRequirement:
-    """Something that a device lacks for a target; ``blocks`` where nothing serves without it."""
+    """Something that a device lacks for a target.
+
+    Attributes:
+        what: What is missing or wrong.
+        fix: The remedy; may be empty.
+        blocks: Whether the device cannot serve without it.
+    """
 
     what: str
     fix: str
@@ -97,28 +123,28 @@ class MissingRequirement:
         return f"{self.what}; {self.fix}" if self.fix else self.what
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as documents have it."""
+        """Give it as plain data."""
         return {"what": self.what, "mend": self.fix, "blocks": self.blocks}
 
 
 @dataclass(frozen=True)
 class TargetProposal:
-    """A target for a device, and what the device lacks for it."""
+    """A target that a device may be, and what the device lacks for it."""
 
     target: Target
     lacks: tuple[MissingRequirement, ...]
 
     @property
     def fits(self) -> bool:
-        """Whether a flash can be tried as the device is."""
+        """Whether the device can serve as it is."""
         return not any(lack.blocks for lack in self.lacks)
 
 
 def propose(facts: DeviceFacts) -> list[TargetProposal]:
-    """Give the targets of the device's architecture, the one that fits best first.
+    """Give the targets of the device's architecture, the best one first.
 
-    Those that fit as it is come before others, and what knows this very board before what fits
-    any. A board's own target is no proposal for another board.
+    Targets that the device meets come before others, and a target for this board before one for any
+    board. A target for another board is not proposed.
     """
     found = []
     for name in targets.names():
@@ -131,7 +157,7 @@ def propose(facts: DeviceFacts) -> list[TargetProposal]:
 
 
 def _may_be(target: Target, facts: DeviceFacts) -> bool:
-    """Whether the board, or its processor, is one of the target's; and its accelerator is there."""
+    """Whether the target is for this board or any, and its accelerator is present."""
     named = any(
         fnmatch(said, model) for said in (facts.model, facts.cpu) for model in target.models
     )
@@ -144,7 +170,7 @@ def _there(target: Target, facts: DeviceFacts) -> list[EngineChoice]:
 
 
 def is_there(way: EngineChoice, facts: DeviceFacts) -> bool:
-    """Whether a way's accelerator is plugged in or built in, as far as nodes and USB tell."""
+    """Whether an engine's accelerator is present, as far as device nodes and USB show."""
     if not way.nodes and not way.usb:
         return True
     nodes = any(fnmatch(node, pattern) for node in facts.nodes for pattern in way.nodes)
@@ -152,16 +178,19 @@ def is_there(way: EngineChoice, facts: DeviceFacts) -> bool:
 
 
 def misfits(facts: DeviceFacts, target: Target) -> list[MissingRequirement]:
-    """What no flash can mend: another architecture, an older system, a weaker processor."""
+    """What rules a device out: another architecture, an older system, a weaker processor."""
     return [lack for lack in (*_system(facts, target), *_modules(facts, target)) if lack.blocks]
 
 
 def missing_requirements(
     facts: DeviceFacts, target: Target, *, now: float | None = None
 ) -> Iterator[MissingRequirement]:
-    """Give everything that the device lacks for the target, each with its mend.
+    """Give everything that a device lacks for a target, with remedies.
 
-    ``now`` is the host's time in seconds since 1970, which the device's clock is held against.
+    Args:
+        facts: The device.
+        target: The target.
+        now: The host's clock, seconds since 1970, to compare the device's with.
     """
     yield from _system(facts, target)
     yield from _modules(facts, target)
@@ -188,7 +217,9 @@ def _system(facts: DeviceFacts, target: Target) -> Iterator[MissingRequirement]:
         )
     if target.glibc and _numbers(facts.glibc) < _numbers(target.glibc):
         yield MissingRequirement(
-            f"its C library is glibc {facts.glibc}" if facts.glibc else "its C library is no glibc",
+            f"its C library is glibc {facts.glibc}"
+            if facts.glibc
+            else "its C library is not glibc",
             f"{target.glibc} or newer is needed: install a newer system",
         )
     if facts.python_version not in target.python:
@@ -232,13 +263,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _room(facts: DeviceFacts, target: Target) -> Iterator[MissingRequirement]:
     if 0 < facts.memory_mb < target.limits.memory_mb:
         yield MissingRequirement(
-            f"it has {facts.memory_mb} MB of memory, {target.limits.memory_mb} are meant for this",
+            f"it has {facts.memory_mb} MB of memory, the target expects {target.limits.memory_mb}",
             "use a smaller model, or another board",
             blocks=False,
         )
     if 0 < facts.disk_free_mb < target.limits.disk_mb:
         yield MissingRequirement(
-            f"{facts.disk_free_mb} MB of disk are free, {target.limits.disk_mb} are meant for this",
+            f"{facts.disk_free_mb} MB of disk are free, the target expects {target.limits.disk_mb}",
             "make room, or give another folder with --root",
             blocks=False,
         )
@@ -254,12 +285,12 @@ def _surroundings(facts: DeviceFacts, now: float) -> Iterator[MissingRequirement
         )
     if facts.systemd == "none":
         yield MissingRequirement(
-            "systemd does not run it", "edgevid's own supervisor serves instead", blocks=False
+            "it has no systemd", "edgevid's own supervisor serves instead", blocks=False
         )
 
 
 def _accelerator(way: EngineChoice, facts: DeviceFacts) -> Iterator[MissingRequirement]:
-    """Without an accelerator the CPU serves, so nothing of this blocks."""
+    """Without an accelerator the CPU serves, so none of this blocks."""
     name = f"{way.runtime}/{way.accelerator}"
     if not is_there(way, facts):
         yield MissingRequirement(

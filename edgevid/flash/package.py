@@ -1,13 +1,13 @@
-"""What goes to one device: the wheels for that very device, edgevid, bundles and a manifest.
+"""The package for one device: wheels for that device, edgevid, bundles and a manifest.
 
-The manifest is canonical JSON (`MANIFEST_FORMAT`); it names every file by its sha256, so its own
-signature stands for all of them:
+The manifest is canonical JSON (`MANIFEST_FORMAT`); it has the sha256 of every file, so that its
+signature covers them all:
 
     format         1
     edgevid        version of edgevid that made it
-    created_unix_s, serial        when; a release with a lower serial is a downgrade
+    created_unix_s, serial        the time; a release with a lower serial is a downgrade
     target         name of the target
-    architecture, python, glibc   what it was made for: "aarch64", "3.11", "2.28" (the oldest)
+    architecture, python, glibc   of the device: "aarch64", "3.11", "2.28" (the oldest)
     runner         {"id", "wheels": [{"name", "sha256", "size"}], "packages": [module...],
                     "unpacked_bytes"}; wheels are zips to be unpacked into one folder, in this order
     bundles        [{"name", "sha256", "size", "key"}]
@@ -43,13 +43,18 @@ from edgevid.targets import EngineChoice, Target
 
 MANIFEST_FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,190}\.edgevid")
-# What a wheel may bring besides its own folders, and what then would not be found.
+# Files of a wheel that unpacking does not put in place.
 _ELSEWHERE = re.compile(r"[^/]+\.data/(purelib|platlib)/.")
 
 
 @dataclass(frozen=True)
 class Package:
-    """A release before it is signed: the manifest's bytes, and each blob by its sha256."""
+    """A release before it is signed.
+
+    Attributes:
+        manifest: The manifest, JSON.
+        blobs: The content of each file, by its sha256.
+    """
 
     manifest: bytes
     blobs: Mapping[str, Path | bytes]
@@ -77,13 +82,24 @@ def build(
     progress: Progress = silent,
     log: Callable[[str], None] = lambda _: None,
 ) -> Package:
-    """Make the package of ``bundles`` for the device ``facts`` of the kind ``target``.
+    """Make a package.
 
-    ``site`` is the runner's configuration as text, ``plugins`` are the wheels of plug-ins of other
-    packages, ``agent`` is the agent's source (None: the one of this edgevid), ``now`` the time in
-    seconds since 1970; ``renew`` looks for newer wheels. Raises `BadInput` if the device or a
-    bundle does not fit, a plug-in's wheel is missing, or no wheel exists for such a device, and
-    `EnvironmentFailed` if a wheel cannot be downloaded.
+    Args:
+        facts: The device.
+        target: The kind of device.
+        bundles: The bundles to serve.
+        site: The service configuration, TOML.
+        plugins: The wheels of plug-ins of other packages.
+        agent: The agent's program; None: this edgevid's.
+        now: The time, seconds since 1970.
+        renew: Look for newer wheels.
+        progress: Receives progress.
+        log: Receives messages.
+
+    Raises:
+        BadInput: The device or a bundle does not fit, the wheel of a plug-in is missing, or there
+            is no wheel for such a device.
+        EnvironmentFailed: A wheel cannot be downloaded.
     """
     if unfit := misfits(facts, target):
         raise BadInput(f"{target.name} does not fit this device: {unfit[0]}")
@@ -133,7 +149,7 @@ def size_of(blob: Path | bytes) -> int:
 
 
 def same_release(one: bytes, other: bytes) -> bool:
-    """Whether two manifests stand for the same release, but for when they were made."""
+    """Whether two manifests describe the same release, apart from the time they were made."""
 
     def timeless(text: bytes) -> Any:
         return {**json.loads(text), "created_unix_s": 0, "serial": 0}
@@ -222,7 +238,11 @@ def _artifacts(way: EngineChoice, bundle: Bundle) -> Iterator[Artifact]:
 
 
 def _check_versions(bundles: Sequence[Bundle], target: Target, got: Sequence[Wheel]) -> None:
-    """Refuse a bundle of which no artifact loads in the runtimes that will be there."""
+    """Check that an artifact of each bundle loads in the runtimes that the device gets.
+
+    Raises:
+        BadInput: No artifact of a bundle does.
+    """
     versions = {wheel.project: wheel.version for wheel in got}
     for bundle in bundles:
         ways = _engines(target, bundle)
@@ -293,7 +313,7 @@ def _oldest_glibc(target: Target, got: Sequence[Wheel]) -> str:
 
 
 def _service(facts: DeviceFacts, target: Target) -> dict[str, Any]:
-    """Groups that the device does not have would keep systemd from starting the service."""
+    """The service's user, groups and devices; systemd would reject groups that do not exist."""
     groups = [g for g in target.service.groups if not facts.all_groups or g in facts.all_groups]
     return {
         "user": target.service.user,

@@ -228,7 +228,7 @@ def service_of(
     if device is not None and installed.manifest is not None:
         held = json.loads(installed.manifest)["site"]
         before = fetch(device, held["sha256"], held["size"], lambda _: None)
-    return service_config.from_words(
+    return service_config.from_arguments(
         request.bundles, request.sources, before, add=request.add, replace=request.replace
     )
 

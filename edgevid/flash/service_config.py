@@ -1,31 +1,40 @@
-"""The configuration that a release serves with, made from what a person asks for.
+"""The service configuration of a release, made from the user's request.
 
-On the device it is ``site.toml`` beside the folder ``bundles/``; passwords and clips that it names
-are the device's own files, so those stand there with their whole path.
+On the device it is ``site.toml`` next to the folder ``bundles/``. Other files that it names are the
+device's own, so they need absolute paths.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.media.sources import local_file
-from edgevid.runner.config import read_config
+from edgevid.runner.config import derived_name, read_config
+from edgevid.settings import Document
 
 Table = dict[str, Any]
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """What will serve: the configuration, the bundles to send, and those that stay.
+    """What a release serves.
 
-    ``kept`` are names of bundle files that are on the device already and are used on.
+    Attributes:
+        text: The configuration, TOML.
+        bundles: The bundles to send.
+        kept: The names of bundles that are on the device and stay.
+        replaced: The names of bundles that are replaced.
+        added: The names of bundles that are new.
+        removed: The names of bundles that are removed.
     """
 
     text: bytes
@@ -37,8 +46,14 @@ class ServiceConfig:
 
 
 def from_config(path: Path) -> ServiceConfig:
-    """Take a configuration of the person's own; raises `BadInput` with the file and the line."""
-    read_config(path)
+    """Use the user's own configuration.
+
+    Raises:
+        BadInput: The configuration is not valid on a device; the message has the line.
+        MissingExtra: The library of a sink or event stage is not installed here.
+        PluginFailed: A plug-in of another package cannot be imported here.
+    """
+    config = read_config(path)
     document = settings.read(path)
     data: Table = json.loads(json.dumps(document.data))
     files: dict[str, Path] = {}
@@ -61,12 +76,26 @@ def from_config(path: Path) -> ServiceConfig:
             if file is not None and not file.is_absolute():
                 raise document.fault(
                     ("camera", index, key),
-                    f"{key} {value!r} is a file on the device; give its whole path there",
+                    f"{key} {value!r} is a file on the device; give its absolute path there",
                 )
+    _check_plugins(document, data, "sink", [use.options for use in config.sinks])
+    _check_plugins(document, data, "event", [use.options for use in config.events])
     return ServiceConfig(_finished(data), tuple(files.values()), added=tuple(files))
 
 
-def from_words(
+def _check_plugins(document: Document, data: Table, kind: str, options: Sequence[Any]) -> None:
+    """Check that the paths in the options of plug-ins are absolute."""
+    for index, one in enumerate(options):
+        for name in (field.name for field in fields(one)) if is_dataclass(one) else ():
+            value = data[kind][index].get(name)
+            if isinstance(getattr(one, name), Path) and not str(value).startswith(("/", "-")):
+                raise document.fault(
+                    (kind, index, name),
+                    f"{name} {value!r} is a file on the device; give its absolute path there",
+                )
+
+
+def from_arguments(
     bundles: Sequence[Path],
     sources: Sequence[str],
     before: bytes | None,
@@ -74,24 +103,32 @@ def from_words(
     add: bool,
     replace: bool,
 ) -> ServiceConfig:
-    """Serve ``bundles`` and ``sources``, beside or instead of what ``before`` serves.
+    """Serve bundles and sources, in addition to what the device serves or instead of it.
 
-    ``before`` is the configuration on the device, None where there is none. Raises `BadInput` where
-    it is not said whether other bundles there are to stay.
+    Args:
+        bundles: The bundles.
+        sources: The sources; none: those on the device.
+        before: The configuration on the device; None: there is none.
+        add: Keep the other bundles there.
+        replace: Remove the other bundles there.
+
+    Raises:
+        BadInput: The device has other bundles and neither ``add`` nor ``replace`` is given, or
+            there is no bundle or no camera.
     """
     old: Table = tomllib.loads(before.decode()) if before else {}
     new = {file.name: file for file in bundles}
     tables: list[Table] = [dict(table) for table in old.get("bundle", ())]
-    there = dict.fromkeys(Path(table["path"]).name for table in tables)
-    others = [name for name in there if name not in new]
+    present = dict.fromkeys(Path(table["path"]).name for table in tables)
+    others = [name for name in present if name not in new]
     if others and new and not (add or replace):
         raise BadInput(
-            f"the device serves {_listed(others)} already; say --add to serve {_listed(new)} "
-            "beside it (one decode for all), or --replace"
+            f"the device serves {_listed(others)} already; give --add to serve {_listed(new)} "
+            "in addition (frames are decoded once for all), or --replace"
         )
     if replace:
         tables = [table for table in tables if Path(table["path"]).name in new]
-    added = [name for name in new if name not in there]
+    added = [name for name in new if name not in present]
     tables += [{"name": Path(name).stem, "path": f"bundles/{name}"} for name in added]
     if not tables:
         raise BadInput("there is nothing to serve; name a bundle, as in: edgevid flash x.edgevid")
@@ -99,32 +136,54 @@ def from_words(
     cameras = [{"source": source} for source in sources] or old.get("camera", [])
     if not cameras:
         raise BadInput("there is no camera; add --source rtsp://..., or --config site.toml")
-    data = {**old, "bundle": tables, "camera": [_seen_by(camera, names) for camera in cameras]}
+    cameras = [_camera(camera, names) for camera in cameras]
+    data: Table = {**old, "bundle": tables, "camera": cameras}
+    seen = [camera.get("name") or derived_name(camera["source"]) for camera in cameras]
+    if "event" in old:
+        data["event"] = _events(old["event"], names, seen)
     return ServiceConfig(
         _finished(data),
         tuple(bundles),
         kept=() if replace else tuple(others),
-        replaced=tuple(name for name in there if name in new),
+        replaced=tuple(name for name in present if name in new),
         added=tuple(added),
         removed=tuple(others) if replace else (),
     )
 
 
-def _seen_by(camera: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """A camera of which bundles were removed is answered by those of its own that are left."""
-    table = dict(camera)
-    if "bundles" in table:
-        table["bundles"] = [name for name in table["bundles"] if name in names]
-        if not table["bundles"]:
-            del table["bundles"]
-    return table
+def _with_known(table: Mapping[str, Any], key: str, known: Collection[str]) -> Table | None:
+    """A table whose list ``key`` has only known names; None if none of its names is left."""
+    if key not in table:
+        return dict(table)
+    left = [name for name in table[key] if name in known]
+    return {**table, key: left} if left else None
+
+
+def _camera(table: Mapping[str, Any], bundles: Collection[str]) -> Table:
+    """A camera of which all bundles were removed feeds all of those that are left."""
+    found = _with_known(table, "bundles", bundles)
+    return found if found else {key: value for key, value in table.items() if key != "bundles"}
+
+
+def _events(
+    tables: Sequence[Mapping[str, Any]], bundles: Collection[str], cameras: Collection[str]
+) -> list[Table]:
+    """The event stages whose bundles and cameras are not all gone."""
+    found = []
+    for table in tables:
+        left = _with_known(table, "bundles", bundles)
+        left = left and _with_known(left, "cameras", cameras)
+        if left:
+            found.append(left)
+    return found
 
 
 def _finished(data: Table) -> bytes:
-    """Relative to a release nothing can be written; the service has folders of its own for it."""
-    if not str(data.get("output", "")).startswith("/"):
-        data.pop("output", None)
-    data.pop("status", None)  # the guard looks where the service tells it by itself
+    """Leave out relative folders: a release is read-only, and the service has its own folders."""
+    for key in ("output", "state"):
+        if not str(data.get(key, "")).startswith("/"):
+            data.pop(key, None)
+    data.pop("status", None)  # the agent reads the service's own status folder
     return to_toml(data)
 
 
@@ -133,11 +192,12 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def to_toml(data: Mapping[str, Any]) -> bytes:
-    """Write plain values, then lists of tables of plain values; all that a configuration has."""
-    lines = [f"{key} = {_value(value)}" for key, value in data.items() if not _is_tables(value)]
+    """Write a configuration: plain values first, then lists of tables."""
+    lines = [f"{_key(key)} = {_value(v)}" for key, v in data.items() if not _is_tables(v)]
     for key, tables in data.items():
         for table in tables if _is_tables(tables) else ():
-            lines += ["", f"[[{key}]]", *(f"{name} = {_value(v)}" for name, v in table.items())]
+            pairs = [f"{_key(name)} = {_value(v)}" for name, v in table.items()]
+            lines += ["", f"[[{_key(key)}]]", *pairs]
     return ("\n".join(lines).lstrip("\n") + "\n").encode()
 
 
@@ -145,6 +205,14 @@ def _is_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _value(name)
+
+
 def _value(value: Any) -> str:
-    """JSON's texts, numbers and lists are TOML's too, but for one character."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_value(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    # JSON's texts and numbers are TOML's, too, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

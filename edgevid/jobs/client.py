@@ -1,9 +1,9 @@
-"""A bench on a device: the same command there, its document here.
+"""A bench on a device: the command runs there as a job, and its document is fetched.
 
-The device measures with the runner that a flash put there, if that is this very edgevid and holds
-the runtimes that are needed, else with a throw-away one in a folder beside, which goes again. What
-runs there is a job of the agent: it goes on when the link is lost or this process is killed, and
-the same command finds it again, running or done.
+The device measures with the runner that was deployed there, if that is this version of edgevid and
+has the required runtimes, or else with a temporary runner in a folder of its own, which is removed
+afterwards. The job goes on if the link is lost or this process is killed, and the same command
+finds it again, running or ended.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgevid.errors import (
     EnvironmentFailed,
     Inconclusive,
 )
-from edgevid.files import canonical_json, sha256_of
+from edgevid.files import sha256_of
 from edgevid.flash import device_code, fleet, package, plan
 from edgevid.flash.activation import LINK_LOST, RETRY_S
 from edgevid.flash.agent.job_protocol import DOCUMENT, FILES, TRIAL
@@ -40,72 +40,30 @@ from edgevid.flash.inventory import DeviceEntry
 from edgevid.flash.keys import SigningKey
 from edgevid.flash.service_config import to_toml
 from edgevid.flash.signed_request import sign
+from edgevid.jobs.request import BenchRequest, BenchStopped, DeviceLost
+from edgevid.jobs.stderr import StderrLines
 from edgevid.progress import Progress, silent
 from edgevid.remote import Remote
 from edgevid.targets import Target
 
 POLL_S = 1.0
-PATIENCE_S = 600.0
-"""How long a device may be out of sight; what it measures goes on meanwhile."""
-DEADLINE_S = 4 * 3600.0
 CLEAN_S = 60.0
 BUSY_S = 30.0
-_BAR = re.compile(r"([A-Za-z][\w ]*): (\d+)/(\d+) ?(.*)")
 
 Log = Callable[[str], None]
 Given = TypeVar("Given")
 
 
-class BenchStopped(EnvironmentFailed):
-    """The person wants no more of it."""
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What is to be measured, and how; ``words`` are more words of ``edgevid bench`` there.
-
-    ``source`` is a video file here. ``runtimes`` must be there besides those that would serve.
-    ``kind`` is a target's name, ``root`` edgevid's folder there; None: found by looking. ``wheels``
-    are those of plug-ins of other packages.
-    """
-
-    bundle: Path
-    source: Path
-    words: tuple[str, ...] = ()
-    runtimes: tuple[str, ...] = ()
-    kind: str | None = None
-    root: str | None = None
-    pause_service: bool = False
-    keep_runner: bool = False
-    end_other: bool = False
-    trust_new: bool = False
-    deadline_s: float = DEADLINE_S
-    limit_kbit: float | None = None
-    patience_s: float = PATIENCE_S
-    wheels: tuple[Path, ...] = ()
-
-    def name(self, target: Target) -> str:
-        """What the job is called: by all that decides what it gives."""
-        content = {
-            "bundle": sha256_of(self.bundle),
-            "source": sha256_of(self.source),
-            "words": [self.bundle.name, self.source.name, *self.words],
-            "code": sha256_of(device_code.archive(target)),
-            "pause": self.pause_service,
-        }
-        return sha256_of(canonical_json(content))[:16]
-
-
 @dataclass
 class _Location:
-    """Where it is measured: the agent's session there, and whose runner it is."""
+    """Where the job runs: a session with the agent there, and whether its runner is temporary."""
 
     device: AgentClient
     release: str | None
-    throw_away: bool
+    temporary: bool
 
     def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """Ask the agent of this folder."""
+        """Send the agent a request."""
         return self.device.call({"do": verb, **fields})
 
 
@@ -118,18 +76,35 @@ def bench(
     log: Log = lambda _: None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Measure on one device, and give its document.
+    """Measure on one device.
 
-    ``key`` signs a throw-away runner. ``stop`` ends it from another thread: then `BenchStopped` is
-    raised, once nothing is left there. Raises `DeviceFailed` where the device cannot be reached, or
-    was out of sight for too long: then it goes on there, and the same again takes it over.
+    Args:
+        entry: The device.
+        request: What to measure.
+        key: Gives the key that signs a temporary runner.
+        progress: Receives progress.
+        log: Receives messages.
+        stop: Ends the bench from another thread.
+
+    Returns:
+        The result document of the device.
+
+    Raises:
+        BenchStopped: The bench was stopped; nothing is left on the device.
+        DeviceLost: The device was out of sight for too long. The job goes on there, and the same
+            request takes it over.
+        DeviceFailed: The device cannot be reached, or cannot run the bench.
+        BadInput: The device cannot run the bundle, or the command there rejects its arguments.
+        CheckFailed: The command there failed a check.
+        Inconclusive: The command there has no result.
+        EnvironmentFailed: The command there was killed, or took too long.
     """
     with Remote(entry.address, trust_new=request.trust_new) as remote:
-        run = _BenchRun(entry, request, remote, key, progress, log, stop or threading.Event())
+        run = BenchRun(entry, request, remote, key, progress, log, stop or threading.Event())
         return run.bench()
 
 
-class _BenchRun:
+class BenchRun:
     """One bench on one device."""
 
     def __init__(
@@ -154,24 +129,26 @@ class _BenchRun:
         return device
 
     def log(self, text: str) -> None:
-        """Tell the person something of this device."""
+        """Log a message about this device."""
         self._log(f"{self.entry.name}: {text}")
 
     def bench(self) -> dict[str, Any]:
-        """From the first look to nothing being left there."""
+        """Run the job to its end and clean up; gives its document."""
         facts, installed = look(self._main)
         target = self._target(facts, installed)
         place = self._place(facts, installed, target)
         name = self.request.name(target)
         with self._tidy(place, name):
-            self._patiently(lambda: self._begin(place, name, facts, target))
-            document = self._fetched(place, name, self._followed(place, name))
+            self._across_links(lambda: self._begin(place, name, facts, target))
+            document = self.fetch_document(place, name, self._followed(place, name))
             document |= self._about(place, installed, target)
             if document.get("tuned"):
-                document["tuned"]["kept"] = self._patiently(lambda: self._tuned(document["tuned"]))
+                document["tuned"]["kept"] = self._across_links(
+                    lambda: self._tuned(document["tuned"])
+                )
         return document
 
-    # ------------------------------------------------------------ where
+    # ------------------------------------------------------------ the location
 
     def _target(self, facts: DeviceFacts, installed: Installed) -> Target:
         manifest = json.loads(installed.manifest) if installed.manifest else {}
@@ -182,12 +159,12 @@ class _BenchRun:
         return target
 
     def _place(self, facts: DeviceFacts, installed: Installed, target: Target) -> _Location:
-        if installed.manifest is not None and self._serves(installed.manifest, facts, target):
-            return _Location(self._main, installed.current, throw_away=False)
-        return _Location(self._device(facts.root + TRIAL), None, throw_away=True)
+        if installed.manifest is not None and self.runner_fits(installed.manifest, facts, target):
+            return _Location(self._main, installed.current, temporary=False)
+        return _Location(self._device(facts.root + TRIAL), None, temporary=True)
 
-    def _serves(self, manifest: bytes, facts: DeviceFacts, target: Target) -> bool:
-        """Whether the runner that is there is this edgevid, with what this bundle needs."""
+    def runner_fits(self, manifest: bytes, facts: DeviceFacts, target: Target) -> bool:
+        """Whether a deployed runner is this version of edgevid and has what the bundle needs."""
         there = json.loads(manifest)["runner"]["wheels"]
         if sha256_of(device_code.archive(target)) not in {wheel["sha256"] for wheel in there}:
             return False
@@ -201,29 +178,32 @@ class _BenchRun:
 
     @property
     def _site(self) -> bytes:
-        """A configuration of nothing but the runtimes that are to be there."""
+        """A service configuration that only names the required runtimes."""
         return to_toml({"bundle": [{"runtime": name} for name in self.request.runtimes]})
 
-    # ------------------------------------------------------------ to begin
+    # ------------------------------------------------------------ starting
 
     def _begin(self, place: _Location, name: str, facts: DeviceFacts, target: Target) -> None:
-        """Bring all that is needed, and start the job; the device is free for others then."""
+        """Send what is missing, and start the job; then the device's lock is free again."""
         request = self.request
-        told = place.ask("job-state", id=name)
-        if told["state"] in ("running", "ended"):
+        reported = place.ask("job-state", id=name)
+        if reported["state"] in ("running", "ended"):
             if not self._asked:
-                self.log(f"the same bench is there already, {told['state']}; it is taken over")
+                self.log(f"the same bench exists already, {reported['state']}; it is taken over")
             return
-        if told["busy"] and not request.end_other:
+        if reported["busy"] and not request.end_other:
             raise DeviceFailed(
                 f"{self.entry.name}: another bench runs there; wait for its end, or end it with "
                 "--end-other",
                 "occupied",
             )
-        self.log("measures " + ("with a throw-away runner" if place.throw_away else "there"))
+        self.log(
+            "measures "
+            + ("with a temporary runner" if place.temporary else "with the deployed runner")
+        )
         if request.end_other:
             place.ask("job-end")
-        if place.throw_away:
+        if place.temporary:
             place.release = self._stage(place, facts, target)
         place.ask("session", trial=True)
         files: dict[str, Path | bytes] = {
@@ -232,11 +212,11 @@ class _BenchRun:
             request.source.name: request.source,
         }
         if len(files) < 3:
-            raise BadInput(f"{request.bundle} and {request.source} have one name; rename one")
+            raise BadInput(f"{request.bundle} and {request.source} have the same name; rename one")
         named = {file: sha256_of(content) for file, content in files.items()}
         self._send(place, {named[file]: one for file, one in files.items()}, facts.root)
         args = ["bench", f"../{FILES}/{request.bundle.name}", "--source"]
-        args += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.words]
+        args += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.args]
         self._asked = True
         place.ask(
             "job",
@@ -246,12 +226,12 @@ class _BenchRun:
             files=named,
             deadline_s=request.deadline_s,
             pause=facts.root if request.pause_service else None,
-            throw_away=place.throw_away and not request.keep_runner,
+            throw_away=place.temporary and not request.keep_runner,
         )
         place.device.close()
 
     def _stage(self, place: _Location, facts: DeviceFacts, target: Target) -> str:
-        """Bring a throw-away runner; gives the release that it is in."""
+        """Stage a temporary runner; gives its release."""
         if self._made is None:
             self._made = package.build(
                 facts,
@@ -270,7 +250,7 @@ class _BenchRun:
         return str(place.ask("stage", trial=True, **signed)["release"])
 
     def _send(self, place: _Location, blobs: Mapping[str, Path | bytes], beside: str) -> None:
-        """Send what is there neither in this folder nor in the one beside."""
+        """Send what is missing, unless the device's own folder ``beside`` has it."""
         sizes = {sha256: package.size_of(blob) for sha256, blob in blobs.items()}
         missing = place.ask("missing", blobs=sizes, beside=beside)["missing"]
         limit = self.request.limit_kbit
@@ -280,33 +260,34 @@ class _BenchRun:
         self._check()
         self._progress(what, done, total, note)
 
-    # ------------------------------------------------------------ to follow
+    # ------------------------------------------------------------ following
 
     def _followed(self, place: _Location, name: str) -> dict[str, Any]:
-        """Wait for its end, over lost links too, and pass on what it says."""
-        said, lines = 0, _Lines(self.log, self._progress)
+        """Wait for the end of the job, across lost links, and pass on its stderr."""
+        offset, lines = 0, StderrLines(self.log, self._progress)
         while True:
-            told = self._patiently(lambda at: place.ask("job-state", id=name, said=at), said)
-            said = int(told.get("said", said))
-            lines.hear(str(told.get("stderr", "")))
-            if told["state"] == "ended" and not told["stderr"]:
-                return {**told, "last": lines.last}
-            if told["state"] in ("lost", "absent"):
+            reported = self._across_links(
+                lambda at: place.ask("job-state", id=name, said=at), offset
+            )
+            offset = int(reported.get("said", offset))
+            lines.feed(str(reported.get("stderr", "")))
+            if reported["state"] == "ended" and not reported["stderr"]:
+                return {**reported, "last": lines.last}
+            if reported["state"] in ("lost", "absent"):
                 raise EnvironmentFailed(
-                    f"{self.entry.name}: what measured there was killed, or the device was "
-                    "restarted; do the same again"
+                    f"{self.entry.name}: the job was killed, or the device was restarted; try again"
                 )
-            if told["state"] == "running":
+            if reported["state"] == "running":
                 self._check(POLL_S)
 
-    def _fetched(self, place: _Location, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
-        """Give its document, whole; raises what kept it from giving one."""
+    def fetch_document(self, place: _Location, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
+        """Fetch the job's document; raises the error of a job that has none."""
         if end["document"] is None:
             self._raise(end)
         size, content = end["document"]["size"], b""
         while len(content) < size:
             offset = len(content)
-            part = self._patiently(
+            part = self._across_links(
                 lambda at: place.ask("job-read", id=name, file="document", offset=at), offset
             )
             if not part["content"]:
@@ -314,10 +295,10 @@ class _BenchRun:
             content += base64.b64decode(part["content"])
             self._progress("fetching", len(content), size)
         if sha256_of(content) != end["document"]["sha256"]:
-            raise DeviceFailed(f"{self.entry.name}: its result is damaged; do the same again")
+            raise DeviceFailed(f"{self.entry.name}: its result is damaged; try again")
         document = json.loads(content)
         if not isinstance(document, dict):
-            raise DeviceFailed(f"{self.entry.name}: its result is none; do the same again")
+            raise DeviceFailed(f"{self.entry.name}: its result is not a document; try again")
         return document
 
     def _raise(self, end: Mapping[str, Any]) -> NoReturn:
@@ -325,116 +306,87 @@ class _BenchRun:
         if end["why"] == "deadline":
             hours = self.request.deadline_s / 3600
             raise EnvironmentFailed(
-                f"{self.entry.name}: it was ended after {hours:.3g} hours; measure less at once"
+                f"{self.entry.name}: it was ended after {hours:.3g} hours; measure less at a time"
             )
         text = str(end["last"]).removeprefix("edgevid: ") if end["why"] == "ended" else end["why"]
         error = kinds.get(end["exit_code"], EnvironmentFailed)
-        raise error(f"{self.entry.name}: {text or 'it ended without a word'}")
+        raise error(f"{self.entry.name}: {text or 'it ended without a message'}")
 
     def _about(self, place: _Location, installed: Installed, target: Target) -> dict[str, Any]:
-        """What the document says of where it comes from."""
+        """The origin of the document."""
         service = None
         if installed.current is not None:
             service = "paused" if self.request.pause_service else "beside"
         return {
-            "release": None if place.throw_away else place.release,
-            "throw_away": place.throw_away,
+            "release": None if place.temporary else place.release,
+            "throw_away": place.temporary,
             "service": service,
             "device": {"name": self.entry.name, "target": target.name},
         }
 
     def _tuned(self, tuned: Mapping[str, Any]) -> bool:
-        """Put the choice where the service there looks for it."""
+        """Store the tuning where the service there looks for it."""
         answer = self._main.call(
             {"do": "tuned", "name": tuned["name"], "content": tuned["content"]}
         )
         return bool(answer["kept"])
 
-    # ------------------------------------------------------------ patience, and leaving
+    # ------------------------------------------------------------ lost links, and cleaning up
 
     def _check(self, wait_s: float = 0.0) -> None:
         if self._stop.wait(wait_s) if wait_s else self._stop.is_set():
             raise BenchStopped(f"{self.entry.name}: interrupted; nothing is left there")
 
-    def _patiently(self, act: Callable[..., Given], *words: Any) -> Given:
-        """Do something over a link that may be lost in between."""
-        until = time.monotonic() + self.request.patience_s
+    def _across_links(self, act: Callable[..., Given], *args: Any) -> Given:
+        """Call a function until the link holds, as long as the device may be out of sight."""
+        until = time.monotonic() + self.request.out_of_sight_s
         lost = False
         while True:
             try:
-                given = act(*words)
+                given = act(*args)
             except DeviceFailed as error:
                 if error.kind not in LINK_LOST:
                     raise
                 if time.monotonic() > until:
                     raise DeviceLost(self.entry.name) from error
                 if not lost:
-                    self._log(f"{error}; what runs there goes on; trying to see it again")
+                    self._log(f"{error}; the job goes on; reconnecting")
                 lost = True
             else:
                 if lost:
-                    self.log("it is there again")
+                    self.log("reconnected")
                 return given
             self._check(RETRY_S)
 
     @contextmanager
     def _tidy(self, place: _Location, name: str) -> Iterator[None]:
-        """Leave nothing there, unless it cannot be seen."""
+        """Leave nothing on the device, unless it is out of sight."""
         try:
             yield
         except DeviceLost:
             raise
         except BaseException:
-            place.device.close()  # a question may still be open
+            place.device.close()  # a request may still be open
             with suppress(EdgevidError):
                 self._clean(place, name)
             raise
         try:
-            self._patiently(lambda: self._clean(place, name))
-        except EdgevidError as error:  # the figures matter more
-            self.log(f"could not be tidied up: {error}; the next bench does it")
+            self._across_links(lambda: self._clean(place, name))
+        except EdgevidError as error:  # the document matters more
+            self.log(f"could not be cleaned up: {error}; the next bench does it")
 
     def _clean(self, place: _Location, name: str) -> None:
         place.ask("job-end", id=name)
         until = time.monotonic() + BUSY_S
-        while place.throw_away and not self.request.keep_runner:
+        while place.temporary and not self.request.keep_runner:
             try:
                 place.ask("uninstall", trial=True)
                 break
-            except DeviceFailed as error:  # a session of ours that was broken off goes on a little
+            except DeviceFailed as error:  # an interrupted session of ours may take a moment to end
                 if error.kind != "busy" or time.monotonic() > until:
                     raise
                 time.sleep(POLL_S)
         place.device.close()
-
-
-class DeviceLost(DeviceFailed):
-    """The device was not seen again; it goes on by itself."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name}: not seen again; it goes on measuring, and the same command takes it over",
-            "lost",
-        )
-
-
-class _Lines:
-    """What a job writes on stderr, as it comes: bars become progress, the rest is passed on."""
-
-    def __init__(self, log: Log, progress: Progress) -> None:
-        self._log, self._progress, self._rest = log, progress, ""
-        self.last = ""
-
-    def hear(self, text: str) -> None:
-        """Take the next part."""
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            found = _BAR.fullmatch(line.strip())
-            if found:
-                self._progress(found[1], int(found[2]), int(found[3]), found[4])
-            elif not line.startswith("written: "):
-                self.last = line.strip()
-                self._log(self.last)
 
 
 # ---------------------------------------------------------------- several devices
@@ -448,10 +400,20 @@ def bench_all(
     parallel: int = fleet.PARALLEL,
     log: Log = print,
 ) -> list[fleet.Outcome]:
-    """Measure on several devices at once, and give what became of each, in their order.
+    """Measure on several devices at a time.
 
-    The ``result`` of an outcome holds the ``document``; its ``outcome`` is ``valid`` or
-    ``INVALID``. An interrupt ends them all, and leaves nothing on those that can be reached.
+    An interrupt ends all of them, and leaves nothing on those that can be reached.
+
+    Args:
+        devices: The devices.
+        request: What to measure.
+        key: Gives the key that signs temporary runners.
+        parallel: How many devices measure at a time.
+        log: Receives messages.
+
+    Returns:
+        The outcome of each device, in their order. Its ``result`` has the ``document``, and its
+        state is ``valid`` or ``INVALID``.
     """
     stop, ends = threading.Event(), []
     once = threading.Lock()
@@ -486,6 +448,6 @@ def bench_all(
 
 
 def _project(text: str) -> str:
-    """The project of a wheel's file name, or of a requirement."""
+    """The normalised project of a wheel's file name or of a requirement."""
     found = re.match(r"[A-Za-z0-9._]+(?:-(?!\d)[A-Za-z0-9._]+)*", text)
     return re.sub(r"[-_.]+", "-", found[0] if found else text).lower()

@@ -1,4 +1,4 @@
-"""Reaching other machines through the user's own OpenSSH."""
+"""Other machines, reached through the user's own OpenSSH."""
 
 from edgevid.remote.ssh import Address, Remote, SshSession
 

@@ -1,6 +1,6 @@
 """One machine, reached through the user's own OpenSSH client.
 
-The user's configuration, agent, jump hosts and known_hosts count. Nothing here ever asks for a
+The user's configuration, agent, jump hosts and known_hosts apply. edgevid never asks for a
 password, accepts a changed host key, or forwards the user's agent to a device.
 """
 
@@ -25,7 +25,7 @@ _TAIL_BYTES = 16 << 10
 _CHUNK = 1 << 18
 _LEFT_BYTES = 1 << 20
 _ENDING_S = 5.0
-_FAILED = 255  # ssh's own exit code; every other one is the command's
+_FAILED = 255  # the exit code of ssh itself; any other one is the command's
 
 _ADDRESS = re.compile(
     r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]@]+))(?::(?P<port>\d+))?"
@@ -34,7 +34,14 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """Where a device is; what is None is left to the user's OpenSSH configuration."""
+    """The address of a device; None leaves a value to the user's OpenSSH configuration.
+
+    Attributes:
+        host: An address, a host name, or a ``Host`` of the configuration.
+        user: The user to log in as.
+        port: The port of the SSH server.
+        key: The private key to log in with.
+    """
 
     host: str
     user: str | None = None
@@ -43,13 +50,17 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, key: Path | None = None) -> Address:
-        """Read ``user@host:port``; user and port may be left out, IPv6 stands in brackets."""
+        """Read ``user@host:port``; user and port may be left out, an IPv6 address is in brackets.
+
+        Raises:
+            BadInput: The text is not an address.
+        """
         found = _ADDRESS.fullmatch(text)
         host = (found["v6"] or found["host"]) if found else ""
         port = int(found["port"]) if found and found["port"] else None
         starts = (host, (found["user"] or "") if found else "")
-        if not host or any(word.startswith("-") for word in starts) or not _is_port(port):
-            raise BadInput(f"{text!r} is no address; write user@host or user@host:port")
+        if not host or any(text.startswith("-") for text in starts) or not _is_port(port):
+            raise BadInput(f"{text!r} is not an address; write user@host or user@host:port")
         return cls(host, found["user"] if found else None, port, key)
 
     def __str__(self) -> str:
@@ -66,8 +77,11 @@ def _is_port(port: int | None) -> bool:
 class Remote:
     """One device; every `open` is one connection (or one channel of the user's own master).
 
-    ``trust_new`` lets OpenSSH note an unknown host key; a changed one always stops. ``options`` are
-    more words for ssh.
+    Attributes:
+        address: Where it is.
+        trust_new: Accept and record an unknown host key; a changed one is always rejected.
+        timeout_s: How long a connection may take.
+        options: More options for ssh.
     """
 
     address: Address
@@ -77,7 +91,11 @@ class Remote:
     _sessions: list[SshSession] = field(default_factory=list, repr=False)
 
     def command(self, command: str) -> list[str]:
-        """Give the words that run ``command`` there."""
+        """Give the command line that runs ``command`` there.
+
+        Raises:
+            BadInput: ssh is not installed, or the private key does not exist.
+        """
         ssh = shutil.which("ssh")
         if ssh is None:
             raise BadInput("ssh is not installed; run: apt-get install openssh-client")
@@ -90,22 +108,22 @@ class Remote:
             "ConnectTimeout": str(max(1, round(self.timeout_s))),
             "ServerAliveInterval": "5",
             "ServerAliveCountMax": "3",
-            "LogLevel": "ERROR",  # faults are read from what ssh says
+            "LogLevel": "ERROR",  # errors are read from its messages
             "ForwardAgent": "no",
             "ForwardX11": "no",
             "ClearAllForwardings": "yes",
             "PermitLocalCommand": "no",
             "RemoteCommand": "none",
         }
-        words = [ssh, "-T", *self.options]
-        words += [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        words += ["-l", address.user] if address.user else []
-        words += ["-p", str(address.port)] if address.port else []
-        words += ["-i", str(address.key), "-o", "IdentitiesOnly=yes"] if address.key else []
-        return [*words, "--", address.host, command]
+        args = [ssh, "-T", *self.options]
+        args += [arg for name, value in settings.items() for arg in ("-o", f"{name}={value}")]
+        args += ["-l", address.user] if address.user else []
+        args += ["-p", str(address.port)] if address.port else []
+        args += ["-i", str(address.key), "-o", "IdentitiesOnly=yes"] if address.key else []
+        return [*args, "--", address.host, command]
 
     def open(self, command: str) -> SshSession:
-        """Start ``command`` there; what fails is told when something is sent or read."""
+        """Start ``command`` there; errors are raised when something is sent or read."""
         session = SshSession(self.address, self.command(command))
         self._sessions.append(session)
         return session
@@ -123,17 +141,18 @@ class Remote:
 
 
 class SshSession:
-    """A command that runs there; its stdin and stdout are bytes, of its stderr a tail is kept.
+    """A command that runs there, with binary stdin and stdout; the end of its stderr is kept.
 
-    Not for several threads. Raises `DeviceFailed` where the connection fails or the command ends.
+    Not for several threads. Methods raise `DeviceFailed` if the connection fails or the command
+    ends.
     """
 
-    def __init__(self, address: Address, words: list[str]) -> None:
+    def __init__(self, address: Address, args: list[str]) -> None:
         self.address = address
         self.sent_bytes = self.received_bytes = 0
         # A group of its own: Ctrl-C is for the client, which then ends the session in order.
         self._process = subprocess.Popen(
-            words,
+            args,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -148,13 +167,21 @@ class SshSession:
         self._listener.start()
 
     def write(self, data: bytes, timeout_s: float) -> None:
-        """Send all of ``data``; raises `DeviceFailed` when nothing moves for so long."""
+        """Send all of ``data``.
+
+        Raises:
+            DeviceFailed: Nothing could be sent for ``timeout_s``, or the command has ended.
+        """
         rest = memoryview(data)
         while rest:
             rest = rest[self.write_some(rest, timeout_s) :]
 
     def write_some(self, data: bytes | memoryview, timeout_s: float) -> int:
-        """Send what the connection takes at once; gives how many bytes, at least one."""
+        """Send what the connection takes at once; gives the number of bytes, at least one.
+
+        Raises:
+            DeviceFailed: Nothing could be sent for ``timeout_s``, or the command has ended.
+        """
         poll = select.poll()
         poll.register(self._in, select.POLLOUT)
         if not poll.poll(timeout_s * 1000):
@@ -169,25 +196,36 @@ class SshSession:
         return count
 
     def waiting(self) -> bool:
-        """Whether something has arrived that was not read."""
+        """Whether unread data has arrived."""
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         return bool(self._arrived) or bool(poll.poll(0))
 
     def readline(self, timeout_s: float, limit: int = 16 << 20) -> bytes:
-        """Give the next line with its end."""
+        """Give the next line, with its line end.
+
+        Raises:
+            DeviceFailed: Nothing arrived for ``timeout_s``, the line is too long, or the command
+                has ended.
+        """
         searched = 0
         while (end := self._arrived.find(b"\n", searched)) < 0:
             searched = len(self._arrived)
             if searched > limit:
-                raise DeviceFailed(f"{self.address}: what answers is not edgevid", "protocol")
+                raise DeviceFailed(
+                    f"{self.address}: the program that replies is not edgevid's", "protocol"
+                )
             self._arrive(timeout_s)
         line = bytes(self._arrived[: end + 1])
         del self._arrived[: end + 1]
         return line
 
     def read(self, count: int, timeout_s: float) -> bytes:
-        """Give the next ``count`` bytes."""
+        """Give the next ``count`` bytes.
+
+        Raises:
+            DeviceFailed: Nothing arrived for ``timeout_s``, or the command has ended.
+        """
         while len(self._arrived) < count:
             self._arrive(timeout_s)
         data = bytes(self._arrived[:count])
@@ -206,9 +244,9 @@ class SshSession:
         self._arrived += data
 
     def _silent(self, timeout_s: float) -> DeviceFailed:
-        self.close(patience_s=0)
+        self.close(limit_s=0)
         return DeviceFailed(
-            f"{self.address}: was silent for {timeout_s:.0f} s; look at the device and its link",
+            f"{self.address}: was silent for {timeout_s:.0f} s; check the device and its link",
             "lost",
         )
 
@@ -219,20 +257,20 @@ class SshSession:
                 del self._tail[:-_TAIL_BYTES]
 
     def fault(self) -> DeviceFailed:
-        """End the session, and say why it ended."""
+        """End the session, and give the reason why it ended."""
         code = self.close()
         return explain(self.address, code, self.stderr)
 
     @property
     def stderr(self) -> str:
-        """The end of what was written to stderr, by ssh and by the command."""
+        """The end of the stderr of ssh and of the command."""
         return self._tail.decode(errors="replace")
 
-    def close(self, patience_s: float = _ENDING_S) -> int:
-        """End it: no more input, then a little patience, then the end; gives the exit code."""
+    def close(self, limit_s: float = _ENDING_S) -> int:
+        """Close the stdin, wait for ``limit_s``, then kill it; gives the exit code."""
         with suppress(OSError):
             self._in.close()
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + limit_s
         with suppress(OSError, ValueError):
             while time.monotonic() < deadline and self._drained(deadline):
                 pass
@@ -241,13 +279,13 @@ class SshSession:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        self._listener.join(1.0)  # a master connection that ssh left behind may hold stderr open
+        self._listener.join(1.0)  # ssh's master connection may hold stderr open
         with suppress(OSError):
             self._out.close()
         return code
 
     def _drained(self, deadline: float) -> bool:
-        """Read on, so that whoever writes can end, and `leftover` is whole; False at the end."""
+        """Read on, so that the command can end and `leftover` is complete; False at the end."""
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         left_ms = max(0.0, deadline - time.monotonic()) * 1000
@@ -259,7 +297,7 @@ class SshSession:
         return bool(data)
 
     def leftover(self) -> list[bytes]:
-        """Give the lines that nobody read, after `close`."""
+        """Give the unread lines, after `close`."""
         return bytes(self._arrived).splitlines()
 
 
@@ -272,15 +310,16 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-# ---------------------------------------------------------------- what went wrong, in one line
+# ---------------------------------------------------------------- errors in one line
 
-# What OpenSSH says (no locale: it has none), the kind, and what it means and how to mend it.
+# OpenSSH's message (it has no translations), the kind, and what it means with the remedy.
 _FAULTS = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed|REVOKED HOST KEY",
         "host-key-changed",
-        "its host key is NOT the one in known_hosts: another machine answers there, or it was set "
-        "up anew; nothing was sent. If you know why it changed, remove the old key with: {remove}",
+        "its host key is NOT the one in known_hosts: another machine answers there, or it was "
+        "reinstalled; nothing was sent. If you know why it changed, remove the old key with: "
+        "{remove}",
     ),
     (
         r"host key is known for|Host key verification failed",
@@ -291,17 +330,17 @@ _FAULTS = (
     (
         r"UNPROTECTED PRIVATE KEY FILE|bad permissions",
         "denied",
-        "ssh does not use a private key that others may read; run: chmod 600 KEY",
+        "ssh rejects a private key that others can read; run: chmod 600 KEY",
     ),
     (
         r"Too many authentication failures",
         "denied",
-        "it gave up after too many keys of your agent; name the right one with --ssh-key",
+        "it rejected too many keys of your agent; name the right one with --ssh-key",
     ),
     (
         r"Permission denied|No supported authentication methods",
         "denied",
-        "permission denied: it knows none of your keys; run: ssh-copy-id {scan} "
+        "permission denied: it accepts none of your keys; run: ssh-copy-id {scan} "
         "(a key with a passphrase must be in your agent: ssh-add)",
     ),
     (
@@ -312,33 +351,33 @@ _FAULTS = (
     (
         r"Could not resolve hostname",
         "unreachable",
-        "there is no such host name; check the name, or give its address",
+        "the host name is unknown; check it, or give an address",
     ),
     (
         r"timed out|No route to host|Network is unreachable|Host is down|Connection to .* timed",
         "unreachable",
-        "unreachable; check that it is on, and on this network",
+        "unreachable; check that it is switched on and in this network",
     ),
     (
         r"Bad configuration option|Bad owner or permissions on|terminating, \d+ bad config",
         "configuration",
-        "ssh does not take your configuration: {last}",
+        "ssh rejects your configuration: {last}",
     ),
     (
-        r"python3 is not there|python3: (?:command )?not found|python3: No such file",
+        r"python3 is not installed|python3: (?:command )?not found|python3: No such file",
         "no-python",
         "it has no python3; run there: apt-get install python3",
     ),
     (
         r"Connection (?:to .* )?(?:closed|reset)|Broken pipe|not responding|kex_exchange",
         "lost",
-        "the connection was lost; look at the device and its link, then do the same again",
+        "the connection was lost; check the device and its link, then try again",
     ),
 )
 
 
 def explain(address: Address, code: int, stderr: str) -> DeviceFailed:
-    """Turn the end of an ssh process into one line: what, where, how to mend it."""
+    """Turn the end of an ssh process into an error with what is wrong, where, and the remedy."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     last = lines[-1] if lines else f"exit code {code}"
     removal = re.search(r"(ssh-keygen -f \S+ -R \S+)", stderr)
@@ -354,5 +393,5 @@ def explain(address: Address, code: int, stderr: str) -> DeviceFailed:
     if code == _FAILED:
         return DeviceFailed(f"{address}: ssh failed: {last}; try: ssh {address.host}", "lost")
     return DeviceFailed(
-        f"{address}: what ran there ended with exit code {code}: {last}; try again", "ended"
+        f"{address}: the command there ended with exit code {code}: {last}; try again", "ended"
     )

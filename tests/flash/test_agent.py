@@ -158,7 +158,7 @@ def test_uninstall_spares_what_is_somebody_elses(served):
     (device.root / "holiday.jpg").write_bytes(b"me")
     device.ask("uninstall")
     assert [p.name for p in device.root.iterdir()] == ["holiday.jpg"]
-    with device.session() as session, pytest.raises(Fault, match="holds something else"):
+    with device.session() as session, pytest.raises(Fault, match="has other files"):
         session.ask("session")
     (device.root / "holiday.jpg").unlink()
     device.root.rmdir()

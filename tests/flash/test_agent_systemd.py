@@ -98,7 +98,7 @@ def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
         device.stage(session, second)
         begun = session.ask("activate", id=second.id, health={**HEALTH, "seconds": 60})
     device.serving(second)
-    unit = f"edgevid-guard-{begun['activation']}.service"
+    unit = f"edgevid-watchdog-{begun['activation']}.service"
     made.run("systemctl", "kill", "--signal=KILL", unit)
     until(lambda: device.journal()["state"] == "rolled-back")
     assert device.journal()["reason"]["stage"] == "watchdog"
@@ -109,7 +109,7 @@ def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
         device.stage(session, second)
         begun = session.ask("activate", id=second.id, health={**HEALTH, "seconds": 60})
     device.serving(second)
-    unit = f"edgevid-guard-{begun['activation']}.service"
+    unit = f"edgevid-watchdog-{begun['activation']}.service"
     made.run("systemctl", "stop", unit)
     made.run("systemctl", "restart", "edgevid")
     assert device.journal()["reason"]["stage"] == "power"
@@ -132,7 +132,7 @@ def test_a_silent_service_is_ended_by_the_watchdog_and_goes_back(made, key):
 
 def test_a_folder_that_the_service_could_not_read_is_refused(made, key):
     device = Inside(made, "/root/edgevid", key)
-    with device.session() as session, pytest.raises(Exception, match="cannot read what lies in"):
+    with device.session() as session, pytest.raises(Exception, match="cannot read files in"):
         session.ask("check", **device.package(release(made, 1)))
 
 

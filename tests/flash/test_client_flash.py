@@ -257,5 +257,5 @@ def test_an_archive_of_a_stranger_or_with_a_flipped_byte_is_refused(device, root
     file.write_bytes(content)
     done = carry(file, root)
     assert done.returncode == 2, done.stderr
-    assert "damaged" in done.stderr or "is not what was meant" in done.stderr
+    assert "damaged" in done.stderr
     assert serving(root) == good

@@ -1,6 +1,7 @@
 """The configuration that a release serves with: what stays, what goes, and what is asked."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ bundles = ["careful"]
 
 
 def words(*bundles, sources=(), before=None, add=False, replace=False):
-    return service_config.from_words(bundles, sources, before, add=add, replace=replace)
+    return service_config.from_arguments(bundles, sources, before, add=add, replace=replace)
 
 
 def served(site) -> dict[str, str]:
@@ -55,7 +56,7 @@ def test_a_bundle_of_the_same_name_takes_the_place_of_the_old_one(tmp_path):
 
 def test_another_bundle_is_added_or_replaces_as_asked_and_never_by_itself(tmp_path):
     other = tmp_path / "count.edgevid"
-    with pytest.raises(BadInput, match=r"serves motion\.edgevid already; say --add .* --replace"):
+    with pytest.raises(BadInput, match=r"serves motion\.edgevid already; give --add .* --replace"):
         words(other, before=BEFORE)
     added = words(other, before=BEFORE, add=True)
     assert served(added) == {
@@ -101,11 +102,52 @@ bundles = ["motion"]
     assert data["camera"] == tomllib.loads(text)["camera"]
 
 
+def test_sinks_and_events_stay_but_those_of_nothing_that_is_left():
+    more = b"""
+[[sink]]
+kind = "jsonl"
+path = "/var/lib/more.jsonl"
+
+[[event]]
+kind = "zones"
+name = "yard"
+zones = [{ name = "left half", points = [[0, 0], [0.5, 0], [0.5, 1]] }]
+
+[[event]]
+kind = "rules"
+name = "of motion"
+bundles = ["careful"]
+
+[[event]]
+kind = "rules"
+name = "of both"
+bundles = ["careful", "count"]
+cameras = ["door"]
+"""
+    before = tomllib.loads((BEFORE + more).decode())
+    added = words(Path("count.edgevid"), before=BEFORE + more, add=True)
+    data = tomllib.loads(added.text.decode())
+    assert (data["sink"], data["event"]) == (before["sink"], before["event"])
+    replaced = words(Path("count.edgevid"), before=BEFORE + more, replace=True)
+    data = tomllib.loads(replaced.text.decode())
+    assert data["sink"] == before["sink"]
+    assert data["event"][0] == before["event"][0]
+    assert [one["name"] for one in data["event"]] == ["yard", "of both"]
+    assert data["event"][1]["bundles"] == ["count"]
+    moved = words(sources=["synthetic:96x64@5"], before=BEFORE + more)
+    names = [one["name"] for one in tomllib.loads(moved.text.decode())["event"]]
+    assert names == ["yard", "of motion"]
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
         ('password_file = "door.password"', "site.toml:6: password_file 'door.password' is a file"),
         ("bundles = ['gone']", "there is no bundle 'gone'"),
+        (
+            "[[sink]]\nkind = 'jsonl'\npath = 'more.jsonl'",
+            "site.toml:8: path 'more.jsonl' is a file on the device; give its absolute path there",
+        ),
     ],
 )
 def test_what_cannot_be_on_the_device_is_told_with_its_line(tmp_path, bad, says):

@@ -158,7 +158,7 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
     spoilt = content[:-1] + bytes([content[-1] ^ 1])
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
-        with pytest.raises((BadInput, EnvironmentFailed), match="is not what was meant"):
+        with pytest.raises((BadInput, EnvironmentFailed), match="arrived damaged"):
             send(device, {sha256: spoilt, other: much}, {sha256: 0, other: 0})
         device.close()
         device.call({"do": "session", "root": str(root)})

@@ -92,7 +92,7 @@ def test_a_device_that_fits_lacks_nothing():
         (
             dataclasses.replace(PI, glibc=""),
             "generic-arm64",
-            "its C library is no glibc; 2.28 or newer is needed: install a newer system",
+            "its C library is not glibc; 2.28 or newer is needed: install a newer system",
             True,
         ),
         (
@@ -129,14 +129,14 @@ def test_a_device_that_fits_lacks_nothing():
         (
             dataclasses.replace(PC, memory_mb=256),
             "linux-x86-64",
-            "it has 256 MB of memory, 512 are meant for this; "
+            "it has 256 MB of memory, the target expects 512; "
             "use a smaller model, or another board",
             False,
         ),
         (
             dataclasses.replace(PC, disk_free_mb=9),
             "linux-x86-64",
-            "9 MB of disk are free, 1024 are meant for this; "
+            "9 MB of disk are free, the target expects 1024; "
             "make room, or give another folder with --root",
             False,
         ),
@@ -189,7 +189,7 @@ def test_facts_are_read_strictly_but_for_what_is_newer():
     facts = read_facts(answer)
     assert facts.python_version == "3.11"
     assert facts.modules == {}
-    with pytest.raises(BadInput, match=r"the device's answer.*memory_mb must be a whole number"):
+    with pytest.raises(BadInput, match=r"the device's reply.*memory_mb must be a whole number"):
         read_facts({**answer, "memory_mb": "much"})
     with pytest.raises(BadInput, match="lacks the key 'architecture'"):
         read_facts({})

@@ -19,8 +19,8 @@ from edgevid.flash import package
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.installed import look
 from edgevid.flash.inventory import DeviceEntry
-from edgevid.jobs import client as jobs
-from edgevid.jobs.client import BenchRequest
+from edgevid.jobs.client import BenchRun
+from edgevid.jobs.request import BenchRequest
 from edgevid.remote import Remote
 from rigs.bundles import write_null
 from rigs.processes import alive, wait_for
@@ -206,8 +206,8 @@ def test_a_runner_of_another_edgevid_or_without_the_runtime_is_not_used(person):
 
     def serves(manifest, *runtimes):
         request = BenchRequest(person.bundle, person.video, runtimes=runtimes)
-        run = jobs._BenchRun(ENTRY, request, Remote(ENTRY.address), None, None, None, None)
-        return run._serves(json.dumps(manifest).encode(), facts, target)
+        run = BenchRun(ENTRY, request, Remote(ENTRY.address), None, None, None, None)
+        return run.runner_fits(json.dumps(manifest).encode(), facts, target)
 
     assert serves(made)
     assert not serves(other)
@@ -229,7 +229,7 @@ def test_a_link_that_is_cut_in_between_changes_nothing(person):
     finally:
         proxy.close()
     assert running.returncode in (0, 3), said
-    assert "trying to see it again" in said and "it is there again" in said
+    assert "reconnecting" in said and "reconnected" in said
     assert json.loads(out)["results"][0]["sustained"]
     assert not beside(person.root()).exists()
 
@@ -350,14 +350,14 @@ def test_several_devices_at_once_give_one_table(person):
 
 def test_a_result_that_is_not_what_was_written_is_refused(person):
     request = BenchRequest(person.bundle, person.video)
-    run = jobs._BenchRun(ENTRY, request, Remote(ENTRY.address), None, lambda *_: None, None, None)
+    run = BenchRun(ENTRY, request, Remote(ENTRY.address), None, lambda *_: None, None, None)
 
     class Place:
         def ask(self, verb, offset, **fields):
             return {"content": base64.b64encode(b'{"valid": true}'[offset:]).decode()}
 
     end = {"document": {"size": 15, "sha256": hashlib.sha256(b'{"valid": true}').hexdigest()}}
-    assert run._fetched(Place(), "name", end) == {"valid": True}
+    assert run.fetch_document(Place(), "name", end) == {"valid": True}
     end["document"]["sha256"] = "0" * 64
     with pytest.raises(DeviceFailed, match="damaged"):
-        run._fetched(Place(), "name", end)
+        run.fetch_document(Place(), "name", end)

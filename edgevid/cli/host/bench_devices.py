@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgevid.flash.fleet import Outcome
     from edgevid.flash.inventory import DeviceEntry
     from edgevid.flash.keys import SigningKey
-    from edgevid.jobs.client import BenchRequest
+    from edgevid.jobs.request import BenchRequest
 
 LOCAL = {"bundle", "source", "out", "devices", "as_json", "kind", "root", "pause_service"}
 LOCAL |= {"keep_runner", "end_other", "trust_new", "baseline", "page", "markdown", "wheels"}
@@ -68,12 +68,12 @@ def _check_baseline(baseline: Path | None, devices: Sequence[DeviceEntry]) -> No
 
 
 def _request(context: click.Context, video: Path) -> BenchRequest:
-    from edgevid.jobs.client import DEADLINE_S, BenchRequest
+    from edgevid.jobs.request import DEADLINE_S, BenchRequest
 
     options = context.params
     root = options["root"]
     if root is not None and not root.startswith("/"):
-        raise BadInput("--root must be a whole path on the device")
+        raise BadInput("--root must be an absolute path on the device")
     args = device_args(context)
     if options.get("tune") and options["source"] is None and not options["scenarios"]:
         args += ["--scenario", "step"]  # the video that is sent is not the user's choice

@@ -1,4 +1,4 @@
-"""Everything that a package can be refused for, before anything of the device is touched."""
+"""All checks of a package, before anything on the device is changed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import disk, fields, manifest, probe, services, trust
+from . import disk, fields, probe, services, trust
 from .manifest import Manifest
+from .manifest import read as read_manifest
 from .store import Store
 from .transport import Refused
 
@@ -21,7 +22,7 @@ MARGIN_FILES = 200
 
 
 class CheckedPackage(NamedTuple):
-    """A package that may be staged."""
+    """A package that may be staged, with notes for the user."""
 
     manifest: Manifest
     signature: str
@@ -30,49 +31,50 @@ class CheckedPackage(NamedTuple):
 
 
 def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
-    """Check what a request brings; raises `Refused` with the first fault."""
+    """Check the package of a request; raises `Refused` with the first fault."""
     store.fits()
     text, signature = fields.text(request, "manifest"), fields.text(request, "signature")
     if not text or not signature:
-        raise Refused("protocol", "a manifest and its signature are needed", "send them along")
+        raise Refused("protocol", "a manifest and its signature are required", "send them along")
     key = trust.accepted_key(text.encode(), signature, trust.pinned(store.signers), request)
-    one = manifest.read(text.encode())
-    _machine(one)
-    _serial(store, one, bool(request.get("allow_downgrade")))
-    notes = _nodes(one)
+    manifest = read_manifest(text.encode())
+    _machine(manifest)
+    _serial(store, manifest, bool(request.get("allow_downgrade")))
+    notes = _nodes(manifest)
     _writable(store.root)
-    services.of(store).fits(one)
-    return CheckedPackage(one, signature, key, notes)
+    services.of(store).fits(manifest)
+    return CheckedPackage(manifest, signature, key, notes)
 
 
-def _machine(one: Manifest) -> None:
+def _machine(manifest: Manifest) -> None:
     here = probe.architecture()
-    if one.architecture not in (here, "any"):
+    if manifest.architecture not in (here, "any"):
         raise Refused(
             "architecture",
-            f"the package is for {one.architecture}, this device is {here}",
-            "flash with the target of this device; edgevid targets probe tells it",
+            f"the package is for {manifest.architecture}, this device is {here}",
+            "flash with the target of this device; see: edgevid targets probe",
         )
-    if one.python != probe.python_version():
+    if manifest.python != probe.python_version():
         raise Refused(
             "python",
-            f"the package is for Python {one.python}, this device has {probe.python_version()}",
+            f"the package is for Python {manifest.python}, this device has "
+            f"{probe.python_version()}",
             "make the package for it again",
         )
     has = probe.glibc()
-    if one.glibc and has and _version(has) < _version(one.glibc):
+    if manifest.glibc and has and _version(has) < _version(manifest.glibc):
         raise Refused(
             "glibc",
-            f"the package needs glibc {one.glibc}, this device has {has}",
+            f"the package needs glibc {manifest.glibc}, this device has {has}",
             "make the package for it again, or update the device's system",
         )
-    lacking = [name for name in one.packages if name not in probe.modules(one.packages)]
-    if lacking:
+    missing = [name for name in manifest.packages if name not in probe.modules(manifest.packages)]
+    if missing:
         raise Refused(
             "modules",
-            "its python3 lacks {}".format(", ".join(lacking)),
+            "its python3 lacks {}".format(", ".join(missing)),
             "on the device: apt-get install {}".format(
-                " ".join("python3-{}".format(name.replace("_", "-")) for name in lacking)
+                " ".join("python3-{}".format(name.replace("_", "-")) for name in missing)
             ),
         )
 
@@ -81,26 +83,26 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(".") if word.isdigit())
 
 
-def _serial(store: Store, one: Manifest, allowed: bool) -> None:
+def _serial(store: Store, manifest: Manifest, allowed: bool) -> None:
     now = store.manifest(store.current())
-    if now is not None and one.serial < now.serial and not allowed:
+    if now is not None and manifest.serial < now.serial and not allowed:
         raise Refused(
             "downgrade",
-            f"the package (serial {one.serial}) is older than what serves ({now.serial})",
-            "add --allow-downgrade if that is meant",
+            f"the package (serial {manifest.serial}) is older than what serves ({now.serial})",
+            "add --allow-downgrade to install it anyway",
         )
 
 
-def _nodes(one: Manifest) -> list[str]:
-    """Whether the service may use its devices; those that are not there are only told."""
+def _nodes(manifest: Manifest) -> list[str]:
+    """Check that the service may use its device nodes; gives a note for each missing one."""
     notes = []
-    for pattern in one.devices:
+    for pattern in manifest.devices:
         if not pattern.startswith("/dev/"):
             continue
         nodes = sorted(glob.glob(pattern))
         if not nodes:
-            notes.append(f"{pattern} is not there")
-        elif not any(_may_use(Path(node), one) for node in nodes):
+            notes.append(f"{pattern} does not exist")
+        elif not any(_may_use(Path(node), manifest) for node in nodes):
             group = probe.group_names([Path(nodes[0]).stat().st_gid])[0]
             raise Refused(
                 "permission",
@@ -110,16 +112,17 @@ def _nodes(one: Manifest) -> list[str]:
     return notes
 
 
-def _may_use(node: Path, one: Manifest) -> bool:
+def _may_use(node: Path, manifest: Manifest) -> bool:
     found = node.stat()
     if found.st_mode & (stat.S_IROTH | stat.S_IWOTH) == stat.S_IROTH | stat.S_IWOTH:
         return True
     if probe.systemd() == "system" or os.geteuid() == 0:
         try:
-            account = pwd.getpwnam(one.user)
+            account = pwd.getpwnam(manifest.user)
         except KeyError:
-            return _by_group(found, group_numbers(one.groups))
-        groups = set(os.getgrouplist(one.user, account.pw_gid)) | group_numbers(one.groups)
+            return _by_group(found, group_numbers(manifest.groups))
+        groups = set(os.getgrouplist(manifest.user, account.pw_gid))
+        groups |= group_numbers(manifest.groups)
         return found.st_uid == account.pw_uid or _by_group(found, groups)
     return os.access(str(node), os.R_OK | os.W_OK)
 
@@ -130,12 +133,12 @@ def _by_group(found: os.stat_result, groups: set[int]) -> bool:
 
 
 def group_numbers(names: Iterable[str]) -> set[int]:
-    """The numbers of those groups that this device has."""
+    """The numbers of the groups that this device has."""
     return {group.gr_gid for group in grp.getgrall() if group.gr_name in set(names)}
 
 
 def _writable(root: Path) -> None:
-    """Raises `Refused` where nothing can be written, without trying to."""
+    """Raises `Refused` if the folder is not writable; writes nothing."""
     folder = disk.existing(root)
     if os.statvfs(str(folder)).f_flag & os.ST_RDONLY:
         raise Refused(
@@ -149,12 +152,12 @@ def _writable(root: Path) -> None:
         )
 
 
-def room(store: Store, one: Manifest) -> int:
-    """How many bytes it will take; raises `Refused` where twice as much is not free."""
-    lacking = {s: size for s, size in one.blobs().items() if not store.verified(s)}
-    come = sum(store.have(sha256, size) for sha256, size in lacking.items())
-    unpacked = 0 if store.has_runner(one.runner) else one.unpacked_bytes
-    need = sum(lacking.values()) - come + unpacked
+def room(store: Store, manifest: Manifest) -> int:
+    """The number of bytes that a release takes; raises `Refused` unless twice as much is free."""
+    missing = {s: size for s, size in manifest.blobs().items() if not store.verified(s)}
+    received = sum(store.have(sha256, size) for sha256, size in missing.items())
+    unpacked = 0 if store.has_runner(manifest.runner) else manifest.unpacked_bytes
+    need = sum(missing.values()) - received + unpacked
     free = probe.free_bytes(store.root)
     if free < 2 * need + MARGIN:
         raise Refused(
@@ -165,6 +168,6 @@ def room(store: Store, one: Manifest) -> int:
         )
     if probe.free_files(store.root) < MARGIN_FILES:
         raise Refused(
-            "disk", f"{disk.existing(store.root)} can hold no more files", "remove some there"
+            "disk", f"{disk.existing(store.root)} has no room for more files", "remove some there"
         )
     return need

@@ -1,4 +1,4 @@
-"""What this device is, read without changing anything."""
+"""The facts of this device, read without changing anything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LIBRARIES = (
 
 
 def architecture() -> str:
-    """What ``uname -m`` would say of the user space, which may be narrower than the kernel."""
+    """As ``uname -m``, but of the user space, which may be 32-bit on a 64-bit kernel."""
     machine = platform.machine()
     if struct.calcsize("P") == 4:
         return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
@@ -55,7 +55,7 @@ def python_version() -> str:
 
 
 def glibc() -> str:
-    """The C library's version; empty where it is another one."""
+    """The version of glibc; empty if the C library is another one."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (ValueError, OSError):
@@ -64,7 +64,7 @@ def glibc() -> str:
 
 
 def modules(names: Iterable[str]) -> dict[str, str]:
-    """The versions of those modules that can be imported; empty where a version is not told."""
+    """The versions of the modules that can be imported; empty if a version is unknown."""
     found = {}
     for name in names:
         try:
@@ -89,7 +89,7 @@ def _version(name: str) -> str:
 
 
 def libraries(names: Iterable[str]) -> list[str]:
-    """The paths of those shared libraries that are where the linker looks."""
+    """The paths of the shared libraries that the linker finds."""
     folders = [Path(folder) for pattern in LIBRARIES for folder in glob.glob(pattern)]
     found = (folder / name for name in names for folder in folders)
     return sorted(str(path) for path in found if path.exists())
@@ -98,7 +98,7 @@ def libraries(names: Iterable[str]) -> list[str]:
 def facts(
     root: Path, names: Iterable[str] = (), shared_objects: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Everything that `edgevid.flash.device_facts.DeviceFacts` asks for."""
+    """The fields of `edgevid.flash.device_facts.DeviceFacts`."""
     cpu = _cpu()
     return {
         "architecture": architecture(),
@@ -128,19 +128,19 @@ def facts(
 
 
 def free_bytes(path: Path) -> int:
-    """What an ordinary user may still write where ``path`` is or would be."""
+    """The free space for ordinary users at ``path``, which need not exist, in bytes."""
     stat = os.statvfs(str(disk.existing(path)))
     return stat.f_bavail * stat.f_frsize
 
 
 def free_files(path: Path) -> int:
-    """How many files may still be made there; a file system without a limit has very many."""
+    """The number of files that can still be created there; huge if there is no limit."""
     stat = os.statvfs(str(disk.existing(path)))
     return stat.f_favail if stat.f_files else 1 << 60
 
 
 def user_name() -> str:
-    """Who runs this."""
+    """The name of this user."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -159,7 +159,7 @@ def group_names(numbers: Iterable[int]) -> list[str]:
 
 
 def systemd() -> str:
-    """``system`` where this user may install units for all, ``user`` for itself, ``none``."""
+    """``system`` if this user may install system units, ``user`` for own units, or ``none``."""
     if not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
         return "none"
     if os.geteuid() == 0:
@@ -168,17 +168,17 @@ def systemd() -> str:
 
 
 def lingers() -> bool:
-    """Whether this user's services run while nobody is logged in."""
+    """Whether this user's services run while the user is not logged in."""
     return Path("/var/lib/systemd/linger", user_name()).exists()
 
 
 def user_manager() -> bool:
-    """Whether this user has a systemd of its own."""
+    """Whether this user has an own systemd."""
     return _runs("systemctl", "--user", "show", "-p", "Version")
 
 
 def with_bus() -> dict[str, str]:
-    """The environment in which ``systemctl --user`` finds its way, also by ssh without a login."""
+    """The environment for ``systemctl --user``, which also works in an ssh session."""
     runtime = f"/run/user/{os.geteuid()}"
     known = {"XDG_RUNTIME_DIR": runtime} if os.path.isdir(runtime) else {}
     return {**known, **os.environ, "LC_ALL": "C"}
@@ -199,10 +199,10 @@ def _systemd_version() -> int:
     return int(found.group(1)) if found else 0
 
 
-def _runs(*words: str) -> bool:
+def _runs(*command: str) -> bool:
     try:
         done = subprocess.run(
-            words,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -215,7 +215,7 @@ def _runs(*words: str) -> bool:
 
 
 def program(name: str) -> str:
-    """The whole path of a program that is there."""
+    """The absolute path of a program."""
     return shutil.which(name) or f"/usr/bin/{name}"
 
 

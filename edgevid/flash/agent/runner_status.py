@@ -10,7 +10,7 @@ from .store import Store
 
 
 def configured_status(store: Store) -> Path | None:
-    """The status folder that the configuration names, at its top; None where it names none."""
+    """The status folder that the service configuration names; None if it names none."""
     current = store.root / "current"
     try:
         lines = (current / "site.toml").read_text(errors="replace").splitlines()
@@ -26,7 +26,7 @@ def configured_status(store: Store) -> Path | None:
 
 
 def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any] | None:
-    """The document of the runner whose status folder this is, by its socket, else by its file."""
+    """Get the status document of a runner, from its socket or else from its file."""
     import socket
 
     parts = []

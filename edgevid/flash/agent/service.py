@@ -21,7 +21,7 @@ TAIL = 20
 
 
 class ServiceState(NamedTuple):
-    """How the service is; ``phase``: running, absent (not started), or ended (by itself)."""
+    """The state of the service; ``phase`` is running, absent (not started) or ended (by itself)."""
 
     kind: str
     phase: str
@@ -29,11 +29,11 @@ class ServiceState(NamedTuple):
     restarts: int
     exit_code: int | None
     boot: bool
-    """Whether it starts again with the device."""
+    """Whether it starts with the device."""
 
 
 class ServiceControl:
-    """What all kinds have in common."""
+    """A service on this device; one subclass for each kind."""
 
     kind = "none"
 
@@ -43,7 +43,7 @@ class ServiceControl:
 
     @property
     def name(self) -> str:
-        """``edgevid`` in the usual folder; others have names of their own."""
+        """``edgevid`` for the usual folder; other folders have names of their own."""
         if self.store.root in (Path("/opt/edgevid"), usual_of_user()):
             return "edgevid"
         digest = hashlib.sha256(str(self.store.root).encode()).hexdigest()
@@ -51,59 +51,59 @@ class ServiceControl:
 
     @property
     def folder(self) -> Path:
-        """Where the runner tells its status, unless its configuration names another folder."""
+        """The folder of the runner's status, unless its configuration names another."""
         raise NotImplementedError
 
-    def fits(self, one: Manifest) -> None:
-        """Raises `Refused` where the service could not run from this folder."""
+    def fits(self, manifest: Manifest) -> None:
+        """Check that the service can run from this folder; raises `Refused` if it cannot."""
 
-    def install(self, one: Manifest) -> list[str]:
-        """Make it start with the device; gives what people should know."""
+    def install(self, manifest: Manifest) -> list[str]:
+        """Make it start with the device; gives notes for the user."""
         raise NotImplementedError
 
-    def is_installed(self, one: Manifest) -> bool:
-        """Whether that was done already, for exactly this release."""
+    def is_installed(self, manifest: Manifest) -> bool:
+        """Whether it is installed for exactly this release."""
         raise NotImplementedError
 
     def restart(self) -> None:
-        """End what runs, and start what ``current`` points to, without waiting until it serves."""
+        """Stop it, and start what ``current`` points to, without waiting until it serves."""
         raise NotImplementedError
 
     def remove(self, *, inside: bool = False) -> list[str]:
-        """End it and forget it; gives what was removed. ``inside``: asked by its own start."""
+        """Stop and remove it; gives what was removed. ``inside``: called from its own start."""
         raise NotImplementedError
 
     def state(self) -> ServiceState:
-        """How it is now."""
+        """Its state now."""
         raise NotImplementedError
 
     def log(self, since_unix_s: float) -> list[str]:
-        """The last lines that it wrote."""
+        """The last lines of its log."""
         raise NotImplementedError
 
-    def spawn_watchdog(self, words: list[str], token: str) -> None:
-        """Start the agent with ``words``, so that it outlives this session."""
+    def spawn_watchdog(self, args: list[str], token: str) -> None:
+        """Start a watchdog, which outlives this session."""
         raise NotImplementedError
 
     @property
     def cache(self) -> Path:
-        """Where the runner keeps what it found out about this machine."""
+        """The folder in which the runner keeps verdicts and tunings."""
         return self.store.state / "cache"
 
     def pause(self) -> bool:
-        """Stop serving until `resume`, or until this process ends; gives whether it did."""
+        """Stop serving until `resume` or the end of this process; gives whether it has stopped."""
         raise NotImplementedError
 
     def resume(self) -> None:
         """Serve again."""
         raise NotImplementedError
 
-    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
-        """Start the agent with ``words``; if it pauses the service, that serves again after it."""
+    def spawn_job(self, args: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """Start a job's process; a service that it ``pauses`` serves again after it."""
         raise NotImplementedError
 
     def _is_down(self) -> bool:
-        """Whether the service ends, soon."""
+        """Wait until the service has stopped; False if it does not in time."""
         until = time.monotonic() + STOP_S
         while self.state().pid is not None:
             if time.monotonic() > until:
@@ -112,7 +112,7 @@ class ServiceControl:
         return True
 
     def status(self) -> dict[str, Any] | None:
-        """The runner's own document; None where it does not answer."""
+        """The runner's status document; None if it does not answer."""
         return ask(configured_status(self.store) or self.folder)
 
     def serving(self) -> str | None:
@@ -122,16 +122,16 @@ class ServiceControl:
 
 
 def usual_of_user() -> Path:
-    """The usual folder of a user without root's rights."""
+    """The usual folder of a user who is not root."""
     return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
 
 
 def paused(store: Store) -> disk.FileLock:
-    """Held by who has paused the service."""
+    """The lock of the process that has paused the service."""
     return disk.FileLock(store.state / "pause.lock")
 
 
-def agent_args(store: Store, release: str | None, *words: str) -> list[str]:
-    """The command that runs a release's agent; None: that of whichever serves."""
+def agent_args(store: Store, release: str | None, *args: str) -> list[str]:
+    """The command line of a release's agent; None: of the release that serves."""
     folder = store.root / "current" if release is None else store.release(release)
-    return [sys.executable, "-I", str(folder / "agent.py"), *words, "--root", str(store.root)]
+    return [sys.executable, "-I", str(folder / "agent.py"), *args, "--root", str(store.root)]

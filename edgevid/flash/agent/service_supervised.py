@@ -18,40 +18,43 @@ from .service import STOP_S, TAIL, ServiceControl, ServiceState, agent_args
 
 
 class SupervisedService(ServiceControl):
-    """Our own supervisor, a process of its own; cron starts it with the device."""
+    """edgevid's own supervisor process; cron starts it with the device."""
 
     @property
     def folder(self) -> Path:
-        """In the state folder."""
+        """A folder in edgevid's own."""
         return self.store.state / "run"
 
     @property
     def lock(self) -> disk.FileLock:
-        """Held by the living supervisor."""
+        """Held by the supervisor while it lives."""
         return disk.FileLock(self.store.state / "supervisor.lock")
 
     @property
     def _line(self) -> str:
-        words = " ".join(agent_args(self.store, None, "supervise"))
-        return f"@reboot {words} >/dev/null 2>&1 {self._mark}"
+        command = " ".join(agent_args(self.store, None, "supervise"))
+        return f"@reboot {command} >/dev/null 2>&1 {self._mark}"
 
     @property
     def _mark(self) -> str:
         return f"# edgevid {self.store.root}"
 
-    def is_installed(self, one: Manifest) -> bool:
-        """Whether cron will start it, where there is cron."""
+    def is_installed(self, manifest: Manifest) -> bool:
+        """Whether cron starts it; True if there is no cron."""
         table = _crontab()
         return table is None or self._line in table
 
-    def install(self, one: Manifest) -> list[str]:
+    def install(self, manifest: Manifest) -> list[str]:
         """Let cron start it with the device."""
         notes = []
-        if os.geteuid() == 0 and not _account(one.user):
-            notes.append(f"the service runs as root: this device has no user {one.user}")
+        if os.geteuid() == 0 and not _account(manifest.user):
+            notes.append(f"the service runs as root: this device has no user {manifest.user}")
         table = _crontab()
         if table is None:
-            return [*notes, "it does not start with the device: there is no systemd and no crontab"]
+            return [
+                *notes,
+                "it does not start with the device, which has neither systemd nor crontab",
+            ]
         if self._line not in table:
             _set_crontab([*self._others(table), self._line])
         return notes
@@ -60,12 +63,12 @@ class SupervisedService(ServiceControl):
         return [line for line in table if not line.endswith(self._mark)]
 
     def restart(self) -> None:
-        """A new supervisor, of the agent that serves now."""
+        """Start a new supervisor, of the release that ``current`` points to."""
         self.stop()
         detach(agent_args(self.store, None, "supervise"))
 
     def stop(self) -> None:
-        """End the supervisor, and what it left."""
+        """End the supervisor, and processes that it left."""
         lock, until = self.lock, time.monotonic() + STOP_S
         while not lock.is_free():
             number = signal.SIGTERM if time.monotonic() < until else signal.SIGKILL
@@ -74,7 +77,7 @@ class SupervisedService(ServiceControl):
         end_stragglers(self.store.root)
 
     def remove(self, *, inside: bool = False) -> list[str]:
-        """Forget the line of crontab, then end it."""
+        """Remove its line from the crontab, then end it."""
         gone = []
         table = _crontab() or []
         if self._others(table) != table:
@@ -85,22 +88,22 @@ class SupervisedService(ServiceControl):
         return gone
 
     def state(self) -> ServiceState:
-        """As the supervisor noted it."""
+        """As the supervisor recorded it."""
         boot = self._line in (_crontab() or [])
         alive = not self.lock.is_free()
         try:
-            noted = json.loads((self.store.state / "supervisor.json").read_text())
+            recorded = json.loads((self.store.state / "supervisor.json").read_text())
         except (OSError, ValueError):
-            noted = {}
-        if not alive or noted.get("supervisor") != _holder(self.lock):
-            # One that is about to begin has noted nothing yet.
+            recorded = {}
+        if not alive or recorded.get("supervisor") != _holder(self.lock):
+            # One that has just started has recorded nothing yet.
             return ServiceState(self.kind, "running" if alive else "absent", None, 0, None, boot)
-        phase = "running" if noted["pid"] else "ended"
-        restarts, code = noted["restarts"], noted["exit_code"]
-        return ServiceState(self.kind, phase, noted["pid"], restarts, code, boot)
+        phase = "running" if recorded["pid"] else "ended"
+        restarts, code = recorded["restarts"], recorded["exit_code"]
+        return ServiceState(self.kind, phase, recorded["pid"], restarts, code, boot)
 
     def log(self, since_unix_s: float) -> list[str]:
-        """From the file that the supervisor writes."""
+        """From the supervisor's log file."""
         try:
             with (self.store.state / "service.log").open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - (16 << 10)))
@@ -109,24 +112,24 @@ class SupervisedService(ServiceControl):
             return []
 
     def pause(self) -> bool:
-        """The supervisor sees the lock, and serves again as soon as nobody holds it."""
+        """The supervisor sees the lock, and serves again when it is free."""
         return self._pause.take() and self._is_down()
 
     def resume(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._pause.release()
 
-    def spawn_watchdog(self, words: list[str], token: str) -> None:
-        """As a process of its own, below one that starts it again if it is killed."""
-        detach([sys.executable, "-I", "-c", _AGAIN, *words])
+    def spawn_watchdog(self, args: list[str], token: str) -> None:
+        """As a process of its own, whose parent restarts it if it is killed."""
+        detach([sys.executable, "-I", "-c", _RESTART, *args])
 
-    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+    def spawn_job(self, args: list[str], name: str, deadline_s: float, pauses: bool) -> None:
         """As a process of its own."""
-        detach(words)
+        detach(args)
 
 
 # Killed by a signal, a watchdog begins again, and goes back.
-_AGAIN = "import subprocess,sys\nwhile subprocess.call(sys.argv[1:])<0:pass"
+_RESTART = "import subprocess,sys\nwhile subprocess.call(sys.argv[1:])<0:pass"
 
 
 def _holder(lock: disk.FileLock) -> int:
@@ -144,7 +147,7 @@ def _account(name: str) -> pwd.struct_passwd | None:
 
 
 def _crontab() -> list[str] | None:
-    """This user's table; None where it cannot be read, and must not be written then."""
+    """This user's crontab; None if it cannot be read, and so must not be written."""
     try:
         done = subprocess.run(
             ["crontab", "-l"],

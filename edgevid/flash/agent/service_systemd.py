@@ -28,14 +28,14 @@ _UNIT = (
     _OURS
     + """\
 [Unit]
-Description=edgevid: answers from live cameras
+Description=edgevid: video models on live cameras
 After=network.target
 StartLimitIntervalSec=0
 ConditionPathExists={root}/current/agent.py
 
 [Service]
 Type=notify
-# After a power cut in the middle of an activation: back to what was judged.
+# After a power cut during an activation: restore the release before.
 ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
 ExecStart={python} -I {root}/current/agent.py serve --root {root}
 ExecReload=/bin/kill -HUP $MAINPID
@@ -87,9 +87,9 @@ _CLASSES = {
 
 
 def linger(store: Store) -> None:
-    """Let the user's services run while nobody is logged in, where that may be had.
+    """Let this user's services run while the user is not logged in, if that is allowed.
 
-    Otherwise its systemd ends with the last login, and the supervisor of our own is better.
+    Otherwise the user's systemd ends with the last login, and edgevid's own supervisor is used.
     """
     if os.geteuid() and probe.user_manager() and not probe.lingers():
         output_of("loginctl", "enable-linger")
@@ -98,7 +98,7 @@ def linger(store: Store) -> None:
 
 
 class SystemService(ServiceControl):
-    """A unit of the system's systemd, run by root."""
+    """A unit of the system's systemd."""
 
     kind = "system"
     scope: tuple[str, ...] = ()
@@ -112,17 +112,17 @@ class SystemService(ServiceControl):
 
     @property
     def folder(self) -> Path:
-        """Below /run."""
+        """The unit's runtime directory."""
         return Path("/run") / self.name
 
-    def fits(self, one: Manifest) -> None:
-        """A service without a home of its own cannot read everywhere; a unit may be another's."""
+    def fits(self, manifest: Manifest) -> None:
+        """The hardened unit cannot read every folder; and the unit must be edgevid's."""
         self._is_ours()
         for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
             if Path(hidden) in (self.store.root, *self.store.root.parents):
                 raise Refused(
                     "root",
-                    f"the service cannot read what lies in {hidden}",
+                    f"the service cannot read files in {hidden}",
                     "give another --root, such as /opt/edgevid",
                 )
 
@@ -132,11 +132,11 @@ class SystemService(ServiceControl):
             raise Refused(
                 "service",
                 f"{path} was not written by edgevid flash",
-                f"take it away: systemctl disable --now {self.unit}; rm {path}",
+                f"remove it: systemctl disable --now {self.unit}; rm {path}",
             )
 
-    def text(self, one: Manifest) -> str:
-        """The unit."""
+    def text(self, manifest: Manifest) -> str:
+        """The unit file."""
         head = _UNIT.format(
             root=self.store.root,
             plus="+",
@@ -145,12 +145,12 @@ class SystemService(ServiceControl):
             name=self.name,
         )
         known = {group.gr_name for group in grp.getgrall()}
-        groups = " ".join(group for group in one.groups if group in known)
+        groups = " ".join(group for group in manifest.groups if group in known)
         body = _HARDENED.format(
-            user=one.user,
+            user=manifest.user,
             name=self.name,
             groups=f"SupplementaryGroups={groups}\n" if groups else "",
-            devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(one.devices)),
+            devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(manifest.devices)),
             home="read-only" if str(self.store.root).startswith("/home/") else "yes",
         )
         return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
@@ -159,30 +159,30 @@ class SystemService(ServiceControl):
     def _wanted(self) -> Path:
         return self.units / f"{self.wanted_by}.wants" / self.unit
 
-    def is_installed(self, one: Manifest) -> bool:
-        """Whether the very same unit is there, and wanted at boot."""
+    def is_installed(self, manifest: Manifest) -> bool:
+        """Whether this very unit is installed and enabled."""
         try:
-            same = (self.units / self.unit).read_text() == self.text(one)
+            same = (self.units / self.unit).read_text() == self.text(manifest)
         except OSError:
             return False
         return same and self._wanted.is_symlink()
 
-    def install(self, one: Manifest) -> list[str]:
-        """Write the unit, durably, and let it start with the device."""
-        notes = self._udev(one)
-        if self.is_installed(one):
+    def install(self, manifest: Manifest) -> list[str]:
+        """Write and enable the unit, durably."""
+        notes = self._udev(manifest)
+        if self.is_installed(manifest):
             return notes
         SupervisedService(self.store).remove()
         for folder in (self.units, self._wanted.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        disk.write_whole(self.units / self.unit, self.text(one).encode())
+        disk.write_whole(self.units / self.unit, self.text(manifest).encode())
         disk.link_whole(self._wanted, str(self.units / self.unit))
         self._control("daemon-reload")
         return notes
 
-    def _udev(self, one: Manifest) -> list[str]:
+    def _udev(self, manifest: Manifest) -> list[str]:
         path = UDEV / f"70-{self.name}.rules"
-        text = "".join(f"{rule}\n" for rule in one.udev)
+        text = "".join(f"{rule}\n" for rule in manifest.udev)
         if not text or not UDEV.is_dir():
             if path.exists():
                 disk.remove(path)
@@ -202,7 +202,7 @@ class SystemService(ServiceControl):
         self._control("start", "--no-block", self.unit)
 
     def remove(self, *, inside: bool = False) -> list[str]:
-        """Stop it, remove the unit and what systemd kept for it."""
+        """Stop it, and remove the unit and its folders."""
         path = self.units / self.unit
         gone: list[str] = []
         with suppress(Refused):
@@ -244,10 +244,10 @@ class SystemService(ServiceControl):
         return gone
 
     def state(self) -> ServiceState:
-        """Asked from systemd."""
+        """As systemd reports it."""
         names = "MainPID,NRestarts,ActiveState,SubState,ExecMainStatus,ExecMainCode,UnitFileState"
-        said = self._control("show", "-p", names, self.unit)
-        found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        shown = self._control("show", "-p", names, self.unit)
+        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         pid = int(found.get("MainPID") or 0) or None
         active, sub = found.get("ActiveState", "inactive"), found.get("SubState", "")
         phase = "absent" if active == "inactive" else "running"
@@ -255,19 +255,19 @@ class SystemService(ServiceControl):
             phase = "ended"
         code = int(found.get("ExecMainStatus") or 0) if phase == "ended" else None
         if code and found.get("ExecMainCode") in ("2", "3"):
-            code += 128  # as a shell tells a signal
+            code += 128  # as a shell reports a signal
         restarts = int(found.get("NRestarts") or 0)
         return ServiceState(self.kind, phase, pid, restarts, code, self._wanted.is_symlink())
 
     def log(self, since_unix_s: float) -> list[str]:
-        """From the journal."""
+        """From systemd's journal."""
         since = f"@{since_unix_s:.0f}"
-        words = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
-        return output_of(*words, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
+        command = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
+        return output_of(*command, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
 
     @property
     def cache(self) -> Path:
-        """Below /var; private, since the service's user is made up at each start."""
+        """The unit's cache directory; private if the unit has a dynamic user."""
         private = Path("/var/cache/private", self.name)
         return private if private.is_dir() else Path("/var/cache", self.name)
 
@@ -283,38 +283,38 @@ class SystemService(ServiceControl):
         self._pause.release()
         self._control("start", "--no-block", self.unit)
 
-    def spawn_watchdog(self, words: list[str], token: str) -> None:
-        """As a transient unit, which is started again if it is killed, and then rolls back."""
-        self._spawn(f"watchdog-{token}", ["Restart=on-failure", "RestartSec=1"], words)
+    def spawn_watchdog(self, args: list[str], token: str) -> None:
+        """As a transient unit, which is restarted if it is killed, and then rolls back."""
+        self._spawn(f"watchdog-{token}", ["Restart=on-failure", "RestartSec=1"], args)
 
-    def spawn_job(self, words: list[str], name: str, deadline_s: float, pauses: bool) -> None:
-        """As a transient unit, after which systemd itself starts what it paused."""
+    def spawn_job(self, args: list[str], name: str, deadline_s: float, pauses: bool) -> None:
+        """As a transient unit, after which systemd starts the paused service."""
         settings = [f"RuntimeMaxSec={deadline_s + STOP_S:.0f}"]
         if pauses:
             start = [probe.program("systemctl"), *self.scope, "start", "--no-block", self.unit]
             settings.append(f"ExecStopPost={' '.join(start)}")
-        self._spawn(f"job-{name}", settings, words)
+        self._spawn(f"job-{name}", settings, args)
 
-    def _spawn(self, name: str, settings: list[str], words: list[str]) -> None:
+    def _spawn(self, name: str, settings: list[str], args: list[str]) -> None:
         unit = f"{self.name}-{name}"
         run = ["systemd-run", *self.scope, "--quiet", "--collect", f"--unit={unit}"]
         for setting in settings:
             run += ["-p", setting]
         done = subprocess.run(
-            [*run, *words],
+            [*run, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=probe.with_bus(),
         )
         if done.returncode:
-            said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+            last = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
             raise Refused(
-                "service", f"systemd-run says no: {' '.join(said)}", "look at: systemctl status"
+                "service", f"systemd-run failed: {' '.join(last)}", "look at: systemctl status"
             )
 
-    def _control(self, *words: str) -> str:
-        return output_of("systemctl", *self.scope, *words)
+    def _control(self, *args: str) -> str:
+        return output_of("systemctl", *self.scope, *args)
 
 
 class UserService(SystemService):
@@ -326,27 +326,27 @@ class UserService(SystemService):
 
     @property
     def units(self) -> Path:  # type: ignore[override]
-        """Where the user's own units lie."""
+        """The folder of the user's own units."""
         base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
         return Path(base) / "systemd" / "user"
 
     @property
     def cache(self) -> Path:
-        """In the state folder."""
+        """A folder in edgevid's own."""
         return self.store.state / "cache"
 
     @property
     def folder(self) -> Path:
-        """Below the user's runtime folder."""
+        """The unit's folder below the user's runtime directory."""
         base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
         return Path(base) / self.name
 
-    def fits(self, one: Manifest) -> None:
-        """It reads what its user reads; but a unit may be another's."""
+    def fits(self, manifest: Manifest) -> None:
+        """The unit must be edgevid's."""
         self._is_ours()
 
-    def text(self, one: Manifest) -> str:
-        """The unit; what only root can deny a service is not in it."""
+    def text(self, manifest: Manifest) -> str:
+        """The unit file, without the hardening that only root can apply."""
         head = _UNIT.format(
             root=self.store.root,
             plus="",
@@ -357,7 +357,7 @@ class UserService(SystemService):
         cache = f"Environment=XDG_CACHE_HOME={self.store.state}/cache\nNoNewPrivileges=yes\n"
         return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
 
-    def _udev(self, one: Manifest) -> list[str]:
+    def _udev(self, manifest: Manifest) -> list[str]:
         return []
 
     def _clean(self) -> list[str]:
@@ -367,7 +367,7 @@ class UserService(SystemService):
 
 
 def _allowed(devices: tuple[str, ...]) -> list[str]:
-    """Each device as ``DeviceAllow=`` takes it: patterns of nodes become their class."""
+    """The devices for ``DeviceAllow=``: patterns of nodes become their class."""
     found: list[str] = []
     for one in devices:
         kinds = [kind for start, kind in _CLASSES.items() if one.startswith(start)]

@@ -10,6 +10,6 @@ from .store import Store
 
 
 def of(store: Store) -> ServiceControl:
-    """The service of this folder, of the best kind that this device and user have."""
+    """The service of a folder, of the best kind that this device and user have."""
     kinds = {"system": SystemService, "user": UserService, "none": SupervisedService}
     return kinds[probe.systemd()](store)

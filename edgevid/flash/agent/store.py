@@ -1,11 +1,11 @@
-"""The folder of edgevid on the device: blobs, runners, releases, and the books.
+"""The folder of edgevid on the device: blobs, runners, releases, and the journal.
 
 lock, guard.lock               see `disk.FileLock`
-blobs/<sha256>                 whole and verified;  <sha256>.part: what came so far
+blobs/<sha256>                 whole and verified;  <sha256>.part: received so far
 runners/<id>/lib/              unpacked wheels; whole where runners/<id>/.complete is
 releases/<id>/                 manifest.json, manifest.sig, site.toml, agent.py, bundles/
-current -> releases/<id>       the only thing that decides what serves
-journal.json, history.jsonl    what is going on, and what was
+current -> releases/<id>       decides what serves, and nothing else does
+journal.json, history.jsonl    the state of the deployment, and the past
 trusted/allowed_signers        the pinned key
 state/                         what the service and its supervisor write
 jobs/                          see `jobs`
@@ -28,7 +28,7 @@ from .transport import Refused
 
 HISTORY = 200
 LONGEST = 80
-"""Of the folder's name: the sockets below it have at most 107 bytes."""
+"""The longest path of the folder: a socket's path has at most 107 bytes."""
 KNOWN = {
     "lock", "guard.lock", "blobs", "runners", "releases", "current", "journal.json",
     "history.jsonl", "trusted", "state", "jobs",
@@ -36,7 +36,7 @@ KNOWN = {
 
 
 class Store:
-    """One such folder; nothing is made before `make`."""
+    """One such folder; `make` creates it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -53,31 +53,33 @@ class Store:
     # ---------------------------------------------------------------- the folder
 
     def fits(self) -> None:
-        """Raises `Refused` where the folder belongs to something else, or cannot be one."""
+        """Raises `Refused` if the folder cannot be edgevid's, or is in use for something else."""
         if not self.root.is_absolute() or len(str(self.root)) > LONGEST:
             raise Refused(
                 "root",
                 f"{self.root} cannot be edgevid's folder",
-                f"give an absolute path of at most {LONGEST} letters",
+                f"give an absolute path of at most {LONGEST} characters",
             )
         if any(sign in str(self.root) for sign in " \t\n%\"'\\$"):
             raise Refused(
-                "root", f"{self.root} has signs that units and tables cannot hold", "rename it"
+                "root",
+                f"{self.root} has characters that unit files cannot hold",
+                "give another --root",
             )
         if self.root.exists() and not self.root.is_dir():
-            raise Refused("root", f"{self.root} is no folder", "give another --root")
+            raise Refused("root", f"{self.root} is not a folder", "give another --root")
         if self.root.is_dir():
             names = {name for name in os.listdir(str(self.root)) if not name.startswith(".")}
-            names.discard("lost+found")  # a disk of its own
+            names.discard("lost+found")  # the root of a file system
             if names and not names & KNOWN:
                 raise Refused(
                     "root",
-                    f"{self.root} holds something else ({sorted(names)[0]})",
+                    f"{self.root} has other files ({sorted(names)[0]})",
                     "give an empty folder as --root",
                 )
 
     def make(self) -> None:
-        """Make the folders, if they are not there yet."""
+        """Create the folders that do not exist."""
         self.fits()
         if not self.root.exists():
             above = disk.existing(self.root)
@@ -92,36 +94,36 @@ class Store:
         disk.sync_folder(self.root)
 
     def tidy(self) -> None:
-        """Remove what was being written when its writer was killed; the lock must be ours."""
+        """Remove unfinished files of a process that was killed; the caller holds the lock."""
         for folder in (self.root, self.runners, self.releases, self.signers.parent, self.blobs):
             for path in folder.glob(".*.part"):
                 disk.remove(path)
             for path in folder.glob(".*.old"):
                 disk.remove(path)
 
-    # ---------------------------------------------------------------- the books
+    # ---------------------------------------------------------------- the journal
 
     def journal(self) -> dict[str, Any]:
-        """What is going on; idle where nothing ever was."""
+        """The journal; `deployment` documents its states."""
         try:
             journal = json.loads((self.root / "journal.json").read_text())
         except FileNotFoundError:
             journal = None
         except ValueError:
             raise Refused(
-                "damaged", "journal.json is damaged", "look at the disk, then uninstall and flash"
+                "damaged", "journal.json is damaged", "check the disk, then uninstall and flash"
             ) from None
         return journal or {"state": "idle", "new": self.current(), "old": None, "previous": None}
 
     def write_journal(self, state: str, **fields: Any) -> dict[str, Any]:
-        """Replace the journal; what is not given stays as it was, but the reason goes."""
+        """Replace the journal; missing fields are kept, but for reason, health and activation."""
         journal = dict(self.journal(), reason=None, health=None, activation=None)
         journal.update(fields, state=state, since_unix_s=round(time.time(), 3))
         disk.write_whole(self.root / "journal.json", _json(journal))
         return journal
 
     def history(self) -> list[dict[str, Any]]:
-        """What happened, the oldest first."""
+        """The history, oldest first."""
         try:
             lines = (self.root / "history.jsonl").read_text().splitlines()
         except FileNotFoundError:
@@ -135,7 +137,7 @@ class Store:
         text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
         disk.write_whole(self.root / "history.jsonl", text.encode())
 
-    # ---------------------------------------------------------------- what serves
+    # ---------------------------------------------------------------- releases
 
     def current(self) -> str | None:
         """The release that serves."""
@@ -143,7 +145,7 @@ class Store:
         return Path(target).name if target else None
 
     def point(self, release: str | None) -> None:
-        """Let ``release`` serve from the next start on; None: nothing serves."""
+        """Let ``release`` serve from the next start; None: nothing serves."""
         link = self.root / "current"
         if release is not None:
             disk.link_whole(link, f"releases/{release}")
@@ -156,7 +158,7 @@ class Store:
         return self.releases / name
 
     def manifest(self, name: str | None) -> Manifest | None:
-        """What a release consists of; None where it is not there."""
+        """The manifest of a release; None if it does not exist."""
         if name is None:
             return None
         try:
@@ -165,7 +167,7 @@ class Store:
             return None
 
     def is_whole(self, one: Manifest) -> bool:
-        """Whether a release could serve: every file is there, in its length."""
+        """Whether every file of a release exists and has the right size."""
         folder = self.release(one.id)
         try:
             same = (folder / "manifest.json").read_bytes() == one.text
@@ -177,7 +179,7 @@ class Store:
     # ---------------------------------------------------------------- blobs
 
     def verified(self, sha256: str) -> bool:
-        """Whether a blob is there and is what its name says; each state is read only once."""
+        """Whether a blob exists and has the right hash; each version of a file is read once."""
         path = self.blobs / sha256
         try:
             stat = path.stat()
@@ -191,7 +193,7 @@ class Store:
         return True
 
     def have(self, sha256: str, size: int) -> int:
-        """How many bytes of a blob are there: all of them, or what came so far."""
+        """The number of bytes of a blob received so far."""
         if self.verified(sha256):
             return size
         try:
@@ -200,16 +202,17 @@ class Store:
             return 0
 
     def borrow(self, other: Store, sizes: dict[str, int]) -> None:
-        """Have those blobs that are in another such folder, if it is on the same disk."""
+        """Link the blobs that another such folder has, if it is on the same disk."""
         for sha256 in sizes:
             if not self.verified(sha256) and other.verified(sha256):
                 with suppress(OSError):
                     disk.hard_link(other.blobs / sha256, self.blobs / sha256)
 
     def receive(self, sha256: str, size: int, offset: int, chunks: Iterable[bytes]) -> int:
-        """Add ``chunks`` at ``offset``; give how many bytes are there. The last one decides.
+        """Append chunks to a blob at ``offset``; gives the number of bytes received so far.
 
-        Raises `Refused` where the whole is not what its name says; nothing of it is kept then.
+        Raises:
+            Refused: The whole blob does not have the right hash, and is discarded.
         """
         part = self.blobs / (sha256 + ".part")
         if self.verified(sha256):
@@ -217,7 +220,7 @@ class Store:
         there = self.have(sha256, size)
         if offset > there:
             raise Refused(
-                "offset", f"only {there} bytes of {sha256} are there", "ask what is missing"
+                "offset", f"only {there} bytes of {sha256} were received", "request what is missing"
             )
         with part.open("r+b" if part.exists() else "w+b") as file:
             file.truncate(offset)
@@ -234,9 +237,7 @@ class Store:
             return offset
         if offset > size or disk.sha256_of(part) != sha256:
             part.unlink()
-            raise Refused(
-                "hash", f"what arrived of {sha256[:16]} is not what was meant", "send it again"
-            )
+            raise Refused("hash", f"{sha256[:16]} arrived damaged", "send it again")
         os.replace(str(part), str(self.blobs / sha256))
         disk.sync_folder(self.blobs)
         return size
@@ -284,7 +285,7 @@ class Store:
         return gone
 
     def erase(self) -> None:
-        """Remove everything that is ours, the lock last, and the folder if it is empty then."""
+        """Remove everything of edgevid, the lock last, and the folder if it is empty then."""
         names = [path.name for path in self.root.glob(".*.part")]
         last = ["trusted", "history.jsonl", "journal.json", "guard.lock", "lock"]
         for name in [*names, *sorted(KNOWN - set(last)), *last]:
@@ -294,12 +295,12 @@ class Store:
         try:
             self.root.rmdir()
             disk.sync_folder(self.root.parent)
-        except OSError:  # somebody's own files
+        except OSError:  # other files are in it
             pass
 
     @staticmethod
     def _discard(folder: Path) -> None:
-        """Remove a folder, which is not one of its kind from the first moment on."""
+        """Remove a folder; it is renamed first, so that it never looks complete."""
         old = folder.with_name(f".{folder.name}.old")
         disk.remove(old)
         folder.rename(old)
@@ -307,7 +308,7 @@ class Store:
 
 
 def extent(lib: Path) -> dict[str, int]:
-    """How many files, and bytes, are below a folder."""
+    """The number of files below a folder, and of their bytes."""
     return _extent(lib)
 
 

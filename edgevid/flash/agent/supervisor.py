@@ -1,4 +1,4 @@
-"""Serving: what the unit or the supervisor starts, and the supervisor where there is no systemd."""
+"""Starts the runner: for the unit, and as the supervisor of devices without systemd."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from .store import Store
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CALM_S = 60.0
-"""After so long the next failure is the first one again."""
+"""After this time without a failure, back-off starts anew."""
 WATCHDOG_S = 10.0
 STOP_S = 15.0
 LOG_BYTES = 1 << 20
 
 
 def serve(store: Store) -> int:
-    """Become the runner of the release that serves; gives an exit code only where there is none."""
+    """Become the runner of the release that serves; gives an exit code if there is none."""
     release = store.current()
-    one = store.manifest(release)
-    if one is None:
-        print("edgevid: nothing is flashed here", file=sys.stderr)
+    manifest = store.manifest(release)
+    if manifest is None:
+        print("edgevid: nothing is deployed here", file=sys.stderr)
         return service.NOTHING_TO_SERVE
-    folder = store.release(one.id)
+    folder = store.release(manifest.id)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(store.lib(one.runner)),
+        "PYTHONPATH": str(store.lib(manifest.runner)),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
         "EDGEVID_ROOT": str(store.root),
-        "EDGEVID_RELEASE": one.id,
+        "EDGEVID_RELEASE": manifest.id,
     }
-    environment.setdefault("STATE_DIRECTORY", str(store.state))  # where answers go
+    environment.setdefault("STATE_DIRECTORY", str(store.state))  # for results
     os.chdir(str(folder))  # Python imports from there first, and the service cannot write there
-    words = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
-    return os.execve(sys.executable, words, environment)
+    args = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
+    return os.execve(sys.executable, args, environment)
 
 
 class Supervisor:
-    """Runs the service again and again, with growing pauses; ends with SIGTERM."""
+    """Keeps the service running, with exponential back-off, until SIGTERM."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -77,7 +77,7 @@ class Supervisor:
             if self.store.current() is None:
                 break
             if self._is_paused():
-                self._tell(None)
+                self._record(None)
                 time.sleep(0.1)
                 continue
             began = time.monotonic()
@@ -90,7 +90,7 @@ class Supervisor:
             until = time.monotonic() + pause_s
             while not self._stopping and time.monotonic() < until:
                 time.sleep(0.05)
-        self._tell(None)
+        self._record(None)
         return 0
 
     def _stop(self, *_: Any) -> None:
@@ -99,9 +99,9 @@ class Supervisor:
     def _is_paused(self) -> bool:
         return not service.paused(self.store).is_free()
 
-    def _tell(self, pid: int | None) -> None:
-        """Note how it is; worth nothing after a power cut, so not forced to the disk."""
-        noted = {
+    def _record(self, pid: int | None) -> None:
+        """Record the state; void after a power cut, so not forced to the disk."""
+        record = {
             "supervisor": os.getpid(),
             "pid": pid,
             "restarts": max(self._restarts, 0),
@@ -109,9 +109,9 @@ class Supervisor:
         }
         part = self.store.state / ".supervisor.json.part"
         try:
-            part.write_text(json.dumps(noted))
+            part.write_text(json.dumps(record))
             os.replace(str(part), str(self.store.state / "supervisor.json"))
-        except OSError:  # a full disk: the cameras matter more
+        except OSError:  # a full disk: serving matters more
             pass
 
     def _serve_once(self) -> None:
@@ -134,17 +134,17 @@ class Supervisor:
             cwd="/",
             preexec_fn=self._lowered(),
         )
-        self._tell(child.pid)
+        self._record(child.pid)
         self._follow(child)
         self._exit_code = child.returncode if child.returncode >= 0 else 128 - child.returncode
         processes.end_stragglers(self.store.root)  # its workers
-        self._tell(None)
+        self._record(None)
 
     def _lowered(self) -> Callable[[], None] | None:
-        """What gives root's rights up, where the service has a user of its own."""
-        one = self.store.manifest(self.store.current())
+        """A function that drops root's rights, if the service has a user of its own."""
+        manifest = self.store.manifest(self.store.current())
         try:
-            account = pwd.getpwnam(one.user) if one and os.geteuid() == 0 else None
+            account = pwd.getpwnam(manifest.user) if manifest and os.geteuid() == 0 else None
         except KeyError:
             account = None
         for name in ("run", "cache"):
@@ -152,14 +152,14 @@ class Supervisor:
             folder.mkdir(exist_ok=True)
             if account:
                 give(folder, account.pw_uid, account.pw_gid)
-        if account is None or one is None:
+        if account is None or manifest is None:
             return None
         from .package_check import group_numbers
 
-        return lowering((account.pw_uid, account.pw_gid), group_numbers(one.groups))
+        return lowering((account.pw_uid, account.pw_gid), group_numbers(manifest.groups))
 
     def _follow(self, child: subprocess.Popen[bytes]) -> None:
-        """Keep its output, and end it when it stops telling of progress, or when we are told to."""
+        """Keep its output, and end it when its watchdog expires or the supervisor stops."""
         assert child.stdout is not None
         due: float | None = None
         kill_at: float | None = None
@@ -169,8 +169,8 @@ class Supervisor:
             while child.poll() is None:
                 for key, _ in selector.select(0.2):
                     if key.fileobj is self._notices:
-                        told = self._notices.recv(1 << 12)
-                        if b"READY=1" in told or b"WATCHDOG=1" in told:
+                        notice = self._notices.recv(1 << 12)
+                        if b"READY=1" in notice or b"WATCHDOG=1" in notice:
                             due = time.monotonic() + WATCHDOG_S
                     elif not self._keep(child.stdout.fileno(), log):
                         selector.unregister(child.stdout)
@@ -192,24 +192,24 @@ class Supervisor:
         child.stdout.close()
 
     def _keep(self, descriptor: int, log: Any) -> bool:
-        """Write what it said to the log, of which two parts are kept; False at the end."""
+        """Append output to the log, of which two parts are kept; False at the end."""
         try:
-            said = os.read(descriptor, 1 << 16)
+            output = os.read(descriptor, 1 << 16)
         except BlockingIOError:
             return False
         try:
             if log.tell() > LOG_BYTES:
                 self._log.with_suffix(".old.log").write_bytes(self._log.read_bytes())
                 log.truncate(0)
-            log.write(said)
+            log.write(output)
             log.flush()
         except OSError:  # a full disk
             pass
-        return bool(said)
+        return bool(output)
 
 
 def lowering(account: tuple[int, int], more: set[int]) -> Callable[[], None]:
-    """What a child does to become a user, in its own group, those it is in, and ``more``."""
+    """A function by which a child becomes a user, in its own groups and ``more``."""
     user, group = account
     groups = {group} | more
     with suppress(KeyError):
@@ -224,7 +224,7 @@ def lowering(account: tuple[int, int], more: set[int]) -> Callable[[], None]:
 
 
 def give(folder: Path, user: int, group: int) -> None:
-    """Let everything in a folder belong to a user."""
+    """Give a folder and everything in it to a user."""
     for where, _, files in os.walk(str(folder)):
         os.chown(where, user, group)
         for name in files:

@@ -1,4 +1,4 @@
-"""Who may flash this device: the key that was pinned, and what ``ssh-keygen`` says of it."""
+"""Who may deploy to this device: the pinned key, checked with ``ssh-keygen``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .transport import SAME_EDGEVID, Refused
 
 SPACE = "edgevid"
 PIN = b"edgevid pin\n"
-"""What stands before a key that is to be pinned; no manifest begins so."""
+"""The prefix of a key that is to be pinned; no manifest begins with it."""
 NAME = "edgevid"
 TEMPORARY = ("/run", "/dev/shm", "/tmp", "/var/tmp")
 _KEY = re.compile(r"(?P<kind>[a-z0-9@.-]+) (?P<body>[A-Za-z0-9+/]+={0,2})( [^\n\r]*)?")
@@ -32,7 +32,7 @@ def public_key(line: str) -> str:
             raise ValueError
     except (ValueError, binascii.Error):
         raise Refused(
-            "key", "what was given is no public key", "give the .pub file of ssh-keygen"
+            "key", "the key is not a public key", "give the .pub file of ssh-keygen"
         ) from None
     return "{} {}".format(found.group("kind"), found.group("body"))
 
@@ -49,7 +49,7 @@ def signers(key: str) -> bytes:
 
 
 def pinned(path: Path) -> str | None:
-    """The key that is trusted; None where none is yet."""
+    """The key that the device trusts; None if there is none yet."""
     try:
         content = path.read_text()
     except FileNotFoundError:
@@ -58,10 +58,17 @@ def pinned(path: Path) -> str | None:
 
 
 def accepted_key(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
-    """Give the key to be pinned from now on; raises `Refused` where ``text`` is not to be trusted.
+    """Check a signature; gives the key to be pinned from now on.
 
-    ``before`` is the key that is pinned. The request's ``key`` counts where none is, and its
-    ``pin`` where the pinned key vouches for it.
+    Args:
+        text: The manifest.
+        signature: Its signature.
+        before: The key that is pinned. If there is none, the request's ``key`` counts; its ``pin``
+            counts if the pinned key has signed it.
+        request: The request.
+
+    Raises:
+        Refused: The manifest is not to be trusted.
     """
     given = request.get("key")
     key = public_key(str(given)) if given else None
@@ -81,15 +88,15 @@ def accepted_key(text: bytes, signature: str, before: str | None, request: dict[
             "key",
             f"it is signed by another key ({fingerprint(key)}) than the one that this device "
             f"trusts ({fingerprint(trusted)})",
-            "sign with that one; or pin the new one, which the old one must sign; or uninstall "
-            "on the device first",
+            "sign with that key; or pin the new key, signed by the old one (--old-key); or "
+            "uninstall on the device first",
         )
-    raise Refused("signature", "the signature does not fit the manifest", _NEW)
+    raise Refused("signature", "the signature does not match the manifest", _NEW)
 
 
 def _next(before: str, pin: Any) -> str:
     if not isinstance(pin, dict) or not isinstance(pin.get("key"), str):
-        raise Refused("protocol", "pin is not understood", SAME_EDGEVID)
+        raise Refused("protocol", "pin cannot be read", SAME_EDGEVID)
     line = pin["key"]
     if not verify(PIN + line.encode(), str(pin.get("signature") or ""), before):
         raise Refused(
@@ -101,7 +108,7 @@ def _next(before: str, pin: Any) -> str:
 
 
 def verify(text: bytes, signature: str, key: str) -> bool:
-    """Whether ``signature`` of ``text`` is by ``key``; nothing is left on the disk."""
+    """Whether ``key`` has signed ``text``; leaves nothing on the disk."""
     program = shutil.which("ssh-keygen")
     if program is None:
         raise Refused("tools", "ssh-keygen is missing", "apt-get install openssh-client")
@@ -109,10 +116,10 @@ def verify(text: bytes, signature: str, key: str) -> bool:
         folder = Path(name)
         (folder / "signers").write_bytes(signers(key))
         (folder / "signature").write_text(signature)
-        words = [program, "-Y", "verify", "-I", NAME, "-n", SPACE]
-        words += ["-f", str(folder / "signers"), "-s", str(folder / "signature")]
+        command = [program, "-Y", "verify", "-I", NAME, "-n", SPACE]
+        command += ["-f", str(folder / "signers"), "-s", str(folder / "signature")]
         done = subprocess.run(
-            words, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+            command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
         )
     if b"unknown option" in done.stdout or b"illegal option" in done.stdout:
         raise Refused("tools", "its ssh-keygen is too old", "it needs OpenSSH 8.1 or newer")
