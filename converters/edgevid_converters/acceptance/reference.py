@@ -1,11 +1,12 @@
-"""The owner's answers: what an imported model gives where its owner feeds it.
+"""The owner's outputs: what an imported model computes where its owner runs it.
 
-Source and artifact are fed through one contract, so a wrong colour order or scale in it cancels out
-in every comparison between them. Answers that were made elsewhere do not share it.
+Source and artifact get their input through one contract, so a wrong colour order or scale in it
+cancels out when they are compared. Outputs that were recorded elsewhere do not share it.
 
-A file is an ``.npz`` of one stream by the contract's names: an array (N, ...) for each input, of
-frames uint8 RGB (N, height, width, 3); and one array (N, ...) for each output that there are
-answers of. Each row is one step, from an empty memory on. A folder has several.
+A file is an ``.npz`` of one stream: for each input of the contract an array of one row per step, by
+its name (a frame is uint8 RGB ``(N, height, width, 3)`` of the contract's size), and one array
+``(N, ...)`` for each recorded output, by the contract's names. The stream starts with a zero state.
+A folder holds several files.
 """
 
 from __future__ import annotations
@@ -35,16 +36,25 @@ exceeds 1."""
 
 @dataclass(frozen=True)
 class OwnerOutputs:
-    """Streams as their owner fed them, and the owner's answers: output -> (N, *shape)."""
+    """The owner's outputs for some streams.
+
+    Attributes:
+        path: Where they were read from.
+        streams: For each stream its inputs, name -> ``(N, *shape)``, uint8 for frames, else
+            float32.
+        answers: For each stream the owner's outputs, name -> float32 ``(N, *shape)``.
+    """
 
     path: Path
     streams: tuple[Arrays, ...]
     answers: tuple[Arrays, ...]
 
     def check(self, given: Sequence[Arrays], contract: str) -> ReferenceRecord:
-        """Compare with the model's own outputs through its contract; returns the evidence.
+        """Compare them with the model's own outputs through its contract.
 
-        ``contract`` names the file that describes the preprocessing.
+        Args:
+            given: For each stream the model's outputs, name -> float32 ``(N, *shape)``.
+            contract: The file that describes the preprocessing, for the error.
 
         Raises:
             CheckFailed: The outputs differ by more than `TOLERANCE`.
@@ -78,7 +88,11 @@ class OwnerOutputs:
 
 
 def read_reference(path: Path, contract: Contract) -> OwnerOutputs:
-    """Read a file or a folder of them; raises `BadInput` that names what is wrong."""
+    """Read the owner's outputs from an ``.npz`` or a folder of them.
+
+    Raises:
+        BadInput: There is none, or an array does not fit the contract.
+    """
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist; give an .npz of inputs and their owner's answers")

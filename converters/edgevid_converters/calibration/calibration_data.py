@@ -1,4 +1,4 @@
-"""The clips of a conversion: what is calibrated on, and what is measured on."""
+"""The clips of a conversion: those to calibrate on, and those to measure on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ CALIBRATION_CLIPS = 48
 def calibration_clips(
     source: SourceModel, calibrate: Path | None
 ) -> tuple[list[str], list[trajectories.Recording]]:
-    """Choose and decode clips evenly over the sorted files; gives their names, and the clips."""
+    """Choose and decode clips, evenly over the sorted files.
+
+    Args:
+        source: The model.
+        calibrate: A folder of clips, or one. Default: the recorded training split.
+
+    Returns:
+        Names of the clips, and for each its inputs, name -> one row per step.
+
+    Raises:
+        BadInput: There are no clips, or none can be decoded.
+    """
     root, paths = _calibration_files(source, calibrate)
     stride = max(1, len(paths) // CALIBRATION_CLIPS)
     chosen = paths[::stride][:CALIBRATION_CLIPS]
@@ -74,10 +85,23 @@ def held_out(
     calibrated: Sequence[str],
     progress: Progress,
 ) -> tuple[Clips | None, str]:
-    """Decode labelled clips that the model never saw; or None, and why there are none.
+    """Decode labelled clips that the model was not trained on.
 
-    Those are the recorded test split; of ``data`` it too where it is there, else its own test
-    folder, else all clips but those that are calibrated on.
+    These are the recorded test split. With ``data`` they are the clips of the recorded test split
+    in it, or else its own test folder, or else all clips that are not calibrated on.
+
+    Args:
+        source: The model.
+        calibrate: The folder of calibration clips, if given.
+        data: A folder of labelled clips, if given.
+        calibrated: Names of the calibration clips.
+        progress: Called for each clip.
+
+    Returns:
+        The clips, or None and the reason why there are none.
+
+    Raises:
+        BadInput: ``data`` has no usable clips, or the task has no metric.
     """
     from edgevid.evaluation import choose_clips
 

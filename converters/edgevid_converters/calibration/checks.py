@@ -1,7 +1,7 @@
-"""Whether clips are fit to calibrate on, in words.
+"""Checks of calibration clips and of the source model's outputs.
 
-What an int8 artifact never saw in calibration it cannot tell apart later. So samples that are no
-pictures are refused, and those that are too few, too even or too strange are spoken of.
+An int8 artifact cannot tell apart what calibration never showed. Images that are of no use are
+rejected; notes point out those that are too few, too uniform or implausible.
 """
 
 from __future__ import annotations
@@ -36,12 +36,17 @@ LEAST_TINT = 8.0
 def check(
     recordings: Sequence[Mapping[str, Clip]], source: SourceModel, held_out: Sequence[Clip] = ()
 ) -> list[str]:
-    """What is odd about the images of recordings; other inputs are not looked at.
+    """Check the images of recordings; other inputs are not checked.
 
     Args:
-        recordings: Each has for each input by name one row per step; images are (N, H, W, 3).
-        source: The model that is calibrated.
-        held_out: Images (N, H, W, 3) of other clips for a model whose only input is a frame.
+        recordings: Each has for each input by name one row per step; images are uint8 RGB
+            ``(N, H, W, 3)``.
+        source: The model to calibrate.
+        held_out: Images, uint8 RGB ``(N, H, W, 3)``, of other clips for a model whose only input is
+            a frame.
+
+    Returns:
+        One line for each finding.
 
     Raises:
         BadInput: The images are of no use.
@@ -58,7 +63,17 @@ def check(
 
 
 def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
-    """What the model's answers (S, ...) to different pictures say of how it is fed."""
+    """Check the model's outputs for different images.
+
+    Args:
+        answers: Output name -> float32 ``(N, *shape)``, one row per step.
+
+    Returns:
+        One line for each output that is always the same.
+
+    Raises:
+        BadInput: A value is not a number.
+    """
     import numpy as np
 
     for name, values in answers.items():
@@ -80,9 +95,15 @@ def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
 
 
 def check_states(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> None:
-    """Raise `BadInput` where no recorded step has a memory: each clip ended with its first frame.
+    """Check that recorded steps have a state at all.
 
-    ``recorded`` are the inputs of the recorded steps by name, (N, *shape).
+    Args:
+        recorded: Inputs and states of the recorded steps by full name, uint8 or float32
+            ``(N, *shape)``.
+        source: The model.
+
+    Raises:
+        BadInput: Every state is zero, since each clip has one frame only.
     """
     states = [recorded[state.taken] for state in source.contract.states]
     if states and not any(values.any() for values in states):
@@ -138,7 +159,7 @@ def _noise(clips: Sequence[Clip]) -> Iterator[str]:
 
 
 def _alike(frame: Clip) -> float:
-    """The correlation of each pixel's brightness with that of its right neighbour."""
+    """Return the correlation of each pixel's brightness with that of its right neighbour."""
     import numpy as np
 
     grey = frame.astype(np.float64).mean(-1)
@@ -161,7 +182,7 @@ def _still(clips: Sequence[Clip]) -> Iterator[str]:
 
 
 def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
-    """Red and blue changed places, as they do where OpenCV's pictures are taken for RGB."""
+    """Find swapped red and blue channels, as when OpenCV's BGR images are taken for RGB."""
     import numpy as np
 
     if not held_out:
@@ -178,7 +199,7 @@ def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
 
 
 def _sample(clips: Sequence[Clip], most: int = 1 << 20) -> Clip:
-    """Pixels (N, 3) evenly from all clips."""
+    """Return pixels ``(N, 3)``, evenly from all clips."""
     import numpy as np
 
     share = max(1, most // len(clips))

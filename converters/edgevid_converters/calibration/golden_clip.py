@@ -1,4 +1,4 @@
-"""The golden clip: a short H.264 video that proves decoding and geometry on a device."""
+"""The golden clip: a short H.264 video that checks decoding and geometry on a device."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ FRAMES = 5
 
 
 def golden_clip(frame: FrameInput, rate_fps: float) -> tuple[bytes, NDArray[np.uint8]]:
-    """Encode a clip larger than the model's input and of another shape.
+    """Encode a clip that is larger than the model's input and has another aspect ratio.
 
-    Gives the file and the pixels (N, H, W, 3) that the media layer makes of it; equal calls give
-    equal bytes.
+    Args:
+        frame: The input.
+        rate_fps: The contract's step rate.
+
+    Returns:
+        The file, and the uint8 RGB pixels ``(N, H, W, 3)`` that the media layer decodes it to.
+        Equal arguments give equal bytes.
     """
     height, width = (frame.height * 7 // 4) & ~1, (frame.width * 5 // 2) & ~1
     content = _encode([_picture(height, width, k) for k in range(FRAMES)], rate_fps)
@@ -41,9 +46,9 @@ def _picture(height: int, width: int, number: int) -> NDArray[np.uint8]:
 
 
 def _encode(pictures: list[NDArray[np.uint8]], rate_fps: float) -> bytes:
-    """Encode with one thread and no version strings, so that equal pictures give equal bytes.
+    """Encode with one thread and no version strings, so that equal images give equal bytes.
 
-    x264's look-ahead reads memory that it never wrote, so the clip is made without it.
+    x264's look-ahead reads uninitialised memory, so the clip is encoded without it.
     """
     av = need("av", "runner")
     buffer = io.BytesIO()

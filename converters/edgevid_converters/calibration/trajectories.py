@@ -1,7 +1,7 @@
-"""Streams recorded from the source model: what calibrates, what proves, what is compared.
+"""Streams recorded from the source model, for calibration, proof and comparison.
 
-A state that was never reached calibrates nothing: with all-zero states int8 models lose half of
-their accuracy. So the source model streams real clips, and its real memory is recorded.
+Calibration needs states that a stream reaches: calibrated on zero states alone, int8 models lose
+half of their accuracy. So the source model streams real clips, and its states are recorded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,16 @@ GOLDEN_STEPS_BEYOND_T = 4
 def stream(
     model: ReferenceModel, contract: Contract, recording: Recording
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Stream a recording from a zero state; yield each step's input and output tensors."""
+    """Stream a recording from a zero state.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        recording: Input name -> one row per step, uint8 or float32 ``(N, *shape)``.
+
+    Yields:
+        For each step its inputs and states, and its outputs and next states, by full name.
+    """
     state = zero_state(contract)
     for step in range(steps_of(recording)):
         inputs = {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
@@ -51,7 +60,17 @@ def calibration(
     clips: Iterable[Recording],
     limit: int = CALIBRATION_STEPS,
 ) -> dict[str, NDArray[Any]]:
-    """Record the inputs of steps over clips, evenly thinned: input name -> (N, *shape)."""
+    """Record the inputs and states of steps over clips.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        clips: Recordings, each input name -> uint8 or float32 ``(N, *shape)``.
+        limit: Steps to keep, thinned evenly.
+
+    Returns:
+        Full name -> uint8 or float32 ``(steps, *shape)``.
+    """
     import numpy as np
 
     rows = [inputs for clip in clips for inputs, _ in stream(model, contract, clip)]
@@ -62,7 +81,13 @@ def calibration(
 def golden(
     model: ReferenceModel, contract: Contract, clips: Sequence[Recording]
 ) -> list[Trajectory]:
-    """Record the golden trajectories, each long enough to be warm for some steps."""
+    """Record the golden trajectories, each long enough for some steps with a warm state.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        clips: Recordings, each input name -> uint8 or float32 ``(N, *shape)``.
+    """
     steps = contract.frames + GOLDEN_STEPS_BEYOND_T
     count = min(GOLDEN_TRAJECTORIES, len(clips))
     return [
@@ -72,12 +97,12 @@ def golden(
 
 
 def steps_of(recording: Recording) -> int:
-    """Number of steps of a recording."""
+    """Return the number of steps of a recording, name -> uint8 or float32 ``(N, *shape)``."""
     return len(next(iter(recording.values())))
 
 
 def row_shape(one: Input) -> tuple[int, ...]:
-    """Shape of one step's row of an input: its shape without a batch axis of 1."""
+    """Return the shape of one step's row of an input: without a batch axis of 1."""
     return one.shape[1:] if one.shape[:1] == (1,) else one.shape
 
 
@@ -146,7 +171,16 @@ def annotated_outputs(
 def answers(
     model: ReferenceModel, contract: Contract, recording: Recording
 ) -> dict[str, NDArray[np.float32]]:
-    """The answers at every step of one stream: output name -> (N, *shape without its batch)."""
+    """Compute the outputs at every step of one stream.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        recording: Input name -> uint8 or float32 ``(N, *shape)``.
+
+    Returns:
+        Output name -> float32 ``(N, *shape)`` without the batch axis.
+    """
     import numpy as np
 
     given = [given for _, given in stream(model, contract, recording)]
@@ -154,7 +188,7 @@ def answers(
 
 
 def write_clips(file: Path, clips: Sequence[Recording]) -> None:
-    """Keep recordings of any lengths in one ``.npz``."""
+    """Write recordings of any lengths, name -> any dtype ``(N, *shape)``, into an ``.npz``."""
     import numpy as np
 
     arrays: dict[str, Any] = {
@@ -167,7 +201,7 @@ def write_clips(file: Path, clips: Sequence[Recording]) -> None:
 
 
 def read_clips(file: Path) -> Iterator[Recording]:
-    """Read what `write_clips` kept, one recording at a time."""
+    """Read what `write_clips` wrote: recordings, name -> the dtype and shape written."""
     import numpy as np
 
     with np.load(file, allow_pickle=False) as archive:
@@ -176,7 +210,14 @@ def read_clips(file: Path) -> Iterator[Recording]:
 
 
 def read_recording(file: Path, contract: Contract) -> Recording:
-    """Read all inputs of a stream from an ``.npz``: an array (N, *row) for each input by name.
+    """Read all inputs of a stream from an ``.npz``.
+
+    Args:
+        file: It has an array ``(N, *row)`` for each input by name.
+        contract: The contract.
+
+    Returns:
+        Input name -> uint8 or float32 ``(N, *row)``.
 
     Raises:
         BadInput: The file lacks an array of an input's name, shape and type, or the inputs have
@@ -204,7 +245,11 @@ def read_recording(file: Path, contract: Contract) -> Recording:
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Write each array to ``folder/<name>.npy``; gives the paths by name."""
+    """Write each array, of any shape and dtype, to ``folder/<name>.npy``.
+
+    Returns:
+        The paths by name.
+    """
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +261,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, 
 
 
 def read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote."""
+    """Read what `write_arrays` wrote: name -> array of the shape and dtype written."""
     import numpy as np
 
     return {file.stem: np.load(file, allow_pickle=False) for file in sorted(folder.glob("*.npy"))}

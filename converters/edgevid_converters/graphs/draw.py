@@ -1,4 +1,4 @@
-"""A picture of a graph, from the top down: each box one below the lowest of those that feed it."""
+"""Drawing of a graph from the top down: each box is one row below the lowest box that feeds it."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ LEGEND = {
 
 
 def draw(graph: Graph, kept: Collection[str] = (), title: str = "") -> tuple[str, Boxes]:
-    """The picture as SVG, and the boxes that are in it."""
+    """Draw a graph; returns the SVG, and the boxes in it."""
     boxes = condense_graph(graph, kept)
     names = [node.name for node in graph.nodes if node.is_product]
     return _Picture(boxes, common(names)).svg(title), boxes
 
 
 def look(box: Box) -> str:
-    """The class of a box."""
+    """Return the style class of a box."""
     plain = {PORT: "port", MOVES: "moves", HALF: "halves"} | dict.fromkeys(INTEGERS, "integers")
     return plain.get(box.computes, "floats") + (" kept" if box.kept else "")
 
 
 def label(box: Box, prefix: str = "") -> list[tuple[str, str]]:
-    """The lines of a box, each with its class: kinds with counts, and of one product its name."""
+    """Return the lines of a box with their classes: kinds with counts, the name of a product."""
     if box.computes == PORT:
         return [(box.names[0][-LONGEST:], "")]
     words = [f"{kind} ×{count}" if count > 1 else kind for kind, count in box.kinds]
@@ -62,7 +62,7 @@ def label(box: Box, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def short(name: str, prefix: str = "") -> str:
-    """The telling end of a long name: of fused ones the last, without what all begin with."""
+    """Shorten a long name to its end; of fused names the last, without the common ``prefix``."""
     parts = (name.rpartition(";")[2].removeprefix(prefix) or name).split("/")
     while len(parts) > 1 and len("/".join(parts)) > LONGEST_NAME:
         parts = parts[1:]
@@ -71,7 +71,7 @@ def short(name: str, prefix: str = "") -> str:
 
 
 def common(names: Iterable[str]) -> str:
-    """The folders that all of these names begin with."""
+    """Return the folders that all of these names begin with."""
     split = [name.rpartition(";")[2].split("/")[:-1] for name in names]
     shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*split, strict=False))
     return "".join(f"{parts[0]}/" for parts in shared)
@@ -85,7 +85,7 @@ def _width(text: str, kind: str) -> float:
 
 @dataclass
 class _Place:
-    """A box in its row, or the way of a long edge through that row, which has no ``box``."""
+    """A box in its row, or a long edge that passes through that row and has no ``box``."""
 
     row: int
     box: int | None = None
@@ -99,7 +99,7 @@ class _Place:
 
 
 class _Picture:
-    """Places boxes in rows, so that few lines cross and most are straight."""
+    """Places boxes in rows, so that few edges cross and most are straight."""
 
     def __init__(self, boxes: Boxes, prefix: str) -> None:
         self._boxes = boxes
@@ -119,7 +119,7 @@ class _Picture:
         return _Place(row, number, max(width, 60), LINE * len(lines) + 10, lines)
 
     def _way(self, above: int, below: int) -> list[int]:
-        """The places from box to box, one in each row between them."""
+        """Return the places from box to box, one in each row between them."""
         way = [above]
         for row in range(self._places[above].row + 1, self._places[below].row):
             way.append(len(self._places))
@@ -131,7 +131,7 @@ class _Picture:
         return way
 
     def _order(self) -> None:
-        """Sort rows by the middle of what they are joined to, from above and from below in turn."""
+        """Sort rows by the mean of their neighbours, from above and from below in turn."""
         for sweep in range(SWEEPS):
             down = sweep % 2 == 0
             rows = self._by_row if down else self._by_row[::-1]
@@ -147,7 +147,7 @@ class _Picture:
         return fmean(at[one] for one in joined) if joined else float(own[number])
 
     def _spread(self) -> None:
-        """Move places towards what they are joined to, as far as their neighbours let them."""
+        """Move places towards their neighbours, as far as the row allows."""
         for row in self._by_row:
             self._pack(row, [0.0] * len(row))
         for sweep in range(SWEEPS):
@@ -163,7 +163,7 @@ class _Picture:
         return fmean(self._places[one].x for one in joined) if joined else place.x
 
     def _pack(self, row: Sequence[int], wishes: Sequence[float]) -> None:
-        """Set a row as near to the wishes as its order and its widths allow."""
+        """Place a row as near to the wanted positions as its order and its widths allow."""
         blocks: list[tuple[list[int], list[float], float]] = []
         for number, wish in zip(row, wishes, strict=True):
             members, starts, width = [number], [wish - self._places[number].width / 2], 0.0
@@ -222,7 +222,7 @@ class _Picture:
     def _again(
         self, drawing: Drawing, one: int, other: int, middles: Sequence[float], aside: float
     ) -> None:
-        """A line back up, beside all that is between, from box to box."""
+        """Draw an edge back up, beside everything in between."""
         low, high = self._places[one], self._places[other]
         between = [p for p in self._places if high.row <= p.row <= low.row]
         lane = max(place.x + place.width / 2 for place in between) + 14 + aside

@@ -1,4 +1,4 @@
-"""What every format's graph comes to: nodes in the order in which they are computed."""
+"""The common form of every format's graph: nodes in the order in which they are computed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ PORT = ""
 
 @dataclass(frozen=True)
 class Node:
-    """An operator; or an input or output of the graph, then ``computes`` is `PORT`.
+    """An operator, or an input or output of the graph.
 
-    ``above`` has the places of the nodes that give its values, in the order of the file.
-    ``weights``, of a product, is equal for those that have the same ones; None for other operators.
+    Attributes:
+        kind: The format's own name of the operator.
+        name: Its name in the graph.
+        computes: The type that it computes in; `PORT` for inputs and outputs.
+        above: Indices of the nodes that it takes values from, in the order of the file.
+        weights: Equal for products with the same weights; None for other operators.
     """
 
     kind: str
@@ -39,18 +43,22 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """``nodes`` come after those that they take values from."""
+    """A graph.
+
+    Attributes:
+        nodes: Each comes after those that it takes values from.
+    """
 
     nodes: tuple[Node, ...]
 
     @property
     def operators(self) -> list[Node]:
-        """Without the inputs and outputs of the whole."""
+        """The nodes without inputs and outputs of the graph."""
         return [node for node in self.nodes if node.computes != PORT]
 
 
 def below(nodes: Sequence[Node]) -> list[list[int]]:
-    """For each node the places of those that take its values."""
+    """Return for each node the indices of those that take its values."""
     found: list[list[int]] = [[] for _ in nodes]
     for place, node in enumerate(nodes):
         for above in dict.fromkeys(node.above):

@@ -1,7 +1,7 @@
-"""A graph in few boxes: runs of operators that follow one another, or whole layers where many.
+"""Reduction of a graph to few boxes: runs of operators, or whole layers in large graphs.
 
-A box's operators all compute in the same; what only moves values goes with what it follows. Each
-operator is in one box, but for those that unpack weights: these are in none.
+The operators of a box compute in one type; those that only move values go with what they follow.
+Each operator is in one box, except for those that unpack weights, which are in none.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ Placed: TypeAlias = tuple[int, Hashable]
 
 @dataclass(frozen=True)
 class Box:
-    """Operators drawn as one; ``kinds`` counts them in the order of their coming.
+    """Operators drawn as one box.
 
-    ``names`` are those of its products, ``kept`` whether a repair left it in float.
+    Attributes:
+        computes: The type that they compute in.
+        kinds: Kinds and counts, in order of appearance.
+        names: Names of its products.
+        kept: Whether a repair kept it in float32.
     """
 
     computes: str
@@ -42,9 +46,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Boxes:
-    """``down`` are pairs of places, each to a later box; ``back`` to one before it, or to itself.
+    """The boxes of a graph.
 
-    ``by_layer``: a box has all operators of a layer that compute in the same.
+    Attributes:
+        boxes: The boxes, row by row.
+        down: Pairs of indices, each to a later box.
+        back: Pairs of indices, each to an earlier box or itself.
+        by_layer: Whether a box has all operators of a layer that compute in one type.
     """
 
     boxes: tuple[Box, ...]
@@ -54,14 +62,14 @@ class Boxes:
 
 
 def condense_graph(graph: Graph, kept: Collection[str] = ()) -> Boxes:
-    """Make boxes of a graph; ``kept`` names the layers that a repair left in float."""
+    """Reduce a graph to boxes; ``kept`` names the layers that a repair kept in float32."""
     by_layer = len(graph.operators) > MOST_OPERATORS
     keys = (_layers if by_layer else _runs)(graph.nodes)
     return _boxes(graph.nodes, _alike(graph.nodes, keys), frozenset(kept), by_layer)
 
 
 def _runs(nodes: Sequence[Node]) -> list[Hashable]:
-    """For each node the place of the first one of its run, which a product or a fork begins."""
+    """For each node the first one of its run; a product or a fork begins one."""
     users = below(nodes)
     begins: list[int] = []
     computes: dict[int, str] = {}
@@ -80,7 +88,7 @@ def _runs(nodes: Sequence[Node]) -> list[Hashable]:
 
 
 def _layers(nodes: Sequence[Node]) -> list[Hashable]:
-    """For each node its layer, what it computes in, and whether it comes before the first product.
+    """For each node its layer, the type it computes in, and whether it precedes the first product.
 
     A layer is all products with the same weights, and what follows them up to the next one.
     """
@@ -103,7 +111,7 @@ def _layers(nodes: Sequence[Node]) -> list[Hashable]:
 
 
 def _owners(nodes: Sequence[Node]) -> tuple[list[int | None], set[int]]:
-    """For each node the first product of its layer; and those that come before any product."""
+    """For each node the first product of its layer; and the nodes before any product."""
     of_weights: dict[str, int] = {}
     owners: list[int | None] = []
     for place, node in enumerate(nodes):
@@ -120,7 +128,7 @@ def _owners(nodes: Sequence[Node]) -> tuple[list[int | None], set[int]]:
 
 
 def _alike(nodes: Sequence[Node], keys: Sequence[Hashable]) -> list[Placed]:
-    """Place each key in its box's row, and let it be one where boxes of a wide row are alike."""
+    """Put each key into its box's row, and merge similar boxes of a wide row."""
     made = _collect(nodes, keys)
     rows = ranks(len(made), _edges(nodes, keys, [*made])[0])
     row_of = dict(zip(made, rows, strict=True))
@@ -138,7 +146,7 @@ def _alike(nodes: Sequence[Node], keys: Sequence[Hashable]) -> list[Placed]:
 
 
 def _collect(nodes: Sequence[Node], keys: Sequence[Key]) -> dict[Key, list[int]]:
-    """The places of the nodes of each box, in the order of their first ones."""
+    """Return the indices of the nodes of each box, in the order of their first ones."""
     made: dict[Key, list[int]] = {}
     for place, (node, key) in enumerate(zip(nodes, keys, strict=True)):
         if node.computes != WEIGHTS:
@@ -149,7 +157,7 @@ def _collect(nodes: Sequence[Node], keys: Sequence[Key]) -> dict[Key, list[int]]
 def _edges(
     nodes: Sequence[Node], keys: Sequence[Hashable], boxes: Sequence[Hashable]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Edges to later boxes, and those back."""
+    """Return the edges to later boxes, and those back."""
     order = {key: number for number, key in enumerate(boxes)}
     down: dict[tuple[int, int], None] = {}
     back: dict[tuple[int, int], None] = {}
@@ -163,9 +171,9 @@ def _edges(
 
 
 def ranks(count: int, down: Collection[tuple[int, int]]) -> list[int]:
-    """The row of each box: above all that it feeds, and else as far down as what feeds it lets it.
+    """Return the row of each box: above the boxes that it feeds, and else as low as possible.
 
-    So an input stands right above what takes it.
+    So an input is right above the box that takes it.
     """
     found = [0] * count
     for above, place in sorted(down, key=lambda edge: edge[1]):

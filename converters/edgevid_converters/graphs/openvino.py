@@ -1,4 +1,4 @@
-"""The graph of an OpenVINO IR: what rounds its inputs tells what a product computes in."""
+"""The graph of an OpenVINO IR: what rounds the inputs of a product determines its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgevid_converters.lowering.openvino.integers import Node as Native
 
 
 def read(files: Mapping[str, bytes]) -> Graph:
-    """Read the graph; what computes in float is what `OpenVINO.float_ops` says."""
+    """Read the graph; `OpenVINO.float_ops` decides what computes in float."""
     openvino = registry.need("openvino", "openvino")
     model = openvino.Core().read_model(model=files["xml"], weights=files["bin"])
     floats = {operator.name for operator in OpenVINO().float_ops(files)}
@@ -53,13 +53,13 @@ def _node(
 
 
 def _port(native: Native) -> str:
-    """The name by which an input or output is known."""
+    """Return the public name of an input or output."""
     port = native.output(0) if native.get_type_name() == "Parameter" else native.input_value(0)
     return str(min(port.get_names(), default=native.get_friendly_name()))
 
 
 def _is_in_bytes(native: Native) -> bool:
-    """Whether weights are unpacked from a constant of so small integers."""
+    """Whether weights are unpacked from a constant of 8-bit integers or smaller."""
     while native.get_type_name() != "Constant":
         native = native.input_value(0).get_node()
     element = native.get_element_type()

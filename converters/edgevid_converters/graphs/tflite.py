@@ -1,4 +1,4 @@
-"""The graph of a ``.tflite`` file: types of tensors tell what an operator computes in."""
+"""The graph of a ``.tflite`` file: the types of tensors determine what an operator computes in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgevid_converters.lowering.tflite.integers import PRODUCTS
 
 
 def read(files: Mapping[str, bytes]) -> Graph:
-    """Read the first graph of the file; what a compiler made of several operators is one."""
+    """Read the first graph of the file; operators that a compiler fused are one."""
     registry.need("ai_edge_litert", "runner")
     model = parse(files["tflite"])
     graph, names = model.subgraphs[0], kinds(model)
@@ -31,7 +31,7 @@ def read(files: Mapping[str, bytes]) -> Graph:
 
 
 def _ports(model: Table, graph: Table) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Names and tensors of the inputs and outputs, the signature's names where there is one."""
+    """Return names and tensors of inputs and outputs; names of the signature, if there is one."""
     if model.signatureDefs:
         signature = model.signatureDefs[0]
         sides = (signature.inputs, signature.outputs)

@@ -1,4 +1,4 @@
-"""New inputs and outputs for a ``.tflite`` model, made on the flatbuffer itself."""
+"""New inputs and outputs for a ``.tflite`` model, written into the flatbuffer itself."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SIGNATURE = "serving_default"
 
 
 class GraphRewrite:
-    """Operates on the first graph of a parsed model.
+    """Rewrites the first graph of a parsed model.
 
-    What is put in front of an input writes into the tensor that was the input, so that nothing
+    New operators in front of an input write into the tensor that was the input, so that nothing
     behind it changes.
     """
 
@@ -31,12 +31,12 @@ class GraphRewrite:
     # ------------------------------------------------------------ inputs
 
     def fix(self, name: str, value: NDArray[Any]) -> None:
-        """Let an input be a constant."""
+        """Replace an input by a constant, an array of the input's shape and dtype."""
         tensor = self._graph.tensors[self._input(name)]
         tensor.buffer = self._buffer(value)
 
     def take(self, one: TensorMapping) -> int:
-        """Let an input be float32 under the contract's name; gives its tensor."""
+        """Make an input float32 under the contract's name; returns its tensor."""
         old = self._input(one.own)
         if one.dtype == "float32":
             self._graph.tensors[old].name = one.name.encode()
@@ -91,7 +91,7 @@ class GraphRewrite:
     # ------------------------------------------------------------ outputs
 
     def give(self, one: TensorMapping) -> int:
-        """Let an output be float32 under the contract's name; gives its tensor."""
+        """Make an output float32 under the contract's name; returns its tensor."""
         at = self._place(self._graph.outputs, one.own)
         kind = "SOFTMAX" if one.softmax else "RESHAPE"
         if one.dtype != "float32":
@@ -106,7 +106,7 @@ class GraphRewrite:
     # ------------------------------------------------------------ the whole
 
     def sign(self, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]]) -> None:
-        """Let these be the graph's inputs and outputs, and its only signature."""
+        """Set the graph's inputs and outputs, and its only signature."""
         from ai_edge_litert import schema_py_generated as schema
 
         graph = self._graph
@@ -122,9 +122,9 @@ class GraphRewrite:
         self._model.signatureDefs = [signature]
 
     def drop_unused(self) -> None:
-        """Forget the tensors that nothing reads or writes, and what is stored for them.
+        """Remove the tensors that nothing reads or writes, with their buffers.
 
-        For a model of one graph only: others may share what is stored.
+        Only for a model with one graph: others may share the buffers.
         """
         if len(self._model.subgraphs) > 1:
             return
@@ -153,14 +153,14 @@ class GraphRewrite:
                 buffer.data = None
 
     def _rename_others(self, kept: set[int]) -> None:
-        """No other tensor may have the name of an input or output: some readers go by names."""
+        """Rename other tensors with the name of an input or output: some readers go by names."""
         taken = {self._graph.tensors[index].name for index in kept}
         for index, tensor in enumerate(self._graph.tensors):
             if index not in kept and tensor.name in taken:
                 tensor.name = b"model/" + tensor.name
 
     def store_float16_as_float32(self) -> None:
-        """Store weights that are kept in half precision in full: float32 shall mean float32."""
+        """Store float16 weights as float32, so that float32 means float32."""
         import numpy as np
         from ai_edge_litert import schema_py_generated as schema
 
@@ -244,7 +244,7 @@ class GraphRewrite:
         return operator
 
     def _code(self, kind: str) -> int:
-        """The index of an operator among the codes, added if need be."""
+        """Return the index of an operator code, added if needed."""
         from ai_edge_litert import schema_py_generated as schema
 
         names = kinds(self._model)

@@ -1,8 +1,8 @@
-"""What the kinds of models that come from elsewhere have in common.
+"""What all importers of other tools' models share.
 
-A kind opens a model as a `NativeModel`: its own runtime, with its own tensors. `ImportedModel` puts
-the contract's in front of it: pixels are prepared here in numpy, so that what was lowered is
-compared with something that was not.
+An importer opens a model as a `NativeModel`: its own runtime, with its own tensors. `ImportedModel`
+puts the contract in front of it and prepares images in numpy, independently of the lowered graph
+that is compared with it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,23 @@ DESCRIBE_TIMEOUT_S = 300.0
 
 
 class NativeModel(Protocol):
-    """A model in its own runtime, on the CPU, in float32; made by a kind's ``open_model``."""
+    """A model in its own runtime, on the CPU, in float32; an importer's ``open_model`` loads it."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run it once, by its own names. Raises `BadInput` with the reason where it cannot."""
+        """Run the model once.
+
+        Args:
+            inputs: The model's own name -> array of the shape and dtype that the model takes.
+
+        Returns:
+            The model's own name -> array of the shape and dtype that the model gives.
+
+        Raises:
+            BadInput: The runtime cannot run the model.
+        """
 
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
@@ -47,7 +57,7 @@ class NativeModel(Protocol):
 
 
 class ImportedModel:
-    """A reference behind a contract; see `edgevid_converters.importers.source.ReferenceModel`."""
+    """A `NativeModel` behind a contract; see `ReferenceModel`."""
 
     def __init__(self, source: SourceModel, forms: tuple[str, ...]) -> None:
         assert source.preprocessing is not None
@@ -61,7 +71,7 @@ class ImportedModel:
         return {one.name: _answer(one, given[one.own]) for one in self._preprocessing.outputs}
 
     def _own(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The model's inputs, made of the contract's."""
+        """Map the contract's inputs to the model's own."""
         preprocessing = self._preprocessing
         own = {one.own: one.array() for one in preprocessing.constants}
         passed = preprocessing.tensor_inputs
@@ -69,7 +79,7 @@ class ImportedModel:
         return own | {one.input: one.apply(inputs[one.name]) for one in preprocessing.images}
 
     def last_outputs(self, clips: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Only step after step."""
+        """Return None: it can only be stepped; see `ReferenceModel.last_outputs`."""
 
     def lower(self, form: str, folder: Path) -> Path:
         """Lower it; see `edgevid_converters.importers.source.ReferenceModel`."""
@@ -96,9 +106,19 @@ def _open(kind: str, path: Path) -> NativeModel:
 
 
 def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any]:
-    """Find the contract file, and let a child hold it against the model.
+    """Find the contract file, and match it with the model in a child process.
 
-    Returns ``contract``, ``preprocessing`` and ``record`` as plain data.
+    Args:
+        kind: Name of the importer.
+        path: File or folder of the model.
+        contract_file: The contract file. Default: next to the model.
+
+    Returns:
+        ``contract``, ``preprocessing`` and ``record`` as plain data.
+
+    Raises:
+        BadInput: There is no contract file, or it does not fit the model.
+        ConverterFailed: The model's own runtime crashed on it.
     """
     file = contract_file or default_contract_path(path)
     if not file.is_file():
@@ -110,13 +130,17 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
 
 
 def ask_reference(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a child open the model, which may crash its own runtime."""
+    """Run a task about a model in a child process, since its own runtime may crash on it."""
     task = {**task, "kind": kind, "model": str(path.resolve())}
     return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
 
 
 def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What the child does for `describe`."""
+    """Do the work of `describe`, in the child process.
+
+    Raises:
+        BadInput: Contract file and model do not fit.
+    """
     import numpy as np
 
     path = Path(task["model"])
@@ -141,7 +165,7 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _perturbed(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
-    """Other values of a float input; integers may be indices or switches and stay."""
+    """Return random values for a float input; integers may be indices or switches and stay."""
     if value.dtype.kind != "f":
         return value
     stirred: NDArray[Any] = rng.normal(size=value.shape).astype(value.dtype)
@@ -149,7 +173,7 @@ def _perturbed(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
 
 
 def tensors_task(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Read inputs and outputs, in the child, for `contract_draft`."""
+    """Read the inputs and outputs of a model for `contract_draft`, in the child process."""
     reference = _open(task["kind"], Path(task["model"]))
     return {
         "inputs": [asdict(port) for port in reference.inputs],
@@ -158,12 +182,12 @@ def tensors_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_tensors(listed: Sequence[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    """Read what `tensors_task` told."""
+    """Read what `tensors_task` returned."""
     return tuple(settings.build_json(TensorInfo, one, "port") for one in listed)
 
 
 def _sum(path: Path) -> str:
-    """One hash over a file, its companion, or all files of a folder."""
+    """Return one hash over a file and its companion, or over all files of a folder."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     if path.suffix == ".xml":
         files.append(path.with_suffix(".bin"))
@@ -174,6 +198,6 @@ def _sum(path: Path) -> str:
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of a library's error that says something."""
+    """Return the first line of a library's error that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:limit]

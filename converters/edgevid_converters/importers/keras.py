@@ -16,12 +16,16 @@ ENDINGS = (".keras", ".h5", ".hdf5")
 
 
 def matches(path: Path) -> bool:
-    """Tell by the ending."""
+    """Recognise the file by its suffix."""
     return path.is_file() and path.suffix.lower() in ENDINGS
 
 
 def open_model(path: Path) -> KerasModel:
-    """Load it without code of its own: layers that are not Keras' are refused."""
+    """Load it without custom code.
+
+    Raises:
+        BadInput: The file is damaged, or has layers that are not part of Keras.
+    """
     import keras
 
     try:
@@ -34,7 +38,7 @@ def open_model(path: Path) -> KerasModel:
 
 
 class KerasModel(TensorFlowModel):
-    """Keras itself; see `edgevid_converters.importers.imported.TensorFlowModel`."""
+    """A model in Keras; see `edgevid_converters.importers.imported.NativeModel`."""
 
     library = "Keras"
 

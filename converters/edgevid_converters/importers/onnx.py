@@ -1,4 +1,4 @@
-"""ONNX models: to OpenVINO as they are, to TFLite by onnx2tf."""
+"""ONNX models: passed to OpenVINO as they are, to TFLite by onnx2tf."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ STANDARD = ("", "ai.onnx")
 
 
 def matches(path: Path) -> bool:
-    """Tell by the ending."""
+    """Recognise the file by its suffix."""
     return path.is_file() and path.suffix.lower() == ".onnx"
 
 
 def open_model(path: Path) -> ONNXModel:
-    """Read and check the graph; raises `BadInput` that names what no runtime here knows."""
+    """Read and check the graph, and load it in ONNX Runtime.
+
+    Raises:
+        BadInput: The file is damaged, or uses operators that cannot be converted.
+        MissingExtra: A package is missing.
+    """
     onnx = need("onnx", "onnx")
     runtime = need("onnxruntime", "onnx")
     from google.protobuf.message import DecodeError
@@ -50,7 +55,7 @@ def open_model(path: Path) -> ONNXModel:
 
 
 def _check_operators(path: Path, model: Any) -> None:
-    """Refuse operator sets newer than the installed onnx, and operators that are not ONNX's."""
+    """Reject operator sets newer than the installed onnx, and operators outside of ONNX."""
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
@@ -81,7 +86,11 @@ class ONNXModel:
         self.outputs = tuple(_port(one) for one in session.get_outputs())
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the session."""
+        """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
+
+        Raises:
+            BadInput: The runtime cannot run the model.
+        """
         names = [port.name for port in self.outputs]
         try:
             given = self._session.run(names, dict(inputs))
@@ -114,7 +123,7 @@ def _port(one: Any) -> TensorInfo:
 
 
 def pinned(model: Any, preprocessing: Preprocessing) -> Any:
-    """A copy whose inputs have fixed shapes, and whose constant inputs are weights."""
+    """Copy a model with fixed input shapes, and with its constant inputs as weights."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -182,7 +191,7 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
 
 
 def _prepared(image: ImageMapping, target: str, prefix: str) -> tuple[list[Any], list[Any]]:
-    """What `ImageMapping.apply` does, as nodes up to ``target``, and their constants."""
+    """Write `ImageMapping.apply` as nodes up to ``target``, with their constants."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -226,7 +235,7 @@ def _given(one: TensorMapping, source: str) -> list[Any]:
 
 
 def _cast(source: str, target: str, dtype: str) -> Any:
-    """A cast, which is an identity between equal types and then vanishes."""
+    """Return a Cast node; one between equal types is an identity and is optimised away."""
     from onnx import helper
 
     return helper.make_node("Cast", [source], [target], f"edgevid/{target}", to=_kind(dtype))

@@ -1,9 +1,9 @@
-"""ONNX operators that onnx2tf lacks or mistakes, as plain ones that it does right.
+"""ONNX operators that onnx2tf lacks or converts wrongly, rewritten with plain ones.
 
-An LSTM or GRU in a step takes one moment, so that it is no loop but a few products. What is more
-than that (a longer sequence, two directions, other activations, peepholes) stays as it is, and is
-onnx2tf's to take or to refuse by name. A Slice along several axes, which onnx2tf takes for others
-once channels have moved, becomes one Slice after the other.
+An LSTM or GRU in a step takes one time step, so it is a few products and no loop. Anything more (a
+longer sequence, two directions, other activations, peepholes) is left to onnx2tf, which converts it
+or names it. A Slice along several axes, which onnx2tf mixes up once channels have moved, becomes
+one Slice per axis.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ ACTIVATIONS = {"LSTM": [b"Sigmoid", b"Tanh", b"Tanh"], "GRU": [b"Sigmoid", b"Tan
 
 
 def plain(model: Any) -> Any:
-    """Replace what there is of these; gives a copy that computes the same.
+    """Rewrite these operators; the result computes the same.
 
-    ``model`` has fixed shapes. One of an operator set in which these operators were other ones
-    stays as it is.
+    Args:
+        model: An ONNX model with fixed shapes; one of an operator set in which these operators mean
+            something else is returned as it is.
+
+    Returns:
+        A copy.
     """
     import onnx
 
@@ -52,14 +56,14 @@ def plain(model: Any) -> Any:
 
 @dataclass
 class _Written:
-    """What is written in the place of a node."""
+    """The nodes that replace one node."""
 
     node: Any
     nodes: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
 
     def constant(self, value: NDArray[Any]) -> str:
-        """Add a constant; gives its name."""
+        """Add a constant; returns its name."""
         from onnx import numpy_helper
 
         name = f"{self._name}/constant_{len(self.weights)}"
@@ -67,13 +71,13 @@ class _Written:
         return name
 
     def whole(self, *values: int) -> str:
-        """Add a list of whole numbers; gives its name."""
+        """Add a list of integers; returns its name."""
         import numpy as np
 
         return self.constant(np.array(values, np.int64))
 
     def then(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        """Add a node; gives the name of what it gives."""
+        """Add a node; returns the name of its output."""
         from onnx import helper
 
         name = f"{self._name}/{kind.lower()}_{len(self.nodes)}"
@@ -86,7 +90,7 @@ class _Written:
 
 
 def _sliced(node: Any, constants: Mapping[str, Any]) -> _Written | None:
-    """A Slice along several axes as one after the other."""
+    """Write a Slice along several axes as one Slice per axis."""
     from onnx import numpy_helper
 
     if node.op_type != "Slice" or any(name not in constants for name in node.input[1:] if name):
@@ -108,10 +112,10 @@ def _sliced(node: Any, constants: Mapping[str, Any]) -> _Written | None:
 
 @dataclass
 class _Cell(_Written):
-    """What is written in the place of one moment of an LSTM or GRU.
+    """The nodes that replace one time step of an LSTM or GRU.
 
-    ``w`` (gates * hidden, input) is for what is new, ``r`` (gates * hidden, hidden) for the memory,
-    ``b`` (2, gates * hidden) for both.
+    ``w`` (gates * hidden, input) multiplies the input, ``r`` (gates * hidden, hidden) the state,
+    and ``b`` (2, gates * hidden) is added to both.
     """
 
     w: NDArray[np.float32] = field(kw_only=True)
@@ -122,13 +126,13 @@ class _Cell(_Written):
 
     @property
     def hidden(self) -> int:
-        """The width of the memory."""
+        """Size of the state."""
         return int(self.r.shape[1])
 
     def flat(self, index: int) -> str:
-        """An input without its first size, which is one moment, or one direction.
+        """Remove the first axis of an input, which is one time step or one direction.
 
-        Where there is none it is zeros: (batch, hidden).
+        A missing input is zeros ``(batch, hidden)``.
         """
         import numpy as np
 
@@ -139,17 +143,17 @@ class _Cell(_Written):
         return self.then("Reshape", name, self.whole(self.batch, width))
 
     def product(self, source: str, matrix: NDArray[Any], bias: NDArray[Any]) -> str:
-        """What comes to gates by one matrix: (batch, rows of it)."""
+        """Multiply an input by the matrix of all gates: ``(batch, rows)``."""
         return self.then("Gemm", source, self.constant(matrix), self.constant(bias), transB=1)
 
     def gate(self, gates: str, place: int, squash: str = "") -> str:
-        """One gate out of a product's, squashed."""
+        """Take one gate out of a product, and apply its activation."""
         bounds = (place * self.hidden, (place + 1) * self.hidden, 1)
         part = self.then("Slice", gates, *(self.whole(n) for n in bounds))
         return self.then(squash, part) if squash else part
 
     def give(self, hidden: str, cell: str = "") -> None:
-        """Let the outputs be these: of all moments, the last memory, the last cell."""
+        """Set the outputs: all time steps, the last state, the last cell."""
         one = [1, self.batch, self.hidden]
         for value, shape, index in ((hidden, [1, *one], 0), (hidden, one, 1), (cell, one, 2)):
             listed = self.node.output
@@ -158,7 +162,7 @@ class _Cell(_Written):
 
 
 def _lstm(cell: _Cell) -> None:
-    """The gates are in the order i, o, f, c."""
+    """Gates in the order i, o, f, c."""
     import numpy as np
 
     memory, before = cell.flat(5), cell.flat(6)
@@ -174,7 +178,7 @@ def _lstm(cell: _Cell) -> None:
 
 
 def _gru(cell: _Cell) -> None:
-    """The gates are in the order z, r, h; the reset is before or after the memory's product."""
+    """Gates in the order z, r, h; the reset comes before or after the product of the state."""
     import numpy as np
 
     memory, two = cell.flat(5), 2 * cell.hidden
@@ -201,7 +205,7 @@ def _gru(cell: _Cell) -> None:
 def _recurrent(
     node: Any, constants: Mapping[str, Any], shapes: Mapping[str, Sequence[int | None]]
 ) -> _Cell | None:
-    """One moment of a plain LSTM or GRU, written out; None for anything else."""
+    """Write one time step of a plain LSTM or GRU; None for anything else."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -239,7 +243,7 @@ def _input(node: Any, index: int) -> str:
 
 
 def _constants(graph: Any) -> dict[str, Any]:
-    """The constants of a graph by name, as ONNX stores them."""
+    """Return the constants of a graph by name, as ONNX stores them."""
     stored = {one.name: one for one in graph.initializer}
     for node in graph.node:
         for one in node.attribute if node.op_type == "Constant" else ():
@@ -249,7 +253,7 @@ def _constants(graph: Any) -> dict[str, Any]:
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int | None, ...]]:
-    """The shape of each tensor of which it is known."""
+    """Return the shape of each tensor as far as known."""
     return {
         one.name: tuple(
             int(size.dim_value) if size.HasField("dim_value") else None

@@ -1,4 +1,4 @@
-"""ONNX to a SavedModel by onnx2tf, which moves channels to the end; what it gave is checked."""
+"""ONNX to SavedModel by onnx2tf, which moves channels to the end; the result is checked."""
 
 from __future__ import annotations
 
@@ -32,10 +32,17 @@ CLOSE = 1e-3
 def lower(
     model: Any, reference: NativeModel, preprocessing: Preprocessing, contract: Contract, path: Path
 ) -> Path:
-    """Convert a pinned model, and write the step around what came out.
+    """Convert a pinned model, and write the step around the result.
 
-    Raises `BadInput` that names the node where onnx2tf gives up, and where it gives something else
-    than the model does.
+    Args:
+        model: The ONNX model, with fixed shapes.
+        reference: The model in ONNX Runtime.
+        preprocessing: Maps the contract's tensors.
+        contract: The contract.
+        path: Where the SavedModel goes.
+
+    Raises:
+        BadInput: onnx2tf cannot convert an operator, or its result differs from the model.
     """
     import tensorflow as tf
 
@@ -51,7 +58,7 @@ def lower(
 
 
 def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
-    """Make it static and let onnx2tf write a SavedModel."""
+    """Simplify the model, and convert it to a SavedModel by onnx2tf."""
     onnx = need("onnx", "onnx")
     onnxsim = need("onnxsim", "onnx")
     simple, _ = onnxsim.simplify(model)
@@ -81,7 +88,7 @@ def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
 
 @contextmanager
 def _offline(folder: Path) -> Iterator[Any]:
-    """onnx2tf in a folder of its own, which does not fetch sample pictures from elsewhere."""
+    """Run onnx2tf in a folder of its own, without its download of sample images."""
     import numpy as np
 
     need("onnx2tf", "onnx")
@@ -100,7 +107,7 @@ def _offline(folder: Path) -> Iterator[Any]:
 
 
 def _blamed(error: BaseException, model: Any) -> str:
-    """Name the operator on which it gave up: the last whose module stands in the traceback."""
+    """Name the operator on which onnx2tf failed: the last one in the traceback."""
     trace, kind, name = error.__traceback__, "", ""
     while trace is not None:
         code, seen = trace.tb_frame.f_code, trace.tb_frame.f_locals
@@ -118,7 +125,7 @@ def _blamed(error: BaseException, model: Any) -> str:
 
 
 class _Core:
-    """What onnx2tf made, called by the names and with the shapes that the ONNX model has."""
+    """The SavedModel of onnx2tf, called with the ONNX model's names and shapes."""
 
     def __init__(self, function: Any, reference: NativeModel, preprocessing: Preprocessing) -> None:
         self._function, self._reference, self._feed = function, reference, preprocessing
@@ -140,7 +147,7 @@ class _Core:
         return given
 
     def match(self) -> None:
-        """Find which of its outputs is which, and how their axes lie, by comparing values."""
+        """Find which output is which, and the order of their axes, by comparing values."""
         import numpy as np
         import tensorflow as tf
 
@@ -163,7 +170,7 @@ class _Core:
 
 
 def _matching(name: str, known: list[str]) -> str:
-    """A name as TensorFlow writes it."""
+    """Return a name as TensorFlow writes it."""
     if name in known:
         return name
     plain = "".join(c if c.isalnum() else "_" for c in name)

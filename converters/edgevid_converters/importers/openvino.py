@@ -1,4 +1,4 @@
-"""OpenVINO's IR: ``.xml`` with its ``.bin``."""
+"""OpenVINO IR: ``.xml`` with its ``.bin``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ EXACT = {
 
 
 def matches(path: Path) -> bool:
-    """Tell by the ending."""
+    """Recognise the file by its suffix."""
     return path.is_file() and path.suffix.lower() == ".xml"
 
 
 def open_model(path: Path) -> OpenVINOModel:
-    """Read the graph and its weights."""
+    """Read the graph and its weights.
+
+    Raises:
+        BadInput: A file is missing or damaged.
+        MissingExtra: OpenVINO is not installed.
+    """
     openvino = need("openvino", "convert")
     if not path.with_suffix(".bin").is_file():
         raise BadInput(f"{path.with_suffix('.bin')} is not there; it belongs to {path.name}")
@@ -43,7 +48,7 @@ def open_model(path: Path) -> OpenVINOModel:
 
 
 class OpenVINOModel:
-    """OpenVINO itself, in float32; see `edgevid_converters.importers.imported.NativeModel`."""
+    """A model in OpenVINO, in float32; see `edgevid_converters.importers.imported.NativeModel`."""
 
     def __init__(self, path: Path, model: Any) -> None:
         self._path, self._model = path, model
@@ -52,7 +57,11 @@ class OpenVINOModel:
         self.outputs = tuple(_port(one) for one in model.outputs)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Compile it for these shapes, and run it."""
+        """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
+
+        Raises:
+            BadInput: The runtime cannot run the model.
+        """
         import openvino
 
         shapes = {name: value.shape for name, value in inputs.items()}
@@ -71,7 +80,7 @@ class OpenVINOModel:
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """Put the preprocessing in front with OpenVINO's own means, and save the IR."""
+        """Add the preprocessing with OpenVINO's own means, and save the IR."""
         import openvino
 
         model = self._model.clone()
@@ -100,7 +109,7 @@ class OpenVINOModel:
 
 
 def _fix(model: Any, name: str, value: NDArray[Any]) -> None:
-    """Let an input be a constant."""
+    """Replace an input by a constant."""
     from openvino import opset13 as ops
 
     node = _of(model.inputs, name).node
@@ -109,7 +118,7 @@ def _fix(model: Any, name: str, value: NDArray[Any]) -> None:
 
 
 def _prepared(model: Any, index: int, image: ImageMapping) -> Any:
-    """Let input ``index`` take the frame: uint8 RGB (1, H, W, 3)."""
+    """Let input ``index`` take a frame: uint8 RGB ``(1, H, W, 3)``."""
     import openvino
     from openvino import Layout
     from openvino.preprocess import ColorFormat, PrePostProcessor
@@ -131,7 +140,7 @@ def _prepared(model: Any, index: int, image: ImageMapping) -> Any:
 
 
 def _end(one: TensorMapping, value: Any) -> Any:
-    """An output in float32, with a tensor of its own to carry its name."""
+    """Return an output in float32, with a tensor of its own to carry its name."""
     import numpy as np
     from openvino import opset13 as ops
 
@@ -161,6 +170,6 @@ def _of(ports: Any, name: str) -> Any:
 
 
 def _last(error: Exception) -> str:
-    """OpenVINO's last line is the reason; those before it are places in its source."""
+    """Return the last line of an error of OpenVINO, which has the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

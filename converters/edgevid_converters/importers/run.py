@@ -1,4 +1,4 @@
-"""The run folder of ``edgevid train``."""
+"""Run folders of ``edgevid train``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ _NOT_KEPT = ("data", "split", "train_seconds")
 
 
 def matches(path: Path) -> bool:
-    """Say whether ``path`` is a run folder."""
+    """Recognise the folder by its ``run.json``."""
     return (path / RUN_FILE).is_file()
 
 
 def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
-    """Read the run's record and contract."""
+    """Read the run's record and contract.
+
+    Raises:
+        BadInput: A file is damaged, or ``contract_file`` is given.
+    """
     if contract_file is not None:
         raise BadInput(f"{path} is a run and has a contract of its own; leave out --contract")
     record = _json(path / RUN_FILE)
@@ -45,7 +49,7 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
 
 
 def _sum(path: Path) -> dict[str, str]:
-    """The hash of the weights; where they are missing, loading them will say so."""
+    """Return the hash of the weights; if they are missing, loading them reports it."""
     weights = path / WEIGHTS_FILE
     return {"weights_sha256": sha256_of(weights)} if weights.is_file() else {}
 
@@ -96,7 +100,7 @@ class RunModel:
     def last_outputs(
         self, clips: Sequence[Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]] | None:
-        """By the training form, in batches; it answers as the stream does, and much faster."""
+        """Compute them in batches with the training form; see `ReferenceModel.last_outputs`."""
         from edgevid.training.predict import last_outputs
 
         frames = [clip[FRAME] for clip in clips]

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel: a folder with ``saved_model.pb``."""
+"""SavedModels of TensorFlow: a folder with ``saved_model.pb``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ SERVING = "serving_default"
 
 
 def matches(path: Path) -> bool:
-    """Tell by the file that every SavedModel has."""
+    """Recognise the folder by its ``saved_model.pb``."""
     return (path / "saved_model.pb").is_file()
 
 
 def open_model(path: Path) -> SavedModel:
-    """Load it, and choose its signature: ``serving_default``, or the only one."""
+    """Load it, and choose its signature: ``serving_default``, or the only one.
+
+    Raises:
+        BadInput: It is damaged, or has no such signature.
+    """
     import tensorflow as tf
 
     try:
@@ -39,7 +43,7 @@ def open_model(path: Path) -> SavedModel:
 
 
 class SavedModel(TensorFlowModel):
-    """TensorFlow itself; see `edgevid_converters.importers.imported.TensorFlowModel`."""
+    """A model in TensorFlow; see `edgevid_converters.importers.imported.NativeModel`."""
 
     library = "TensorFlow"
 

@@ -1,4 +1,4 @@
-"""A model of TensorFlow's as a SavedModel that takes and gives the contract's tensors."""
+"""SavedModels with the contract's tensors around a model in TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ SIGNATURE = "serving_default"
 
 
 class TensorFlowModel:
-    """A model that TensorFlow runs; see `edgevid_converters.importers.imported.TensorFlowModel`.
+    """A model in TensorFlow; see `edgevid_converters.importers.imported.NativeModel`.
 
-    ``library`` is what people call it, ``owner`` holds the variables.
+    Attributes:
+        library: The library's name, for errors.
+        inputs: The model's inputs.
+        outputs: The model's outputs.
     """
 
     library: str
@@ -35,11 +38,15 @@ class TensorFlowModel:
         self._owner = owner
 
     def _call(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Take and give the model's own tensors by name."""
+        """Call the model with its own tensors by name."""
         raise NotImplementedError
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run it, eagerly."""
+        """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
+
+        Raises:
+            BadInput: The runtime cannot run the model.
+        """
         import tensorflow as tf
 
         try:
@@ -51,16 +58,21 @@ class TensorFlowModel:
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """Write a SavedModel around it."""
+        """Write a SavedModel of the step."""
         return write(self._call, self._owner, preprocessing, contract, folder / form)
 
 
 def write(
     call: Call, owner: Any, preprocessing: Preprocessing, contract: Contract, path: Path
 ) -> Path:
-    """Write one whose ``serving_default`` is the step; ``owner`` holds the variables.
+    """Write a SavedModel whose ``serving_default`` is the step.
 
-    ``call`` takes and gives the model's own tensors by name.
+    Args:
+        call: Maps the model's own input tensors by name to its output tensors.
+        owner: Holds the variables.
+        preprocessing: Maps the contract's tensors.
+        contract: The contract.
+        path: Where the SavedModel goes.
     """
     import keras
     import tensorflow as tf
@@ -87,7 +99,7 @@ def write(
 
 
 def prepared(image: ImageMapping, frame: Tensor) -> Tensor:
-    """What `ImageMapping.apply` does, in TensorFlow."""
+    """Compute `ImageMapping.apply` in TensorFlow."""
     import tensorflow as tf
 
     if image.colour == "bgr":
@@ -105,7 +117,7 @@ def prepared(image: ImageMapping, frame: Tensor) -> Tensor:
 
 
 def _named(one: TensorMapping, value: Tensor) -> Tensor:
-    """An output in float32; identity, so that two names of one tensor stay two."""
+    """Return an output in float32; an identity keeps two names of one tensor apart."""
     import tensorflow as tf
 
     value = tf.ensure_shape(tf.cast(value, tf.float32), one.shape)

@@ -1,4 +1,4 @@
-"""TFLite's own files: float ``.tflite`` models."""
+"""Float ``.tflite`` models."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ FORMS = ("tflite",)
 
 
 def matches(path: Path) -> bool:
-    """Tell by the ending."""
+    """Recognise the file by its suffix."""
     return path.is_file() and path.suffix.lower() == ".tflite"
 
 
 def open_model(path: Path) -> TFLiteModel:
-    """Load it in LiteRT; raises `BadInput` for what is quantised already."""
+    """Load it in LiteRT.
+
+    Raises:
+        BadInput: The file is damaged, or quantised already.
+        MissingExtra: LiteRT is not installed.
+    """
     litert = need("ai_edge_litert.interpreter", "convert")
     content = path.read_bytes()
     try:
@@ -44,7 +49,7 @@ def open_model(path: Path) -> TFLiteModel:
 
 
 class TFLiteModel:
-    """LiteRT on one thread; see `edgevid_converters.importers.imported.NativeModel`."""
+    """A model in LiteRT, on one thread; see `edgevid_converters.importers.imported.NativeModel`."""
 
     def __init__(self, content: bytes, interpreter: Any) -> None:
         self._content, self._interpreter = content, interpreter
@@ -55,7 +60,11 @@ class TFLiteModel:
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Set, invoke, get."""
+        """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
+
+        Raises:
+            BadInput: The runtime cannot run the model.
+        """
         shapes = {name: value.shape for name, value in inputs.items()}
         try:
             if shapes != self._shapes:
@@ -76,7 +85,11 @@ class TFLiteModel:
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """Operate on the file itself: nothing is converted, so nothing is lost."""
+        """Rewrite the inputs and outputs of the file itself; nothing is converted.
+
+        Raises:
+            BadInput: The contract gives an input another size than the file.
+        """
         model = parse(self._content)
         rewrite = GraphRewrite(model)
         for port, one in zip(self.inputs, self._inputs, strict=True):

@@ -1,7 +1,7 @@
-"""Google's compiler for the Edge TPU: run where it is there, and its report read.
+"""Google's compiler for the Edge TPU, and its report.
 
-It takes an int8 ``.tflite`` and gives one in which a part, from some operator on, is for the Edge
-TPU; its report says what stays on the CPU and why. Not proven on hardware yet.
+It takes an int8 ``.tflite`` and writes one in which a part is compiled for the Edge TPU; its report
+lists what stays on the CPU and why. Not yet proven on hardware.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """So many operators of one kind, and what became of them in the compiler's words."""
+    """The operators of one kind in the compiler's report.
+
+    Attributes:
+        kind: Kind of operator.
+        count: How many.
+        status: What the compiler says of them.
+    """
 
     kind: str
     count: int
@@ -56,7 +62,13 @@ class OperatorRow:
 
 @dataclass(frozen=True)
 class CompilerReport:
-    """What the compiler said; ``streamed`` is the size of weights that do not fit on the chip."""
+    """The compiler's report.
+
+    Attributes:
+        version: Version of the compiler.
+        rows: One for each kind and status.
+        streamed: Size of the weights that do not fit on the chip, in the compiler's format.
+    """
 
     version: str
     rows: tuple[OperatorRow, ...]
@@ -98,16 +110,29 @@ def there() -> bool:
 
 
 def need() -> None:
-    """Raise `MissingExtra` with the line that brings the compiler where it is not there."""
+    """Check that the compiler is on PATH.
+
+    Raises:
+        MissingExtra: It is not; the message has the commands that install it.
+    """
     if not there():
         raise MissingExtra(GET)
 
 
 def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, CompilerReport]:
-    """Compile an int8 ``.tflite``; gives the compiled one, and the report.
+    """Compile an int8 ``.tflite``.
 
-    Raises `MissingExtra`, `CheckFailed` where the Edge TPU takes nothing of it, `ConverterFailed`
-    with the compiler's own reason where it fails.
+    Args:
+        content: The file.
+        timeout_s: Time limit in seconds.
+
+    Returns:
+        The compiled file, and the report.
+
+    Raises:
+        MissingExtra: The compiler is not installed.
+        CheckFailed: The Edge TPU executes none of its operators.
+        ConverterFailed: The compiler failed; the message quotes it.
     """
     need()
     with tempfile.TemporaryDirectory(prefix="edgevid-edgetpu-") as name:
@@ -152,7 +177,7 @@ def _run(args: list[str], timeout_s: float) -> str:
 
 
 def _fault(text: str) -> str:
-    """The compiler's own words about what is wrong, if it has any."""
+    """Return the compiler's own error messages, if any."""
     lines = (line.strip() for line in text.splitlines())
     found = [line for line in lines if line.startswith(_FAULTS)]
     return f" ({', '.join(found)[:300]})" if found else ""

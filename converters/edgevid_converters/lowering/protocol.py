@@ -1,4 +1,4 @@
-"""What a converter is, and what it says about the operators of its artifacts."""
+"""What a converter is, and what it reports about the operators of its artifacts."""
 
 from __future__ import annotations
 
@@ -158,17 +158,18 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def summary(operators: Iterable[Operator]) -> tuple[str, ...]:
-    """Say it by kind, with a count: ``("Sigmoid x48", "Softmax")``."""
+    """Count operators by kind: ``("Sigmoid x48", "Softmax")``."""
     counts = Counter(operator.kind for operator in operators)
     return tuple(f"{k} x{n}" if n > 1 else k for k, n in sorted(counts.items()))
 
 
 def spread(count: int, layers: int) -> list[int]:
-    """Places of the steps to measure so many layers on, evenly spread and in no rhythm.
+    """Choose the steps to measure so many layers on, evenly spread and without a rhythm.
 
     Measuring takes about as long as calibrating, however many layers there are. Steps come clip
-    after clip: every eighth could always be the first of a clip, where a memory is empty and what
-    is done with it costs nothing.
+    after clip: every eighth step could always be the first of a clip, where the state is zero and
+    computing with it causes no error. So each step is offset by the golden ratio within its part
+    (Weyl, Math. Ann. 77, 1916).
     """
     most = max(LEAST_STEPS, min(MOST_STEPS, RUNS_FOR_ERRORS // max(1, layers)))
     if count <= most:
@@ -178,9 +179,14 @@ def spread(count: int, layers: int) -> list[int]:
 
 
 def output_error(wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> float:
-    """The root mean square of the difference, as a share of the answers' own spread.
+    """Return the root mean square error, as a share of the outputs' standard deviation.
 
-    The worst of the outputs counts; one that never changes is measured by its size.
+    Args:
+        wanted: Output name -> float32 ``(N, *shape)``.
+        given: The same outputs with an error.
+
+    Returns:
+        That of the worst output; one that never changes is measured by its size.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""OpenVINO: float, bytes for weights only, and int8 with every product in integer arithmetic."""
+"""OpenVINO artifacts: float, int8 weights only, and int8 with integer products."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class OpenVINO(Converter):
         return layer_errors(_loaded(lowered, form), whole, _steps(trajectories))
 
     def _quantize_int8(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
-        """All layers in integers; NNCF is asked once, since it takes long."""
+        """Quantise every layer; NNCF runs once, since it takes long."""
         if lowered not in self._whole:
             self._whole[lowered] = quantize_int8(_loaded(lowered, form), _steps(trajectories))
         return self._whole[lowered]
@@ -106,7 +106,7 @@ class OpenVINO(Converter):
         return dict(Counter(node.get_type_name() for node in nodes))
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
-        """Walk the graph: what computes, and is not a product of integers or a weight's scale."""
+        """Walk the graph: operators that compute, except integer products and weight scales."""
         model = _read(files)
         scales = _weight_nodes(model)
         found = []
@@ -121,7 +121,7 @@ class OpenVINO(Converter):
         return found
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Tell by the sets of operators that the IR uses; unknown ones need what wrote it."""
+        """Read the release from the operator sets; unknown ones need the writer's release."""
         sets = {int(n) for n in re.findall(rb'version="opset(\d+)"', files["xml"])}
         if max(sets, default=0) <= OPSETS_OF_IR_11_START:
             return {"openvino": IR_11_SINCE}
@@ -131,7 +131,7 @@ class OpenVINO(Converter):
 
 
 def _loaded(lowered: Path, form: str) -> Node:
-    """The model in float, its nodes named by kind and order."""
+    """Load the float model, its nodes named by kind and order."""
     model = read(lowered, form)
     merge_equal_nodes(model)
     _name_by_order(model)
@@ -148,10 +148,10 @@ def _steps(trajectories: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def merge_equal_nodes(model: Node) -> None:
-    """Let nodes with equal type, attributes and inputs be one.
+    """Merge nodes with equal type, attributes and inputs.
 
-    An unrolled head uses one weight at every moment; without this each moment has its own chain of
-    weight, scale and zero point in the file.
+    An unrolled head uses one weight at every time step; without this each time step has its own
+    chain of weight, scale and zero point in the file.
     """
     first: dict[tuple[Any, ...], Any] = {}
     for node in model.get_ordered_ops():
@@ -165,7 +165,7 @@ def merge_equal_nodes(model: Node) -> None:
 
 
 def _identity(node: Node) -> tuple[Any, ...]:
-    """What two nodes have in common when they compute the same."""
+    """Return what two nodes have in common if they compute the same."""
     kind = node.get_type_name()
     if kind == "Constant":
         shape = tuple(node.get_output_shape(0))
@@ -177,9 +177,9 @@ def _identity(node: Node) -> tuple[Any, ...]:
 
 
 def _name_by_order(model: Node, kept: Collection[str] = ()) -> None:
-    """Names that do not depend on what else this process did.
+    """Rename nodes so that names do not depend on what this process did before.
 
-    Inputs and outputs keep theirs, and so do the kinds in ``kept``.
+    Inputs and outputs keep their names, and so do the kinds in ``kept``.
     """
     counts: Counter[str] = Counter()
     results = {node.get_name() for node in model.get_results()}
@@ -199,7 +199,7 @@ def _is_result(target: Node) -> bool:
 
 
 def _saved(model: Node, *, halves: bool = False) -> dict[str, bytes]:
-    """Save without what depends on the place: paths and versions in rt_info, and white space."""
+    """Save without what depends on this machine: paths and versions in rt_info, and white space."""
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
@@ -222,7 +222,7 @@ def _gives_float(node: Node) -> bool:
 
 
 def _weight_nodes(model: Node) -> set[str]:
-    """Names of the nodes that turn stored integers into weights; at run time they are folded."""
+    """Return the names of nodes that unpack weights; they are folded when the model is loaded."""
     found: set[str] = set()
     for node in model.get_ordered_ops():
         sources = [port.get_source_output().get_node() for port in node.inputs()]

@@ -1,4 +1,4 @@
-"""OpenVINO's front ends: what they read, and of which operators they complain."""
+"""OpenVINO's front ends: reading models, and naming the operators that they lack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from edgevid.errors import BadInput
 
 
 def read(lowered: Path, form: str) -> Any:
-    """Read a model in any form; raises `BadInput` that names the operators that OpenVINO lacks."""
+    """Read a model in any form.
+
+    Args:
+        lowered: The model's file or folder.
+        form: See `ReferenceModel.lower`.
+
+    Raises:
+        BadInput: OpenVINO lacks an operator; the message names it.
+    """
     import openvino
     from openvino import frontend
 
@@ -32,7 +40,7 @@ def read(lowered: Path, form: str) -> Any:
 
 
 def _blamed(text: str, graph: Path | None) -> str:
-    """The operators of a complaint, with their nodes where they can be found."""
+    """Name the operators in OpenVINO's error, with their nodes if they can be found."""
     named = re.findall(r"<Node\((\w+)\): ([^>]*)>", text)
     missing = re.search(r"No conversion rule found for operations: (.+)", text)
     if missing:
@@ -47,7 +55,7 @@ def _blamed(text: str, graph: Path | None) -> str:
 
 
 def _nodes(graph: Path | None, kind: str) -> list[str]:
-    """The names of an ONNX graph's nodes of one kind."""
+    """Return the names of an ONNX graph's nodes of one kind."""
     if graph is None:
         return []
     import onnx

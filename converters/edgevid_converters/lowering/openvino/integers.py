@@ -1,8 +1,8 @@
-"""OpenVINO's graph in integers by NNCF, with layers that may be left out of it.
+"""OpenVINO graphs in integers by NNCF, with layers that may stay in float.
 
 Only products are quantised. The elementwise rest of an unrolled head stays in float: it is a small
 part of the time, and quantising it makes the file three times larger and no faster. A layer is all
-the products that have the same weights: an unrolled LSTM's matrix is one, not sixteen.
+products with the same weights: the matrix of an unrolled LSTM is one, not sixteen.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32", **UNFUSED}
 
 @dataclass(frozen=True)
 class OpenVINOLayer:
-    """``products`` are the names of its nodes; the first one names it."""
+    """All products with the same weights.
+
+    Attributes:
+        name: Name of the first one.
+        kind: Kind of the first one.
+        products: Names of all nodes.
+    """
 
     name: str
     kind: str
@@ -46,7 +52,7 @@ class OpenVINOLayer:
 
 
 def quantize_int8(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node:
-    """Quantise the products on recorded steps, but for the layers named ``keep``."""
+    """Quantise the products on recorded steps, except for the layers named ``keep``."""
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -76,7 +82,7 @@ def to_dynamic(model: Node) -> Node:
 
 
 def layers(model: Node) -> list[OpenVINOLayer]:
-    """The layers of a float model whose equal nodes are merged, in order."""
+    """Return the layers, in order, of a float model whose equal nodes are merged."""
     grouped: dict[str, list[Node]] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() in PRODUCTS:
@@ -94,7 +100,11 @@ def layers(model: Node) -> list[OpenVINOLayer]:
 
 
 def operators_of(model: Node, names: Collection[str]) -> frozenset[str]:
-    """The products of the named layers; raises `BadInput` for a name that is not known."""
+    """Return the products of the named layers.
+
+    Raises:
+        BadInput: A name is unknown.
+    """
     known = {layer.name: layer for layer in layers(model)} if names else {}
     for name in names:
         if name not in known:
@@ -103,10 +113,7 @@ def operators_of(model: Node, names: Collection[str]) -> frozenset[str]:
 
 
 def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
-    """Put what NNCF makes of one layer into the float model, and measure how far answers go off.
-
-    ``whole`` is what `quantize_int8` makes of the model.
-    """
+    """Measure the error of each layer alone in int8; ``whole`` is the model in int8."""
     made = {node.get_friendly_name(): node for node in whole.get_ops()}
     found = layers(model)
     some = [steps[place] for place in spread(len(steps), len(found))]
@@ -123,7 +130,7 @@ def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
 
 
 def _quantise_like(node: Node, model: Node) -> None:
-    """Give a float product the rounded inputs of its quantised like."""
+    """Give a float product the rounded inputs of its quantised counterpart."""
     from openvino import opset13 as ops
 
     for port, like in zip(node.inputs(), model.inputs(), strict=True):
@@ -138,7 +145,7 @@ def _quantise_like(node: Node, model: Node) -> None:
 
 
 def _rounding_above(port: Node) -> Node | None:
-    """The FakeQuantize that gives an input, through what only moves values."""
+    """Return the FakeQuantize in front of an input, through nodes that only move values."""
     source = port.get_source_output().get_node()
     while source.get_type_name() in ("Reshape", "Squeeze", "Transpose", "Unsqueeze"):
         source = source.input_value(0).get_node()
@@ -146,7 +153,7 @@ def _rounding_above(port: Node) -> Node | None:
 
 
 def _constant_above(port: Node) -> Node | None:
-    """The one constant that an input comes from, whatever is done to it on the way."""
+    """Return the one constant that an input comes from, whatever is computed in between."""
     source = port.get_source_output().get_node()
     while source.get_type_name() != "Constant":
         values = [value.get_node() for value in source.input_values()]
@@ -165,7 +172,7 @@ def _is_constant(node: Node) -> bool:
 
 
 def _value(output: Node) -> NDArray[Any]:
-    """What a part of a graph that depends on no input comes to."""
+    """Compute the value of a part of a graph that depends on no input."""
     import openvino
 
     if output.get_node().get_type_name() == "Constant":
@@ -176,7 +183,7 @@ def _value(output: Node) -> NDArray[Any]:
 
 
 def _answers(model: Node, steps: Steps) -> dict[str, NDArray[Any]]:
-    """What a model gives to each step, stacked."""
+    """Compute the outputs for each step, stacked."""
     import numpy as np
     import openvino
 

@@ -1,4 +1,4 @@
-"""What an IR says of itself to other readers: ``model_info``, as OpenVINO's Model API reads it."""
+"""Metadata of an IR for other readers: ``model_info``, as OpenVINO's Model API reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ END = b"</net>"
 
 
 def described(xml: bytes, contract: Contract) -> bytes:
-    """Add what the contract says of the picture and the labels, where it is about either."""
+    """Add what the contract records about its frame and its labels."""
     told = "".join(
         f"<{key} value={quoteattr(value)}/>" for key, value in sorted(model_info(contract).items())
     )

@@ -1,4 +1,4 @@
-"""TFLite: float, and integers with every product in integer arithmetic."""
+"""TFLite artifacts: float, and integers with every product in integer arithmetic."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MOVES = frozenset(
 class TFLite(Converter):
     """The format ``tflite``: one ``.tflite`` file.
 
-    Everything is made of one float file: TensorFlow's converter is asked once.
+    Every artifact is made from one float file: TensorFlow's converter runs once.
     """
 
     name = "tflite"
@@ -71,8 +71,8 @@ class TFLite(Converter):
     ) -> dict[str, bytes]:
         """Lower with TensorFlow's converter; see `Converter.convert`.
 
-        The frame is uint8 and the states float32 at the boundary in every quantisation. What is
-        TFLite already stays as it is in float32.
+        Frames are uint8 and states float32 at the boundary in every quantisation. In float32 a
+        ``.tflite`` stays as it is.
         """
         if quantize == "float32" and form == "tflite":
             return {"tflite": lowered.read_bytes()}
@@ -99,7 +99,7 @@ class TFLite(Converter):
         return layer_errors(self._float(lowered, form), ranges, lambda: _samples(trajectories))
 
     def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
-        """The operators of layers, by what they give; see `Converter.operators_of`."""
+        """The operators of layers, by their outputs; see `Converter.operators_of`."""
         return outputs_of(self._float(lowered, form), layers)
 
     def _float(self, lowered: Path, form: str) -> bytes:
@@ -114,7 +114,7 @@ class TFLite(Converter):
         return self._ranges[lowered]
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
-        """Walk the flatbuffer: what gives a float tensor and is more than a move."""
+        """Walk the flatbuffer: operators with float outputs that do more than move values."""
         model = parse(files["tflite"])
         names = kinds(model)
         found = []
@@ -131,7 +131,7 @@ class TFLite(Converter):
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read the release of TensorFlow whose interpreter knows every operator version.
 
-        A file that does not say so is judged by its operators.
+        For a file that does not record it, it is derived from the operators.
         """
         model = parse(files["tflite"])
         for entry in model.metadata or []:
@@ -151,7 +151,7 @@ class TFLite(Converter):
 
 
 def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """Each recorded step, keyed by input name: the converter orders inputs by itself."""
+    """Yield each recorded step by input name: the converter orders inputs by itself."""
     import numpy as np
 
     arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
@@ -160,7 +160,7 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
 
 
 def _lowered(saved_model: Path) -> bytes:
-    """A SavedModel's step in float32."""
+    """Lower a SavedModel's step in float32."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -171,7 +171,7 @@ def _lowered(saved_model: Path) -> bytes:
 
 
 def _plain(file: Path) -> bytes:
-    """A ``.tflite`` with plain float32 weights; raises `BadInput` where it is integer already."""
+    """Read a ``.tflite`` with plain float32 weights; raises `BadInput` if it is quantised."""
     content = file.read_bytes()
     model = parse(content)
     if any(tensor.type in _integers() for graph in model.subgraphs for tensor in graph.tensors):

@@ -1,4 +1,4 @@
-"""Reading and mending ``.tflite`` flatbuffers, with the classes generated from their schema."""
+"""Reading and rewriting ``.tflite`` flatbuffers, with the classes generated from their schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse(content: bytes) -> Table:
 
 
 def pack(model: Table) -> bytes:
-    """Write what `parse` gave."""
+    """Write what `parse` returned."""
     import flatbuffers  # type: ignore[import-untyped]
 
     builder = flatbuffers.Builder(1024)
@@ -26,7 +26,7 @@ def pack(model: Table) -> bytes:
 
 
 def kinds(model: Table) -> list[str]:
-    """The name of each operator code of a model."""
+    """Return the name of each operator code of a model."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -38,10 +38,12 @@ def kinds(model: Table) -> list[str]:
 def slice_splits(model: Table, left: Collection[str] = ()) -> int:
     """Replace each SPLIT that TensorFlow's quantiser mistreats by one SLICE for each used part.
 
-    Where a part is not used, it keeps the split in float or not by chance, from run to run: the
-    first moment of an unrolled LSTM has one, since there is no cell yet to keep. And it quantises
-    every split, those too that are to stay in float: ``left`` names what these give. Gives how many
-    there were.
+    If a part is unused, the quantiser leaves the split in float or not by chance, from run to run:
+    the first time step of an unrolled LSTM has one, since there is no cell state to keep yet. It
+    also quantises splits that are to stay in float: ``left`` names their outputs.
+
+    Returns:
+        How many were replaced.
     """
     names = kinds(model)
     count = 0
@@ -63,7 +65,7 @@ def slice_splits(model: Table, left: Collection[str] = ()) -> int:
 
 
 def _slices(model: Table, graph: Table, split: Table, used: set[int]) -> Iterator[Table]:
-    """One SLICE for each used output of a SPLIT into equal parts."""
+    """Return one SLICE for each used output of a SPLIT into equal parts."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -87,7 +89,7 @@ def _slices(model: Table, graph: Table, split: Table, used: set[int]) -> Iterato
 
 
 def _slice_code(model: Table) -> int:
-    """The index of SLICE among the operator codes, added if need be."""
+    """Return the index of SLICE among the operator codes, added if needed."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = kinds(model)
@@ -101,7 +103,7 @@ def _slice_code(model: Table) -> int:
 
 
 def _constant(model: Table, graph: Table, values: Sequence[int]) -> int:
-    """Add an int32 constant; gives the index of its tensor."""
+    """Add an int32 constant; returns the index of its tensor."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,8 +1,8 @@
-"""A float ``.tflite`` in integers, with layers that may be left out of it.
+"""Float ``.tflite`` models in integers, with layers that may stay in float.
 
 A layer is a product (a convolution, a matrix product) with what follows it up to the next one, and
-with every other product that has the same weights: an unrolled LSTM is one layer, not sixteen.
-What comes before the first product belongs to it.
+with every other product that has the same weights: an unrolled LSTM is one layer, not sixteen. What
+comes before the first product belongs to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ PRODUCTS = frozenset(
 
 @dataclass(frozen=True)
 class TFLiteLayer:
-    """``outputs`` are the names of all tensors that its operators give."""
+    """A product and the operators that follow it.
+
+    Attributes:
+        name: Name of the first product's output.
+        kind: Kind of the first product.
+        outputs: Names of the outputs of all its operators.
+    """
 
     name: str
     kind: str
@@ -44,7 +50,7 @@ class TFLiteLayer:
 
 
 def calibrated(content: bytes, samples: Samples) -> bytes:
-    """Stream recorded steps through a float model, and note the range of each of its tensors."""
+    """Stream recorded steps through a float model, and record the range of each tensor."""
     from tensorflow.lite.python.optimize.calibrator import (
         Calibrator,
         add_intermediate_tensors,
@@ -55,12 +61,12 @@ def calibrated(content: bytes, samples: Samples) -> bytes:
 
 
 def quantize_int8(ranges: bytes, keep: Collection[str] = ()) -> bytes:
-    """Bring a model that knows its ranges to int8, but for the layers named ``keep``."""
+    """Quantise a model that knows its ranges to int8, except for the layers named ``keep``."""
     return _quantize_int8(ranges, outputs_of(ranges, keep))
 
 
 def _quantize_int8(ranges: bytes, left: Collection[str]) -> bytes:
-    """Leave those operators in float that give any of ``left``."""
+    """Quantise it, except for the operators with an output in ``left``."""
     from tensorflow.lite.python.convert import mlir_quantize
 
     # It takes a set, and passes over any other collection without a word.
@@ -69,9 +75,9 @@ def _quantize_int8(ranges: bytes, left: Collection[str]) -> bytes:
 
 
 def quantize_int16x8(content: bytes, samples: Samples) -> bytes:
-    """Bring a float model to int8 weights with int16 values between.
+    """Quantise a float model to int8 weights with int16 values.
 
-    The frame's own cast stays: the quantiser does not know it.
+    The frame's own cast stays in float: the quantiser does not know it.
     """
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
@@ -83,7 +89,7 @@ def quantize_int16x8(content: bytes, samples: Samples) -> bytes:
 
 
 def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerError]:
-    """Quantise each layer alone, and measure how far the model's answers go off."""
+    """Quantise each layer alone, and measure the error of the model's outputs."""
     found = layers(ranges)
     everything = frozenset().union(*(layer.outputs for layer in found))
     every = list(samples())
@@ -98,7 +104,7 @@ def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerE
 
 
 def layers(content: bytes) -> list[TFLiteLayer]:
-    """The layers of a model's first graph, in order."""
+    """Return the layers of a model's first graph, in order."""
     model = parse(content)
     names, graph = kinds(model), model.subgraphs[0]
     owners = _owners(model, graph, names)
@@ -115,7 +121,11 @@ def layers(content: bytes) -> list[TFLiteLayer]:
 
 
 def outputs_of(content: bytes, names: Collection[str]) -> frozenset[str]:
-    """The outputs of all operators of the named layers; raises `BadInput` for an unknown name."""
+    """Return the outputs of all operators of the named layers.
+
+    Raises:
+        BadInput: A name is unknown.
+    """
     known = {layer.name: layer for layer in layers(content)} if names else {}
     for name in names:
         if name not in known:
@@ -124,7 +134,7 @@ def outputs_of(content: bytes, names: Collection[str]) -> frozenset[str]:
 
 
 def _owners(model: Table, graph: Table, names: Sequence[str]) -> list[int | None]:
-    """For each operator the product, by its place, to whose layer it belongs."""
+    """For each operator the index of the product to whose layer it belongs."""
     of_tensor: dict[int, int] = {}
     of_weights: dict[int, int] = {}
     owners: list[int | None] = []
@@ -152,14 +162,14 @@ def _owners(model: Table, graph: Table, names: Sequence[str]) -> list[int | None
 
 
 def _with_sliced_splits(content: bytes, left: Collection[str] = ()) -> bytes:
-    """Slice the splits that the quantiser mistreats: half-used ones, and those left in float."""
+    """Replace the splits that the quantiser mistreats: half-used ones, and those left in float."""
     model = parse(content)
     slice_splits(model, left)
     return pack(model)
 
 
 def _answers(content: bytes, steps: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """What a model gives to each step, stacked; on plain kernels, which no delegate can crash."""
+    """Compute the outputs for each step, stacked; with plain kernels, no delegate can crash."""
     import numpy as np
     from ai_edge_litert import interpreter as litert
 

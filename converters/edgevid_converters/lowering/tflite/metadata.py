@@ -1,8 +1,8 @@
-"""What a ``.tflite`` says of itself to other readers: TFLite Metadata, as MediaPipe Tasks reads it.
+"""Metadata of a ``.tflite`` for other readers: TFLite Metadata, as MediaPipe Tasks reads it.
 
 It is a flatbuffer of its own in one of the model's buffers, and a zip after the model's last byte
-that holds the labels. There are no classes for it among what is installed here, and it is small, so
-its tables are written by the slots that its schema (``metadata_schema.fbs``) gives their fields.
+that holds the labels. No installed package has classes for it, and it is small, so its tables are
+written by the slots that its schema (``metadata_schema.fbs``) gives their fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEP = "One step: what is new and the memory so far go in, an answer and the new
 
 @dataclass(frozen=True)
 class _Number:
-    """A scalar of a table; ``kind`` is flatbuffers' word for its type."""
+    """A scalar field of a table; ``kind`` is flatbuffers' name of its type."""
 
     value: int
     kind: str
@@ -42,7 +42,7 @@ AXIS_LABELS = _Number(2, "Int8")
 
 
 def described(content: bytes, contract: Contract) -> bytes:
-    """Add what the contract says of each tensor, and the labels; the same bytes for the same."""
+    """Add what the contract records about each tensor, and the labels."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -61,7 +61,7 @@ def described(content: bytes, contract: Contract) -> bytes:
 
 
 def _zipped(contract: Contract, start: int) -> bytes:
-    """The files after a model of ``start`` bytes: a zip whose places count from the model's."""
+    """Return the files after a model of ``start`` bytes: a zip whose offsets count the model's."""
     if not contract.labels:
         return b""
     lines = "".join(f"{' '.join(label.splitlines())}\n" for label in contract.labels)
@@ -145,7 +145,7 @@ def _packed(fields: Fields) -> bytes:
 
 
 def _table(builder: Any, fields: Fields) -> int:
-    """Write a table; gives its place. What it points to has to be there before it is begun."""
+    """Write a table; returns its offset. Tables that it points to are written before."""
     places = {
         slot: None if isinstance(value, _Number) else _place(builder, value)
         for slot, value in fields.items()
@@ -161,7 +161,7 @@ def _table(builder: Any, fields: Fields) -> int:
 
 
 def _place(builder: Any, value: Any) -> int:
-    """Write a text, a table, or a vector; gives its place."""
+    """Write a text, a table, or a vector; returns its offset."""
     if isinstance(value, str):
         return int(builder.CreateString(value))
     if isinstance(value, Mapping):

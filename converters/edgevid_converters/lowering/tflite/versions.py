@@ -1,7 +1,7 @@
-"""Which release of TensorFlow first knew an operator in a version.
+"""Which release of TensorFlow first had an operator in a version.
 
-What a ``.tflite`` says itself is believed; this is for files that say nothing. Versions that every
-runtime in use knows are left out.
+If a ``.tflite`` records its smallest runtime, that counts; this is for files that do not. Versions
+that every runtime in use has are left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OLDEST = "2.5.0"
 
 
 def needed(model: Table) -> str:
-    """The release that a model's operators need; `OLDEST` where any will do."""
+    """Return the release that a model's operators need; `OLDEST` if any will do."""
     found = [OLDEST]
     for kind, code in zip(kinds(model), model.operatorCodes, strict=True):
         known = SINCE.get(kind, {})

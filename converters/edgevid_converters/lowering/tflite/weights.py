@@ -1,7 +1,7 @@
-"""Smaller numbers for the weights of a float ``.tflite``: halves, or bytes with a scale each.
+"""Smaller weights for a float ``.tflite``: float16, or int8 with a scale for each channel.
 
-Both are done on the file itself, so they are the same whatever the model came from, and the
-same bytes every time.
+Both are written into the file itself, so they do not depend on where the model came from, and give
+the same bytes every time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HALF_DEQUANTIZE_VERSION = 3
 
 
 def to_float16(content: bytes) -> bytes:
-    """Store every float constant in float16; the runtime brings it back when it loads."""
+    """Store every float constant in float16; the runtime expands it when it loads."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -56,7 +56,7 @@ def to_float16(content: bytes) -> bytes:
 
 
 def to_dynamic(content: bytes) -> bytes:
-    """Store large weights as int8 with a scale for each channel; values stay in float between."""
+    """Store large weights as int8 with a scale for each channel; values stay in float."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -90,7 +90,7 @@ def to_dynamic(content: bytes) -> bytes:
 
 
 def to_float32(content: bytes) -> bytes:
-    """Bring constants in float16 back to float32, so that what follows sees plain weights."""
+    """Expand float16 constants to float32, so that later stages see plain weights."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -113,7 +113,7 @@ def to_float32(content: bytes) -> bytes:
 
 
 def constant(model: Table, graph: Table, index: int) -> NDArray[Any] | None:
-    """The float32 values of a tensor that is a constant; None for any other."""
+    """Return the values of a constant tensor, float32 of its shape; None for any other."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
@@ -147,7 +147,7 @@ def _may_shrink(graph: Table, names: list[str], index: int, values: NDArray[Any]
 
 
 def _rounded(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Bytes in -127..127 and the scale of each channel."""
+    """Return int8 values in -127..127, and the scale of each channel."""
     import numpy as np
 
     others = tuple(k for k in range(values.ndim) if k != axis)
@@ -158,7 +158,7 @@ def _rounded(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any
 
 
 def _code(model: Table, kind: str, version: int) -> int:
-    """The index of an operator code in a version, added if need be."""
+    """Return the index of an operator code in a version, added if needed."""
     from ai_edge_litert import schema_py_generated as schema
 
     for index, (name, code) in enumerate(zip(kinds(model), model.operatorCodes, strict=True)):
@@ -190,7 +190,7 @@ def _buffer(model: Table, data: bytes) -> int:
 
 
 def _packed(model: Table, since: str) -> bytes:
-    """Write it without the buffers that nothing uses, and say which release can read it."""
+    """Write the model without unused buffers, with the release that can read it."""
     for entry in model.metadata or []:
         if entry.name == RUNTIME_KEY:
             told = bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
@@ -201,7 +201,7 @@ def _packed(model: Table, since: str) -> bytes:
 
 
 def _drop_unused_codes(model: Table) -> None:
-    """Renumber the operator codes: interpreters refuse one that is new to them, used or not."""
+    """Renumber the operator codes: interpreters reject unknown ones even if they are unused."""
     operators = [operator for graph in model.subgraphs for operator in graph.operators]
     used = sorted({int(operator.opcodeIndex) for operator in operators})
     for operator in operators:
