@@ -1,14 +1,14 @@
 """One ``.edgevid`` file: everything that a device needs to run a model and to trust it.
 
-A zip whose members are stored, sorted and dated alike, so that equal inputs give equal bytes:
+A zip whose members are uncompressed, sorted and dated alike, so that equal inputs give equal bytes:
 
     artifacts/<name>.<ending>   the lowered steps, ``<name>`` is ``<format>-<quantisation>``
     golden/...                  recorded inputs and outputs, one ``.npy`` or clip per member
     manifest.json               contract, artifacts, evidence, sha256 and size of all other members
     report.html                 optional
 
-`Bundle.open` reads the manifest only; a member is hashed when it is asked for. The manifest's own
-sha256 (`Bundle.key`) stands for the whole content and costs nothing at a start.
+`Bundle.open` reads the manifest only; the hash of a member is checked when it is read. The
+manifest's own sha256 (`Bundle.key`) identifies the whole content and costs nothing at start-up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MANIFEST_LIMIT_BYTES = 64 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _NAME_LIMIT = 200
 _LOCAL_HEADER_BYTES = 30
-# What zipfile raises, one way or another, on a file that is no whole zip.
+# What zipfile raises for a file that is not a whole zip.
 _BROKEN_ZIP = (
     zipfile.BadZipFile,
     ValueError,
@@ -59,11 +59,19 @@ _COPY_AGAIN = "copy it again, or make it again with: edgevid convert"
 class Artifact:
     """One lowered step as the manifest lists it.
 
-    ``parity`` compares with the source model on the golden trajectory (``max_abs``,
-    ``agreement``), ``metric`` is the task's metric of source and artifact on held-out data,
-    ``tolerance`` is the largest difference from the artifact's own recorded answers that a proof
-    accepts, by the precision that ran, ``smallest_runtime`` the oldest version that loads it, by
-    runtime.
+    Attributes:
+        name: ``<format>-<quantisation>``.
+        format: Artifact format.
+        quantize: Quantisation.
+        members: Names of its members in the bundle.
+        bytes: Size of its files.
+        float_ops: Operators that compute in float, with counts.
+        parity: Comparison with the source model on the golden trajectories: ``max_abs``,
+            ``agreement``.
+        metric: The task's metric of source and artifact on held-out data.
+        tolerance: Largest difference from the artifact's own recorded outputs that a proof accepts,
+            by the precision that ran.
+        smallest_runtime: Oldest version that loads it, by runtime.
     """
 
     name: str
@@ -79,13 +87,13 @@ class Artifact:
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """The endings of its members, such as ``("bin", "xml")``."""
+        """Endings of its members, such as ``("bin", "xml")``."""
         return tuple(member.rpartition(".")[2] for member in self.members)
 
 
 @dataclass(frozen=True)
-class _Sum:
-    """What the manifest knows of another member."""
+class _MemberEntry:
+    """What the manifest records of another member."""
 
     bytes: int
     sha256: str
@@ -97,7 +105,7 @@ class _Manifest:
     contract: Mapping[str, Any]
     artifacts: tuple[Artifact, ...]
     evidence: Mapping[str, Any]
-    members: Mapping[str, _Sum]
+    members: Mapping[str, _MemberEntry]
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class _Split:
 
 
 def artifact_member(name: str, ending: str) -> str:
-    """Give the member of the artifact ``name`` that ends in ``.ending``."""
+    """Return the name of an artifact's member."""
     return f"artifacts/{name}.{ending}"
 
 
@@ -118,10 +126,23 @@ def write(
     evidence: Mapping[str, Any],
     report: bytes | None = None,
 ) -> Bundle:
-    """Write a bundle, whole or not at all, and give it opened.
+    """Write a bundle atomically.
 
-    ``artifacts`` pairs each artifact with its files, ending -> content; ``golden`` maps member
-    names below ``golden/`` to their bytes. Members and sizes of the artifacts are filled in here.
+    Args:
+        path: The file to write.
+        contract: The model's contract.
+        artifacts: Each artifact with its files, ending -> content. Its ``members`` and ``bytes``
+            are filled in here.
+        golden: Members below ``golden/``, name -> content.
+        evidence: What a conversion recorded.
+        report: A page to include.
+
+    Returns:
+        The opened bundle.
+
+    Raises:
+        BadBundle: A member's name is unsafe.
+        OSError: The file cannot be written.
     """
     members = {f"golden/{name}": content for name, content in golden.items()}
     if report is not None:
@@ -151,7 +172,7 @@ def write(
 
 
 def _serialise(members: Mapping[str, bytes]) -> bytes:
-    """Give the one byte string that a bundle of these members is."""
+    """Return the bytes of a bundle of these members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
@@ -163,13 +184,13 @@ def _serialise(members: Mapping[str, bytes]) -> bytes:
 
 
 class Bundle:
-    """An opened bundle; its members are read, and their hashes checked, when asked for."""
+    """An opened bundle; members are read, and their hashes checked, on request."""
 
-    def __init__(self, path: Path, manifest: bytes, places: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, path: Path, manifest: bytes, extents: Mapping[str, tuple[int, int]]) -> None:
         self.path = path
-        self._places = places
+        self._extents = extents
         self.key = sha256_of(manifest)
-        """The identity of the content: the manifest holds the hash of everything else."""
+        """Identity of the content: the manifest holds the hash of everything else."""
         data = _parse(path, manifest)
         try:
             read = settings.build_json(_Manifest, data, MANIFEST)
@@ -183,67 +204,83 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Read and check the manifest, and that every member is where it should be.
+        """Read and check the manifest, and that every member is present.
 
-        Raises `BadBundle`: not a bundle, truncated, damaged, or written by a newer edgevid.
+        Raises:
+            BadBundle: The file is not a bundle, is truncated or damaged, or was written by another
+                version of edgevid.
         """
         path = Path(path)
-        places = _directory(path)
-        if MANIFEST not in places:
+        extents = _directory(path)
+        if MANIFEST not in extents:
             raise BadBundle(f"{path} is a zip but not an edgevid bundle; make one: edgevid convert")
-        start, size, crc = places[MANIFEST]
+        start, size, crc = extents[MANIFEST]
         if size > _MANIFEST_LIMIT_BYTES:
             raise BadBundle(f"{path}: {MANIFEST} is implausibly large; {_COPY_AGAIN}")
         manifest = _slice(path, start, size)
         if zlib.crc32(manifest) != crc:
             raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
-        return cls(path, manifest, {name: place[:2] for name, place in places.items()})
+        return cls(path, manifest, {name: extent[:2] for name, extent in extents.items()})
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every member but the manifest, sorted."""
+        """Names of all members except the manifest, sorted."""
         return tuple(sorted(self._sums))
 
     @cached_property
     def sha256(self) -> str:
-        """Of the whole file; it is read once for this."""
+        """Hash of the whole file, which is read once for this."""
         return sha256_of(self.path)
 
     @property
     def split(self) -> Mapping[str, Sequence[str]]:
-        """The split of the data as training recorded it: name -> paths; empty if there is none."""
+        """The split of the data that training recorded: name -> paths; empty if there is none."""
         return settings.build_json(
             _Split, {"split": self.evidence.get("split", {})}, "evidence"
         ).split
 
     def artifact(self, name: str) -> Artifact:
-        """Give the artifact ``name``; raises `BadInput` with the nearest name."""
+        """Return an artifact by name.
+
+        Raises:
+            BadInput: There is none of that name; the message has the closest match.
+        """
         for artifact in self.artifacts:
             if artifact.name == name:
                 return artifact
         raise BadInput(unknown("artifact", name, [a.name for a in self.artifacts]))
 
     def member(self, name: str) -> bytes:
-        """Read one member; raises `BadBundle` that names it where its hash is wrong."""
+        """Read one member.
+
+        Raises:
+            BadBundle: It is missing, or its hash is wrong.
+        """
         if name not in self._sums:
             raise BadBundle(f"{self.path} has no member {name}; {_COPY_AGAIN}")
-        content = _slice(self.path, *self._places[name])
+        content = _slice(self.path, *self._extents[name])
         if sha256_of(content) != self._sums[name].sha256:
             raise BadBundle(f"{self.path}: member {name} is damaged; {_COPY_AGAIN}")
         return content
 
     def files(self, artifact: Artifact | str) -> dict[str, bytes]:
-        """Read an artifact's files, ending -> content, as `Runtime.load` takes them."""
+        """Read an artifact's files, ending -> content, as `Runtime.load` takes them.
+
+        Raises:
+            BadInput: There is no artifact of that name.
+            BadBundle: A file is damaged.
+        """
         found = self.artifact(artifact) if isinstance(artifact, str) else artifact
         return {name.rpartition(".")[2]: self.member(name) for name in found.members}
 
     def check(self) -> None:
-        """Read everything: each member's hash, and every byte between the members.
+        """Check the hash of every member, and every byte between the members.
 
-        Raises `BadBundle` that names the damaged member, or the zip's headers.
+        Raises:
+            BadBundle: The message names the damaged member, or the zip's headers.
         """
         members = {name: self.member(name) for name in self.names}
-        start, size = self._places[MANIFEST]
+        start, size = self._extents[MANIFEST]
         members[MANIFEST] = _slice(self.path, start, size)
         if sha256_of(members[MANIFEST]) != self.key:
             raise BadBundle(f"{self.path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
@@ -251,14 +288,14 @@ class Bundle:
             raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
 
     def _check_directory(self) -> None:
-        """Hold the zip's directory against the manifest: same names, same sizes."""
+        """Check that the zip's directory has the names and sizes of the manifest."""
         for name, entry in self._sums.items():
             _check_name(self.path, name)
-            if name not in self._places:
+            if name not in self._extents:
                 raise BadBundle(f"{self.path}: member {name} is missing; {_COPY_AGAIN}")
-            if self._places[name][1] != entry.bytes:
+            if self._extents[name][1] != entry.bytes:
                 raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
-        if extra := sorted(set(self._places) - set(self._sums) - {MANIFEST}):
+        if extra := sorted(set(self._extents) - set(self._sums) - {MANIFEST}):
             raise BadBundle(f"{self.path}: member {extra[0]!r} is not listed in {MANIFEST}")
         for artifact in self.artifacts:
             _check_name(self.path, artifact.name)
@@ -269,7 +306,7 @@ class Bundle:
 
 
 def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
-    """Read where each member's content is: name -> (start, size, CRC-32)."""
+    """Find each member's content: name -> (start, size, CRC-32)."""
     size = _size(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -278,23 +315,23 @@ def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
         raise BadBundle(_unreadable(path, error)) from None
     except _BROKEN_ZIP:
         raise BadBundle(_not_a_zip(path)) from None
-    places: dict[str, tuple[int, int, int]] = {}
+    extents: dict[str, tuple[int, int, int]] = {}
     for info in infos:
         _check_name(path, info.filename)
-        # The content's place follows from the layout, so a bad local header cannot mislead.
+        # The layout determines where the content starts, so a bad local header cannot mislead.
         start = info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename)
-        sound = info.compress_type == zipfile.ZIP_STORED and info.filename not in places
+        sound = info.compress_type == zipfile.ZIP_STORED and info.filename not in extents
         if not sound or start < 0 or start + info.file_size > size:
             raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
-        places[info.filename] = (start, info.file_size, info.CRC)
-    return places
+        extents[info.filename] = (start, info.file_size, info.CRC)
+    return extents
 
 
 def _size(path: Path) -> int:
-    """The size in bytes; raises `BadBundle` for what is no plain file (a pipe would block)."""
+    """The size in bytes; raises `BadBundle` unless it is a regular file (a pipe would block)."""
     try:
         status = path.stat()
-    except (FileNotFoundError, ValueError):  # a name with a NUL in it names nothing
+    except (FileNotFoundError, ValueError):  # a name with a NUL
         raise BadBundle(f"{path} does not exist; make a bundle with: edgevid convert") from None
     except OSError as error:
         raise BadBundle(_unreadable(path, error)) from None
@@ -318,20 +355,20 @@ def _not_a_zip(path: Path) -> str:
 
 
 def _slice(path: Path, start: int, size: int) -> bytes:
-    """Read ``size`` bytes; fewer where the file ends early, which a hash then finds."""
+    """Read ``size`` bytes, or fewer if the file ends early, which the hash then reveals."""
     with path.open("rb") as file:
         file.seek(start)
         return file.read(size)
 
 
 def _check_name(path: Path, name: str) -> None:
-    """Refuse a member name that could leave a folder, or that has odd characters."""
+    """Reject a member name that could escape a folder, or that has unusual characters."""
     if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name):
         raise BadBundle(f"{path}: a member has the unsafe name {shown(name)}; do not use this file")
 
 
 def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
-    """Parse the manifest and check its version and keys."""
+    """Parse the manifest and check its version."""
     try:
         data = json.loads(manifest)
         version = data["format"]

@@ -114,23 +114,16 @@ class WorkerProcess:
         self.deadline_s = deadline_s
         self._socket.settimeout(deadline_s)
 
-    def check(self) -> None:
-        """Check that the worker can take a request.
-
-        Raises:
-            EngineFailed: It failed, or a request was interrupted so that its response may still
-                come; it is killed.
-        """
-        if self._busy:
-            self.kill()
-            raise EngineFailed(f"{self.name} serves no longer")
-
     def request(self, message: bytes) -> bytes:
         """Send a message and return the response.
 
         Raises:
-            EngineFailed: The child ended or missed the deadline.
+            EngineFailed: The child ended or missed the deadline, now or before, or an earlier
+                request was interrupted so that its response may still come; it is killed.
         """
+        if self._busy:
+            self.kill()
+            raise EngineFailed(f"{self.name} serves no longer")
         self._busy = True
         try:
             self._socket.send(message)

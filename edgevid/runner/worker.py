@@ -121,7 +121,6 @@ class WorkerEngine:
 
         After an `EngineFailed` that the engine itself did not raise, the child is gone.
         """
-        self._process.check()
         try:
             self._memory.write_inputs(inputs, state)
         except (KeyError, ValueError) as error:  # not the contract's tensors; nothing was sent

@@ -4,6 +4,7 @@ import pytest
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid_converters.importers import describe
 
 FRAME = {"kind": "frame", "name": "frame", "height": 8, "width": 8}
 AUDIO = {"kind": "audio", "name": "sound", "sample_rate_hz": 16000, "samples": 512}
@@ -98,3 +99,11 @@ def test_the_old_form_is_one_line_with_the_remedy(contract):
         with pytest.raises(BadInput, match="old form without named inputs; convert") as caught:
             Contract.from_json({**old, **more})
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_the_old_form_is_one_line_with_its_file(tmp_path, contract):
+    old = {key: value for key, value in contract.to_json().items() if key != "inputs"}
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "contract.json").write_text(json.dumps(old | {"frame": {"height": 8}}))
+    with pytest.raises(BadInput, match=r"contract\.json: contract has the old form.*edgevid train"):
+        describe(tmp_path)

@@ -40,12 +40,21 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
     return SourceModel(
         kind="run",
         path=path,
-        contract=Contract.from_json(_json(path / CONTRACT_FILE)),
+        contract=_contract(path / CONTRACT_FILE),
         forms=FORMS,
         record={key: value for key, value in record.items() if key not in _NOT_KEPT} | _sum(path),
         data=Path(data) if data else None,
         split=record.get("split", {}),
     )
+
+
+def _contract(file: Path) -> Contract:
+    """Read a run's contract; raises `BadInput` with the file's name."""
+    data = _json(file)
+    try:
+        return Contract.from_json(data)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
 
 
 def _sum(path: Path) -> dict[str, str]:
