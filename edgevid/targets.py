@@ -1,7 +1,8 @@
-"""Kinds of device, each described by one TOML file.
+"""Targets: kinds of device, each described by one TOML file.
 
-Shipped ones lie in the folder ``targets/`` of the project; people add their own in
-``$XDG_CONFIG_HOME/edgevid/targets/`` (``~/.config/...``). The file's name is the target's name.
+The files that ship are in the folder ``targets/`` of the project; your own are in
+``$XDG_CONFIG_HOME/edgevid/targets/`` (``~/.config/...``). The file's name is the target's name. A
+target is data only: what its runtimes need is in their declarations, see `edgevid.runtimes.spec`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from edgevid.registry import unknown
 
 @dataclass(frozen=True)
 class Limits:
-    """What the device can spare for edgevid, in mebibytes."""
+    """What the device can spare for edgevid.
+
+    Attributes:
+        memory_mb: Memory in mebibytes.
+        disk_mb: Disk space in mebibytes.
+    """
 
     memory_mb: int
     disk_mb: int
@@ -26,14 +32,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """One way to execute artifacts; ``quantize`` in order of preference.
+    """One way to execute artifacts on a target.
 
-    What a look at the device must find for it: one of ``nodes`` (patterns such as
-    ``/dev/accel/accel*``) or of ``usb`` (``vendor:product``), and each of ``libraries``, which
-    ``packages`` of its distribution bring. ``groups`` may open the nodes. ``requires`` are wheels;
-    None: those of the runtime. ``operators`` is the release of the runtime (TensorFlow's for
-    TFLite) up to which it knows operators, None where it knows all that a converter makes.
-    ``proven``: the golden trajectory passed on such a device.
+    Attributes:
+        runtime: The runtime's name.
+        accelerator: The accelerator's name; ``cpu`` for none.
+        quantize: Quantisations that it executes, the preferred one first.
+        requires: Wheels to install, as pip takes them; None for those that the runtime declares.
+        operators: The release of the runtime (of TensorFlow for TFLite) up to which it knows
+            operators; None if it knows all that a converter produces.
+        nodes: Patterns of device nodes such as ``/dev/accel/accel*``; one of them, or of ``usb``,
+            must be there.
+        usb: USB devices as ``vendor:product``; one of them, or of ``nodes``, must be there.
+        libraries: Shared libraries that must all be there.
+        packages: Packages of the device's distribution that install ``libraries``.
+        groups: Groups that may open ``nodes``.
+        proven: Whether the golden trajectory has passed on such a device.
     """
 
     runtime: str
@@ -50,10 +64,15 @@ class EngineChoice:
 
 
 @dataclass(frozen=True)
-class Provided:
-    """A module that the device has from its own distribution instead of from a wheel.
+class DistributionPackage:
+    """A module that comes from the device's own distribution instead of a wheel.
 
-    Versions from ``least`` on, and below ``below``, serve; ``project`` is its name among wheels.
+    Attributes:
+        module: The module's name.
+        package: The distribution's package.
+        project: The name of its project on a package index.
+        least: The oldest version that works.
+        below: The oldest version that is too new; None for no limit.
     """
 
     module: str
@@ -65,10 +84,12 @@ class Provided:
 
 @dataclass(frozen=True)
 class Service:
-    """As whom the runner serves: a user without rights, in ``groups``, with ``devices`` only.
+    """The account and the devices of the service on the device.
 
-    ``devices`` are nodes as systemd's ``DeviceAllow`` names them, ``groups`` those that may open
-    them; what a device does not know is left out there.
+    Attributes:
+        user: The user, without any rights.
+        groups: Groups that may open ``devices``; those that a device does not have are left out.
+        devices: Device nodes as systemd's ``DeviceAllow`` takes them; the service sees no others.
     """
 
     user: str = "edgevid"
@@ -78,14 +99,26 @@ class Service:
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of device; ``engine`` lists the ways to execute, the preferred one first.
+    """One kind of device.
 
-    ``architecture`` is what ``uname -m`` says, or ``any``; ``glibc`` the oldest version; ``wheels``
-    the platform tags that fit: a ``manylinux_2_N`` stands for every older one too, and no tag at
-    all for whatever the device's glibc allows. ``requires`` are wheels whatever the engine,
-    ``distribution`` what does not come as a wheel. ``models`` are patterns of how such a board, or
-    its processor, calls itself; ``cpu_flags`` what the wheels' native code takes for granted.
-    ``proven``: edgevid served on such a device, or on its like under emulation.
+    Attributes:
+        name: The target's name; that of its file.
+        title: A name for people.
+        architecture: The output of ``uname -m``, or ``any``.
+        python: Versions of Python that it may have, such as ``3.11``.
+        engine: The ways to execute, the preferred one first.
+        limits: What it can spare.
+        glibc: Its oldest version of glibc.
+        wheels: Platform tags that fit. A ``manylinux_2_N`` stands for all older ones, too; without
+            any tag, the device's glibc decides.
+        requires: Wheels for every engine, as pip takes them.
+        distribution: What comes from the device's distribution instead of a wheel.
+        models: Patterns of the name that such a board or its processor reports.
+        cpu_flags: Processor features that the wheels' native code needs.
+        udev: Rules that give its devices to ``service.groups``.
+        service: The account of the service.
+        proven: Whether edgevid has served on such a device, or on one under emulation.
+        note: What else to know.
     """
 
     name: str
@@ -97,7 +130,7 @@ class Target:
     glibc: str | None = None
     wheels: tuple[str, ...] = ()
     requires: tuple[str, ...] = ("av>=10", "click>=8.1", "numpy>=1.24")
-    distribution: tuple[Provided, ...] = ()
+    distribution: tuple[DistributionPackage, ...] = ()
     models: tuple[str, ...] = ()
     cpu_flags: tuple[str, ...] = ()
     udev: tuple[str, ...] = ()
@@ -107,7 +140,7 @@ class Target:
 
 
 def folders() -> list[Path]:
-    """Where target files are looked for: the user's own folder first, then the shipped one."""
+    """The folders of target files: the user's own first, then the one that ships."""
     config = user_folder("XDG_CONFIG_HOME", ".config")
     packaged = Path(str(resources.files("edgevid"))) / "_targets"
     beside = Path(__file__).resolve().parent.parent / "targets"  # an editable install
@@ -115,12 +148,16 @@ def folders() -> list[Path]:
 
 
 def names() -> tuple[str, ...]:
-    """Every target's name, sorted."""
+    """The names of all targets, sorted."""
     return tuple(sorted({file.stem for folder in folders() for file in folder.glob("*.toml")}))
 
 
 def find(name: str) -> Path:
-    """The file of the target ``name``; raises `BadInput` with the nearest name."""
+    """Find the file of a target.
+
+    Raises:
+        BadInput: There is no such target; the message has the nearest name.
+    """
     for folder in folders():
         if (file := folder / f"{name}.toml").is_file():
             return file
@@ -128,12 +165,20 @@ def find(name: str) -> Path:
 
 
 def load(name: str) -> Target:
-    """Read the target ``name``; raises `BadInput` that names the file and the key."""
+    """Read a target by its name.
+
+    Raises:
+        BadInput: There is no such target, or its file is wrong; the message has file and line.
+    """
     return read(find(name))
 
 
 def read(file: Path) -> Target:
-    """Read one target file; raises `BadInput` that names the file, the line and the key."""
+    """Read a target file.
+
+    Raises:
+        BadInput: The file is wrong; the message has the line and the key.
+    """
     document = settings.read(file)
     if document.data.get("name", file.stem) != file.stem:
         raise document.fault(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgevid import registry
 from edgevid.cli.console import common, emit, say
 from edgevid.errors import BadInput
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--artifact", help="Run this artifact; see: edgevid inspect.")
-@click.option("--runtime", help="Run in this library: tflite, openvino or null.")
+@click.option("--runtime", help=f"Use this runtime: {', '.join(registry.builtin('runtime'))}, ...")
 @click.option("--accelerator", help="Run on this accelerator, such as cpu; see: edgevid doctor.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write results here as JSON lines.")
 @click.option(

@@ -129,6 +129,6 @@ def _libc() -> Check:
     if not version:
         return Check("libc", found, "warn", "most wheels need glibc; use Debian or Ubuntu")
     if bits == "32":
-        do = "only tflite-runtime runs here; install a 64-bit system"
+        do = "most runtimes have no wheels for 32 bits; install a 64-bit system"
         return Check("libc", found, "warn", do)
     return Check("libc", found)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgevid import registry
 from edgevid.cli.console import Bar, common, emit, table
 
 
@@ -17,7 +18,8 @@ from edgevid.cli.console import Bar, common, emit, table
     "--format",
     "formats",
     multiple=True,
-    help="tflite, openvino, edgetpu; may be repeated. Default: the first two.",
+    help=f"{', '.join(registry.builtin('converter'))}, edgetpu or a plug-in's; may be repeated. "
+    "Default: what --target needs, or the first two.",
 )
 @click.option(
     "--quantize",
@@ -97,8 +99,6 @@ def command(
 
     Example:  edgevid convert run -f tflite -f openvino --quantize int8 -o motion.edgevid
     """
-    from edgevid import registry
-
     if init:
         draft = registry.load("tool", "contract")(model, out)
         what = f"{draft['open']} lines" if draft["open"] else "guesses"

@@ -1,0 +1,54 @@
+"""A runtime's declaration is the only place that names its libraries; everything else asks it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import edgevid
+from edgevid.runtimes import catalog
+
+PACKAGE = Path(edgevid.__file__).parent
+ALLOWED = {
+    "registry.py": "the rows, and what the converters' tools need",
+    "demo": "it shows certain artifacts",
+    "testing/task.py": "libraries that a declaration must not import",
+}
+"""Files and folders of edgevid, besides ``runtimes``, that may name a runtime or its library."""
+
+
+def words_of(tree: ast.Module) -> set[str]:
+    """The words of a module's names and strings, without its docstrings."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings:
+                found |= set(re.findall(r"[a-z][a-z0-9_-]+", node.value))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_no_other_module_names_a_runtime_or_its_library():
+    names = {spec.name for spec in catalog.built_in()}
+    for library in (one for spec in catalog.built_in() for one in spec.libraries):
+        names |= {library.project, library.package}
+    names -= {"null"}  # also a word of its own
+    offenders = {}
+    for file in PACKAGE.rglob("*.py"):
+        path = file.relative_to(PACKAGE)
+        if path.parts[0] == "runtimes" or {path.parts[0], path.as_posix()} & ALLOWED.keys():
+            continue
+        if named := words_of(ast.parse(file.read_text())) & names:
+            offenders[path.as_posix()] = sorted(named)
+    assert offenders == {}
