@@ -62,7 +62,9 @@ class SharedArrays:
         for group in groups:
             views: dict[str, NDArray[Any]] = {}
             for spec in group:
-                views[spec.name] = np.ndarray(spec.shape, spec.dtype, self._memory, start)
+                # Unlike `np.ndarray`, `frombuffer` keeps the memory mapped while the array lives.
+                flat = np.frombuffer(self._memory, spec.dtype, math.prod(spec.shape), start)
+                views[spec.name] = flat.reshape(spec.shape)
                 start += spec.aligned_bytes
             self.groups.append(views)
 

@@ -1,7 +1,5 @@
-"""Processes that measure: what they answer, and what becomes of those that do not."""
+"""The process that measures one engine."""
 
-import os
-import signal
 import subprocess
 import sys
 
@@ -9,103 +7,12 @@ import pytest
 
 from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
-from edgevid.errors import BadInput, BadVideo, EngineFailed, EnvironmentFailed
+from edgevid.errors import BadInput, EngineFailed
 from edgevid.isolation.json_rpc import JsonRpcProcess
-from rigs.processes import alive, children, descriptors, wait_for
+from rigs.processes import alive, wait_for
 
 MODULE = "edgevid.bench.engine_process"
 STEP = Job("null-float32", "null", "cpu", "step")
-
-TALKER = """
-import os, subprocess, sys, time
-from edgevid import errors
-from edgevid.isolation.json_rpc import serve_json_rpc
-
-def give(request):
-    what = request["do"]
-    if what == "print":
-        print("noise"); os.write(1, b"more noise")
-    if what == "hang":
-        time.sleep(100)
-    if what == "die":
-        print("last words", file=sys.stderr, flush=True); os._exit(7)
-    if what == "raise":
-        raise errors.BadVideo("not this one")
-    if what == "start":
-        return {"pid": subprocess.Popen(["sleep", "100"]).pid}
-    if what == "babble":
-        return ["no", "table"]
-    return {"got": what, "size": len(request.get("much", ""))}
-
-serve_json_rpc(give)
-"""
-
-
-@pytest.fixture
-def talk(tmp_path, monkeypatch):
-    (tmp_path / "talker.py").write_text(TALKER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with JsonRpcProcess("talker", "the talker") as opened:
-        yield opened
-
-
-def test_it_is_asked_again_and_again(talk):
-    assert [talk.call({"do": name}, 20)["got"] for name in ("a", "print", "b")] == [
-        *("a", "print", "b")
-    ]
-    assert talk.call({"do": "long", "much": "x" * 1_000_000}, 20)["size"] == 1_000_000
-
-
-def test_what_it_raises_on_purpose_is_raised_and_it_lives_on(talk):
-    with pytest.raises(BadVideo, match="not this one"):
-        talk.call({"do": "raise"}, 20)
-    assert talk.call({"do": "a"}, 20)["got"] == "a"
-
-
-def test_its_death_is_told_with_its_last_words(talk):
-    with pytest.raises(EnvironmentFailed, match=r"talker failed with exit code 7 \(last words\)"):
-        talk.call({"do": "die"}, 20)
-    with pytest.raises(EnvironmentFailed):
-        talk.call({"do": "a"}, 20)
-
-
-def test_a_hanging_one_is_killed_in_time_with_all_that_it_started(talk):
-    started = talk.call({"do": "start"}, 20)["pid"]
-    with pytest.raises(EnvironmentFailed, match=r"gave no answer in 0\.3 s"):
-        talk.call({"do": "hang"}, 0.3)
-    wait_for(lambda: not alive(started))
-    wait_for(lambda: not alive(talk.pid))
-
-
-def test_no_table_is_no_answer(talk):
-    with pytest.raises(EnvironmentFailed, match="without a readable answer"):
-        talk.call({"do": "babble"}, 20)
-
-
-def test_a_killed_one_is_told(talk):
-    talk.call({"do": "a"}, 20)
-    os.kill(talk.pid, signal.SIGKILL)
-    with pytest.raises(EnvironmentFailed, match="SIGKILL"):
-        talk.call({"do": "a"}, 20)
-
-
-def test_interrupts_are_the_parents(talk):
-    talk.call({"do": "a"}, 20)
-    os.kill(talk.pid, signal.SIGINT)
-    assert talk.call({"do": "b"}, 20)["got"] == "b"
-
-
-def test_nothing_is_left_of_it(tmp_path, monkeypatch):
-    (tmp_path / "talker.py").write_text(TALKER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = descriptors(), set(children())
-    with JsonRpcProcess("talker", "the talker") as opened:
-        started = opened.call({"do": "start"}, 20)["pid"]
-    assert (descriptors(), set(children())) == before
-    wait_for(lambda: not alive(started))
-
-
-# --- the one that measures ------------------------------------------------------------------------
 
 
 @pytest.fixture

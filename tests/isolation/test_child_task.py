@@ -1,0 +1,79 @@
+"""One task in a child process: its result, its errors, its time limit and what it leaves behind."""
+
+import pytest
+
+from edgevid.errors import BadVideo
+from edgevid.isolation.child_task import last_line, run_child
+from rigs.processes import alive, wait_for
+
+CHILD = """
+import os, subprocess, sys, time
+from edgevid import errors
+from edgevid.isolation.child_task import child_task
+from edgevid.isolation.limits import limit_memory
+
+with child_task() as (task, send):
+    do = task["do"]
+    if do == "print":
+        print("noise"); os.write(1, b"more noise")
+    if do == "hang":
+        time.sleep(100)
+    if do == "die":
+        print("WARNING: nothing", "last words", "INFO: bye", sep="\\n", file=sys.stderr, flush=True)
+        os._exit(7)
+    if do == "raise":
+        raise errors.BadVideo("not this one")
+    if do == "fill":
+        limit_memory(300)
+        bytearray(400 << 20)
+    pid = subprocess.Popen(["sleep", "100"]).pid if do == "start" else 0
+    send({"did": do, "pid": pid})
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Give a function that runs a task in a child."""
+    (tmp_path / "isolated.py").write_text(CHILD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def give(do: str, timeout_s: float = 20.0):
+        return run_child("isolated", {"do": do, "timeout_s": timeout_s}, timeout_s)
+
+    return give
+
+
+@pytest.mark.parametrize("do", ["work", "print"])
+def test_a_result_comes_back_whatever_libraries_print(run, do):
+    assert run(do).result()["did"] == do
+
+
+def test_an_error_raised_on_purpose_is_raised_again(run):
+    with pytest.raises(BadVideo, match="not this one"):
+        run("raise").result()
+
+
+@pytest.mark.parametrize(
+    ("do", "timeout_s", "says"),
+    [
+        ("die", 20.0, "failed with exit code 7 (last words)"),
+        ("hang", 0.5, "gave no answer in 0.5 s"),
+        ("fill", 20.0, "failed with exit code 1 (MemoryError)"),
+    ],
+)
+def test_a_failure_is_described(run, do, timeout_s, says):
+    outcome = run(do, timeout_s)
+    assert outcome.result() is None
+    assert outcome.describe(timeout_s) == says
+
+
+def test_what_a_child_started_ends_with_it(run):
+    pid = run("start").result()["pid"]
+    wait_for(lambda: not alive(pid))
+
+
+def test_the_last_line_is_short_and_one_line():
+    assert last_line(b"") == ""
+    assert last_line(b"INFO: a\nWARNING: b\n") == ""
+    assert last_line(b"first\n\xff" + b"x" * 500 + b"\n\n").count("\n") == 0
+    assert len(last_line(b"x" * 500)) == 303
