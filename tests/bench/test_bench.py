@@ -42,9 +42,9 @@ def quiet(monkeypatch):
     monkeypatch.setattr(bench, "BenchPlan", partial(BenchPlan, starts=1))
 
 
-def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **wishes):
+def measured(path, video, *scenarios, plan=SHORT, choice=NULL, **options):
     bundle = Bundle.open(path)
-    jobs = jobs_of(bundle, [choice], scenarios, **wishes)
+    jobs = jobs_of(bundle, [choice], scenarios, **options)
     return to_json(bench.bench(bundle, jobs, video, plan=plan))
 
 
@@ -81,10 +81,10 @@ def test_what_is_not_installed_is_left_out_and_told(
     bundles.write(path, held.contract, pairs, golden, {})
     words = [str(path), "--source", str(video), "--scenario", "step", "--rounds", "2", "--json"]
     command.main(words, standalone_mode=False)
-    said = capsys.readouterr()
-    artifacts = {one["job"]["artifact"] for one in json.loads(said.out)["results"]}
+    output = capsys.readouterr()
+    artifacts = {one["job"]["artifact"] for one in json.loads(output.out)["results"]}
     assert artifacts == {"null-float32"}
-    assert "openvino-float32 in openvino on cpu is left out: runtime openvino is not" in said.err
+    assert "openvino-float32 in openvino on cpu is left out: runtime openvino is not" in output.err
     with pytest.raises(MissingExtra, match=r"edgevid\[openvino\]"):
         command.main([*words, "--artifact", "openvino-float32"], standalone_mode=False)
 
@@ -171,9 +171,9 @@ def test_deadlines_are_counted_from_the_schedule(make_null_bundle, video):
     plan = BenchPlan(rounds=2, samples=60, seconds=0.0, starts=0)
     document = measured(late, video, "paced", plan=plan, rate_fps=25, latency_ms=25)
     (found,) = document["results"]
-    told = found["deadlines"]
-    assert told["bound_ms"] == 25
-    assert told["missed"] == told["of"] > 0  # a step alone takes longer
+    reported = found["deadlines"]
+    assert reported["bound_ms"] == 25
+    assert reported["missed"] == reported["of"] > 0  # a step alone takes longer
     assert found["job"]["rate_fps"] == 25
     assert found["fps"]["value"] <= 26
     assert "within ms" in _text(document)
@@ -194,21 +194,21 @@ def _text(document):
     return text(result)
 
 
-def test_a_measuring_process_that_fails_is_said(make_null_bundle, video):
+def test_a_measuring_process_that_fails_is_reported(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 30, "kind": "error"}])
     with pytest.raises(EnvironmentFailed, match="failed on schedule"):
         measured(path, video, "single")
     assert not children()
 
 
-def test_a_measuring_process_that_crashes_is_said(make_null_bundle, video):
+def test_a_measuring_process_that_crashes_is_reported(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 30, "kind": "abort"}])
     with pytest.raises(EnvironmentFailed, match=r"measuring null-float32 .* SIGABRT"):
         measured(path, video, "step")
     assert not children()
 
 
-def test_a_measuring_process_that_hangs_is_said(monkeypatch, make_null_bundle, video):
+def test_a_measuring_process_that_hangs_is_reported(monkeypatch, make_null_bundle, video):
     monkeypatch.setattr(measurement, "SLOW_S", 3.0)
     path = make_null_bundle(faults=[{"at": 30, "kind": "hang"}])
     with pytest.raises(EnvironmentFailed, match="gave no answer in 3 s"):
@@ -273,24 +273,24 @@ def run_command(capsys, *words):
 
 def test_the_exit_code_is_that_of_the_verdict(monkeypatch, quiet, capsys, null_bundle, video):
     words = (null_bundle, "--source", video, "--scenario", "step", "--samples", 100, "--rounds", 2)
-    code, said = run_command(capsys, *words)
+    code, output = run_command(capsys, *words)
     assert code == 0
-    assert said.out.endswith("VALID\n")
-    assert "null-float32" in said.out
+    assert output.out.endswith("VALID\n")
+    assert "null-float32" in output.out
     monkeypatch.setattr("edgevid.bench.interference.disturbances", lambda record: ["it was hot"])
-    code, said = run_command(capsys, *words, "--json")
+    code, output = run_command(capsys, *words, "--json")
     assert code == 3
-    assert json.loads(said.out)["valid"] is False
+    assert json.loads(output.out)["valid"] is False
 
 
 def test_the_whole_result_is_kept(quiet, capsys, tmp_path, null_bundle, video):
     out = tmp_path / "result.json"
     words = ("--scenario", "step", "--samples", 100, "--rounds", 2, "--out", out)
-    code, said = run_command(capsys, null_bundle, "--source", video, *words)
+    code, output = run_command(capsys, null_bundle, "--source", video, *words)
     assert code == 0
     (found,) = json.loads(out.read_bytes())["results"]
     assert sum(one["samples"]["step"]["count"] for one in found["rounds"]) >= 100
-    assert f"written: {out}" in said.err
+    assert f"written: {out}" in output.err
 
 
 def test_a_slower_artifact_is_worse_than_its_baseline(quiet, capsys, tmp_path, video):
@@ -302,22 +302,22 @@ def test_a_slower_artifact_is_worse_than_its_baseline(quiet, capsys, tmp_path, v
         return run_command(capsys, *words)
 
     measure(4, "old.json")
-    code, said = measure(8, "new.json", "--baseline", tmp_path / "old.json", "--json")
+    code, output = measure(8, "new.json", "--baseline", tmp_path / "old.json", "--json")
     assert code == 1
-    assert json.loads(said.out)["comparison"]["outcome"] == "worse"
-    code, said = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "new.json")
+    assert json.loads(output.out)["comparison"]["outcome"] == "worse"
+    code, output = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "new.json")
     assert code == 1
-    assert said.out.endswith("WORSE\n")
-    code, said = run_command(capsys, "compare", tmp_path / "new.json", tmp_path / "old.json")
+    assert output.out.endswith("WORSE\n")
+    code, output = run_command(capsys, "compare", tmp_path / "new.json", tmp_path / "old.json")
     assert code == 0
-    assert said.out.endswith("BETTER\n")
+    assert output.out.endswith("BETTER\n")
     # What was not valid decides nothing.
     document = json.loads((tmp_path / "new.json").read_bytes())
     document["results"][0] |= {"valid": False, "reasons": ["it was hot"]}
     (tmp_path / "hot.json").write_text(json.dumps(document))
-    code, said = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "hot.json")
+    code, output = run_command(capsys, "compare", tmp_path / "old.json", tmp_path / "hot.json")
     assert code == 3
-    assert "it was hot" in said.out
+    assert "it was hot" in output.out
 
 
 def test_only_results_are_compared(edgevid, tmp_path):
@@ -336,7 +336,7 @@ def test_only_results_are_compared(edgevid, tmp_path):
         (("--accelerator", "tpu"), "unknown accelerator"),
     ],
 )
-def test_wrong_use_is_said(edgevid, null_bundle, video, words, error):
+def test_wrong_use_is_reported(edgevid, null_bundle, video, words, error):
     done = edgevid("bench", null_bundle, "--source", video, *words)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -371,7 +371,7 @@ def test_an_interrupted_bench_leaves_no_process(make_null_bundle, video, number)
     wait_for(lambda: not any(map(alive, found)))
 
 
-def test_the_made_scene_is_a_video_and_is_made_once(monkeypatch):
+def test_the_synthetic_video_is_made_once(monkeypatch):
     monkeypatch.setattr(scenes, "FRAMES", 5)
     path = scenes.synthetic_video()
     with open_file(str(path)) as source:

@@ -110,7 +110,7 @@ def test_too_few_rounds_are_never_enough():
 
 
 @pytest.mark.parametrize("rounds", [[], [0.0, 1.0], [-1.0]])
-def test_what_is_no_time_is_refused(rounds):
+def test_a_value_that_is_not_positive_is_rejected(rounds):
     with pytest.raises(ValueError, match="above 0"):
         judge(rounds, [1.0])
 
@@ -172,7 +172,7 @@ def document(*results, **differences):
     return {**copy.deepcopy(whole), **differences}
 
 
-def told(old, new, **how):
+def verdicts(old, new, **how):
     return {(one.metric, one.verdict.outcome) for one in compare(old, new, **how)}
 
 
@@ -180,11 +180,14 @@ def told(old, new, **how):
 def test_documents_are_judged_by_median_and_tail(paired):
     old = document(result())
     same, slower = document(result(seed=1)), document(result(0.0044, seed=1))
-    assert told(old, same, paired=paired) == {
+    assert verdicts(old, same, paired=paired) == {
         ("latency p50", "no worse"),
         ("latency p95", "no worse"),
     }
-    assert told(old, slower, paired=paired) == {("latency p50", "worse"), ("latency p95", "worse")}
+    assert verdicts(old, slower, paired=paired) == {
+        ("latency p50", "worse"),
+        ("latency p95", "worse"),
+    }
     found = compare(old, slower)[0]
     assert found.job == "tflite-int8 in tflite on cpu, single"
     assert found.verdict.ratio.value == pytest.approx(1.1, rel=0.01)
@@ -261,10 +264,10 @@ def test_many_jobs_make_a_chance_find_unsure_and_a_real_one_not():
     others = [made(levels, artifact=f"other-{at}") for at in range(9)]
     old, new = document(made(levels)), document(made(later))
     assert 0.001 < compare(old, new)[0].verdict.p_value < 0.01
-    assert ("latency p50", "worse") in told(old, new)
+    assert ("latency p50", "worse") in verdicts(old, new)
     many_old, many_new = document(made(levels), *others), document(made(later), *others)
-    assert ("latency p50", "worse") not in told(many_old, many_new)
-    assert ("latency p50", "worse") in told(many_old, many_new, paired=True)
+    assert ("latency p50", "worse") not in verdicts(many_old, many_new)
+    assert ("latency p50", "worse") in verdicts(many_old, many_new, paired=True)
 
 
 def test_throughput_and_dropped_frames_count():
@@ -274,15 +277,15 @@ def test_throughput_and_dropped_frames_count():
         one["elapsed_s"] = 1.2 + 0.001 * at
     for at, one in enumerate(dropping["rounds"]):
         one["frames"] |= {"answered": 80 - at % 3, "dropped": 15, "failed": 5 + at % 3}
-    found = told(document(offline, paced), document(slow, dropping))
+    found = verdicts(document(offline, paced), document(slow, dropping))
     assert ("time a frame", "worse") in found
     assert ("frames an answer", "worse") in found
     assert ("latency p50", "no worse") in found
-    assert ("frames an answer", "no worse") in told(document(paced), document(paced))
+    assert ("frames an answer", "no worse") in verdicts(document(paced), document(paced))
     for one in dropping["rounds"]:
         one["frames"] |= {"captured": 104, "answered": 100, "dropped": 0, "failed": 0}
         one["frames"] |= {"in_flight": 4}  # on its way when the round ended
-    assert ("frames an answer", "no worse") in told(document(paced), document(dropping))
+    assert ("frames an answer", "no worse") in verdicts(document(paced), document(dropping))
     offline["rounds"][0]["frames"]["answered"] = 0
     assert compare(document(offline), document(offline))
 
@@ -291,10 +294,10 @@ def test_fewer_streams_are_worse():
     old, new = result(scenario="multi"), result(scenario="multi")
     for one in new["rounds"]:
         one["streams"] = 3
-    assert told(document(old), document(new)) == {("engines a stream", "worse")}
-    assert told(document(old), document(old)) == {("engines a stream", "no worse")}
+    assert verdicts(document(old), document(new)) == {("engines a stream", "worse")}
+    assert verdicts(document(old), document(old)) == {("engines a stream", "no worse")}
     new["rounds"][0]["streams"] = 0
-    assert told(document(old), document(new)) == {("engines a stream", "worse")}
+    assert verdicts(document(old), document(new)) == {("engines a stream", "worse")}
 
 
 def test_the_warm_up_is_left_out_frame_by_frame():
@@ -349,7 +352,7 @@ def test_the_worst_decides_for_all():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         (lambda d: d.update(format=2), "format 2"),
         (lambda d: d.pop("results"), "damaged"),
@@ -358,8 +361,8 @@ def test_the_worst_decides_for_all():
         (lambda d: d["results"][0]["rounds"].clear(), "damaged"),
     ],
 )
-def test_what_is_no_result_is_refused(change, said):
+def test_a_damaged_result_is_rejected(change, output):
     damaged = document(result())
     change(damaged)
-    with pytest.raises(BadInput, match=f"the old result.*{said}.*measure again"):
+    with pytest.raises(BadInput, match=f"the old result.*{output}.*measure again"):
         compare(damaged, document(result()))

@@ -47,18 +47,18 @@ def bundles(tmp_path):
 
 def test_two_bundles_are_measured_in_turn_and_compared(call, bundles, video, tmp_path):
     quick, slow = bundles
-    out = tmp_path / "said.json"
-    code, said = call("compare", quick, slow, "--source", video, *SHORT, "--out", out)
+    out = tmp_path / "output.json"
+    code, output = call("compare", quick, slow, "--source", video, *SHORT, "--out", out)
     assert code == 1
-    assert said.out.endswith("WORSE\n")
-    assert "takes longer: +" in said.out
+    assert output.out.endswith("WORSE\n")
+    assert "takes longer: +" in output.out
     kept = json.loads(out.read_bytes())
     assert kept["outcome"] == "worse"
     assert kept["paired"] is True
     assert [kept[name]["bundle"]["name"] for name in ("old", "new")] == ["quick", "slow"]
-    code, said = call("compare", slow, quick, "--source", video, *SHORT, "--json")
+    code, output = call("compare", slow, quick, "--source", video, *SHORT, "--json")
     assert code == 0
-    found = json.loads(said.out)
+    found = json.loads(output.out)
     assert found["outcome"] == "better"
     middle = next(one for one in found["comparisons"] if one["metric"] == "step p50")
     ratio = middle["verdict"]["ratio"]
@@ -92,15 +92,15 @@ def test_a_bundle_beside_itself_is_two(bundles, video):
 
 def test_a_bundle_may_be_the_baseline(call, bundles, video):
     quick, slow = bundles
-    code, said = call(slow, "--baseline", quick, "--source", video, *SHORT, "--json")
+    code, output = call(slow, "--baseline", quick, "--source", video, *SHORT, "--json")
     assert code == 1
-    document = json.loads(said.out)
+    document = json.loads(output.out)
     assert document["bundle"]["name"] == "slow"
     assert document["comparison"]["paired"] is True
     assert document["comparison"]["outcome"] == "worse"
 
 
-def test_jobs_that_differ_are_refused_before_anything_is_measured(edgevid, tmp_path, contract):
+def test_jobs_that_differ_are_rejected_before_anything_is_measured(edgevid, tmp_path, contract):
     other = replace(contract, rate_fps=8.0)
     one, two = (
         write_null(tmp_path / name, rate)
@@ -134,7 +134,7 @@ def result(call, bundles, video, tmp_path):
     return out
 
 
-def test_what_differs_is_named_and_refused(edgevid, result, tmp_path):
+def test_what_differs_is_named_and_rejected(edgevid, result, tmp_path):
     other = json.loads(result.read_bytes())
     other["machine"]["cpu"]["model"] = "another"
     (tmp_path / "other.json").write_text(json.dumps(other))
@@ -145,16 +145,16 @@ def test_what_differs_is_named_and_refused(edgevid, result, tmp_path):
     assert edgevid("bench", "compare", result, result).returncode in (0, 3)
 
 
-def test_two_rounds_cannot_tell(call, bundles, video, tmp_path):
+def test_two_rounds_are_inconclusive(call, bundles, video, tmp_path):
     few = ("--source", video, "--scenario", "step", "--samples", 100, "--rounds", 2)
     out = tmp_path / "few.json"
     call(bundles[0], *few, "--out", out)
-    code, said = call("compare", out, out)
+    code, output = call("compare", out, out)
     assert code == 3
-    assert said.out.endswith("INCONCLUSIVE\n")
+    assert output.out.endswith("INCONCLUSIVE\n")
 
 
-def test_help_tells_of_all_that_can_be_said(edgevid):
+def test_help_lists_every_option(edgevid):
     whole = edgevid("bench", "--help").stdout
     assert "edgevid bench compare" in whole
     assert "edgevid bench report" in whole

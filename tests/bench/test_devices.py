@@ -34,8 +34,8 @@ def bundle(tmp_path_factory):
 def units(door):
     """Those of ours that are running."""
     words = ("list-units", "--plain", "--no-legend", "--state=active,activating", "edgevid*")
-    said = door.machine.run("systemctl", *words).stdout
-    return sorted(line.split()[0] for line in said.splitlines())
+    output = door.machine.run("systemctl", *words).stdout
+    return sorted(line.split()[0] for line in output.splitlines())
 
 
 def bench(person, bundle, *words):

@@ -74,11 +74,11 @@ PROSE = {"95", "1"}  # "95 %", and the colours' names do not count; "gate-1"
 
 def test_every_number_on_the_page_is_in_the_document(document, board):
     for documents in ([document], [board], [document, board]):
-        told = numbers_of(documents) | numbers(__version__) | PROSE
-        told |= numbers(" ".join(map(when, read(*documents))))
+        reported = numbers_of(documents) | numbers(__version__) | PROSE
+        reported |= numbers(" ".join(map(when, read(*documents))))
         shown = numbers(" ".join(parsed(page(documents)).words))
         assert len(shown) > 50
-        assert shown <= told, shown - told
+        assert shown <= reported, shown - reported
 
 
 def test_figures_stand_in_it_with_their_intervals(document):
@@ -149,10 +149,14 @@ def test_several_devices_share_one_table(document, board):
     assert table.count("<td>gate-1</td>") == len(board["results"])
 
 
-def test_what_the_bundle_is_and_where_it_was_measured_is_told(document):
+def test_what_the_bundle_is_and_where_it_was_measured_is_reported(document):
     html = page([document])
-    for told in (document["bundle"]["key"], document["source"]["sha256"], when(*read(document))):
-        assert told in html
+    for reported in (
+        document["bundle"]["key"],
+        document["source"]["sha256"],
+        when(*read(document)),
+    ):
+        assert reported in html
     assert f"p50 {document['harness']['overhead_us']['p50']:.4g}" in html
     assert escape(document["machine"]["versions"]["numpy"]) in html
 
@@ -274,7 +278,7 @@ def test_the_command_line_writes_a_page_of_results(edgevid, document, board, tmp
     assert out.read_text() == page([document, board])
 
 
-def test_what_cannot_be_written_is_said_before_it_is_measured(edgevid, null_bundle, tmp_path):
+def test_what_cannot_be_written_is_reported_before_it_is_measured(edgevid, null_bundle, tmp_path):
     for words in (("--page", tmp_path / "none" / "p.html"), ("--markdown", "-", "--json")):
         done = edgevid("bench", null_bundle, *words)
         assert done.returncode == 2
@@ -282,7 +286,7 @@ def test_what_cannot_be_written_is_said_before_it_is_measured(edgevid, null_bund
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_damaged_results_are_refused(edgevid, document, tmp_path):
+def test_damaged_results_are_rejected(edgevid, document, tmp_path):
     path, out = tmp_path / "result.json", tmp_path / "page.html"
     for key in ("results", "harness", "source"):
         damaged = {name: value for name, value in document.items() if name != key}

@@ -65,7 +65,7 @@ def reasons(record: MonitorRecord, word: str) -> list[str]:
 # --- quotas, by real cgroups ----------------------------------------------------------------------
 
 
-def test_a_cpu_quota_that_comes_in_the_middle_of_a_run_is_told_with_figures():
+def test_a_cpu_quota_that_comes_in_the_middle_of_a_run_is_reported_with_figures():
     with cgroup() as group, python(BURN) as process:
         group.take(process.pid)
         with Monitor(lambda: [process.pid]) as monitor:
@@ -124,11 +124,9 @@ FOLDER = {1: "sys/fs/cgroup/cpu,cpuacct", 2: "sys/fs/cgroup"}
 
 
 def counted(version: int, periods: int, stopped: int, seconds: float) -> str:
-    told = {1: ("throttled_time", 1e9), 2: ("throttled_usec", 1e6)}[version]
+    name, scale = {1: ("throttled_time", 1e9), 2: ("throttled_usec", 1e6)}[version]
     usage = "usage_usec 9\n" if version == 2 else ""
-    return (
-        f"{usage}nr_periods {periods}\nnr_throttled {stopped}\n{told[0]} {seconds * told[1]:.0f}\n"
-    )
+    return f"{usage}nr_periods {periods}\nnr_throttled {stopped}\n{name} {scale * seconds:.0f}\n"
 
 
 def quota_files(version: int) -> dict[str, str]:
@@ -161,10 +159,12 @@ def test_both_versions_of_cgroups_are_read(tmp_path, version, top, name, where):
     with Monitor(lambda: [77], root) as monitor:
         machines.machine(root, {f"{folder}/cpu.stat": counted(version, 120, 17, 2.5)})
         record = monitor.stop()
-    told = str(Path(top) / where)
-    assert record.total().quotas == {told: Quota(1.5, 20, 10, pytest.approx(2.0))}
+    reported = str(Path(top) / where)
+    assert record.total().quotas == {reported: Quota(1.5, 20, 10, pytest.approx(2.0))}
     (reason,) = disturbances(record)
-    assert reason.startswith(f"the CPU quota of 1.5 cores of cgroup {told} stopped it for 2.0 s of")
+    assert reason.startswith(
+        f"the CPU quota of 1.5 cores of cgroup {reported} stopped it for 2.0 s of"
+    )
     assert reason.endswith("(10 of 20 periods)")
 
 
@@ -302,7 +302,7 @@ def test_waiting_for_a_core_is_seen_in_every_thread():
     assert whole.involuntary > 5
 
 
-def test_a_process_that_stood_still_is_told():
+def test_a_process_that_stalled_is_reported():
     code = (
         "import time\n"
         "from edgevid.bench.interference import Monitor, disturbances\n"
@@ -317,7 +317,7 @@ def test_a_process_that_stood_still_is_told():
         assert "the monitor could not run for 2." in process.stdout.readline()
 
 
-def test_a_suspended_machine_is_told(monkeypatch):
+def test_a_suspended_machine_is_reported(monkeypatch):
     real = load.suspended_s
     with Monitor(nobody) as monitor:
         monitor.mark("A 1")
@@ -376,7 +376,7 @@ def seen(tmp_path: Path, **changes: str) -> MonitorRecord:
         return monitor.stop()
 
 
-def test_time_that_the_host_took_is_told(tmp_path):
+def test_time_that_the_host_took_is_reported(tmp_path):
     record = seen(tmp_path, proc__stat=STAT.format(busy=100, idle=9000, steal=40))
     assert record.total().cores == 2
     (reason,) = disturbances(record)
@@ -389,7 +389,7 @@ def test_work_of_others_on_a_fake_machine(tmp_path):
     assert disturbances(record)[0].startswith("other processes used ")
 
 
-def test_short_memory_is_told(tmp_path):
+def test_short_memory_is_reported(tmp_path):
     some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=401000\nfull total=9\n"
     record = seen(tmp_path, proc__pressure__memory=some)
     assert record.total().pressure_s == {"memory": pytest.approx(0.4)}

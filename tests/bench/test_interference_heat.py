@@ -59,7 +59,7 @@ def run(root: Path, files: dict[str, str], *changes: dict[str, str]) -> MonitorR
 # --- heat -----------------------------------------------------------------------------------------
 
 
-def test_an_overheated_board_is_told_with_its_temperature_and_its_clock_rate(tmp_path):
+def test_an_overheated_board_is_reported_with_its_temperature_and_its_clock_rate(tmp_path):
     record = run(
         tmp_path,
         BOARD,
@@ -96,7 +96,7 @@ def test_a_board_that_tells_no_clock_rate_is_judged_by_its_heat(tmp_path):
     assert reason.endswith("slows down at 85 (it does not report its clock rate)")
 
 
-def test_where_no_trip_point_is_told_the_usual_one_counts(tmp_path):
+def test_where_no_trip_point_is_reported_the_usual_one_counts(tmp_path):
     fell = {"sys/class/thermal/thermal_zone0/temp": "82300\n", RATE: "1500000\n"}
     files = {**PI5, RATE: "2400000\n"}
     (reason,) = disturbances(run(tmp_path, files, fell))
@@ -108,7 +108,7 @@ def test_the_heat_of_other_parts_is_not_the_processors(tmp_path):
     assert disturbances(run(tmp_path, files, {TEMP: "99000\n", RATE: "1000000\n"})) == []
 
 
-def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
+def test_the_zone_nearest_to_its_limit_is_the_one_that_is_reported(tmp_path):
     other = "sys/class/thermal/thermal_zone1"
     files = {**BOARD, f"{other}/type": "gpu-thermal\n", f"{other}/temp": "70000\n"}
     record = run(tmp_path, files, {f"{other}/temp": "79000\n"})  # of 80, the usual
@@ -117,12 +117,12 @@ def test_the_zone_nearest_to_its_limit_is_the_one_that_is_told(tmp_path):
     assert not record.trip_reported
 
 
-def test_a_cap_on_the_clock_rate_is_told(tmp_path):
+def test_a_cap_on_the_clock_rate_is_reported(tmp_path):
     record = run(tmp_path, BOARD, {f"{POLICY}/scaling_max_freq": "1800000\n"})
     assert disturbances(record) == ["the highest allowed clock rate fell to 1800 of 2400 MHz"]
 
 
-def test_a_kernel_that_cools_by_slowing_down_is_told_and_a_fan_is_not(tmp_path):
+def test_a_kernel_that_cools_by_slowing_down_is_reported_and_a_fan_is_not(tmp_path):
     device = "sys/class/thermal/cooling_device{}"
     files = {
         **BOARD,
@@ -149,7 +149,7 @@ def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bits", "told"),
+    ("bits", "reported"),
     [
         ("1", ["under-voltage"]),
         ("0x50005", ["throttled", "under-voltage"]),
@@ -160,10 +160,10 @@ def test_the_real_clock_rate_is_read_where_it_may_be(tmp_path):
         ("no number", []),
     ],
 )
-def test_the_firmware_of_a_pi_tells_of_power_and_heat(tmp_path, bits, told):
+def test_the_firmware_of_a_pi_tells_of_power_and_heat(tmp_path, bits, reported):
     reasons = disturbances(run(tmp_path, PI5, {THROTTLED: f"{bits}\n"}))
     assert [reason.partition(" (in ")[0] for reason in reasons] == [
-        f"the firmware reports: {name}" for name in told
+        f"the firmware reports: {name}" for name in reported
     ]
 
 
@@ -173,13 +173,13 @@ def test_what_was_before_the_start_is_no_reason(tmp_path):
     assert reason.startswith("the firmware reports: frequency capped (in 1 of ")
 
 
-def test_under_voltage_is_told_by_the_sensor_too(tmp_path):
+def test_under_voltage_is_reported_by_the_sensor_too(tmp_path):
     alarm = {"sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
     (reason,) = disturbances(run(tmp_path, {**PI5, THROTTLED: "no number\n"}, alarm))
     assert reason.startswith("the firmware reports: under-voltage")
 
 
-def test_an_x86_processor_that_grew_too_hot_is_told_once(tmp_path):
+def test_an_x86_processor_that_overheated_is_reported_once(tmp_path):
     folder = "sys/devices/system/cpu/cpu{}/thermal_throttle/package_throttle_count"
     files = {**PC, folder.format(0): "17\n", folder.format(1): "17\n"}
     assert disturbances(run(tmp_path, files)) == []
@@ -202,14 +202,14 @@ PACKAGE = {
 
 
 def watts(root: Path, files: dict[str, str], *then: dict[str, str]) -> list[float | None]:
-    """What is told at the first look, and at each that follows a change, a second apart."""
+    """What is reported at the first look, and at each that follows a change, a second apart."""
     written(root, files)
     power = Power(PolledFiles(), root)
-    told = [power.look(0.0)]
+    reported = [power.look(0.0)]
     for second, change in enumerate(then, 1):
         written(root, change)
-        told.append(power.look(float(second)))
-    return told
+        reported.append(power.look(float(second)))
+    return reported
 
 
 def test_an_x86_processors_account_of_its_energy(tmp_path):
@@ -240,7 +240,7 @@ def test_two_packages_are_one_machine_and_the_whole_board_counts_more(tmp_path):
     assert Power(PolledFiles(), tmp_path).name == "RAPL psys"
 
 
-def test_a_counter_that_this_user_may_not_read_is_said(tmp_path, monkeypatch):
+def test_a_counter_that_this_user_may_not_read_is_reported(tmp_path, monkeypatch):
     written(tmp_path, PACKAGE)
     path = tmp_path / RAPL.format("0") / "energy_uj"
     real = Path.open
@@ -295,7 +295,7 @@ def test_the_rails_of_an_older_jetson(tmp_path):
     assert watts(tmp_path, files) == [pytest.approx(3.12)]
 
 
-def test_sensors_are_told_from_models(tmp_path):
+def test_sensors_and_models_are_distinguished(tmp_path):
     chips = {"ina260": "12500000", "amdgpu": "30000000", "power_meter": "90000000"}
     files = {}
     for number, (name, value) in enumerate(chips.items()):
@@ -376,7 +376,7 @@ def test_a_raspberry_pi_as_a_machine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "reported"),
     [
         ({"sys/class/dmi/id/sys_vendor": "QEMU\n"}, "QEMU"),
         ({"sys/class/dmi/id/product_name": "VirtualBox\n"}, "VirtualBox"),
@@ -386,12 +386,12 @@ def test_a_raspberry_pi_as_a_machine(tmp_path):
         ({"proc/cpuinfo": "processor\t: 0\nflags\t: fpu\n"}, None),
     ],
 )
-def test_virtual_machines_are_known(tmp_path, files, told):
-    assert machine(written(tmp_path, files)).virtual_machine == told
+def test_virtual_machines_are_known(tmp_path, files, reported):
+    assert machine(written(tmp_path, files)).virtual_machine == reported
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "reported"),
     [
         ({"run/systemd/container": "systemd-nspawn\n"}, "systemd-nspawn"),
         ({"run/.containerenv": ""}, "podman"),
@@ -400,8 +400,8 @@ def test_virtual_machines_are_known(tmp_path, files, told):
         ({"proc/1/cgroup": "0::/init.scope\n"}, None),
     ],
 )
-def test_containers_are_known(tmp_path, files, told):
-    assert machine(written(tmp_path, files)).container == told
+def test_containers_are_known(tmp_path, files, reported):
+    assert machine(written(tmp_path, files)).container == reported
 
 
 def test_a_limit_can_be_chosen(tmp_path):

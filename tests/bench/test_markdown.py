@@ -35,14 +35,14 @@ def tables(text):
 def test_every_number_is_in_the_document(document):
     board = with_sensors(document)
     for documents in ([document], [document, board]):
-        told = (
+        reported = (
             numbers_of(documents)
             | numbers(__version__)
             | numbers(" ".join(map(when, read(*documents))))
         )
         shown = numbers(markdown(read(*documents)).replace("95 %", ""))
         assert len(shown) > 50
-        assert shown <= told, shown - told
+        assert shown <= reported, shown - reported
 
 
 def test_tables_are_whole(document):
@@ -77,12 +77,15 @@ def test_names_mean_nothing_to_markdown(document):
         assert len({len(row) for row in rows}) == 1
 
 
-def test_a_comparison_is_told(document):
+def test_a_comparison_is_reported(document):
     ratio = {"value": 1.1, "low": 1.05, "high": 1.15}
     verdict = {"outcome": "worse", "ratio": ratio, "p_value": 0.001, "why": "takes longer: +10.0%"}
     one = {"job": "j", "metric": "step p50", "verdict": verdict, "tail": False}
-    told = {**document, "comparison": {"outcome": "worse", "paired": True, "comparisons": [one]}}
-    text = markdown(read(told))
+    reported = {
+        **document,
+        "comparison": {"outcome": "worse", "paired": True, "comparisons": [one]},
+    }
+    text = markdown(read(reported))
     assert "| j | step p50 | 1.100 (1.050-1.150) | worse | takes longer: +10.0% |" in text
     assert "**WORSE**" in text
 

@@ -28,9 +28,9 @@ def test_with_ties_mann_whitney_counts_every_arrangement(a, b):
     assert u == pytest.approx(stats.mannwhitneyu(a, b).statistic)
     pooled = stats.rankdata([*a, *b])
     sums = [sum(chosen) for chosen in combinations(pooled, len(a))]
-    told = sum(pooled[: len(a)])
-    below = sum(one <= told for one in sums) / len(sums)
-    above = sum(one >= told for one in sums) / len(sums)
+    reported = sum(pooled[: len(a)])
+    below = sum(one <= reported for one in sums) / len(sums)
+    above = sum(one >= reported for one in sums) / len(sums)
     assert p == pytest.approx(min(1, 2 * min(below, above)))
 
 
@@ -49,17 +49,17 @@ def test_many_values_are_scipys_normal_approximation(seed, tied):
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 def test_signed_ranks_count_every_sign(differences):
-    told = [one for one in differences if one]
-    sizes = stats.rankdata(np.abs(told)) if told else []
-    total = sum(size for size, one in zip(sizes, told, strict=True) if one > 0)
-    sums = [sum(np.multiply(signs, sizes)) for signs in product([0, 1], repeat=len(told))]
+    reported = [one for one in differences if one]
+    sizes = stats.rankdata(np.abs(reported)) if reported else []
+    total = sum(size for size, one in zip(sizes, reported, strict=True) if one > 0)
+    sums = [sum(np.multiply(signs, sizes)) for signs in product([0, 1], repeat=len(reported))]
     below = sum(one <= total for one in sums) / len(sums)
     above = sum(one >= total for one in sums) / len(sums)
     assert nonparametric.signed_rank(differences) == pytest.approx(min(1, 2 * min(below, above)))
 
 
 @pytest.mark.parametrize("count", [6, 10, 60])
-def test_intervals_hold_the_shift_as_often_as_they_say(count):
+def test_intervals_hold_the_shift_as_often_as_they_claim(count):
     rng, hits, paired_hits, trials = np.random.default_rng(0), 0, 0, 300
     for _ in range(trials):
         a, b = rng.normal(size=count), rng.normal(0.7, size=count)

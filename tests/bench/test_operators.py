@@ -45,7 +45,7 @@ def test_the_cpu_is_no_fallback_where_it_was_asked_for(make_null_bundle):
     assert operators.fallen_back(found, "cpu") is None
 
 
-def test_what_cannot_be_known_of_an_accelerator_is_said():
+def test_what_cannot_be_known_of_an_accelerator_is_reported():
     said = operators.fallen_back({"unknown": "the profiler crashed"}, "gpu")
     assert said == "which operators ran on gpu is not known: the profiler crashed"
     assert operators.fallen_back({"unknown": "the profiler crashed"}, "cpu") is None

@@ -59,7 +59,7 @@ def test_step_takes_the_golden_frames_in_turn_and_carries_its_memory(null_bundle
     assert engine.states == list(range(20))
 
 
-def test_a_round_lasts_as_long_as_is_wished(null_bundle, video):
+def test_a_round_lasts_as_long_as_requested(null_bundle, video):
     for name in ("step", "single", "offline"):
         began = time.perf_counter()
         found = scenario(name, null_bundle, video, Spy()).round(RoundOptions(0.3, 1))
@@ -198,9 +198,9 @@ def test_streams_come_one_after_another_and_not_all_at_once(monkeypatch, null_bu
 def test_multi_says_where_not_even_one_is_held(null_bundle, video):
     engine = Spy(step_s=0.15)  # it answers everything, and everything too late
     found = scenario("multi", null_bundle, video, engine, rate_fps=4, latency_s=0.1)
-    told = found.round(RoundOptions(1.0, 4))
-    assert told.frames["answered"] == 4
-    assert told.figures["streams"] == 0
+    reported = found.round(RoundOptions(1.0, 4))
+    assert reported.frames["answered"] == 4
+    assert reported.figures["streams"] == 0
 
 
 @pytest.mark.parametrize("start", [1, 7, 100])
@@ -246,7 +246,7 @@ def test_samples_are_packed_and_had_again():
     "damage",
     [{"data": "abc"}, {"data": "AAAA"}, {"count": 3}, {"unit": "hours"}, {"data": None}],
 )
-def test_damaged_samples_are_said(damage):
+def test_damaged_samples_are_reported(damage):
     with pytest.raises(BadInput, match="measure again"):
         unpack({**pack([1.0, 2.0]), **damage})
 

@@ -79,7 +79,7 @@ def truth_is_inside(correlation, p, trials=200, count=2000):
 
 
 @pytest.mark.parametrize("p", [50, 99])
-def test_the_interval_holds_the_truth_as_often_as_it_says(p):
+def test_the_interval_holds_the_truth_as_often_as_it_claims(p):
     assert truth_is_inside(0, p) >= 0.93
 
 
@@ -114,7 +114,7 @@ def test_the_mean_is_students():
     assert statistics.mean([2.0]) == Insufficient(2)
 
 
-def test_a_summary_says_what_it_cannot_say():
+def test_a_summary_marks_what_has_too_few_samples():
     found = statistics.summary([0.002 + 0.000001 * (at % 7) for at in range(100)])
     assert list(found) == ["p50", "p90", "p95", "p99", "p99.9", "mean"]
     assert found["p50"]["value"] == 2.003
@@ -128,6 +128,6 @@ def test_a_summary_says_what_it_cannot_say():
 
 
 @pytest.mark.parametrize("p", [0, 100, -1, 250])
-def test_what_is_no_percentile_is_refused(p):
+def test_a_value_that_is_no_percentile_is_rejected(p):
     with pytest.raises(ValueError, match="between 0 and 100"):
         statistics.percentile([1.0] * 1000, p)

@@ -209,6 +209,6 @@ def test_a_choice_of_another_machine_or_a_damaged_one_is_none(several):
         (("--tune", "--scenario", "multi"), "--scenario step"),
     ],
 )
-def test_wrong_words_are_told(edgevid, null_bundle, words, says):
+def test_wrong_options_are_reported(edgevid, null_bundle, words, says):
     done = edgevid("bench", null_bundle, *words)
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr

@@ -93,7 +93,7 @@ def test_the_products_are_the_promised_ones(tmp_path):
 @pytest.mark.parametrize(
     ("code", "kind"), [(1, CheckFailed), (2, BadInput), (4, EnvironmentFailed)]
 )
-def test_a_stages_error_keeps_its_exit_code_and_words(monkeypatch, tmp_path, code, kind):
+def test_a_stages_error_keeps_its_exit_code_and_message(monkeypatch, tmp_path, code, kind):
     def fail(*words, **options):
         return subprocess.CompletedProcess(words, code, json.dumps({"error": "because"}))
 
@@ -135,7 +135,7 @@ def test_a_bench_becomes_a_row_for_each_engine(benched):
     assert row[-1] == max(jobs["single"].first_answer_s)  # of two, the later one
 
 
-def test_the_report_understands_what_a_run_and_a_bench_really_say(
+def test_the_report_understands_what_a_run_and_a_bench_really_print(
     edgevid, benched, null_bundle, video, tmp_path
 ):
     shutil.copy(video, tmp_path / "video.mp4")

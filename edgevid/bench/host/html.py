@@ -66,6 +66,7 @@ def _details(result: BenchResult) -> dict[str, Any]:
         "result": result,
         "scenarios": [*_scenarios(jobs)],
         "stages": tables.stages(jobs),
+        "single": len(single),
         "stage_chart": charts.stages(single) if single else None,
         "runner": tables.runner(jobs),
         "others": others,

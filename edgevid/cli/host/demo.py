@@ -15,13 +15,13 @@ from edgevid.cli.console import common, emit, say
     type=click.Path(path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Folder.",
+    help="Directory for everything that the demo creates.",
 )
 @common
 def command(out: Path, as_json: bool) -> None:
-    """Make data, train, convert, prove, run and bench on this machine; ends with a report.
+    """Train, convert, verify, run and benchmark a model on this machine, and write a report.
 
-    About four minutes on two cores. Run again, it goes on where it was stopped.
+    It takes about four minutes on two cores. An interrupted demo continues where it stopped.
 
     Example:  edgevid demo --out demo
     """
