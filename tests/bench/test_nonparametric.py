@@ -4,7 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -14,6 +14,7 @@ values = st.lists(st.floats(-100, 100), min_size=1, max_size=14, unique=True)
 few = st.lists(st.integers(0, 3), min_size=2, max_size=5)
 
 
+@settings(deadline=None)  # scipy permutes
 @given(values, values)
 def test_without_ties_mann_whitney_is_scipys_exact_one(a, b):
     if set(a) & set(b):
@@ -22,6 +23,7 @@ def test_without_ties_mann_whitney_is_scipys_exact_one(a, b):
     assert nonparametric.mann_whitney(a, b) == pytest.approx((expected.statistic, expected.pvalue))
 
 
+@settings(deadline=None)  # scipy permutes
 @given(few, few)
 def test_with_ties_mann_whitney_counts_every_arrangement(a, b):
     u, p = nonparametric.mann_whitney(a, b)
@@ -34,6 +36,7 @@ def test_with_ties_mann_whitney_counts_every_arrangement(a, b):
     assert p == pytest.approx(min(1, 2 * min(below, above)))
 
 
+@settings(deadline=None)  # scipy permutes
 @given(st.integers(0, 10**6), st.booleans())
 def test_many_values_are_scipys_normal_approximation(seed, tied):
     rng = np.random.default_rng(seed)
@@ -47,6 +50,7 @@ def test_many_values_are_scipys_normal_approximation(seed, tied):
     assert nonparametric.signed_rank(d.tolist()) == pytest.approx(expected)
 
 
+@settings(deadline=None)  # scipy permutes
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 def test_signed_ranks_count_every_sign(differences):
     reported = [one for one in differences if one]
