@@ -167,11 +167,11 @@ def write(
         _check_name(path, name)
     members[MANIFEST] = canonical_json(manifest)
     with writing(path) as part:
-        part.write_bytes(_serialise(members))
+        part.write_bytes(serialise(members))
     return Bundle.open(path)
 
 
-def _serialise(members: Mapping[str, bytes]) -> bytes:
+def serialise(members: Mapping[str, bytes]) -> bytes:
     """Return the bytes of a bundle of these members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -284,7 +284,7 @@ class Bundle:
         members[MANIFEST] = _slice(self.path, start, size)
         if sha256_of(members[MANIFEST]) != self.key:
             raise BadBundle(f"{self.path}: {MANIFEST} is damaged; {_COPY_AGAIN}")
-        if self.path.read_bytes() != _serialise(members):
+        if self.path.read_bytes() != serialise(members):
             raise BadBundle(f"{self.path}: the zip's headers are damaged; {_COPY_AGAIN}")
 
     def _check_directory(self) -> None:

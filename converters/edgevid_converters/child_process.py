@@ -116,11 +116,11 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     rest = replace(outcome, stderr=_without(lines, DOING))
     last = doing[-1] if doing else ""
     at = f" at {last}" if last else ""
-    cause = _cause(rest, timeout_s, memory_mb)
+    cause = failure_cause(rest, timeout_s, memory_mb)
     raise ChildFailed(f"{what}{at} {cause}; its log is {log}", last)
 
 
-def _cause(outcome: ChildOutcome, timeout_s: float, memory_mb: int | None) -> str:
+def failure_cause(outcome: ChildOutcome, timeout_s: float, memory_mb: int | None) -> str:
     """Describe how a child failed, and the remedy."""
     failure = outcome.describe(timeout_s)
     code = outcome.returncode

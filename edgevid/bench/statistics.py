@@ -50,7 +50,7 @@ def needed(percentile: float, confidence: float = 0.99) -> int:
     of that many samples lies above the percentile.
     """
     beyond = _beyond(percentile)
-    return _first(lambda n: n > 1 and _at_most(1, n, beyond) <= 1 - confidence)
+    return _first(lambda n: n > 1 and binomial_cdf(1, n, beyond) <= 1 - confidence)
 
 
 def percentile(
@@ -96,7 +96,7 @@ def early_stopping(samples: Sequence[float], p: float) -> float | None:
     if count < needed(p):
         return None
     beyond = _beyond(p)
-    over = _first(lambda t: t >= count or _at_most(t, count, beyond) > 0.01) - 1
+    over = _first(lambda t: t >= count or binomial_cdf(t, count, beyond) > 0.01) - 1
     return sorted(samples)[count - over]
 
 
@@ -199,8 +199,8 @@ def _batch_means(samples: Sequence[float]) -> list[float]:
 
 def _ranks(count: int, share: float, outside: float) -> tuple[int, int]:
     """Ranks of order statistics that enclose a quantile, each missing it with ``outside``."""
-    low = _first(lambda k: k > count or _at_most(k - 1, count, share) > outside) - 1
-    return low, _first(lambda k: k > count or _at_most(k - 1, count, share) >= 1 - outside)
+    low = _first(lambda k: k > count or binomial_cdf(k - 1, count, share) > outside) - 1
+    return low, _first(lambda k: k > count or binomial_cdf(k - 1, count, share) >= 1 - outside)
 
 
 def _first(holds: Callable[[int], bool]) -> int:
@@ -215,7 +215,7 @@ def _first(holds: Callable[[int], bool]) -> int:
     return high
 
 
-def _at_most(k: int, n: int, share: float) -> float:
+def binomial_cdf(k: int, n: int, share: float) -> float:
     """P(X <= k) of a binomial distribution."""
     if k >= n:
         return 1.0

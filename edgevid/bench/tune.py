@@ -94,8 +94,8 @@ def tune(
         for threads in _threads(c)
     ]
     tried = len(jobs)
-    result = _finalists(bundle, jobs, video, final, progress, log)
-    best = _best(bundle, result)
+    result = measure_finalists(bundle, jobs, video, final, progress, log)
+    best = fastest(bundle, result)
     choice = Tuned(best.artifact, best.runtime, best.accelerator, best.threads)
     if whole_pipeline and _may_skip(bundle, best, video, max_drop, final, progress, log):
         choice = replace(choice, skip_loop_filter=True)
@@ -126,7 +126,7 @@ def _eligible(bundle: Bundle, max_drop: float) -> tuple[list[Choice], dict[str, 
     """The engines that may be chosen, and the reason for each other one by its name."""
     found, left_out = [], {}
     for choice in engines.choices(bundle, targets.load("local")):
-        why = _inaccurate(bundle, choice.artifact, max_drop) or _unproven(bundle, choice)
+        why = inaccurate(bundle, choice.artifact, max_drop) or _unproven(bundle, choice)
         if why is None:
             found.append(choice)
         else:
@@ -134,7 +134,7 @@ def _eligible(bundle: Bundle, max_drop: float) -> tuple[list[Choice], dict[str, 
     return found, left_out
 
 
-def _inaccurate(bundle: Bundle, artifact: str, max_drop: float) -> str | None:
+def inaccurate(bundle: Bundle, artifact: str, max_drop: float) -> str | None:
     """Say why an artifact's recorded metric is not good enough; None if it is.
 
     A full-precision artifact without a record counts as good as its source.
@@ -167,7 +167,7 @@ def _threads(choice: Choice) -> list[int]:
 # ---------------------------------------------------------------- halving
 
 
-def _finalists(
+def measure_finalists(
     bundle: Bundle,
     jobs: list[Job],
     video: Path,
@@ -194,7 +194,7 @@ def typical_s(result: JobResult) -> float:
     return median(median(unpack(one.samples[result.series])) for one in result.rounds)
 
 
-def _best(bundle: Bundle, result: BenchResult) -> Job:
+def fastest(bundle: Bundle, result: BenchResult) -> Job:
     """The fastest; among equals the one with the best metric, then with fewer threads."""
     times = {one.job: typical_s(one) for one in result.results}
     limit = min(times.values()) * (1 + LEAST_EFFECT)

@@ -53,8 +53,8 @@ def render_report(out: Path, commands: Sequence[str], outputs: Mapping[str, Any]
         clips=artifacts[0]["metric"].get("n"),
         artifacts=[_artifact(one) for one in artifacts],
         **_training(out / "run"),
-        **_answers(out, outputs["video"]["stretches"], outputs["answers"]),
-        **_speed(bench),
+        **predictions_section(out, outputs["video"]["stretches"], outputs["answers"]),
+        **speed_section(bench),
     )
 
 
@@ -120,7 +120,9 @@ def _artifact(one: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _answers(out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def predictions_section(
+    out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the model predicted of the video, against the truth."""
     import numpy as np
 
@@ -152,7 +154,8 @@ def _answers(out: Path, stretches: Sequence[Any], summary: Mapping[str, Any]) ->
     }
 
 
-def _speed(bench: BenchResult) -> dict[str, Any]:
+def speed_section(bench: BenchResult) -> dict[str, Any]:
+    """The values of the report's section on speed."""
     single = [one for one in bench.results if one.job.scenario == "single"]
     return {
         "reasons": bench.reasons,

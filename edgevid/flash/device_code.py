@@ -48,7 +48,7 @@ def name() -> str:
 def archive(target: Target) -> bytes:
     """Give the zip; to it the target ``local``, "this machine", is a device like ``target``."""
     members = {f"edgevid/{path}": file.read_bytes() for path, file in _modules()}
-    members["edgevid/_targets/local.toml"] = _local(target)
+    members["edgevid/_targets/local.toml"] = local_target(target)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as opened:
         for member in sorted(members):
@@ -72,7 +72,7 @@ def is_host_code(module: str) -> bool:
     return any(pattern.match(f"{module}.") for pattern in _HOST_PATTERNS)
 
 
-def _local(target: Target) -> bytes:
+def local_target(target: Target) -> bytes:
     """The target's file; on the device it is the target ``local``."""
     text = targets.find(target.name).read_text("utf-8")
     text = re.sub(r"^name\s*=.*\n", "", text, flags=re.MULTILINE)

@@ -49,11 +49,12 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _main() -> int:
+def main() -> int:
+    """Prove one engine, as the parent asks; returns the exit code."""
     with child_task() as (task, send):
         send(_prove_here(task).to_json())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main())

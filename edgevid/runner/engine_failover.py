@@ -58,7 +58,7 @@ class EngineFailover:
         Raises what `edgevid.runner.engines.open_engine` raises where nothing serves.
         """
         count = next((n for n, one in enumerate(wanted) if one.accelerator == CPU), len(wanted))
-        self._bundle, self._threads, self._say = bundle, threads, say
+        self.bundle, self._threads, self._say = bundle, threads, say
         self._spares = wanted[count:]
         if count:
             self._spares = spares(bundle, targets.load("local"), wanted[0])
@@ -87,7 +87,7 @@ class EngineFailover:
         """Load the next CPU engine; gives the error instead of raising it, with ``unless``."""
         try:
             self._cpu, self._cpu_choice = open_engine(
-                self._bundle, self._spares, threads=self._threads, say=self._say
+                self.bundle, self._spares, threads=self._threads, say=self._say
             )
         except EdgevidError as error:
             if not unless:
@@ -97,7 +97,8 @@ class EngineFailover:
         return None
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine that serves now."""
         serving = self._serving
         engine = serving.engine if serving else self._cpu
         assert engine is not None
@@ -114,7 +115,7 @@ class EngineFailover:
     @property
     def precision(self) -> str:
         """The arithmetic that runs now."""
-        return self._engine.precision
+        return self.engine.precision
 
     @property
     def guarded(self) -> bool:
@@ -132,7 +133,7 @@ class EngineFailover:
         if serving is None:
             self.due_s = time.monotonic() + CPU_STEP_S
             try:
-                return self._engine.step(inputs, state)
+                return self.engine.step(inputs, state)
             finally:
                 self.due_s = math.inf
         self.due_s = time.monotonic() + serving.engine.deadline_s + GRACE_S

@@ -81,22 +81,22 @@ class WorkerEngine:
             "memory": self._memory.fd,
         }
         try:
-            self._process = WorkerProcess(MODULE, self._name, task, [self._memory.fd])
+            self.process = WorkerProcess(MODULE, self._name, task, [self._memory.fd])
         except BaseException:
             self._memory.close()
             raise
         self._memory.close_descriptor()
-        self._process.deadline_s = READY_S
+        self.process.deadline_s = READY_S
 
     @property
     def pid(self) -> int:
         """Id of the process, which leads a process group."""
-        return self._process.pid
+        return self.process.pid
 
     @property
     def deadline_s(self) -> float:
         """How long a step may take, in seconds."""
-        return self._process.deadline_s
+        return self.process.deadline_s
 
     def prove(self, timeout_s: float = READY_S) -> None:
         """Wait until the child has loaded the artifact and replayed the golden trajectory on it.
@@ -108,13 +108,13 @@ class WorkerEngine:
             CheckFailed: The engine's outputs were wrong.
             EngineFailed: The child crashed, hung or could not load the artifact.
         """
-        report = json.loads(self._process.ready(timeout_s))
+        report = json.loads(self.process.ready(timeout_s))
         if "error" in report:
             self.kill()
             kind = CheckFailed if report["error"] == CheckFailed.__name__ else EngineFailed
             raise kind(f"{self._name}: {report['message']}")
         self.precision = str(report["precision"])
-        self._process.set_deadline(deadline_s(float(report["slowest_s"])))
+        self.process.set_deadline(deadline_s(float(report["slowest_s"])))
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`.
@@ -126,18 +126,18 @@ class WorkerEngine:
         except (KeyError, ValueError) as error:  # not the contract's tensors; nothing was sent
             reason = f"no array for {error}" if isinstance(error, KeyError) else str(error)
             raise EngineFailed(f"{self._name}: {reason}") from None
-        response = self._process.request(STEP)
+        response = self.process.request(STEP)
         if response != DONE:
             raise EngineFailed(f"{self._name}: {response[1:].decode(errors='replace')}")
         return self._memory.read_outputs()
 
     def kill(self) -> None:
         """Kill the process group, from any thread; `close` waits for its end."""
-        self._process.kill()
+        self.process.kill()
 
     def close(self) -> None:
         """Kill the process, wait for its end and free everything; may be called twice."""
-        self._process.close()
+        self.process.close()
         self._memory.close()
 
 

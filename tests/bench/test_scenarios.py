@@ -191,7 +191,7 @@ def test_streams_come_one_after_another_and_not_all_at_once(monkeypatch, null_bu
 
     monkeypatch.setattr(paced, "PacedSource", camera)
     found = scenario("multi", null_bundle, video, Spy(), rate_fps=10, latency_s=1.0)
-    Trial(found._setup, RoundOptions(0.3, 4), 4, found._output)
+    Trial(found.setup, RoundOptions(0.3, 4), 4, found.output)
     assert offsets == pytest.approx([0, 0.025, 0.05, 0.075])
 
 

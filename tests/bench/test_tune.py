@@ -99,10 +99,10 @@ def test_accuracy_comes_before_speed(several, video, monkeypatch):
         unknown={"quantize": "int8"},
     )
     bundle = Bundle.open(path)
-    assert tune._inaccurate(bundle, "exact", 0.01) is None
-    assert "accuracy drop 0.05 exceeds the allowed 0.01" in tune._inaccurate(bundle, "rough", 0.01)
-    assert tune._inaccurate(bundle, "rough", 0.06) is None
-    assert "not recorded" in tune._inaccurate(bundle, "unknown", 1.0)
+    assert tune.inaccurate(bundle, "exact", 0.01) is None
+    assert "accuracy drop 0.05 exceeds the allowed 0.01" in tune.inaccurate(bundle, "rough", 0.01)
+    assert tune.inaccurate(bundle, "rough", 0.06) is None
+    assert "not recorded" in tune.inaccurate(bundle, "unknown", 1.0)
 
 
 def result(job, seconds):
@@ -128,7 +128,7 @@ def test_of_those_that_are_as_fast_the_most_accurate_with_fewest_threads_is_best
 
     def best(*times):
         jobs = zip((exact, one, rough), times, strict=True)
-        return tune._best(bundle, SimpleNamespace(results=[result(*pair) for pair in jobs]))
+        return tune.fastest(bundle, SimpleNamespace(results=[result(*pair) for pair in jobs]))
 
     assert best(0.0100, 0.0101, 0.0099) == one
     assert best(0.0100, 0.0110, 0.0099) == exact
@@ -145,7 +145,7 @@ def test_half_of_them_goes_on_measured_twice_as_long(monkeypatch):
         return SimpleNamespace(results=[result(job, times[job]) for job in jobs])
 
     monkeypatch.setattr(tune.bench, "bench", bench)
-    found = tune._finalists(None, jobs, None, tune.FINAL, lambda *_: None, lambda _: None)
+    found = tune.measure_finalists(None, jobs, None, tune.FINAL, lambda *_: None, lambda _: None)
     assert [one.job.artifact for one in found.results] == ["a0", "a1", "a2"]
     assert plans == [(10, 3), (5, 6), (3, 10)]
 

@@ -238,7 +238,7 @@ def test_an_interrupted_write_leaves_the_old_bundle(tmp_path, monkeypatch):
     def interrupt(members):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundles, "_serialise", interrupt)
+    monkeypatch.setattr(bundles, "serialise", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make(path, note="y")
     assert path.read_bytes() == before

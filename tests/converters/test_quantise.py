@@ -204,7 +204,7 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
 
 
 def test_the_kernels_kill_is_told_as_what_it_most_likely_is():
-    told = child_process._cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
+    told = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
     assert "SIGKILL" in told
     assert "ran out of memory" in told
 

@@ -142,7 +142,7 @@ def test_the_report_understands_what_a_run_and_a_bench_really_print(
     done = edgevid("run", null_bundle, video, "--output", tmp_path / "answers.jsonl", "--json")
     answered = [json.loads(line) for line in (tmp_path / "answers.jsonl").open()]
     shown = {"label": answered[-1]["label"], "start_s": 0.0, "end_s": 2.5, "end_frame": 40}
-    found = report._answers(tmp_path, [shown], json.loads(done.stdout))
+    found = report.predictions_section(tmp_path, [shown], json.loads(done.stdout))
     assert found["artifact"] == "null-float32"
     assert "40 captured" in found["frames"]
     assert found["scores"].caption == "Scores over time."
@@ -150,4 +150,4 @@ def test_the_report_understands_what_a_run_and_a_bench_really_print(
     assert image.startswith(b"\xff\xd8")
     assert caption.startswith(f"{shown['label']}: {shown['label']}")
     assert right
-    assert report._speed(benched)["speed"] == speed_table(benched.results)
+    assert report.speed_section(benched)["speed"] == speed_table(benched.results)

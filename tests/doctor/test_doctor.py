@@ -167,6 +167,10 @@ def test_devices_that_this_user_may_not_use(pi, monkeypatch):
     assert "udev" in pi()["video devices"].do
 
 
+def check_named(name, root):
+    return next(one for one in environment.checks(root) if one.name == name)
+
+
 def test_the_clock(pi, monkeypatch, tmp_path):
     monkeypatch.setattr(environment.time, "time", lambda: 4e8)
     assert "this is in the past; set it" in pi()["clock"].do
@@ -174,11 +178,11 @@ def test_the_clock(pi, monkeypatch, tmp_path):
     (tmp_path / "run/systemd/timesync/synchronized").unlink()
     for told, state in ((True, "ok"), (False, "warn")):
         monkeypatch.setattr(environment, "synchronised", lambda told=told: told)
-        assert environment._clock(tmp_path).state == state
+        assert check_named("clock", tmp_path).state == state
 
 
 def test_a_machine_without_systemd(tmp_path):
-    check = environment._systemd(tmp_path)
+    check = check_named("systemd", tmp_path)
     assert (check.state, check.found) == ("warn", "not running")
 
 

@@ -283,7 +283,7 @@ def test_the_name_in_a_users_own_target_does_not_stand_in_the_way(tmp_path, monk
     folder.mkdir(parents=True)
     text = targets.find("generic-arm64").read_text()
     (folder / "mine.toml").write_text(f'name = "mine"\n{text}')
-    (tmp_path / "local.toml").write_bytes(device_code._local(targets.load("mine")))
+    (tmp_path / "local.toml").write_bytes(device_code.local_target(targets.load("mine")))
     assert isinstance(targets.read(tmp_path / "local.toml"), Target)
 
 

@@ -63,7 +63,7 @@ def test_what_a_library_prints_does_not_spoil_the_answer(opened, tmp_path, monke
         "import os, edgevid.proof.__main__ as main\n"
         "inner = main.replay_artifact\n"
         "def noisy(*a):\n    os.write(1, b'noise'); print('more'); return inner(*a)\n"
-        "main.replay_artifact = noisy\nmain._main()\n"
+        "main.replay_artifact = noisy\nmain.main()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     inner = child_task.run_child

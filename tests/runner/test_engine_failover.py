@@ -75,7 +75,7 @@ def opened(null_bundle) -> Bundle:
 
 def until(player, condition, timeout_s=20.0):
     """Step until something is so."""
-    frames = noise(player.failover._bundle.contract, 8)
+    frames = noise(player.failover.bundle.contract, 8)
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -401,7 +401,7 @@ def test_two_hundred_faults_leave_nothing_behind(opened, monkeypatch, sit, tmp_p
         kind = chance.choice(FAULTS)
         until(player, lambda: player.failover.guarded, 60)
         if chance.random() < 0.2:
-            os.killpg(player.failover._engine.pid, signal.SIGKILL)
+            os.killpg(player.failover.engine.pid, signal.SIGKILL)
         else:
             triggers[kind].touch()
         until(player, lambda: not player.failover.guarded, 60)

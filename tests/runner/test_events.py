@@ -119,7 +119,7 @@ def test_an_engine_that_fails_while_steps_are_retaken_loses_no_event(contract, e
         if failover.guarded:
             Suspect.lost(failover, error)
         elif spare:
-            failover._engine = spare.pop()
+            failover.engine = spare.pop()
         else:
             raise error
 

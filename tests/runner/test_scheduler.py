@@ -247,18 +247,18 @@ class Suspect:
     """A failover whose first engine may lie or fail, and whose second one is true."""
 
     def __init__(self, first, second, *, check_every=4, honest_until=10**9):
-        self._engine, self._second = first, second
+        self.engine, self._second = first, second
         self.guarded, self.degraded = True, False
         self._every, self._until, self._steps = check_every, honest_until, 0
 
     def step(self, inputs, state):
         self._steps += 1
-        return self._engine.step(inputs, state)
+        return self.engine.step(inputs, state)
 
     def lost(self, error):
         if not self.guarded:
             raise error
-        self._engine, self.guarded, self.degraded = self._second, False, True
+        self.engine, self.guarded, self.degraded = self._second, False, True
 
     def check(self, *, idle=False):
         if not self.guarded or (self._steps % self._every and not idle):
@@ -362,7 +362,7 @@ def test_an_engine_that_fails_while_it_sets_another_right_is_replaced_too(contra
         if failover.guarded:
             Suspect.lost(failover, error)
         else:
-            failover._engine = spare.pop()
+            failover.engine = spare.pop()
 
     failover.lost = lost
     for used, sink in ((failover, kept), (SingleEngine(engine), clean)):

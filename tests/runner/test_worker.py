@@ -242,7 +242,7 @@ print(engine.pid, flush=True)
 if sys.argv[2] == "proving":
     engine.prove(60)
 engine.prove(60)
-engine._process.set_deadline(60)
+engine.process.set_deadline(60)
 print("ready", flush=True)
 while True:
     engine.step(Golden.read(bundle).trajectories[0].inputs_at(0), zero_state(bundle.contract))

@@ -167,7 +167,7 @@ def test_the_precision_that_runs_is_read_from_what_was_compiled(real_bundle, mon
     """On the CPU, asked for float16 as other devices are, what runs is what the CPU has."""
     bundle = Bundle.open(real_bundle)
     hint = {"INFERENCE_PRECISION_HINT": "f16"}
-    monkeypatch.setattr("edgevid.runtimes.openvino.cpu._options", lambda *asked, **more: hint)
+    monkeypatch.setattr("edgevid.runtimes.openvino.cpu.device_options", lambda *asked, **more: hint)
     engine = OpenVINOEngine(bundle.files("openvino-float32"), bundle.contract)
     assert engine.precision in ("float16", "bf16", "float32")
     golden = Golden.read(bundle, "openvino-float32")

@@ -24,9 +24,9 @@ class MultiScenario:
     paced = on_video = True
 
     def __init__(self, setup: ScenarioSetup) -> None:
-        self._setup = setup
+        self.setup = setup
         self._found = 0
-        self._output = nowhere()
+        self.output = nowhere()
 
     def round(self, options: RoundOptions) -> Round:
         """Find the largest number of streams that keep the bound; 0 if not even one does."""
@@ -42,7 +42,7 @@ class MultiScenario:
 
     def _holds(self, count: int) -> bool:
         if count not in self._tried:
-            self._tried[count] = Trial(self._setup, self._options, count, self._output)
+            self._tried[count] = Trial(self.setup, self._options, count, self.output)
         return self._tried[count].share >= HELD
 
 

@@ -91,7 +91,7 @@ class OpenVINOEngine:
         openvino = need("openvino", "openvino")
         try:
             model = openvino.Core().read_model(model=files["xml"], weights=files["bin"])
-            options = _options(device, threads, in_a_row=_has_products_in_a_row(model))
+            options = device_options(device, threads, in_a_row=_has_products_in_a_row(model))
             options |= {"PERF_COUNT": "YES"} if profiling else {}
             compiled = openvino.compile_model(model, device, options)
             self._request: Any = compiled.create_infer_request()
@@ -131,7 +131,17 @@ class OpenVINOEngine:
         self._request = None
 
 
-def _options(device: str, threads: int, *, in_a_row: bool = False) -> dict[str, str]:
+def device_options(device: str, threads: int, *, in_a_row: bool = False) -> dict[str, str]:
+    """OpenVINO's compile options for a device.
+
+    Args:
+        device: OpenVINO's name of the device, such as ``CPU``.
+        threads: Number of threads on a CPU.
+        in_a_row: Whether products follow each other without a nonlinearity.
+
+    Returns:
+        The options by name.
+    """
     if device != "CPU":
         return {"INFERENCE_PRECISION_HINT": "f16", "PERFORMANCE_HINT": "LATENCY"}
     options = {
