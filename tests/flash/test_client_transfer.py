@@ -245,7 +245,7 @@ device = AgentClient(Remote(Address("device"), options=("-F", config)), root)
 with device.remote, device:
     runner = wheel(filler=4 << 20)
     done = flash(device, package(runner), DeployOptions(key=keys.load(Path(key)), stage=True,
-                 limit_kbit=float(limit) or None)
+                 limit_kbit=float(limit) or None))
 print(done["sent_bytes"])
 """
 
@@ -260,7 +260,7 @@ def test_a_client_killed_in_mid_transfer_goes_on_where_it_stopped(server, root, 
         client.send_signal(signal.SIGKILL)
     came = part_size(root, sha256)
     done = subprocess.run([*command, "0"], env=environment, capture_output=True, text=True)
-    if "somebody else" in done.stderr:  # the agent of the killed one has not noticed yet
+    if "someone else" in done.stderr:  # the agent of the killed one has not noticed yet
         time.sleep(2)
         done = subprocess.run([*command, "0"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

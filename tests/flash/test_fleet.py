@@ -94,7 +94,7 @@ def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
 
 def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
     act = Acts(d2=CheckFailed("no frames"), d3=DeviceFailed("gone", "unreachable"))
-    outcomes = roll(devices(6), act, waves=[1, 4, 1], may_fail=1, parallel=1, say=str)
+    outcomes = roll(devices(6), act, waves=[1, 4, 1], may_fail=1, parallel=1, log=str)
     assert states(outcomes) == ["serving", "refused", "failed", *["not begun"] * 3]
     assert (outcomes[1].reason, outcomes[2].kind) == ("no frames", "unreachable")
     assert act.begun == ["d1", "d2", "d3"]
@@ -103,7 +103,7 @@ def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
 
 def test_within_the_threshold_it_goes_on():
     act = Acts(d1=DeviceFailed("gone", "unreachable"))
-    outcomes = roll(devices(3), act, waves=[1, 2], may_fail=1, say=str)
+    outcomes = roll(devices(3), act, waves=[1, 2], may_fail=1, log=str)
     assert states(outcomes) == ["failed", "unchanged", "serving"]
     assert exit_code(outcomes) == 4
 
@@ -111,7 +111,7 @@ def test_within_the_threshold_it_goes_on():
 def test_a_bug_in_one_does_not_hang_the_others(monkeypatch):
     told = []
     monkeypatch.setattr(threading, "excepthook", lambda bug: told.append(bug.exc_type))
-    outcomes = roll(devices(2), Acts(d1=KeyError("x")), waves=[2], may_fail=2, say=str)
+    outcomes = roll(devices(2), Acts(d1=KeyError("x")), waves=[2], may_fail=2, log=str)
     assert states(outcomes) == ["failed", "unchanged"]
     assert told == [KeyError]
 
