@@ -18,6 +18,7 @@ import pytest
 
 from rigs.devices import Person, device
 from rigs.models import onnx_model
+from rigs.processes import wait_for
 from rigs.videos import write_video
 
 TOY = Path(__file__).parents[1] / "toy_plugins"
@@ -200,3 +201,9 @@ def test_it_is_flashed_as_a_hashed_wheel_and_serves(toy, bundle, tmp_path_factor
         manifest = person.ssh(door, "cat /opt/edgevid/current/manifest.json").stdout
         names = [wheel["name"] for wheel in json.loads(manifest)["runner"]["wheels"]]
         assert toy.wheel.name in names
+        wait_for(lambda: len(_rows(person, door, lines)) > 5)
+        assert all(0 < float(row[1]) < 1 for row in _rows(person, door, lines)[:5])
+
+
+def _rows(person, door, lines):
+    return [line.split() for line in person.ssh(door, f"sudo cat {lines}").stdout.splitlines()]

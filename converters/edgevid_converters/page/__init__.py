@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgevid import __version__
 from edgevid.bundle import Bundle
-from edgevid.errors import BadBundle, BadInput
+from edgevid.errors import BadBundle, BadInput, MissingExtra
 from edgevid.evidence import Evidence
 from edgevid.report.pages import render
 from edgevid_converters.graphs.draw import LEGEND
@@ -44,6 +44,8 @@ def page(bundle: Bundle, times: StepTimes = NO_TIMES) -> str:
     try:
         evidence = Evidence.from_json(bundle.evidence)
         return _page(bundle, evidence, times)
+    except MissingExtra:
+        raise
     except (AttributeError, BadInput, IndexError, KeyError, TypeError, ValueError) as error:
         raise BadBundle(
             f"{bundle.path}: its evidence is not what edgevid convert writes "
