@@ -9,7 +9,7 @@ import pytest
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.contract import FRAME, AudioInput
+from edgevid.contract import FRAME, AudioInput, FrameInput, VectorInput
 from edgevid.errors import BadInput
 from edgevid_converters import convert, importers
 from edgevid_converters.importers import contract_draft as starting
@@ -154,6 +154,42 @@ def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(BadInput, match=r"no \.npz file that can be read"):
         convert(listener, calibrate=tmp_path / "text.npz", **options)
+
+
+@pytest.mark.parametrize("format_name", ["openvino", "tflite"])
+def test_a_model_of_two_inputs_is_converted_and_proven(format_name, tmp_path, edgevid):
+    onnx = pytest.importorskip("onnx")
+    onnx.save(models.onnx_pair(), tmp_path / "pair.onnx")
+    (tmp_path / "pair.contract.toml").write_text(
+        'task = "raw"\nrate_fps = 10\n'
+        '[[input]]\nkind = "frame"\ninput = "image"\nscale = 255\n'
+        '[[input]]\nkind = "vector"\ninput = "speed"\nname = "pace"\n'
+        '[[state]]\nname = "h"\ninput = "h"\noutput = "hn"\n'
+        '[[output]]\nname = "sum"\noutput = "out"\n'
+    )
+    rng = np.random.default_rng(0)
+    frames = moving_images(40, 8, 8)
+    pace = rng.normal(0, 1, (40, 4)).astype(np.float32)
+    np.savez(tmp_path / "both.npz", frame=frames, pace=pace)
+    out = tmp_path / "x.edgevid"
+    convert(
+        tmp_path / "pair.onnx",
+        formats=[format_name],
+        quantize=["float32", "int8"],
+        calibrate=tmp_path / "both.npz",
+        out=out,
+    )
+    bundle = Bundle.open(out)
+    assert bundle.contract.inputs == (FrameInput("frame", 8, 8), VectorInput("pace", (1, 4)))
+    engine = runtimes.get(format_name).load(bundle.files(f"{format_name}-float32"), bundle.contract)
+    state, expected = {"h": np.zeros((1, 2), np.float32)}, np.zeros((1, 2))
+    for frame, row in zip(frames[:5], pace[:5], strict=True):
+        outputs, state = engine.step({"frame": frame[None], "pace": row[None]}, state)
+        both = np.concatenate([frame.mean((0, 1)) / 255, row])
+        expected = 0.5 * expected + both @ models.PAIR_WEIGHTS
+        np.testing.assert_allclose(outputs["sum"], expected, atol=1e-4)
+    assert bundle.artifact(f"{format_name}-int8").parity["max_abs"] < 0.1
+    assert edgevid("verify", out).returncode == 0
 
 
 # --- the contract file ----------------------------------------------------------------------------

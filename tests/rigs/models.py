@@ -116,6 +116,27 @@ def onnx_listener():
     return onnx_model(nodes, shapes, {"level": [1, 1], "hn": [1, 1]}, constants)
 
 
+PAIR_WEIGHTS = np.float32(np.linspace(-1, 1, 14).reshape(7, 2))
+
+
+def onnx_pair():
+    """A frame and a vector: state' = 0.5 state + (mean of each channel, vector) times weights."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"], "pool"),
+        helper.make_node("Flatten", ["pooled"], ["channels"], "flatten"),
+        helper.make_node("Concat", ["channels", "speed"], ["both"], "concat", axis=1),
+        helper.make_node("MatMul", ["both", "weights"], ["product"], "matmul"),
+        helper.make_node("Mul", ["h", "half"], ["k"], "keep"),
+        helper.make_node("Add", ["k", "product"], ["hn"], "sum"),
+        helper.make_node("Identity", ["hn"], ["out"], "copy"),
+    ]
+    shapes = {"image": [1, 3, 8, 8], "speed": [1, 4], "h": [1, 2]}
+    constants = {"half": np.float32([0.5]), "weights": PAIR_WEIGHTS}
+    return onnx_model(nodes, shapes, {"out": [1, 2], "hn": [1, 2]}, constants)
+
+
 # ---------------------------------------------------------------- all of them
 
 
