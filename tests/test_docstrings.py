@@ -14,18 +14,8 @@ ROOT = Path(__file__).parent.parent
 TREES = {"edgevid": ROOT / "edgevid", "edgevid_converters": ROOT / "converters/edgevid_converters"}
 
 NOT_DONE: set[str] = {
-    "edgevid.bench",
-    "edgevid.bundle",
-    "edgevid.cli",
-    "edgevid.demo",
     "edgevid.flash",
-    "edgevid.proof",
-    "edgevid.remote",
-    "edgevid.report",
     "edgevid.runner",
-    "edgevid.runtimes",
-    "edgevid.targets",
-    "edgevid.testing",
 }
 """Packages whose docstrings are not complete. A package that is done has to leave this list."""
 

@@ -52,7 +52,18 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command ``cmd_name``."""
+        """Import a command.
+
+        Args:
+            ctx: The context of the group.
+            cmd_name: The command's name.
+
+        Returns:
+            The command; None if there is none of that name.
+
+        Raises:
+            BadInput: The command is not part of this installation.
+        """
         if cmd_name not in COMMANDS:
             return None
         module = f"edgevid.cli.{COMMANDS[cmd_name][0]}"
@@ -67,7 +78,18 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or suggest the closest match."""
+        """Find a command.
+
+        Args:
+            ctx: The context of the group.
+            args: The arguments; the first one names the command.
+
+        Returns:
+            See `click.Group.resolve_command`.
+
+        Raises:
+            BadInput: There is no such command; the message has the closest match.
+        """
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             from edgevid.registry import unknown
 

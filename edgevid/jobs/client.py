@@ -281,7 +281,20 @@ class BenchRun:
                 self._check(POLL_S)
 
     def fetch_document(self, place: _Location, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
-        """Fetch the job's document; raises the error of a job that has none."""
+        """Fetch the job's document.
+
+        Args:
+            place: Where the job ran.
+            name: The job's id.
+            end: The job's final state.
+
+        Returns:
+            The document.
+
+        Raises:
+            DeviceFailed: The document is damaged or no document.
+            EdgevidError: The job failed; this is its own error.
+        """
         if end["document"] is None:
             self._raise(end)
         size, content = end["document"]["size"], b""

@@ -35,7 +35,7 @@ class RecordedOutputs:
     carried: Arrays
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all arrays as ``recorded/<tensor>`` and ``carried/<tensor>``."""
+        """All arrays, float32 (S, *shape), as ``recorded/<tensor>`` and ``carried/<tensor>``."""
         recorded = {f"recorded/{name}": values for name, values in self.recorded.items()}
         return recorded | {f"carried/{name}": values for name, values in self.carried.items()}
 
@@ -60,11 +60,11 @@ class Trajectory:
         return len(next(iter(self.inputs.values())))
 
     def inputs_at(self, step: int) -> dict[str, NDArray[Any]]:
-        """Return the inputs of one step by name, each of its contract's shape."""
+        """Return the inputs of one step by name, each of its contract's shape and dtype."""
         return {name: values[step] for name, values in self.inputs.items()}
 
     def state_at(self, step: int) -> dict[str, NDArray[Any]]:
-        """Return the recorded state before a step by bare name."""
+        """Return the recorded state before a step by bare name, each float32 of its own shape."""
         return {name: values[step] for name, values in self.states.items()}
 
     def source_outputs(self) -> RecordedOutputs:

@@ -490,7 +490,7 @@ def heatmap(
     """Draw values over time, with the truth outlined.
 
     Args:
-        values: Array (steps, names), 0 to 1.
+        values: Array (steps, names) of any float dtype, 0 to 1.
         names: Of the rows.
         times_s: Of the steps.
         truth: Name, start and end in seconds.

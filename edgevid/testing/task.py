@@ -64,7 +64,7 @@ class TaskSuite:
     def outputs(
         self, contract: Contract, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float32]]:
-        """Return outputs as a model with this contract gives them: random in 0..1 by default."""
+        """Outputs of a model, float32 of the contract's shapes: random in 0..1 by default."""
         return {one.name: rng.random(one.shape, "float32") for one in contract.outputs}
 
     def truth(self, prediction: Any) -> Any:

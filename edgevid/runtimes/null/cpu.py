@@ -94,7 +94,20 @@ class NullEngine:
         accelerator: str,
         threads: int,
     ) -> NullEngine:
-        """Load an artifact and add the behaviour that it or the environment asks for."""
+        """Load an artifact, with the behaviour that it or the environment requests.
+
+        Args:
+            files: Content of the artifact's files by ending.
+            contract: The contract of the step.
+            accelerator: ``cpu`` or ``null``.
+            threads: Unused.
+
+        Returns:
+            The engine.
+
+        Raises:
+            EngineFailed: No runtime reads these files.
+        """
         behaviour, parameters = _behaviour(files)
         if parameters is not None:
             return cls(Arithmetic(parameters, contract), behaviour, accelerator)
