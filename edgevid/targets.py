@@ -83,7 +83,7 @@ class DistributionPackage:
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceAccount:
     """The account and the devices of the service on the device.
 
     Attributes:
@@ -134,7 +134,7 @@ class Target:
     models: tuple[str, ...] = ()
     cpu_flags: tuple[str, ...] = ()
     udev: tuple[str, ...] = ()
-    service: Service = Service()
+    service: ServiceAccount = ServiceAccount()
     proven: bool = False
     note: str = ""
 
