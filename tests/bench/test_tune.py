@@ -78,7 +78,7 @@ def test_the_fastest_is_found_and_run_uses_it_until_it_is_forgotten(
     assert list(found["left_out"]) == ["wrong in null on cpu"]
     assert "proof fails" in found["left_out"]["wrong in null on cpu"]
     name, said = served(edgevid, path, video)
-    assert name == "quick" and said.count("as tuned: quick in null on cpu, 1 thread;") == 1
+    assert name == "quick" and said.count("tuned: quick in null on cpu, 1 thread;") == 1
     assert served(edgevid, path, video, "--artifact", "at_length") == ("at_length", "")
     assert json.loads(tuned.file(Bundle.open(path)).read_text()) == found["content"]
     assert found["name"] == tuned.name(Bundle.open(path))

@@ -15,6 +15,7 @@ from edgevid import proof
 from edgevid.errors import BadBundle, BadInput, CheckFailed
 from edgevid.files import cache_folder
 from edgevid.isolation import child_task
+from edgevid.isolation.child_task import ChildOutcome
 from edgevid.proof import prove_in_child, verdict
 from rigs.processes import alive, wait_for
 
@@ -36,6 +37,19 @@ def test_a_good_engine_passes(opened):
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "at", "said"),
+    [
+        ("abort", 2, "crashed with SIGABRT"),
+        ("abort", -1, "crashed with SIGABRT"),
+        ("error", 2, "failed on schedule"),
+        ("error", -1, "failed on schedule"),
+        ("nan", 2, "not numbers"),
+        ("wrong", 2, "is off by"),
+        ("hang", 2, "gave no answer in 1.5 s"),
+        ("hang", -1, "gave no answer in 1.5 s"),
+    ],
+)
 def test_a_bad_engine_is_outlived_and_described(opened, kind, at, said, fault):
     fault(kind, at)
     started = time.monotonic()
@@ -51,6 +65,18 @@ def test_a_bad_engine_is_outlived_and_described(opened, kind, at, said, fault):
         proof.require(opened, NAME, "null")  # remembered: nothing hangs again
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (ChildOutcome(0, b"babble", b""), "without a readable answer"),
+        (ChildOutcome(0, b"[1, 2]", b""), "without a readable answer"),
+        (ChildOutcome(0, b'{"ok": true}', b""), "without a readable answer"),
+        (ChildOutcome(0, b"", b"some\nlast words\n\n"), r"\(last words\)"),
+        (ChildOutcome(3, b"", b"\xff"), "exit code 3"),
+        (ChildOutcome(-11, b"", b""), "crashed with SIGSEGV"),
+        (ChildOutcome(-99, b"", b""), "crashed with signal 99"),
+    ],
+)
 def test_whatever_a_child_leaves_becomes_a_verdict(opened, monkeypatch, outcome, said):
     monkeypatch.setattr(verdict, "run_child", lambda *a: outcome)
     result = prove_in_child(opened, NAME, "null")
