@@ -117,7 +117,8 @@ def run_child(
     threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True).start()
     with child:
         try:
-            stdout, stderr = child.communicate(json.dumps(task).encode(), timeout=timeout_s)
+            message = json.dumps({**task, "parent": os.getpid()}).encode()
+            stdout, stderr = child.communicate(message, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             kill_group(child.pid)
             stdout, stderr = child.communicate()
@@ -157,6 +158,7 @@ def child_task() -> Iterator[tuple[dict[str, Any], Callable[[Any], Any]]]:
     """
     with private_stdout() as stdout:
         task = json.load(sys.stdin)
+        die_with_parent(task.pop("parent", None))  # it may have died while this process started
         signal.alarm(int(task["timeout_s"]) + ALARM_GRACE_S)
         try:
             yield task, lambda result: stdout.write(canonical_json(result))
