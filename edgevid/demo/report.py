@@ -17,9 +17,9 @@ from edgevid.bench.statistics import Estimate
 from edgevid.bench.tables import Table
 from edgevid.data.folders import find
 from edgevid.media.video import open_file
-from edgevid.report import plots
+from edgevid.report import plots, svg
 from edgevid.report.pages import markup, render
-from edgevid.report.plots import Chart
+from edgevid.report.svg import Chart
 
 LINE = 106
 """The longest line of a command on the page."""
@@ -103,9 +103,9 @@ def _training(run: Path) -> dict[str, Any]:
 
 
 def _drawn(path: Path, caption: str) -> dict[str, Any]:
-    """A chart that training wrote, as `edgevid.report.plots.Chart` is to a template."""
-    svg = markup(plots.adopt_svg(path.read_text(encoding="utf-8"), caption))
-    return {"svg": svg, "caption": caption, "alarms": (), "wide": False}
+    """A chart that training wrote, as `edgevid.report.svg.Chart` is to a template."""
+    drawn = markup(svg.adopt_svg(path.read_text(encoding="utf-8"), caption))
+    return {"svg": drawn, "caption": caption, "alarms": (), "wide": False}
 
 
 def _artifact(one: Mapping[str, Any]) -> tuple[object, ...]:

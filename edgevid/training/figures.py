@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgevid.files import write_bytes
-from edgevid.report import plots
+from edgevid.report import plots, svg
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, float]], names: Sequence[str]) -> None:
@@ -20,4 +20,4 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, float]], names: Seque
         for name in names
     ]
     figure = plots.curves(panels, [row["epoch"] for row in history], "epoch")
-    write_bytes(path, plots.standalone_svg(figure))
+    write_bytes(path, svg.standalone_svg(figure))

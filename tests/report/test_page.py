@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from edgevid.report import plots
+from edgevid.report import plots, svg
 from edgevid.report.pages import render
-from edgevid.report.plots import Chart
+from edgevid.report.svg import Chart
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NASTY = "<script>alert('x')</script>"
@@ -57,20 +57,20 @@ def test_only_columns_of_numbers_are_set_to_the_right(tmp_path):
 
 
 def test_charts_have_the_same_bytes_every_time():
-    first, second = ([plots.inline_svg(one, "t") for one in all_figures()] for _ in range(2))
+    first, second = ([svg.inline_svg(one, "t") for one in all_figures()] for _ in range(2))
     assert first == second
-    assert plots.standalone_svg(all_figures()[0]) == plots.standalone_svg(all_figures()[0])
+    assert svg.standalone_svg(all_figures()[0]) == svg.standalone_svg(all_figures()[0])
 
 
 @pytest.mark.parametrize("number", range(8))
 def test_charts_take_the_colours_of_the_page(number):
-    drawn = plots.inline_svg(all_figures()[number], "t")
+    drawn = svg.inline_svg(all_figures()[number], "t")
     assert "var(--" in drawn
     assert not re.findall(r"(?<!, )#[0-9a-f]{6}\b", drawn)
 
 
 def test_a_chart_that_was_written_to_a_file_can_be_adopted():
     figure = all_figures()[0]
-    drawn = plots.adopt_svg(plots.standalone_svg(figure).decode(), "t")
+    drawn = svg.adopt_svg(svg.standalone_svg(figure).decode(), "t")
     assert "var(--paper, #ffffff)" in drawn
     assert "<?xml" not in drawn

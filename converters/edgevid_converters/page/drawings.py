@@ -10,7 +10,7 @@ from edgevid.bundle import Bundle
 from edgevid.evidence import Evidence, LayerCost
 from edgevid.report import plots
 from edgevid.report.pages import markup
-from edgevid.report.plots import Chart
+from edgevid.report.svg import Chart
 from edgevid_converters import graphs
 from edgevid_converters.graphs.draw import common, draw, short
 

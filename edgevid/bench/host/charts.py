@@ -12,7 +12,7 @@ from edgevid.bench.samples import unpack, unpack_steady
 from edgevid.bench.statistics import Estimate
 from edgevid.bench.tables import full
 from edgevid.report import plots
-from edgevid.report.plots import Chart
+from edgevid.report.svg import Chart
 from edgevid.runtimes import CPU
 from edgevid.tasks.evidence import metric_name, recorded_value
 

@@ -13,7 +13,7 @@ from edgevid.bench.host.compare_table import compare_table
 from edgevid.bench.result import BenchResult, JobResult, OperatorProfile, UnknownProfile
 from edgevid.bench.summary_table import summary_table
 from edgevid.report.pages import render
-from edgevid.report.plots import Chart
+from edgevid.report.svg import Chart
 
 SCENARIOS = {
     "step": "the engine alone.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Output
 from edgevid.errors import BadInput
 from edgevid.files import write_bytes
-from edgevid.report import plots
+from edgevid.report import plots, svg
 from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.host.training import TrainingTask
 
@@ -112,7 +112,7 @@ def draw_confusion(path: Path, figures: Mapping[str, Any]) -> None:
         OSError: The file cannot be written.
     """
     figure = plots.confusion(figures["confusion"], list(figures["classes"]))
-    write_bytes(path, plots.standalone_svg(figure))
+    write_bytes(path, svg.standalone_svg(figure))
 
 
 def _share(part: int, whole: int) -> float | None:
