@@ -110,7 +110,7 @@ def _untaken(name: str, rules: OperatorRules, operators: Mapping[str, int]) -> I
     wrong = sorted(set(rules.wrong) & set(operators))
     yield from (f"{name}: {kind} {rules.wrong[kind]}; its proof decides" for kind in wrong)
     if rules.operators is None:
-        yield f"{name}: known only to {rules.source}: which operators it executes"
+        yield f"{name}: which operators it executes is known only to {rules.source}"
         return
     left = sorted(set(operators) - rules.operators - EDGES)
     if not left:

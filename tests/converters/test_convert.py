@@ -222,9 +222,9 @@ def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeyp
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     told = quick(formats=["edgetpu"], quantize=["int8"])
     assert [a["name"] for a in told["artifacts"]] == ["edgetpu-int8", "tflite-int8"]
-    assert any("takes 3 of 4 operators" in note for note in told["notes"])
+    assert any("executes 3 of 4 operators" in note for note in told["notes"])
     assert any("not yet proven on hardware" in note for note in told["notes"])
-    assert "edgetpu-int8: on the CPU stay 1 GATHER: Operation not supported" in told["notes"]
+    assert "edgetpu-int8: 1 GATHER stay on the CPU: Operation not supported" in told["notes"]
     bundle = Bundle.open(tmp_path / "x.edgevid")
     artifact = bundle.artifact("edgetpu-int8")
     assert (artifact.format, artifact.members) == ("edgetpu", ("artifacts/edgetpu-int8.tflite",))
@@ -279,7 +279,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
         "n": 0,
     }
     bundle = Bundle.open(tmp_path / "x.edgevid")
-    assert "not there" in bundle.evidence["held_out"]["reason"]
+    assert "missing" in bundle.evidence["held_out"]["reason"]
     assert bundle.evidence["calibration"]["clips"] == ["clip.mp4"]
 
 

@@ -100,9 +100,9 @@ def test_a_report_says_what_stays_on_the_cpu_and_why():
     assert (report.taken, sum(row.count for row in report.left)) == (2, 34)
     assert OperatorRow("LEAKY_RELU", 11, "Operation not supported") in report.left
     words = report.lines()
-    assert "takes 2 of 36 operators" in words[0]
+    assert "executes 2 of 36 operators" in words[0]
     assert "not yet proven on hardware" in words[0]
-    assert "on the CPU stay 12 CONV_2D: More than one subgraph is not supported" in words
+    assert "12 CONV_2D stay on the CPU: More than one subgraph is not supported" in words
     assert not any("streamed" in line for line in words)
 
 
@@ -155,9 +155,9 @@ def test_what_it_makes_and_says_is_given(compiler):
     [
         (NOT_QUANTISED, False, 1, ConverterFailed, r"failed \(Invalid model: .*not quantized\)"),
         (ABORTED, False, 1, ConverterFailed, r"failed \(Internal compiler error. Aborting!\)"),
-        (ABORTED, False, 0, ConverterFailed, "made nothing"),
-        ("odd\n", True, 0, ConverterFailed, "no report that can be read"),
-        (NOTHING, True, 0, CheckFailed, "takes no operator: on the CPU stay 1 MUL"),
+        (ABORTED, False, 0, ConverterFailed, "wrote nothing"),
+        ("odd\n", True, 0, ConverterFailed, "no readable report"),
+        (NOTHING, True, 0, CheckFailed, "executes no operator: 1 MUL stay on the CPU"),
     ],
 )
 def test_its_failures_are_one_line(compiler, said, makes, code, error, words):
@@ -170,7 +170,7 @@ def test_its_failures_are_one_line(compiler, said, makes, code, error, words):
 def test_a_compiler_that_hangs_is_stopped(compiler, tmp_path):
     compiler(PARTLY)
     (tmp_path / "bin" / edgetpu.PROGRAM).write_text("#!/bin/sh\nexec sleep 60\n")
-    with pytest.raises(ConverterFailed, match=r"gave no answer in 0\.5 s"):
+    with pytest.raises(ConverterFailed, match=r"did not finish in 0\.5 s"):
         compile_model(b"model", timeout_s=0.5)
 
 
@@ -225,7 +225,7 @@ def test_what_an_accelerator_will_not_take_is_told_and_so_is_what_nobody_knows(t
         "tflite/edgetpu: will not execute GATHER x1, LEAKY_RELU x2, nor anything after them"
     )
     assert told[1:] == [
-        "openvino/npu: known only to its compiler, on the device: which operators it executes"
+        "openvino/npu: which operators it executes is known only to its compiler, on the device"
     ]
     told = target_selection.untaken(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
     assert "every operator is on the published list" in told[0]

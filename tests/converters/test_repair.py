@@ -114,7 +114,7 @@ def test_where_nothing_is_enough_the_closest_is_named():
     assert all("z" not in kept for kept in tried)  # half of the layers stay in int8
     said = str(refusal(ladder, "x-int8"))
     assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in said
-    assert "the closest, with a, b kept in float, has accuracy 0.400" in said
+    assert "the closest, with a, b kept in float32, has accuracy 0.400" in said
     assert "--quantize-aware" in said and "\n" not in said
 
 
@@ -248,7 +248,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
         "out": tmp_path / "x.edgevid",
     }
     contract.write_text(right.replace("[[input]]", '[[input]]\ncolour = "bgr"'))
-    with pytest.raises(CheckFailed, match="does not give its owner's answers"):
+    with pytest.raises(CheckFailed, match="does not give its owner's outputs"):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()
     contract.write_text(right)

@@ -152,7 +152,7 @@ def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path
     with pytest.raises(BadInput, match=r"needs an array 'sound' of the shape \(N, 16\)"):
         convert(listener, calibrate=tmp_path / "other.npz", **options)
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(BadInput, match=r"no \.npz file that can be read"):
+    with pytest.raises(BadInput, match=r"not a readable \.npz file"):
         convert(listener, calibrate=tmp_path / "text.npz", **options)
 
 
@@ -357,7 +357,7 @@ def test_the_command_writes_the_draft_once(tiny, tmp_path, edgevid):
     assert "height = 20" in file.read_text()
     again = edgevid("convert", "--init", model)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert edgevid("convert", model).returncode == 2  # where to?
 
 

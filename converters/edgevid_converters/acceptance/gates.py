@@ -43,14 +43,14 @@ class Budget:
         span = high - low
         if not (0 <= self.max_drop < span):
             most = f"0 to {0.99 * span:g}" if isfinite(span) else "0 or more"
-            raise BadInput(f"--max-drop {self.max_drop:g} makes no sense; use {most}")
+            raise BadInput(f"--max-drop {self.max_drop:g} is out of range; use {most}")
         worst, best = (high, low) if metric and not metric.higher_is_better else (low, high)
         if self.min_metric is None:
             return
         if not low <= self.min_metric <= high or self.min_metric == worst:
             least = worst + 0.01 * (best - worst)
             range_ = f"{least:g} to {best:g}" if isfinite(span) else f"{low:g} or more"
-            raise BadInput(f"--min-metric {self.min_metric:g} makes no sense; use {range_}")
+            raise BadInput(f"--min-metric {self.min_metric:g} is out of range; use {range_}")
 
     def violation(self, found: Comparison) -> str | None:
         """Say why an artifact breaks the budget; None if it keeps it or was not measured.

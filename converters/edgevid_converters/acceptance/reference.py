@@ -73,7 +73,7 @@ class OwnerOutputs:
                     break
         if not worst <= TOLERANCE:
             raise CheckFailed(
-                f"the model does not give its owner's answers in {self.path}: {where} is off by "
+                f"the model does not compute its owner's outputs in {self.path}: {where} is off by "
                 f"{worst:.3g}, more than {TOLERANCE:g}; check colour, scale, mean and std in "
                 f"{contract}"
             )
@@ -95,10 +95,10 @@ def read_reference(path: Path, contract: Contract) -> OwnerOutputs:
     """
     path = Path(path)
     if not path.exists():
-        raise BadInput(f"{path} does not exist; give an .npz of inputs and their owner's answers")
+        raise BadInput(f"{path} does not exist; give an .npz of inputs and their owner's outputs")
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
-        raise BadInput(f"{path} has no .npz in it; give inputs and their owner's answers")
+        raise BadInput(f"{path} has no .npz in it; give inputs and their owner's outputs")
     pairs = [_read(file, contract) for file in files]
     return OwnerOutputs(path, tuple(s for s, _ in pairs), tuple(a for _, a in pairs))
 
@@ -112,7 +112,7 @@ def _read(
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{file} is no .npz file that can be read ({error})") from None
+        raise BadInput(f"{file} is not a readable .npz file ({error})") from None
     shapes = {output.name: output.shape[1:] for output in contract.outputs}
     inputs = {one.name: one for one in contract.inputs}
     known = (*inputs, *shapes)
@@ -120,11 +120,11 @@ def _read(
         raise BadInput(f"{file}: {registry.unknown('array', strange[0], known)}")
     if missing := [name for name in inputs if name not in arrays]:
         raise BadInput(
-            f"{file} needs an array {missing[0]!r}, and answers: {', '.join(sorted(shapes))}"
+            f"{file} needs an array {missing[0]!r}, and outputs: {', '.join(sorted(shapes))}"
         )
     if len(arrays) == len(inputs):
         raise BadInput(
-            f"{file} has no answers; give inputs and answers: {', '.join(sorted(shapes))}"
+            f"{file} has no outputs; give inputs and outputs: {', '.join(sorted(shapes))}"
         )
     first = arrays[contract.inputs[0].name]
     count = len(first) if first.ndim else 0
@@ -157,7 +157,7 @@ def _shaped(
     fits = values.dtype.kind in "fiub" and values.shape in (shape, batched)
     if not fits or not len(values) or not np.isfinite(values).all():
         raise BadInput(
-            f"{file}: {name} is {values.dtype} {list(values.shape)}; it needs finite numbers of "
+            f"{file}: {name} is {values.dtype} {list(values.shape)}; give finite numbers of "
             f"the shape {['N', *shape[1:]]}, as many rows as there are inputs"
         )
     return np.ascontiguousarray(values.reshape(shape), dtype or np.float32)

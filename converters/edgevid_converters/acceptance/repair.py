@@ -131,13 +131,13 @@ def repair_artifact(
     layers = first.built.layers or builder.layer_errors(artifact.format)
 
     def attempt(kept: tuple[str, ...]) -> AcceptanceResult:
-        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float")
+        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float32")
         keep = {artifact.quantize: kept}
         try:
             built = builder.convert(artifact.format, [artifact.quantize], keep)
         except (CheckFailed, EnvironmentFailed) as error:
             nothing = replace(artifact, parity={}, metric=NOT_MEASURED.to_json())
-            return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be made: {error}")
+            return AcceptanceResult(BuiltArtifact(nothing, {}), f"could not be built: {error}")
         return acceptance.check(built[0])
 
     return search_repair(first, layers, attempt)
@@ -172,7 +172,7 @@ def refusal(repair: RepairResult, name: str) -> CheckFailed:
     remedy = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
     if not tries:
         return CheckFailed(f"{name} {first.reason}; there is no layer to repair it with; {remedy}")
-    what = f"{listed(closest.kept)} kept in float" if closest.kept else "every layer in int8"
+    what = f"{listed(closest.kept)} kept in float32" if closest.kept else "every layer in int8"
     return CheckFailed(
         f"{name} {first.reason}; none of {tries} repairs is within the budget; the closest, with "
         f"{what}, {closest.result.reason}; {remedy}"

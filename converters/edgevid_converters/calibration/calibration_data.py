@@ -62,8 +62,8 @@ def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Pat
     """Where the calibration clips are: the recorded training split if it is there, else all."""
     root = Path(calibrate) if calibrate else source.data
     if root is None or not root.exists():
-        mend = "give another folder" if calibrate else "give clips with --calibrate"
-        raise BadInput(f"{root or 'the data of the training'} does not exist; {mend}")
+        remedy = "give another folder" if calibrate else "give clips with --calibrate"
+        raise BadInput(f"{root or 'the training data'} does not exist; {remedy}")
     if root.is_file():
         return root.parent, [root.name]
     train = sorted(source.split.get("train", ()))
@@ -130,7 +130,7 @@ def held_out(
         if there["test"]:
             clips = choose_clips(source.contract, there, Path(root), "test", progress)
             return (clips, "") if len(clips) else (None, "no clip of the test split is readable")
-    return None, "the clips of the recorded test split are not there"
+    return None, "the clips of the recorded test split are missing"
 
 
 def _labelled(

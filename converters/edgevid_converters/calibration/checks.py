@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 FEW_FRAMES = 32
 PLAIN = 2.0
-"""Standard deviation, of 255, below which all pictures together are one plain colour."""
+"""Standard deviation, of 255, below which all images together are one plain colour."""
 STILL = 0.5
 """Mean difference from frame to frame, of 255, below which nothing moves."""
 ALIKE = 0.2
-"""Correlation of neighbouring pixels; in pictures it is above 0.8, in noise it is 0."""
+"""Correlation of neighbouring pixels; above 0.8 in images, 0 in noise."""
 NARROW = 0.35
-"""The share of the range 0..255 that most pictures fill at least."""
+"""Share of the range 0..255 that most images fill at least."""
 SWAPPED = 2.0
-"""So much nearer to the held-out pictures' colours are swapped ones, to be spoken of."""
+"""Factor by which swapped colours must be nearer to the held-out images' for a note."""
 LEAST_TINT = 8.0
-"""Difference of the mean of red and blue, of 255, that tells them apart."""
+"""Difference of the means of red and blue, of 255, that distinguishes them."""
 
 
 def check(
@@ -79,8 +79,8 @@ def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     for name, values in answers.items():
         if values.size and not np.isfinite(values).all():
             raise BadInput(
-                f"the model itself gives values that are not numbers in {name}: its weights are "
-                "damaged, or it is fed what it does not expect; check it, then its contract"
+                f"the model's output {name} is not a number: its weights are damaged, or its "
+                "input is not what it expects; check the model, then its contract"
             )
     even = [
         name
@@ -88,8 +88,8 @@ def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
         if len(values) > 1 and float(np.ptp(values, axis=0).max(initial=0)) < 1e-6
     ]
     return [
-        f"the model gives the same {name} whatever it sees: is it fed as it was trained to be "
-        "(scale, mean, std, colour)?"
+        f"the model gives the same {name} for every image; check scale, mean, std and colour in "
+        "its contract"
         for name in even
     ]
 
@@ -108,8 +108,8 @@ def check_states(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> N
     states = [recorded[state.taken] for state in source.contract.states]
     if states and not any(values.any() for values in states):
         raise BadInput(
-            "in all calibration clips the model's memory stays empty, and int8 would know no "
-            "other; give clips of more than one frame"
+            "the model's state stays zero in all calibration clips, so int8 cannot be calibrated "
+            "for any other; give clips of more than one frame"
         )
 
 
@@ -122,8 +122,8 @@ def _refuse(pixels: Clip, clips: Sequence[Clip]) -> None:
         )
     if top <= 1:
         raise BadInput(
-            "the calibration clips are black, or hold values of 0 and 1 where 0 to 255 belong; "
-            "give clips as the camera makes them"
+            "the calibration clips are black, or have values of 0 and 1 instead of 0 to 255; "
+            "give clips as the camera records them"
         )
 
 
@@ -131,7 +131,7 @@ def _few(clips: Sequence[Clip]) -> Iterator[str]:
     frames = sum(map(len, clips))
     if frames < FEW_FRAMES:
         yield (
-            f"only {frames} frames of {len(clips)} clips; int8 knows the ranges of these alone, "
+            f"only {frames} frames of {len(clips)} clips; int8 knows only the ranges of these; "
             "give a hundred or more"
         )
 
@@ -142,8 +142,8 @@ def _range(pixels: Clip) -> Iterator[str]:
     low, high = (int(value) for value in np.percentile(pixels, (0.5, 99.5)))
     if high - low < NARROW * 255:
         yield (
-            f"its pictures keep within {low} to {high} of 0 to 255; what is darker or brighter "
-            "later will be cut off: give clips at other light"
+            f"the images stay within {low} to {high} of 0 to 255, and darker or brighter ones will "
+            "be clipped; give clips in other light"
         )
 
 
@@ -153,8 +153,8 @@ def _noise(clips: Sequence[Clip]) -> Iterator[str]:
     found = sorted(_alike(clip[len(clip) // 2]) for clip in clips)
     if found[len(found) // 2] < ALIKE:
         yield (
-            "its pictures look like noise: neighbouring pixels have little in common "
-            f"(correlation {np.median(found):.2f}); give clips of what the camera will see"
+            "the images look like noise, neighbouring pixels hardly correlate "
+            f"({np.median(found):.2f}); give clips of what the camera will see"
         )
 
 
@@ -178,7 +178,7 @@ def _still(clips: Sequence[Clip]) -> Iterator[str]:
         if len(clip) > 1
     ]
     if not moves or max(moves) < STILL:
-        yield "nothing moves in it, so the memory is not exercised; give clips with motion"
+        yield "nothing moves, so the state is hardly exercised; give clips with motion"
 
 
 def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
@@ -193,8 +193,8 @@ def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
     tinted = abs(float(ours[0] - ours[2])) > LEAST_TINT
     if tinted and apart > SWAPPED * swapped:
         yield (
-            "red and blue seem to have changed places: its colours fit the held-out clips "
-            "better when they are swapped back; write the clips as RGB"
+            "red and blue seem to be swapped, the colours match the held-out clips better the "
+            "other way round; write the clips as RGB"
         )
 
 

@@ -229,7 +229,7 @@ def read_recording(file: Path, contract: Contract) -> Recording:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{file} is no .npz file that can be read ({error})") from None
+        raise BadInput(f"{file} is not a readable .npz file ({error})") from None
     found = {}
     for one in contract.inputs:
         shape = row_shape(one)
@@ -240,7 +240,7 @@ def read_recording(file: Path, contract: Contract) -> Recording:
             raise BadInput(f"{file} needs an array {one.name!r} of the shape ({wanted})")
         found[one.name] = rows.astype(one.dtype)
     if len({len(rows) for rows in found.values()}) > 1:
-        raise BadInput(f"{file} needs as many rows of each input; make them equally long")
+        raise BadInput(f"{file} has inputs of different lengths; give as many rows of each")
     return found
 
 

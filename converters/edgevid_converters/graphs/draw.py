@@ -12,7 +12,7 @@ from edgevid_converters.graphs.graph import HALF, INTEGERS, MOVES, PORT, Graph
 from edgevid_converters.graphs.layout import Box, Boxes, condense_graph, ranks
 
 LETTER, CAPITAL, SMALL = 6.4, 7.9, 5.3
-"""About how wide a letter is; many names are in capitals."""
+"""Approximate width of a letter; many names are in capitals."""
 LINE = 14.0
 GAP, ROW_GAP, EDGE_ROOM = 16.0, 26.0, 10.0
 LONGEST, LONGEST_NAME, MOST_LINES = 30, 40, 5
@@ -23,10 +23,10 @@ LEGEND = {
     "floats": "computes in float",
     "halves": "computes in float, weights stored in int8",
     "moves": "moves or rounds values only",
-    "floats kept": "kept in float by the repair",
+    "floats kept": "kept in float32 by the repair",
     "port": "input or output",
 }
-"""Class of a box -> its words."""
+"""Style class of a box -> its meaning."""
 
 
 def draw(graph: Graph, kept: Collection[str] = (), title: str = "") -> tuple[str, Boxes]:

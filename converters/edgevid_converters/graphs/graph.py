@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 FLOAT = "float32"
 HALF = "float32, int8 weights"
-"""Of a product whose weights are stored in bytes and whose values are not."""
+"""A product with int8 weights and float values."""
 INTEGERS = ("int8", "int16", "integers")
 MOVES = "moves"
-"""Moves or regroups values, or brings them to and from integers, but computes nothing."""
+"""Moves or regroups values, or converts them to or from integers, but computes nothing."""
 WEIGHTS = "weights"
-"""Turns what is stored into weights, once, when the artifact is loaded."""
+"""Unpacks stored weights, once, when the artifact is loaded."""
 PORT = ""
-"""No operator, but an input or an output of the whole."""
+"""Not an operator, but an input or output of the graph."""
 
 
 @dataclass(frozen=True)

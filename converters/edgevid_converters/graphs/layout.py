@@ -14,9 +14,9 @@ from typing import TypeAlias, TypeVar
 from edgevid_converters.graphs.graph import MOVES, PORT, WEIGHTS, Graph, Node, below
 
 MOST_OPERATORS = 150
-"""With more than so many, a box is a layer."""
+"""In a graph with more operators, a box is a layer."""
 WIDEST_ROW = 4
-"""In a wider row, boxes that are alike are one."""
+"""In a wider row, similar boxes are merged."""
 Key = TypeVar("Key", bound=Hashable)
 Placed: TypeAlias = tuple[int, Hashable]
 """The row of a box, and what its operators have in common."""

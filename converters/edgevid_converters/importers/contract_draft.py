@@ -46,7 +46,7 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
         raise BadInput(f"{model} is a run and has a contract of its own; convert it as it is")
     file = out or default_contract_path(model)
     if file.exists():
-        raise BadInput(f"{file} is there already; edit it, or write another one with -o")
+        raise BadInput(f"{file} already exists; edit it, or write another one with -o")
     described = imported.ask_reference(kind, model, {"do": "tensors"})
     inputs, outputs = (imported.read_tensors(described[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)

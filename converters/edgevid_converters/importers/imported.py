@@ -123,7 +123,7 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
     file = contract_file or default_contract_path(path)
     if not file.is_file():
         raise BadInput(
-            f"{file} is not there, and {path.name} does not say what its tensors mean; "
+            f"{file} does not exist, and {path.name} does not record what its tensors mean; "
             f"write it with: edgevid convert --init {path}"
         )
     return ask_reference(kind, path, {"do": "describe", "contract_file": str(file.resolve())})
@@ -153,7 +153,7 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in answers.items():
         if other[name].shape != value.shape:
             raise BadInput(
-                f"{path}: the size of output {name!r} depends on what is seen; "
+                f"{path}: the size of output {name!r} depends on the image; "
                 "export the model without its last, selecting part"
             )
     contract, preprocessing = terms.resolve(answers)

@@ -33,7 +33,7 @@ def open_model(path: Path) -> KerasModel:
     except Exception as error:  # noqa: BLE001 - Keras raises what the damage happens to cause
         raise BadInput(f"{path} cannot be loaded by Keras: {first_line(error)}") from None
     if not getattr(model, "inputs", None):
-        raise BadInput(f"{path} does not say what it takes; save a functional or sequential model")
+        raise BadInput(f"{path} has no inputs recorded; save a functional or sequential model")
     return KerasModel(model)
 
 

@@ -40,9 +40,9 @@ def open_model(path: Path) -> ONNXModel:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is no whole ONNX model ({first_line(error)})") from None
+        raise BadInput(f"{path} is damaged or not an ONNX model ({first_line(error)})") from None
     if not model.graph.node or not model.opset_import:
-        raise BadInput(f"{path} is no whole ONNX model (it has no operators)")
+        raise BadInput(f"{path} is damaged or not an ONNX model (it has no operators)")
     _check_operators(path, model)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -72,8 +72,8 @@ def _check_operators(path: Path, model: Any) -> None:
         if not known and (node.domain, node.op_type) not in own:
             where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise BadInput(
-                f"{path}: operator {where} (node {node_name(node)!r}) is not one of ONNX's and "
-                "cannot be lowered; export the model without it"
+                f"{path}: operator {where} (node {node_name(node)!r}) is not part of ONNX and "
+                "cannot be converted; export the model without it"
             )
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SINCE = 11
-"""The operator set from which on Slice, Gemm and Reshape take what they are given here."""
+"""First operator set whose Slice, Gemm and Reshape take the arguments used here."""
 PLAIN = {"hidden_size", "linear_before_reset"}
-"""Attributes that are understood here; any other must have the value that does nothing."""
+"""Attributes that are handled here; any other must have its neutral value."""
 NEUTRAL = {"direction": b"forward", "input_forget": 0, "layout": 0}
 ACTIVATIONS = {"LSTM": [b"Sigmoid", b"Tanh", b"Tanh"], "GRU": [b"Sigmoid", b"Tanh"]}
 

@@ -195,7 +195,7 @@ def _nearest(
     error, name, order = best
     if not error <= CLOSE * max(1.0, float(np.abs(expected).max(initial=0))):
         raise BadInput(
-            f"what onnx2tf makes of output {own!r} {sizes(expected.shape)} is off by {error:.3g}; "
+            f"onnx2tf's output {own!r} {sizes(expected.shape)} differs by {error:.3g}; "
             "convert the model for OpenVINO: -f openvino"
         )
     return name, order

@@ -39,7 +39,7 @@ def open_model(path: Path) -> OpenVINOModel:
     """
     openvino = need("openvino", "convert")
     if not path.with_suffix(".bin").is_file():
-        raise BadInput(f"{path.with_suffix('.bin')} is not there; it belongs to {path.name}")
+        raise BadInput(f"{path.with_suffix('.bin')} is missing; copy it next to {path.name}")
     try:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:

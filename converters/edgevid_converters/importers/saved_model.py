@@ -62,6 +62,6 @@ def _ports(specs: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
     found = []
     for name, spec in sorted(specs.items()):
         if spec.shape.rank is None:
-            raise BadInput(f"tensor {name!r} leaves open how many sizes it has; export it with one")
+            raise BadInput(f"tensor {name!r} has an open number of axes; export it with fixed ones")
         found.append(TensorInfo(name, tuple(spec.shape.as_list()), spec.dtype.name))
     return tuple(found)

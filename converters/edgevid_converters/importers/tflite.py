@@ -43,7 +43,7 @@ def open_model(path: Path) -> TFLiteModel:
     for port in (*reference.inputs, *reference.outputs):
         if port.dtype in ("int8", "int16"):
             raise BadInput(
-                f"{path} is quantised already ({port}); give the float model that it was made of"
+                f"{path} is quantised already ({port}); give the float model that it was made from"
             )
     return reference
 
@@ -96,8 +96,8 @@ class TFLiteModel:
             stored = tuple(int(n) for n in one["shape"])
             if stored != preprocessing.shapes[port.name]:
                 raise BadInput(
-                    f"input {port} of a .tflite cannot be given another size than {sizes(stored)}; "
-                    "write that into the contract"
+                    f"input {port} of a .tflite has the fixed size {sizes(stored)}; "
+                    "write that size into the contract"
                 )
         rewrite.store_float16_as_float32()
         for constant in preprocessing.constants:

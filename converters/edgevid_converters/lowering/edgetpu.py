@@ -87,8 +87,8 @@ class CompilerReport:
     def lines(self) -> list[str]:
         """Describe the outcome in lines of text."""
         total = sum(row.count for row in self.rows)
-        found = [f"the Edge TPU takes {self.taken} of {total} operators; {UNPROVEN}"]
-        found += [f"on the CPU stay {row.count} {row.kind}: {row.status}" for row in self.left]
+        found = [f"the Edge TPU executes {self.taken} of {total} operators; {UNPROVEN}"]
+        found += [f"{row.count} {row.kind} stay on the CPU: {row.status}" for row in self.left]
         if self.streamed and not self.streamed.startswith("0.00"):
             found.append(f"{self.streamed} of weights do not fit on the Edge TPU and are streamed")
         return found
@@ -142,14 +142,14 @@ def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, 
         text = _run(args, timeout_s)
         made = folder / "model_edgetpu.tflite"
         if not made.is_file():
-            raise ConverterFailed(f"{PROGRAM} made nothing{_fault(text)}; {_REMEDY}")
+            raise ConverterFailed(f"{PROGRAM} wrote nothing{_fault(text)}; {_REMEDY}")
         log = folder / "model_edgetpu.log"
         told = text + (log.read_text() if log.is_file() and not read_report(text).rows else "")
         report = read_report(told)
         if not report.rows:
-            raise ConverterFailed(f"{PROGRAM} gave no report that can be read; {_REMEDY}")
+            raise ConverterFailed(f"{PROGRAM} gave no readable report; {_REMEDY}")
         if not report.taken:
-            raise CheckFailed(f"the Edge TPU takes no operator: {'; '.join(report.lines()[1:])}")
+            raise CheckFailed(f"the Edge TPU executes no operator: {'; '.join(report.lines()[1:])}")
         return made.read_bytes(), report
 
 
@@ -167,7 +167,7 @@ def _run(args: list[str], timeout_s: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ConverterFailed(f"{PROGRAM} gave no answer in {timeout_s:g} s; {_REMEDY}") from None
+        raise ConverterFailed(f"{PROGRAM} did not finish in {timeout_s:g} s; {_REMEDY}") from None
     except OSError as error:
         raise ConverterFailed(f"{PROGRAM} cannot be run ({error.strerror}); {GET}") from None
     text = done.stdout.decode(errors="replace")

@@ -23,7 +23,7 @@ CALIBRATED = ("int8", "int16x8")
 INTEGERS = ("dynamic", *CALIBRATED)
 """Quantisations with integer weights."""
 LEAST_STEPS, MOST_STEPS, RUNS_FOR_ERRORS = 8, 48, 768
-"""Of recorded steps on which a layer's error is measured: fewer where there are many layers."""
+"""Recorded steps on which a layer's error is measured: fewer for many layers."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Sequence[Mapping[str, NDArray[Any]]]
 
 Node: TypeAlias = Any
-"""A node, port or model of OpenVINO's graph, which has no types that can be named here."""
+"""A node, port or model of OpenVINO's graph, which has no public types."""
 
 PRODUCTS = frozenset(
     {

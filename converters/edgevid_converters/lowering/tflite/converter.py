@@ -176,8 +176,8 @@ def _plain(file: Path) -> bytes:
     model = parse(content)
     if any(tensor.type in _integers() for graph in model.subgraphs for tensor in graph.tensors):
         raise BadInput(
-            "the .tflite is quantised already, and can be made nothing else; "
-            "use --quantize float32, which leaves it as it is, or start from its float model"
+            "the .tflite is quantised already and cannot be quantised again; "
+            "use --quantize float32, which leaves it as it is, or its float model"
         )
     return to_float32(content)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeAlias
 
 Table: TypeAlias = Any
-"""A table of the flatbuffer, of classes that are generated."""
+"""A table of the flatbuffer, of a generated class."""
 
 
 def parse(content: bytes) -> Table:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_ELEMENTS = 1024
-"""Smaller weights stay in float: a byte each saves nothing, and costs accuracy."""
+"""Smaller weights stay in float: int8 saves nothing and costs accuracy."""
 RUNTIME_KEY = b"min_runtime_version"
 # Operators whose weights may be bytes beside float values: where their channels are, the version
 # of the operator that knows them with a scale for each channel, and the release that brought it.
