@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -89,3 +90,19 @@ def test_a_public_class_name_occurs_once(tree):
     ]
     counts = Counter(name for name, _ in classes)
     assert not [one for one in classes if counts[one[0]] > 1]
+
+
+def test_only_the_system_package_reads_what_the_kernel_reports():
+    """The agent is the exception: it runs alone on a device."""
+    root = Path(__file__).parent.parent
+    files = [*root.glob("edgevid/**/*.py"), *root.glob("converters/edgevid_converters/**/*.py")]
+    allowed = (root / "edgevid/system", root / "edgevid/flash/agent")
+    path = re.compile(r"/?(proc|sys)/[a-z*{]")
+    found = [
+        f"{file.relative_to(root)}:{node.lineno}: {node.value!r}"
+        for file in files
+        if not any(file.is_relative_to(folder) for folder in allowed)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and path.match(node.value)
+    ]
+    assert not found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgevid.doctor.check import Check, names
 from edgevid.files import cache_folder
+from edgevid.system.devices import video_device_name
 from edgevid.system.kernel import text
 
 DISK_NEEDED_MB = 20
@@ -59,7 +60,7 @@ def may(node: Path) -> bool:
 
 def _title(root: Path, node: Path) -> str:
     """The name a video device reports: a Raspberry Pi has a dozen that are not cameras."""
-    title = text(root / "sys/class/video4linux" / node.name / "name")
+    title = video_device_name(root, node)
     return title or f"/{node.relative_to(root)}"
 
 

@@ -53,7 +53,7 @@ class PolledFiles:
 
 
 class CounterSums:
-    """Sums of the increments of counters whose threads, processes and cgroups come and go."""
+    """Sums of the increments of counters owner threads, processes and cgroups come and go."""
 
     def __init__(self) -> None:
         self.sums: dict[Key, float] = {}
@@ -63,19 +63,19 @@ class CounterSums:
         """Add to a sum."""
         self.sums[key] = self.sums.get(key, 0) + more
 
-    def count(self, key: Key, value: float, whose: Hashable = "", *, new: bool = False) -> None:
+    def count(self, key: Key, value: float, owner: Hashable = "", *, new: bool = False) -> None:
         """Add the increment of a counter since its last value.
 
         Args:
             key: The sum to add to.
             value: The counter's present value.
-            whose: What the counter belongs to, such as a thread.
+            owner: What the counter belongs to, such as a thread.
             new: Whether that started since the last look, so that its counter began at 0. Otherwise
                 the first value adds nothing. A counter that has decreased was reset and adds
                 nothing either.
         """
-        last = self._last.get((key, whose), 0.0 if new else value)
-        self._last[key, whose] = value
+        last = self._last.get((key, owner), 0.0 if new else value)
+        self._last[key, owner] = value
         self.add(key, max(0.0, value - last))
 
     def snapshot(self) -> dict[Key, float]:

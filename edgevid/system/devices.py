@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgevid.system.kernel import text
+
 ROOT = Path("/")
 """Root of the file system; tests replace it with another machine's."""
 
@@ -92,3 +94,16 @@ def drm_vendor(node: Path) -> str | None:
         return (ROOT / "sys/class/drm" / node.name / "device/vendor").read_text().strip()
     except OSError:
         return None
+
+
+def video_device_name(root: Path, node: Path) -> str | None:
+    """The name that a video device reports; None if it reports none.
+
+    Args:
+        root: Root of the machine's file system.
+        node: The device node, such as ``/dev/video0``.
+
+    Returns:
+        The name.
+    """
+    return text(root / "sys/class/video4linux" / node.name / "name")

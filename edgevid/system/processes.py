@@ -157,16 +157,16 @@ class Processes:
         self._threads[pid] = now
 
     def _count_thread(
-        self, folder: str, whose: tuple[int, str], tally: CounterSums, new: bool, full: bool
+        self, folder: str, owner: tuple[int, str], tally: CounterSums, new: bool, full: bool
     ) -> None:
         times = (self._files.text(f"{folder}/schedstat") or "").split()
         if len(times) == 3:
-            tally.count(WAITED, int(times[1]) / 1e9, whose, new=new)
+            tally.count(WAITED, int(times[1]) / 1e9, owner, new=new)
         if full:
             content = self._files.text(f"{folder}/status") or ""
             count = content.rpartition("nonvoluntary_ctxt_switches:")[2].strip()
             if count.isdecimal():
-                tally.count(INVOLUNTARY, int(count), whose, new=new)
+                tally.count(INVOLUNTARY, int(count), owner, new=new)
 
     def _forget_thread(self, pid: int, thread: str) -> None:
         for name in ("schedstat", "status"):

@@ -12,23 +12,23 @@ from edgevid.cli.console import Bar, common, emit, table
 
 @click.group(name="dataset")
 def command() -> None:
-    """Make and check data."""
+    """Make and check data sets."""
 
 
 @command.group()
 def synth() -> None:
-    """Make a labelled data set of real video files, from nothing."""
+    """Write a synthetic labelled data set of video files."""
 
 
 @synth.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--size", type=int, default=64, show_default=True, help="Pixels, both ways.")
-@click.option("--frames", type=int, default=12, show_default=True, help="Frames a clip.")
+@click.option("--size", type=int, default=64, show_default=True, help="Width and height in pixels.")
+@click.option("--frames", type=int, default=12, show_default=True, help="Frames per clip.")
 @click.option("--fps", type=int, default=15, show_default=True)
-@click.option("--train", type=int, default=500, show_default=True, help="Clips a class.")
-@click.option("--val", type=int, default=60, show_default=True, help="Clips a class.")
-@click.option("--test", type=int, default=100, show_default=True, help="Clips a class.")
+@click.option("--train", type=int, default=500, show_default=True, help="Clips per class.")
+@click.option("--val", type=int, default=60, show_default=True, help="Clips per class.")
+@click.option("--test", type=int, default=100, show_default=True, help="Clips per class.")
 @common
 def motion(
     out: Path,
@@ -41,7 +41,7 @@ def motion(
     test: int,
     as_json: bool,
 ) -> None:
-    """Eight motions and a background class, which one frame alone does not give away.
+    """Eight motions and a background class that a single frame does not reveal.
 
     Example:  edgevid dataset synth motion --out data
     """
@@ -67,20 +67,24 @@ def motion(
 @synth.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels, both ways.")
+@click.option(
+    "--size", type=int, default=256, show_default=True, help="Width and height in pixels."
+)
 @click.option("--fps", type=int, default=15, show_default=True)
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each motion.")
+@click.option(
+    "--seconds", type=float, default=2.0, show_default=True, help="Duration of each motion."
+)
 @common
 def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bool) -> None:
-    """One video of all the motions, one after the other; says when each one goes on.
+    """One video of all motions, one after another, with the times of each.
 
     Example:  edgevid dataset synth video --out video.mp4
     """
     from edgevid.data.synthesis import synth_video
 
-    stretches = synth_video(out, seconds_each=seconds, size=size, fps=fps, seed=seed)
-    rows = [(s["label"], s["start_s"], s["end_s"]) for s in stretches]
-    result = {"video": str(out), "stretches": stretches}
+    segments = synth_video(out, seconds_each=seconds, size=size, fps=fps, seed=seed)
+    rows = [(s["label"], s["start_s"], s["end_s"]) for s in segments]
+    result = {"video": str(out), "stretches": segments}
     emit(result, as_json, table(rows, ("motion", "from s", "to s")))
 
 
@@ -99,7 +103,7 @@ def check(data: Path, as_json: bool) -> None:
 
 
 def _text(report: dict[str, Any]) -> str:
-    """Say the report: one row a class, then lengths, rates, and what cannot be read."""
+    """Format the report: one row per class, then lengths, rates and unreadable files."""
     splits = report["splits"]
     rows = [(name, *(splits[s].get(name, 0) for s in splits)) for name in report["classes"]]
     lines = [table(rows, ("class", *splits)), ""]
