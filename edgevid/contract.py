@@ -121,12 +121,12 @@ class StateTensor:
     shape: tuple[int, ...]
 
     @property
-    def taken(self) -> str:
+    def input_name(self) -> str:
         """Name of the artifact's input tensor."""
         return f"state_{self.name}"
 
     @property
-    def given(self) -> str:
+    def output_name(self) -> str:
         """Name of the artifact's output tensor."""
         return f"next_{self.name}"
 
@@ -267,8 +267,8 @@ class Contract:
         _check_tensors("inputs", self.inputs)
         _check_tensors("states", self.states)
         _check_tensors("outputs", self.outputs)
-        _check_distinct("input", (*self.inputs,), [state.taken for state in self.states])
-        _check_distinct("output", self.outputs, [state.given for state in self.states])
+        _check_distinct("input", (*self.inputs,), [state.input_name for state in self.states])
+        _check_distinct("output", self.outputs, [state.output_name for state in self.states])
 
 
 def _check_distinct(what: str, tensors: Sequence[Input | Output], states: Sequence[str]) -> None:

@@ -134,15 +134,15 @@ def distinct(recorded: list[Any], outputs: list[str], count: int = COUNT) -> lis
         for index, tensors in enumerate(recorded)
         for number in range(len(next(iter(tensors.values()))))
     ]
-    answers = np.stack(
+    vectors = np.stack(
         [
             np.concatenate([recorded[index][name][number].ravel() for name in outputs])
             for index, number in places
         ]
     )
-    chosen = [int(np.ptp(answers, axis=1).argmax())]
-    nearest = np.abs(answers - answers[chosen[0]]).max(axis=1)
+    chosen = [int(np.ptp(vectors, axis=1).argmax())]
+    nearest = np.abs(vectors - vectors[chosen[0]]).max(axis=1)
     while len(chosen) < count and nearest.max() > 0:
         chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.abs(answers - answers[chosen[-1]]).max(axis=1))
+        nearest = np.minimum(nearest, np.abs(vectors - vectors[chosen[-1]]).max(axis=1))
     return [places[one] for one in chosen]

@@ -1,12 +1,12 @@
-"""One stream's memory, and the step that it takes with an engine.
+"""The recurrent state of one stream, and its steps on an engine.
 
-The state lives here and not in the engine, so a stream can change its engine between two frames,
-or take a failed step again on another one, and lose nothing.
+The state belongs to the stream and not to the engine, so a stream can change its engine between two
+frames, or retake a failed step on another one, without losing anything.
 
-The rule of gaps: the memory is emptied where the time since the last step is longer than half of
-what it spans (`carry`: than a second) *and* more than twice the time between the two steps before.
-So a dropped frame, a short reconnection or a slower camera is bridged, and a stream that comes back
-after a while starts afresh.
+A gap resets the state: the time since the last step is longer than half of what the state spans
+(for ``carry``: than a second) *and* more than twice the previous interval. So a dropped frame, a
+short reconnection or a slower camera is bridged, and a stream that returns after a while starts
+afresh.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ SavedState = tuple["Tensors", int]
 
 
 class Steps(Protocol):
-    """What takes a step: an engine, or the failover that one of several engines holds."""
+    """What takes a step: an engine, or a failover between several engines."""
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """See `edgevid.runtimes.Engine.step`."""
 
 
 class Stream:
-    """The memory of one camera, all zeros at the start; ``rate_fps`` is the rate of its steps."""
+    """The recurrent state of one stream, zero at the start.
+
+    Args:
+        contract: The model's contract.
+        rate_fps: Steps per second; by default the contract's.
+    """
 
     def __init__(self, contract: Contract, rate_fps: float | None = None) -> None:
         self._contract = contract
@@ -46,17 +51,21 @@ class Stream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything that was seen, as after a gap in the stream."""
+        """Set the state to zero, as after a gap in the stream."""
         self._state: Tensors = zero_state(self._contract)
         self._seen = 0
 
     @property
     def warm(self) -> bool:
-        """Whether the last answer had seen all the frames that it can remember."""
+        """Whether the last outputs depend on as many steps as the model can use."""
         return self._seen >= self._contract.warm_after
 
     def is_gap(self, time_s: float) -> bool:
-        """Take note that a frame of the stream's time ``time_s`` comes now; True after a gap."""
+        """Record the stream time of the next frame; return whether it follows a gap.
+
+        Args:
+            time_s: Presentation time of the frame in seconds.
+        """
         last_s, before_s = self._last_s, self._interval_s
         interval_s = 0.0 if last_s is None else time_s - last_s
         self._last_s, self._interval_s = time_s, interval_s
@@ -72,14 +81,14 @@ class Stream:
         Raises:
             EngineFailed: The engine failed; the stream's state is what it was.
         """
-        answer, self._state = engine.step(inputs, self._state)
+        outputs, self._state = engine.step(inputs, self._state)
         self._seen += 1
-        return answer
+        return outputs
 
     def save(self) -> SavedState:
-        """The memory as it is; it costs nothing, since a state is never written to again."""
+        """Return the state; this costs nothing, since states are never written to again."""
         return self._state, self._seen
 
-    def restore(self, memory: SavedState) -> None:
-        """Go back to what `save` gave; the stream's time goes on."""
-        self._state, self._seen = memory
+    def restore(self, saved: SavedState) -> None:
+        """Go back to a state that `save` returned; the stream's time goes on."""
+        self._state, self._seen = saved

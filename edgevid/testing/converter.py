@@ -97,10 +97,12 @@ class ConverterSuite:
 
         inputs = random_inputs(step.contract, steps=12)
         state: Mapping[str, NDArray[Any]] = zero_state(step.contract)
-        recorded: dict[str, list[NDArray[Any]]] = {one.taken: [] for one in step.contract.states}
+        recorded: dict[str, list[NDArray[Any]]] = {
+            one.input_name: [] for one in step.contract.states
+        }
         for number in range(12):
             for one in step.contract.states:
-                recorded[one.taken].append(state[one.name])
+                recorded[one.input_name].append(state[one.name])
             _, state = step.compute({n: value[number] for n, value in inputs.items()}, state)
         folder = tmp_path / "recorded"
         folder.mkdir()

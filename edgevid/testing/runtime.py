@@ -74,10 +74,10 @@ class GraphCase:
         import numpy as np
 
         states = {
-            one.name: np.stack([self.state[one.name], self.outputs[one.given]])
+            one.name: np.stack([self.state[one.name], self.outputs[one.output_name]])
             for one in self.contract.states
         }
-        given = {one.given for one in self.contract.states}
+        given = {one.output_name for one in self.contract.states}
         trajectory = Trajectory(
             {name: value[None] for name, value in self.inputs.items()},
             {name: value[None] for name, value in self.outputs.items() if name not in given},
@@ -366,7 +366,10 @@ class RuntimeSuite:
                 assert self.apart and self.accelerator != CPU, f"{case.name}: {error}"
                 continue
             outputs, after = engine.step(case.inputs, case.state)
-            found = {**outputs, **{one.given: after[one.name] for one in case.contract.states}}
+            found = {
+                **outputs,
+                **{one.output_name: after[one.name] for one in case.contract.states},
+            }
             for name, wanted in case.outputs.items():
                 largest = max(1.0, float(np.abs(wanted).max()))
                 off = float(np.abs(found[name] - wanted).max()) / largest

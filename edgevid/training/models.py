@@ -207,10 +207,10 @@ class StepLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `VideoModel.step`."""
-        state = {s.name: inputs[s.taken] for s in self.states}
+        state = {s.name: inputs[s.input_name] for s in self.states}
         output, after = self.network.step(inputs[FRAME], state)
         name = self.network.task.output(self.network.config.classes).name
-        return {name: output} | {s.given: after[s.name] for s in self.states}
+        return {name: output} | {s.output_name: after[s.name] for s in self.states}
 
 
 def build(config: ModelConfig) -> VideoModel:
@@ -233,7 +233,7 @@ def build(config: ModelConfig) -> VideoModel:
     image = (config.height, config.width, 3)
     clips = layers.Input((config.frames, *image), dtype="uint8", name="clips")
     inputs = {FRAME: layers.Input(batch_shape=(1, *image), dtype="uint8", name=FRAME)} | {
-        s.taken: layers.Input(batch_shape=s.shape, name=s.taken) for s in states
+        s.input_name: layers.Input(batch_shape=s.shape, name=s.input_name) for s in states
     }
     return VideoModel(
         config=config,

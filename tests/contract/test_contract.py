@@ -16,7 +16,10 @@ def test_json_gives_the_same_contract_back(contract):
 
 
 def test_tensor_names_are_the_grammar(contract):
-    assert (contract.states[0].taken, contract.states[0].given) == ("state_level", "next_level")
+    assert (contract.states[0].input_name, contract.states[0].output_name) == (
+        "state_level",
+        "next_level",
+    )
 
 
 @pytest.mark.parametrize(

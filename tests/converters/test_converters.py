@@ -90,7 +90,7 @@ def test_every_quantisation_is_smaller_than_the_one_before(lowered, name):
 def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
     contract = lowered.source.contract
     paths = lowered.answers["lower"]["trajectories"]
-    assert sorted(paths) == ["frame", *(s.taken for s in contract.states)]
+    assert sorted(paths) == ["frame", *(s.input_name for s in contract.states)]
     window = np.load(paths["state_window"])
     empty = (window == 0).all(axis=(1, 2, 3))
     assert empty.any()

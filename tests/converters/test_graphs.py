@@ -67,7 +67,7 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
     assert ports_named == {
         *(one.name for one in contract.inputs),
         *(output.name for output in contract.outputs),
-    } | {name for state in contract.states for name in (state.taken, state.given)}
+    } | {name for state in contract.states for name in (state.input_name, state.output_name)}
     told = graphs.table(graph)
     assert Counter({row["kind"]: 0 for row in told}).keys() == there.keys()
     assert sum(row["count"] for row in told) == sum(there.values())

@@ -29,12 +29,12 @@ def _built(**options):
 
 
 def _streamed(model, clip):
-    state = {s.taken: np.zeros(s.shape, np.float32) for s in model.states}
+    state = {s.input_name: np.zeros(s.shape, np.float32) for s in model.states}
     scores = []
     for frame in clip:
         given = model.step({"frame": frame[None], **state})
         scores.append(np.asarray(given["scores"])[0])
-        state = {s.taken: np.asarray(given[s.given]) for s in model.states}
+        state = {s.input_name: np.asarray(given[s.output_name]) for s in model.states}
     return np.stack(scores)
 
 
@@ -86,10 +86,10 @@ def test_the_step_gives_and_takes_what_its_contract_says(options):
     contract = model.contract(("a", "b", "c"), 15.0)
     assert Contract.from_json(contract.to_json()) == contract
     shapes = {tensor.name: tuple(tensor.shape) for tensor in model.step.inputs}
-    assert shapes == {"frame": (1, 16, 16, 3)} | {s.taken: s.shape for s in contract.states}
+    assert shapes == {"frame": (1, 16, 16, 3)} | {s.input_name: s.shape for s in contract.states}
     given = model.step({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     assert {name: tuple(value.shape) for name, value in given.items()} == {"scores": (1, 3)} | {
-        s.given: s.shape for s in contract.states
+        s.output_name: s.shape for s in contract.states
     }
 
 

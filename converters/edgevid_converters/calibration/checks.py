@@ -105,7 +105,7 @@ def check_states(recorded: Mapping[str, NDArray[Any]], source: SourceModel) -> N
     Raises:
         BadInput: Every state is zero, since each clip has one frame only.
     """
-    states = [recorded[state.taken] for state in source.contract.states]
+    states = [recorded[state.input_name] for state in source.contract.states]
     if states and not any(values.any() for values in states):
         raise BadInput(
             "the model's state stays zero in all calibration clips, so int8 cannot be calibrated "

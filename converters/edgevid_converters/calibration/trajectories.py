@@ -48,9 +48,9 @@ def stream(
     state = zero_state(contract)
     for step in range(steps_of(recording)):
         inputs = {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
-        inputs |= {s.taken: state[s.name] for s in contract.states}
+        inputs |= {s.input_name: state[s.name] for s in contract.states}
         given = model.step(inputs)
-        state = {s.name: given[s.given] for s in contract.states}
+        state = {s.name: given[s.output_name] for s in contract.states}
         yield inputs, given
 
 
@@ -126,7 +126,7 @@ def _trajectory(model: ReferenceModel, contract: Contract, recording: Recording)
         {one.name: recording[one.name].reshape(-1, *one.shape) for one in contract.inputs},
         {o.name: np.stack([given[o.name] for _, given in taken]) for o in contract.outputs},
         {
-            s.name: np.stack([empty[s.name], *(given[s.given] for _, given in taken)])
+            s.name: np.stack([empty[s.name], *(given[s.output_name] for _, given in taken)])
             for s in contract.states
         },
     )

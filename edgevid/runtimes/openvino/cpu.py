@@ -97,8 +97,8 @@ class OpenVINOEngine:
             self._request: Any = compiled.create_infer_request()
             named = self._request.get_tensor
             self._inputs = [(one.name, named(one.name).data) for one in contract.inputs]
-            self._takes = [(s.name, named(s.taken).data) for s in contract.states]
-            self._states = [(s.name, named(s.given).data) for s in contract.states]
+            self._state_inputs = [(s.name, named(s.input_name).data) for s in contract.states]
+            self._state_outputs = [(s.name, named(s.output_name).data) for s in contract.states]
             self._outputs = [(o.name, named(o.name).data) for o in contract.outputs]
             self.precision = _precision(model, compiled)
         except RuntimeError as error:
@@ -109,13 +109,13 @@ class OpenVINOEngine:
         try:
             for name, bound in self._inputs:
                 bound[:] = inputs[name]
-            for name, bound in self._takes:
+            for name, bound in self._state_inputs:
                 bound[:] = state[name]
             self._request.infer()
         except RuntimeError as error:
             raise EngineFailed(f"openvino step failed: {_gist(error)}") from error
         outputs = {name: bound.copy() for name, bound in self._outputs}
-        return outputs, {name: bound.copy() for name, bound in self._states}
+        return outputs, {name: bound.copy() for name, bound in self._state_outputs}
 
     def profile(self) -> list[tuple[str, str, str, float]]:
         """Name, kind, implementation and milliseconds of every operator of the last step."""
@@ -127,7 +127,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Free the request and the views into it."""
-        self._inputs = self._takes = self._states = self._outputs = []
+        self._inputs = self._state_inputs = self._state_outputs = self._outputs = []
         self._request = None
 
 

@@ -64,14 +64,18 @@ class TFLiteEngine:
                 model_content=content, num_threads=threads, experimental_delegates=delegates
             )
             self._interpreter.allocate_tensors()
-            takes, gives = _signature(self._interpreter)
+            input_details, output_details = _signature(self._interpreter)
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
         try:
-            self._inputs = [(one.name, takes[one.name]["index"]) for one in contract.inputs]
-            self._takes = [(s.name, takes[s.taken]["index"]) for s in contract.states]
-            self._states = [(s.name, gives[s.given]["index"]) for s in contract.states]
-            self._outputs = [(o.name, gives[o.name]["index"]) for o in contract.outputs]
+            self._inputs = [(one.name, input_details[one.name]["index"]) for one in contract.inputs]
+            self._state_inputs = [
+                (s.name, input_details[s.input_name]["index"]) for s in contract.states
+            ]
+            self._state_outputs = [
+                (s.name, output_details[s.output_name]["index"]) for s in contract.states
+            ]
+            self._outputs = [(o.name, output_details[o.name]["index"]) for o in contract.outputs]
         except KeyError as error:
             raise EngineFailed(f"the tflite artifact lacks the tensor {error}") from error
         self.precision = _precision(self._interpreter)
@@ -82,13 +86,13 @@ class TFLiteEngine:
         try:
             for name, index in self._inputs:
                 interpreter.set_tensor(index, inputs[name])
-            for name, index in self._takes:
+            for name, index in self._state_inputs:
                 interpreter.set_tensor(index, state[name])
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise EngineFailed(f"tflite step failed: {_first_line(error)}") from error
         outputs = {name: interpreter.get_tensor(index) for name, index in self._outputs}
-        return outputs, {name: interpreter.get_tensor(index) for name, index in self._states}
+        return outputs, {name: interpreter.get_tensor(index) for name, index in self._state_outputs}
 
     def operators(self) -> list[str]:
         """The kinds of the artifact's operators, without those a delegate puts in their place."""

@@ -104,8 +104,8 @@ class GpuEngine:
             self._signature = next(iter(self._model.get_signature_list()))
             take = self._model.create_input_buffer_by_name
             give = self._model.create_output_buffer_by_name
-            taken = (*(i.name for i in contract.inputs), *(s.taken for s in contract.states))
-            given = (*(s.given for s in contract.states), *(o.name for o in contract.outputs))
+            taken = (*(i.name for i in contract.inputs), *(s.input_name for s in contract.states))
+            given = (*(s.output_name for s in contract.states), *(o.name for o in contract.outputs))
             self._inputs = {name: take(self._signature, name) for name in taken}
             self._outputs = {name: give(self._signature, name) for name in given}
         except (RuntimeError, ValueError, StopIteration) as error:
@@ -119,10 +119,10 @@ class GpuEngine:
             for one in contract.inputs:
                 self._inputs[one.name].write(inputs[one.name])
             for entry in contract.states:
-                self._inputs[entry.taken].write(state[entry.name])
+                self._inputs[entry.input_name].write(state[entry.name])
             self._model.run_by_name(self._signature, self._inputs, self._outputs)
             outputs = {o.name: self._read(o.name, o.shape) for o in contract.outputs}
-            return outputs, {s.name: self._read(s.given, s.shape) for s in contract.states}
+            return outputs, {s.name: self._read(s.output_name, s.shape) for s in contract.states}
         except (RuntimeError, ValueError) as error:
             raise EngineFailed(f"the GPU's step failed: {_gist(error)}") from error
 
