@@ -1,4 +1,4 @@
-"""Where it ran: what an accelerator leaves to the CPU is found, and makes a result worthless."""
+"""Where operators run: those that an accelerator leaves to the CPU make a result invalid."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 from edgevid import runtimes
 from edgevid.bench import operators
 from edgevid.bench.job import Job
+from edgevid.bench.result import UnknownProfile
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.runtimes import Operator
@@ -27,7 +28,7 @@ def profiled(path, accelerator="null", runtime="null", artifact="null-float32"):
 
 def test_what_an_accelerator_left_to_the_cpu_is_named(make_null_bundle):
     found = profiled(make_null_bundle(stay_on_cpu=LEFT))
-    assert (found["accelerated"], found["on_cpu"]) == (1, 3)
+    assert (found.accelerated, found.on_cpu) == (1, 3)
     assert operators.fallen_back(found, "null") == (
         "2 of 4 operators ran on the CPU and not on null: STRIDED_SLICE (2)"
     )
@@ -41,14 +42,14 @@ def test_one_that_took_everything_is_fine(make_null_bundle):
 
 def test_the_cpu_is_no_fallback_where_it_was_asked_for(make_null_bundle):
     found = profiled(make_null_bundle(stay_on_cpu=LEFT), "cpu")
-    assert found["on_cpu"] == 1
+    assert found.on_cpu == 1
     assert operators.fallen_back(found, "cpu") is None
 
 
 def test_what_cannot_be_known_of_an_accelerator_is_reported():
-    said = operators.fallen_back({"unknown": "the profiler crashed"}, "gpu")
-    assert said == "which operators ran on gpu is not known: the profiler crashed"
-    assert operators.fallen_back({"unknown": "the profiler crashed"}, "cpu") is None
+    reason = operators.fallen_back(UnknownProfile("the profiler crashed"), "gpu")
+    assert reason == "which operators ran on gpu is not known: the profiler crashed"
+    assert operators.fallen_back(UnknownProfile("the profiler crashed"), "cpu") is None
 
 
 def test_a_profiler_that_crashes_is_survived(make_null_bundle, monkeypatch):
@@ -56,15 +57,15 @@ def test_a_profiler_that_crashes_is_survived(make_null_bundle, monkeypatch):
     monkeypatch.setenv("PYTHONINSPECT", "")
     path = make_null_bundle()
     job = Job("null-float32", "tflite", "cpu", "step")  # it has no tflite in it
-    assert "unknown" in operators.profile(Bundle.open(path), job)
+    assert isinstance(operators.profile(Bundle.open(path), job), UnknownProfile)
 
 
 def test_long_lists_are_cut():
     many = [Operator(f"{n}", f"KIND_{n:02d}", "cpu") for n in range(9)]
-    said = operators.fallen_back(operators.summary(many), "gpu")
-    assert said is not None
-    assert said.startswith("9 of 9 operators ran on the CPU and not on gpu: KIND_00 (1), ")
-    assert said.endswith(" and 4 other kinds")
+    reason = operators.fallen_back(operators.summary(many), "gpu")
+    assert reason is not None
+    assert reason.startswith("9 of 9 operators ran on the CPU and not on gpu: KIND_00 (1), ")
+    assert reason.endswith(" and 4 other kinds")
 
 
 def test_a_silent_fallback_is_an_invalid_result(edgevid, make_null_bundle, video):
@@ -75,8 +76,8 @@ def test_a_silent_fallback_is_an_invalid_result(edgevid, make_null_bundle, video
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
     assert document["valid"] is False
-    reason = "2 of 4 operators ran on the CPU and not on null: STRIDED_SLICE (2)"
-    assert f"null-float32 in null on null, step: {reason}" in document["reasons"]
+    why = "2 of 4 operators ran on the CPU and not on null: STRIDED_SLICE (2)"
+    assert f"null-float32 in null on null, step: {why}" in document["reasons"]
     assert document["results"][0]["operators"]["on_cpu"] == 3
 
 
@@ -164,9 +165,9 @@ def test_a_gpu_that_splits_a_graph_says_so(monkeypatch, lowered_slice):
     """LiteRT answers rightly and without a word: what it can't slice runs on the CPU."""
     use_software_gpu(monkeypatch)
     found = LiteRTGPU().profile(lowered_slice, CONTRACT, FRAMES)
-    said = operators.fallen_back(operators.summary(found), "gpu")
-    assert said is not None
-    assert "ran on the CPU and not on gpu: STRIDED_SLICE (2)" in said
+    reason = operators.fallen_back(operators.summary(found), "gpu")
+    assert reason is not None
+    assert "ran on the CPU and not on gpu: STRIDED_SLICE (2)" in reason
     assert {one.place for one in found} == {"cpu", "gpu"}
 
 
@@ -178,12 +179,12 @@ def test_a_gpu_that_takes_the_whole_graph_is_fine(monkeypatch, lowered_plain):
 
 
 def test_what_the_gpu_says_is_understood():
-    said = (
+    reason = (
         "ERROR: Following operations are not supported by GPU delegate:\n"
         "SPLIT: no.\n"
         "2 operations will run on the GPU, and the remaining 3 operations will run on the CPU.\n"
     )
-    found = placed(["SPLIT", "CONV_2D", "ADD", "SPLIT", "MUL"], said)
+    found = placed(["SPLIT", "CONV_2D", "ADD", "SPLIT", "MUL"], reason)
     assert sorted(one.place for one in found) == ["cpu"] * 3 + ["gpu"] * 2
     left = sorted(one.kind for one in found if one.place == "cpu")
     assert left == ["SPLIT", "SPLIT", "operators between them"]
@@ -193,7 +194,7 @@ def test_what_the_gpu_says_is_understood():
 
 
 def test_what_the_profiler_says_is_understood():
-    said = """
+    reason = """
 ===== Run Order =====
       [node type]    [start]    [first]   [avg ms]        [%]     [cdf%]   [mem KB] [times called] [Name]
  Delegate/Convolution (NHWC, QC8) IGEMM   0.000   0.025   0.012   4.4%  54.4%   0.000   10   [Delegate]:1
@@ -202,7 +203,7 @@ def test_what_the_profiler_says_is_understood():
 ===== Top by Computation Time =====
                             CAST   0.000   0.032   0.008   3.1%  49.0%   0.000   5   [Builtin]:1
 """  # noqa: E501
-    found = read(said, 5)
+    found = read(reason, 5)
     assert [(one.kind, one.name) for one in found] == [
         ("Convolution (NHWC, QC8) IGEMM", "[Delegate]:1"),
         ("CAST", "[Builtin]:1"),

@@ -13,6 +13,7 @@ from edgevid.bench.scenarios import BoundedClip, RoundOptions, ScenarioSetup, pa
 from edgevid.bench.scenarios.multi import Trial, search
 from edgevid.bench.scenarios.paced import PacedSource
 from edgevid.bundle import Bundle
+from edgevid.documents import to_json
 from edgevid.errors import BadInput
 from edgevid.media.sources import SourceOptions
 from edgevid.runner.meters import STAGES
@@ -248,7 +249,7 @@ def test_samples_are_packed_and_had_again():
 )
 def test_damaged_samples_are_reported(damage):
     with pytest.raises(BadInput, match="measure again"):
-        unpack({**pack([1.0, 2.0]), **damage})
+        unpack({**to_json(pack([1.0, 2.0])), **damage})
 
 
 def test_a_series_is_kept_evenly_and_in_bounds():
@@ -258,7 +259,7 @@ def test_a_series_is_kept_evenly_and_in_bounds():
     assert series.count == 1000
     assert 50 <= len(series.seconds) < 100
     assert list(series.seconds) == [n * float(series.every) for n in range(len(series.seconds))]
-    assert pack(series)["every"] == series.every > 1
+    assert pack(series).every == series.every > 1
 
 
 def test_every_scenario_is_a_row():
