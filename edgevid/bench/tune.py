@@ -226,7 +226,10 @@ def _may_skip(
         return False
     changed = 1 - agreement(bundle, best, video)
     log(f"without the loop filter: {without / with_it - 1:+.1%} of time, {changed:.1%} differ")
-    return changed <= max_drop
+    # A metric that is a share cannot drop by more than the share of predictions that change. The
+    # units of an error have nothing to do with that share.
+    error = bundle.artifact(best.artifact).metric.get("higher_is_better") is False
+    return changed <= (MAX_DROP if error else max_drop)
 
 
 def agreement(bundle: Bundle, job: Job, video: Path) -> float:

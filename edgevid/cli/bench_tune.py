@@ -23,7 +23,7 @@ def tuning(function: Command) -> Command:
         click.option("--forget", is_flag=True, help="With --tune: remove the stored choice."),
         click.option(
             "--max-drop",
-            type=click.FloatRange(0, 1),
+            type=click.FloatRange(0),
             default=0.01,
             show_default=True,
             help="With --tune: largest allowed drop of the task's metric.",

@@ -12,6 +12,7 @@ from edgevid.results import Frame
 from edgevid.runner.scheduler import Scheduler, SingleEngine
 from edgevid.runner.stream_pipeline import StreamOptions, StreamPipeline
 from edgevid.runtimes.null.cpu import Arithmetic
+from edgevid.tasks import open_task
 from rigs.outputs import Kept
 from rigs.videos import moving_images
 
@@ -376,3 +377,25 @@ def test_an_engine_that_fails_while_it_sets_another_right_is_replaced_too(contra
     assert not spare
     assert [line["index"] for line in kept] == list(range(12))
     assert (scores(kept) == scores(clean)).all()
+
+
+def test_a_task_is_handed_the_frame_in_source_pixels(contract, engine, film, monkeypatch):
+    handed = []
+
+    class Recorder(open_task(contract).__class__):
+        def decode(self, outputs, frame):
+            handed.append(frame)
+            return super().decode(outputs, frame)
+
+    monkeypatch.setattr("edgevid.runner.stream_pipeline.open_task", Recorder)
+    scheduler = Scheduler(SingleEngine(engine))
+    camera = Camera(scheduler, pipeline_of(contract, Kept(), name="door"), film)
+    camera.send().end()
+    scheduler.finish()
+    scheduler.serve()
+    (frame,) = handed
+    assert (frame.width, frame.height) == (film.shape[2], film.shape[1])
+    assert (frame.index, frame.pts_s, frame.source) == (0, 0.0, "door")
+    height, width = contract.frame.height, contract.frame.width
+    whole = frame.boxes_to_source(np.float32([[0, 0, width, height]]))
+    np.testing.assert_allclose(whole, [[0, 0, frame.width, frame.height]], atol=1e-3)
