@@ -46,6 +46,10 @@ class StepMemory:
     def write_inputs(self, inputs: Inputs, state: Tensors) -> None:
         """Write the arguments of a step.
 
+        Args:
+            inputs: Arrays of the contract's shapes and dtypes, by name.
+            state: float32 arrays of the contract's shapes, by bare name.
+
         Raises:
             ValueError: An array has another shape than the contract's.
             KeyError: An input or a state is missing.
@@ -56,14 +60,19 @@ class StepMemory:
             view[...] = state[name]
 
     def write_outputs(self, outputs: Tensors, next_state: Tensors) -> None:
-        """Write the results of a step."""
+        """Write the results of a step.
+
+        Args:
+            outputs: float32 arrays of the contract's shapes, by name.
+            next_state: float32 arrays of the contract's shapes, by bare name.
+        """
         for name, view in self.outputs.items():
             view[...] = outputs[name]
         for name, view in self.next_state.items():
             view[...] = next_state[name]
 
     def read_outputs(self) -> tuple[Tensors, Tensors]:
-        """Return copies of the outputs and the next state, float32 by bare name."""
+        """Return copies of the outputs and the next state: float32 of the contract's shapes."""
         outputs = {name: view.copy() for name, view in self.outputs.items()}
         return outputs, {name: view.copy() for name, view in self.next_state.items()}
 

@@ -76,7 +76,10 @@ class Stream:
 
         Args:
             engine: What takes the step.
-            inputs: One array per input of the contract, by name.
+            inputs: One array per input of the contract, by name, of its shape and dtype.
+
+        Returns:
+            float32 arrays of the contract's shapes, by name.
 
         Raises:
             EngineFailed: The engine failed; the stream's state is what it was.

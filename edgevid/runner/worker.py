@@ -163,6 +163,13 @@ class _TimedEngine:
             self.seconds.append(time.perf_counter() - began)
 
 
+def _open(task: dict[str, Any]) -> Bundle:
+    bundle = Bundle.open(Path(task["bundle"]))
+    if bundle.key != task["key"]:
+        raise EngineFailed(f"{bundle.path} is another bundle now; start again")
+    return bundle
+
+
 def _load(task: dict[str, Any], bundle: Bundle) -> tuple[Engine, dict[str, Any]]:
     """Load and prove the engine; return it and what the parent learns about it."""
     from edgevid.proof import Golden, replay_artifact
@@ -199,9 +206,7 @@ def main(descriptor: int) -> None:
         if task is None:
             return
         try:
-            bundle = Bundle.open(Path(task["bundle"]))
-            if bundle.key != task["key"]:
-                raise EngineFailed(f"{bundle.path} is another bundle now; start again")
+            bundle = _open(task)
             memory = StepMemory(bundle.contract, task["memory"])
             engine, report = _load(task, bundle)
         except EdgevidError as error:
