@@ -53,6 +53,7 @@ from edgevid.errors import BadInput
 PUBLISHED: dict[str, str] = {
     "bench": "edgevid.bench.result:BenchResult",
     "evidence": "edgevid.evidence:Evidence",
+    "status": "edgevid.runner.status_document:ServiceStatus",
 }
 """The documents with a published schema: name -> ``module:class``."""
 
