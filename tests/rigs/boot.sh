@@ -66,11 +66,18 @@ init)
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
     mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+    hidden= # by PrivateTmp, from services whose user is dynamic, for instance
     for folder in "$@"; do
         bind "$folder"
         mount -o remount,bind,ro "$root$folder"
         enterable "$folder"
+        case $folder in /tmp/* | /var/tmp/*) hidden="$hidden $folder" ;; esac
     done
+    if [ -n "$hidden" ]; then # so a checkout may lie there
+        mkdir -p "$root/etc/systemd/system/service.d"
+        printf '[Service]\nBindReadOnlyPaths=%s\n' "$hidden" \
+            >"$root/etc/systemd/system/service.d/checkout.conf"
+    fi
     cd "$root"
     pivot_root . mnt
     # A machine's mounts are shared; inside of a container systemd leaves that to its manager.
