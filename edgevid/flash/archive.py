@@ -41,7 +41,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # equal packages give equal files
 def make(
     file: Path, request: DeployRequest, options: DeployOptions, python: str | None = None
 ) -> dict[str, Any]:
-    """Write an installer for a device that is not connected, of which only the kind is known.
+    """Write an installer for a device that is not connected and known only by its kind.
 
     Args:
         file: The installer.

@@ -173,8 +173,8 @@ def _wave(
     running = 0
     while waiting or running:
         while waiting and running < parallel:
-            words = (act, waiting.pop(0), wave, ended)
-            threading.Thread(target=_attempt, args=words, daemon=True).start()
+            args = (act, waiting.pop(0), wave, ended)
+            threading.Thread(target=_attempt, args=args, daemon=True).start()
             running += 1
         outcome = ended.get()
         running -= 1

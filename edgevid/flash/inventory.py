@@ -175,14 +175,14 @@ def resolve(word: str, inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
     raise BadInput(f"{what}; write user@host:port, or add it to {inventory_file()}")
 
 
-def resolve_all(words: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
+def resolve_all(texts: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
     """Find the devices for several names, tags or addresses, each once, in their order.
 
     Raises:
         BadInput: One of them is unknown.
     """
     return list(
-        {entry.name: entry for word in words for entry in resolve(word, inventory)}.values()
+        {entry.name: entry for text in texts for entry in resolve(text, inventory)}.values()
     )
 
 

@@ -160,7 +160,7 @@ def _with_known(table: Mapping[str, Any], key: str, known: Collection[str]) -> T
 
 
 def _camera(table: Mapping[str, Any], bundles: Collection[str]) -> Table:
-    """A camera of which all bundles were removed feeds all of those that are left."""
+    """A camera whose bundles were all removed feeds all that are left."""
     found = _with_known(table, "bundles", bundles)
     return found if found else {key: value for key, value in table.items() if key != "bundles"}
 

@@ -243,7 +243,7 @@ def read_wheel(file: Path, url: str = "") -> Wheel:
 
 
 def no_wheel(what: str, request: WheelRequest) -> BadInput:
-    """The error for a requirement of which there is no wheel."""
+    """The error for a requirement without a wheel."""
     return BadInput(
         f"there is no wheel of {what} for {request}; put one into {folder()}, "
         "or change what the target requires"

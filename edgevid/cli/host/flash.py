@@ -25,7 +25,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.argument("bundles", nargs=-1, metavar="[BUNDLE]...", type=click.Path(path_type=Path))
 @click.option(
     "--target",
-    "words",
+    "names",
     multiple=True,
     metavar="T",
     help="A device or a tag of the inventory, or user@host:port; may be repeated.",
@@ -95,7 +95,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @common
 def command(
     bundles: tuple[Path, ...],
-    words: tuple[str, ...],
+    names: tuple[str, ...],
     as_json: bool,
     wave: str,
     max_failures: str,
@@ -130,8 +130,8 @@ def command(
         given["kind"],
         given["wheels"],
     )
-    _fits(request, verb, words, given)
-    devices = [] if verb == "archive" else _devices(words)
+    _fits(request, verb, names, given)
+    devices = [] if verb == "archive" else _devices(names)
     options = _options(given, one=len(devices) <= 1)
     if archive is not None:
         made = archives.make(archive, request, options, python)
@@ -155,7 +155,7 @@ def _verb(given: dict[str, Any], archive: Path | None) -> str:
     return asked[0] if asked else "flash"
 
 
-def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[str, Any]) -> None:
+def _fits(request: DeployRequest, verb: str, names: Sequence[str], given: dict[str, Any]) -> None:
     """Refuse options that would have no effect."""
     serves = bool(request.bundles or request.sources or request.config)
     if verb in ("activate", "rollback", "uninstall"):
@@ -167,9 +167,9 @@ def _fits(request: DeployRequest, verb: str, words: Sequence[str], given: dict[s
         raise BadInput("name a bundle, or --config; as in: edgevid flash x.edgevid --target T")
     if request.add and request.replace:
         raise BadInput("--add and --replace exclude each other; give one")
-    if verb == "archive" and words:
+    if verb == "archive" and names:
         raise BadInput("--archive is for a device that is not connected; give --kind, not --target")
-    if verb != "archive" and not words:
+    if verb != "archive" and not names:
         raise BadInput("name a device with --target: a name of the inventory, or user@host:port")
     for bundle in request.bundles:
         if not bundle.is_file():
@@ -209,10 +209,10 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
     )
 
 
-def _devices(words: Sequence[str]) -> list[DeviceEntry]:
+def _devices(names: Sequence[str]) -> list[DeviceEntry]:
     from edgevid.flash.inventory import read_inventory, resolve_all
 
-    return resolve_all(words, read_inventory())
+    return resolve_all(names, read_inventory())
 
 
 def _one(device: DeviceEntry, act: Act, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from edgevid.cli.console import common, emit, table
 
 @click.group(name="fleet")
 def command() -> None:
-    """Look after many devices at once; they stand in ~/.config/edgevid/devices.toml.
+    """Show many devices at once; ~/.config/edgevid/devices.toml lists them.
 
     Example:  edgevid fleet status --target gates
     """
@@ -20,16 +20,16 @@ def command() -> None:
 @command.command()
 @click.option(
     "--target",
-    "words",
+    "names",
     multiple=True,
     metavar="T",
-    help="A device, a tag, or user@host:port; may be repeated. Left out: all of the inventory.",
+    help="A device, a tag, or user@host:port; may be repeated. Default: all of the inventory.",
 )
 @common
-def status(words: tuple[str, ...], as_json: bool) -> int:
-    """Ask each device what it serves, how well, and whether that is what was flashed from here.
+def status(names: tuple[str, ...], as_json: bool) -> int:
+    """Show what each device serves, how well, and whether it is what was deployed from here.
 
-    The exit code is 1 where a device does not serve or has drifted, else 4 where one could not be
+    The exit code is 1 if a device does not serve or has drifted, or else 4 if one could not be
     reached.
 
     Example:  edgevid fleet status
@@ -38,7 +38,7 @@ def status(words: tuple[str, ...], as_json: bool) -> int:
     from edgevid.flash.inventory import read_inventory, resolve_all, some
 
     inventory = read_inventory()
-    devices = resolve_all(words, inventory) if words else some(inventory)
+    devices = resolve_all(names, inventory) if names else some(inventory)
     found = fleet.conditions(devices)
     text = table([one.row() for one in found], fleet.CONDITION_HEAD)
     emit({"devices": [asdict(one) for one in found]}, as_json, text)

@@ -13,14 +13,14 @@ from edgevid.cli.console import common, emit
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
-    help="Show this SSH key of your own instead (its .pub where your agent has it).",
+    help="Show this SSH key instead (its .pub if the private part is in your SSH agent).",
 )
 @common
 def command(key: Path | None, as_json: bool) -> None:
-    """Make the key that signs what is flashed, or show it.
+    """Create the key that signs deployments, or show it.
 
-    A device keeps to the key of its first flash: releases signed by another are refused there. The
-    key is an SSH key; it stays on this machine, in ~/.config/edgevid/signing-key.
+    A device trusts the key of its first deployment, and refuses releases signed by another one. The
+    key is an SSH key, and stays on this machine in ~/.config/edgevid/signing-key.
 
     Example:  edgevid keys
     """
@@ -33,5 +33,5 @@ def command(key: Path | None, as_json: bool) -> None:
         "public": found.public,
         "made": made,
     }
-    state = "made" if made else "kept"
+    state = "created" if made else "exists"
     emit(document, as_json, f"{found.path} ({state})\n{found.fingerprint}\n{found.public}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the kinds of device that edgevid knows.
 
-    Your own lie in ~/.config/edgevid/targets/, one TOML file each, called like the target.
+    Add your own in ~/.config/edgevid/targets/: one TOML file each, named after the target.
 
     Example:  edgevid targets show generic-arm64
     """
@@ -53,17 +53,17 @@ def show(name: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("device", metavar="USER@HOST")
-@click.option("--target", "name", help="Hold it against this target. Default: find the best.")
-@click.option("--trust-new", is_flag=True, help="Accept the key of a host that is not known yet.")
+@click.option("--target", "name", help="Compare it with this target. Default: the best one.")
+@click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Private key to log in with. Default: ssh's own."
 )
 @common
 def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_json: bool) -> int:
-    """Read what a device is, propose a target for it, and say what it lacks.
+    """Show a device's facts, the best target for it, and what it lacks.
 
     DEVICE is user@host, user@host:port or a name of the inventory. Nothing is written there. The
-    exit code is 1 where nothing could be flashed to it as it is.
+    exit code is 1 if nothing can be deployed to the device as it is.
 
     Example:  edgevid targets probe pi@raspberrypi.local
     """
@@ -184,7 +184,8 @@ def _facts_lines(facts: DeviceFacts) -> Iterator[str]:
 
 def _proposal_lines(facts: DeviceFacts, found: list[TargetProposal]) -> Iterator[str]:
     if not found:
-        yield f"no target is for {facts.architecture}; describe one in ~/.config/edgevid/targets/"
+        missing = f"there is no target for {facts.architecture}"
+        yield f"{missing}; write one in ~/.config/edgevid/targets/"
         return
     best = found[0]
     verdict = "fits" if best.fits else "does not fit as the device is"

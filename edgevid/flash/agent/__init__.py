@@ -1,52 +1,61 @@
-"""The program on the device: everything that a flash does there, and what starts the service.
+"""The agent: the program on the device that checks, stages, activates and judges releases.
 
-It is sent over SSH as one text and lies in every release as ``agent.py``; the device's own
-``python3 -I`` runs it, with nothing but the standard library. So the modules of this folder are
-written for Python 3.7 and import each other relatively, never edgevid. This file alone stays on
-the host.
+It is sent over SSH as one text, and is ``agent.py`` in every release; the device's own
+``python3 -I`` runs it with nothing but the standard library. So the modules of this folder are
+written for Python 3.7 and import each other relatively, never edgevid. Only this file stays on the
+host.
 
-Conversation (one session): requests are one line of JSON, ``{"do": ...}``, ``blob`` followed by
-its bytes; every request may say ``root``, the first that does decides. Each is answered, in order,
-by any number of ``{"at": ...}`` and then ``{"ok": true, ...}`` or
-``{"error": {"kind", "message", "fix"}}``.
+    main                        the command line
+    session, fields, transport  requests of a client
+    package_check, trust        what a package can be refused for
+    store, build, manifest      the folder of edgevid on the device
+    deployment, watchdog        the states of a deployment, and who moves it on
+    health, runner_status       whether a release is healthy
+    service*, supervisor        what keeps the runner running
+    jobs, job_runner            commands that run with nobody connected
+    probe, disk, processes      the device itself
+
+Requests are one line of JSON, ``{"do": ...}``; a ``blob`` is followed by its bytes. Any request may
+have a ``root``; the first one decides. The replies come in the same order: any number of
+``{"at": text}``, and then ``{"ok": true, ...}`` or ``{"error": {"kind", "message", "fix"}}``.
 
     probe       {"modules"?: [name], "libraries"?: [name]} -> facts (see
                 edgevid.flash.device_facts.DeviceFacts), "installed": see status. Writes nothing.
-    check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: everything that
-                ``stage`` refuses, before a byte is sent; writes nothing.
+    check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: all checks of
+                ``stage``, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
     read        {"sha256", "offset"?} of a file of the release that serves -> "content": base64 of
                 at most 1 MiB
     session     {"trial"?} take the lock of the device -> "root", "release"
-    missing     {"blobs": {sha256: size}, "beside"?: another root, to borrow from}
-                -> "missing": {sha256: offset that is there} for what is not there whole
-    blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes there so far
+    missing     {"blobs": {sha256: size}, "beside"?: another root, to link from}
+                -> "missing": {sha256: bytes received} of each blob that is not whole
+    blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes received
     stage       as check, "trial"?: compile nothing -> "release", "already": whether it serves now;
-                leaves it beside the others
+                what serves is not touched
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
-                -> "release", "started": False where the very same release serves (nothing is
-                restarted), "activation": token. A watchdog on the device goes on alone from here.
+                -> "release", "started": False if the same release serves (nothing is restarted),
+                "activation": token. A watchdog on the device takes it from here.
     watch       {"activation"?} -> {"at": ...} now and then; at last "state": "idle"|"rolled-back",
                 "release", "healthy", "reason", "health"
-    rollback    {"health"?} -> as activate, of the release before
+    rollback    {"health"?} -> as activate, of the previous release
     status      -> "installed": {"current", "manifest": its text, "journal", "key", ...};
                 "service": {...}, "status": the runner's own document
     history     {"last"?: n} -> "history": [...]
     uninstall   {"trial"?: unless a job runs there} -> "removed": [path]
-    job         {"id", "release", "words", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
-                "throw_away"?}: ``python3 -m edgevid WORDS`` in the release's runner, going on by
-                itself; see `jobs`. -> "already": whether the same one is there
+    job         {"id", "release", "args", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
+                "throw_away"?}: run ``python3 -m edgevid ARGS`` with the release's runner; see
+                `jobs`. -> "already": whether the same job exists
     job-state   {"id", "said"?: offset} -> "state": "absent"|"running"|"ended"|"lost",
                 "stderr", "said", "busy"; at the end "exit_code", "why",
                 "document": {"sha256", "size"}
     job-read    {"id", "file": "document"|"stdout"|"stderr", "offset"} -> "content", as ``read``
-    job-end     {"id"?} -> "ended": ends it, and forgets it; without an id whichever there is
-    tuned       {"name", "content"|None} -> "kept": a choice where the service looks for it
+    job-end     {"id"?} -> "ended": end and forget a job; without an id, whichever runs
+    tuned       {"name", "content"|None} -> "kept": a tuning, stored where the service looks for it
 
-The manifest travels as its very text, the signature as ``ssh-keygen -Y sign -n edgevid`` wrote it,
-``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: that key from now
-on; the signature, of the key that is pinned, is over ``edgevid pin``, a line's end, and the line.
-The manifest is signed by the new key then.
+The manifest is sent as its exact text, the signature as ``ssh-keygen -Y sign -n edgevid`` writes
+it, ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: the key from now on.
+Its signature, by the key that is pinned now, is over ``edgevid pin``, a newline, and the line; the
+manifest is then signed by the new key.
 """
 
 from __future__ import annotations
@@ -54,7 +63,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _LOADER = '''\
-# edgevid on this device: see edgevid/flash/agent. Made from its modules, the same in every release.
+# The agent of edgevid, made from the modules in edgevid/flash/agent.
 import sys
 
 SOURCES = {sources}
@@ -69,17 +78,17 @@ def fault(message, fix):
 
 if sys.version_info < (3, 7):
     version = ".".join(map(str, sys.version_info[:3]))
-    fault("its python3 is " + version, "edgevid needs a system with Python 3.11 or newer")
+    fault("its python3 is " + version, "install a system with Python 3.11 or newer")
 
 
 try:
     from importlib.machinery import ModuleSpec
 except ImportError as error:
-    fault("its python3 is not whole: " + str(error).replace('"', ""), "apt-get install python3")
+    fault("its python3 is incomplete: " + str(error).replace('"', ""), "apt-get install python3")
 
 
 class Finder(object):
-    """Finds the modules in this text."""
+    """Finds the modules in this program."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -102,13 +111,13 @@ sys.meta_path.insert(0, Finder)
 try:
     from edgevid_agent.main import main
 except ImportError as error:
-    fault("its python3 is not whole: " + str(error).replace('"', ""), "apt-get install python3")
+    fault("its python3 is incomplete: " + str(error).replace('"', ""), "apt-get install python3")
 sys.exit(main(sys.argv[1:]))
 '''
 
 
 def source() -> bytes:
-    """Give the program as one text; equal files give equal bytes."""
+    """Give the program; the same modules give the same bytes."""
     folder = Path(__file__).parent
     files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
     lines = [f"    {file.stem!r}: {file.read_text('utf-8')!r},\n" for file in files]

@@ -13,11 +13,11 @@ from pathlib import Path
 from . import probe
 
 
-def detach(words: list[str]) -> None:
+def detach(args: list[str]) -> None:
     """Start a process that is independent of this one."""
     between = "import subprocess,sys;subprocess.Popen(sys.argv[1:],start_new_session=True)"
     subprocess.run(
-        [sys.executable, "-I", "-c", between, *words],
+        [sys.executable, "-I", "-c", between, *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -66,11 +66,11 @@ def environment(pid: int) -> dict[str, str]:
     return dict(line.split("=", 1) for line in content.split("\0") if "=" in line)
 
 
-def output_of(*words: str) -> str:
+def output_of(*command: str) -> str:
     """What a program writes to stdout; empty if it fails or is not installed."""
     try:
         done = subprocess.run(
-            words,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

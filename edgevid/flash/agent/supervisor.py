@@ -62,7 +62,7 @@ class Supervisor:
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def run(self) -> int:
-        """Until it is told to stop, or nothing is left to serve."""
+        """Run until SIGTERM, or until there is nothing to serve; gives the exit code."""
         lock = SupervisedService(self.store).lock
         if not lock.take():
             return 0
