@@ -53,9 +53,9 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     tuned       {"name", "content"|None} -> "kept": a tuning, stored where the service looks for it
 
 The manifest is sent as its exact text, the signature as ``ssh-keygen -Y sign -n edgevid`` writes
-it, ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: the key from now on.
-Its signature, by the key that is pinned now, is over ``edgevid pin``, a newline, and the line; the
-manifest is then signed by the new key.
+it, ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: the key from now
+on. Its signature, by the key that is pinned now, is over ``edgevid pin``, a newline, and the line;
+the manifest is then signed by the new key.
 """
 
 from __future__ import annotations
