@@ -20,7 +20,7 @@ from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.evaluation import choose_clips
 from edgevid.runner.stream import Stream
-from edgevid.runtimes import Engine
+from edgevid.runtimes import Engine, catalog
 from edgevid.training import backend
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     for artifact in bundle.artifacts:
         if artifact.quantize != "float32":
             continue
-        runtime = runtimes.get(artifact.format)
+        runtime = runtimes.get(catalog.made_for(artifact.format)[0])
         engine = runtime.load(bundle.files(artifact), bundle.contract)
         worst, frames = 0.0, 0
         for pictures in chosen:

@@ -32,6 +32,7 @@ from edgevid.contract import Contract, FrameInput, Output
 from edgevid.isolation.json_rpc import JsonRpcProcess
 from edgevid.proof import Golden, Trajectory
 from edgevid.proof.replay import record_outputs
+from edgevid.runtimes import catalog
 
 HERE = Path(__file__).parent
 SIDE, CLASSES = 224, 10
@@ -92,7 +93,7 @@ def build(folder: Path) -> Bundle:
     # Random weights have no meaningful int8 accuracy, so each artifact is its own reference.
     frames = np.random.default_rng(1).integers(0, 256, (6, 1, SIDE, SIDE, 3)).astype(np.uint8)
     engines = {
-        artifact.name: runtimes.get(artifact.format).load(files, CONTRACT)
+        artifact.name: runtimes.get(catalog.made_for(artifact.format)[0]).load(files, CONTRACT)
         for artifact, files in artifacts
     }
     first = engines["tflite-float32"]

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,21 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]
         return path
 
     return give
+
+
+@pytest.fixture(scope="session")
+def known_graphs(made_once) -> Path:
+    """Steps whose outputs are known, in a folder; see `rigs.graphs`."""
+
+    def make(folder: Path) -> None:
+        path = os.pathsep.join([str(ROOT / "tests"), *sys.path])
+        command = [sys.executable, "-m", "rigs.graphs", str(folder)]
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return made_once("graphs", make)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""What a runtime says of itself before anything is imported: the plug-in's declaration.
+"""Declarations of runtimes: plain data, available without importing any library.
 
-The registry's row of a runtime names one `RuntimeSpec`. Everything outside `edgevid.runtimes` that
-needs to know about libraries, formats or accelerators asks it, so that a new runtime is one package
-and one row. A module with a spec imports no library; the classes that execute artifacts are named
-as ``module:attribute`` and loaded when they are used.
+The registry row or entry point of a runtime names one `RuntimeSpec`. Everything outside
+`edgevid.runtimes` that needs to know about libraries, formats or accelerators asks it, so a new
+runtime is one package and one row. The classes that execute artifacts are named as
+``module:attribute`` and loaded when they are used.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class ConverterSuite:
             state = zero_state(step.contract)
             wanted, wanted_state = step.compute(inputs, state)
             outputs, after = engine.step(inputs, state)
-            allowed = max(source_tolerances(quantize).values())
+            allowed = source_tolerances(quantize)[engine.precision]
             for name, value in {**wanted, **wanted_state}.items():
                 off = float(np.abs({**outputs, **after}[name] - value).max())
                 assert off <= allowed * max(1.0, float(np.abs(value).max())), (quantize, name)

@@ -203,7 +203,7 @@ class RuntimeSuite:
                 opened.append(worker)
                 worker.prove()
                 return worker
-            files = bundle.files(artifact)
+            files = bundle.files(artifact.name)
             opened.append(runtime.load(files, bundle.contract, accelerator=self.accelerator))
             return opened[-1]
 

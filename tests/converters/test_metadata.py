@@ -19,6 +19,7 @@ from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.contract import Contract
 from edgevid.media.video import read_clip
+from edgevid.runtimes import catalog
 from edgevid_converters import importers
 from edgevid_converters.lowering.openvino import metadata as openvino_metadata
 from edgevid_converters.lowering.tflite import metadata as tflite_metadata
@@ -221,7 +222,7 @@ def test_a_reader_of_others_gives_the_same_top_answer(reader, single, real_data,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         given = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        engine = runtimes.get(artifact.format).load(files, bundle.contract)
+        engine = runtimes.get(catalog.made_for(artifact.format)[0]).load(files, bundle.contract)
         own = [engine.step(frame[None], {})[0]["scores"][0] for frame in frames]
         assert [label for label, _ in given] == [
             bundle.contract.labels[int(scores.argmax())] for scores in own

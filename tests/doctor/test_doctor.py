@@ -38,7 +38,7 @@ def pc(tmp_path):
 
 
 def problems(found: dict[str, Check]) -> set[str]:
-    """Names of what is not well, but for what is told of the machine that runs the test."""
+    """Names of the checks that found a problem, apart from this machine's own disk."""
     return {name for name, check in found.items() if check.state != "ok"} - {"disk of cache"}
 
 
@@ -77,7 +77,7 @@ def test_a_machine_that_tells_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bits", "says", "do"),
+    ("bits", "text", "do"),
     [
         ("50005", "now: under-voltage, throttled; since boot: under-voltage", "supply"),
         ("0x50000", "since boot: under-voltage, throttled", "power supply"),
@@ -85,14 +85,14 @@ def test_a_machine_that_tells_nothing(tmp_path):
         ("20002", "now: frequency capped", "cool it"),
     ],
 )
-def test_the_firmware_of_a_pi_tells_of_power_and_heat(pi, bits, says, do):
+def test_the_firmware_of_a_pi_reports_power_and_heat(pi, bits, text, do):
     check = pi(get_throttled=bits)["throttling"]
     assert check.state == "warn"
-    assert says in check.found
+    assert text in check.found
     assert do in check.do
 
 
-def test_under_voltage_is_told_by_the_sensor_too(pi):
+def test_under_voltage_is_reported_by_the_sensor_too(pi):
     check = pi(in0_lcrit_alarm="1\n", get_throttled="no number\n")["throttling"]
     assert (check.state, check.found) == ("warn", "now: under-voltage")
 
@@ -176,8 +176,8 @@ def test_the_clock(pi, monkeypatch, tmp_path):
     assert "this is in the past; set it" in pi()["clock"].do
     monkeypatch.undo()
     (tmp_path / "run/systemd/timesync/synchronized").unlink()
-    for told, state in ((True, "ok"), (False, "warn")):
-        monkeypatch.setattr(environment, "synchronised", lambda told=told: told)
+    for synchronised, state in ((True, "ok"), (False, "warn")):
+        monkeypatch.setattr(environment, "synchronised", lambda known=synchronised: known)
         assert check_named("clock", tmp_path).state == state
 
 
@@ -362,7 +362,7 @@ def served(bundle: bundles.Bundle, *working: str, **broken: str) -> dict[str, Ch
     return {check.name: check for check in serving.bundle(bundle, libraries)}
 
 
-def test_each_artifact_of_a_bundle_is_told_where_it_could_be_served(two_formats):
+def test_each_artifact_of_a_bundle_has_its_engines(two_formats):
     found = served(two_formats, "ai-edge-litert", "openvino")
     assert "tflite on cpu" in found["tflite-int8"].found
     assert "openvino on cpu" in found["openvino-int8"].found

@@ -50,7 +50,7 @@ def test_another_package_adds_a_plug_in(package):
     assert (listed.origin, listed.ignored) == ("toy 1.2", "")
 
 
-def test_a_built_in_name_is_not_shadowed_and_the_listing_says_so(package):
+def test_a_built_in_name_is_not_shadowed_and_is_listed_as_ignored(package):
     package("toy", [("task", "raw = toy:PLUGIN")])
     assert registry.load("task", "raw") != 42
     ours, theirs = [one for one in registry.listing("task") if one.name == "raw"]
@@ -98,12 +98,12 @@ def test_built_in_names_need_no_entry_points():
     assert done.stdout == "False\n"
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_rejected_with_the_nearest():
     with pytest.raises(BadInput, match="did you mean tflite"):
         registry.load("runtime", "tflit")
 
 
-def test_a_missing_package_is_answered_with_its_install_line(monkeypatch):
+def test_a_missing_package_is_rejected_with_its_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtra, match=r"pip install 'edgevid\[runner\]'"):
         registry.need("av", "runner")

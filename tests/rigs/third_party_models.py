@@ -23,7 +23,7 @@ from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.contract import FrameInput
 from edgevid.media.video import read_clip
-from edgevid.runtimes import zero_state
+from edgevid.runtimes import catalog, zero_state
 from rigs.need import missing
 
 CACHE = Path(os.environ.get("EDGEVID_RIGS", "/var/tmp/edgevid-rigs")) / "models"
@@ -226,7 +226,7 @@ def differences(name: str, bundle: Bundle) -> dict[str, float]:
     """
     wanted, found = own_answers(name), {}
     for artifact in bundle.artifacts:
-        runtime = runtimes.get(artifact.format)
+        runtime = runtimes.get(catalog.made_for(artifact.format)[0])
         engine = runtime.load(bundle.files(artifact), bundle.contract)
         state, worst = zero_state(bundle.contract), 0.0
         for one, want in zip(inputs(name), wanted, strict=True):

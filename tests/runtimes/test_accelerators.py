@@ -1,4 +1,4 @@
-"""What a look at a machine says about its accelerators, and what is done where there is none."""
+"""Accelerators: what is reported about those of a machine, and what happens without one."""
 
 import os
 import subprocess
@@ -228,9 +228,9 @@ def test_the_gpu_lying_about_int8_is_found_out_at_start(gpu, liar):
     try:
         assert (one.choice.runtime, one.choice.accelerator) == ("tflite", "cpu")
         assert one.degraded
-        told = one.status()
-        assert "is off by" in told["reason"]
-        assert told["places"][0]["state"] == "failed"
+        status = one.status()
+        assert "is off by" in status["reason"]
+        assert status["places"][0]["state"] == "failed"
         assert "tflite-int8 in tflite on gpu" in heard[-1]
         one.step({"frame": noise(liar.contract, 1)[0]}, zero_state(liar.contract))
     finally:

@@ -13,6 +13,7 @@ from edgevid.bundle import Bundle
 from edgevid.proof.golden import Golden
 from edgevid.runtimes import CPU, catalog, zero_state
 from edgevid.testing.runtime import RuntimeSuite
+from rigs.graphs import read_cases
 from rigs.vulkan import use_software_gpu
 
 
@@ -31,7 +32,13 @@ class BuiltInSuite(RuntimeSuite):
             assert load(bundle, artifact).precision == artifact.quantize
 
 
-class GPUSuite(BuiltInSuite):
+class TFLiteSuite(BuiltInSuite):
+    @pytest.fixture
+    def cases(self, known_graphs):
+        return read_cases(known_graphs)
+
+
+class GPUSuite(TFLiteSuite):
     @pytest.fixture
     def runtime(self, monkeypatch):
         use_software_gpu(monkeypatch)
@@ -41,7 +48,8 @@ class GPUSuite(BuiltInSuite):
 def _suites():
     for spec in catalog.built_in():
         for one in spec.accelerators:
-            base = GPUSuite if (spec.name, one.name) == ("tflite", "gpu") else BuiltInSuite
+            base = TFLiteSuite if spec.name == "tflite" else BuiltInSuite
+            base = GPUSuite if (spec.name, one.name) == ("tflite", "gpu") else base
             for apart in (False, True) if one.name == CPU else (True,):
                 name = f"Test_{spec.name}_{one.name}{'_apart' if apart else ''}"
                 members = {"name": spec.name, "accelerator": one.name, "apart": apart}

@@ -18,8 +18,8 @@ ALLOWED = {
 """Files and folders of edgevid, besides ``runtimes``, that may name a runtime or its library."""
 
 
-def words_of(tree: ast.Module) -> set[str]:
-    """The words of a module's names and strings, without its docstrings."""
+def names_in(tree: ast.Module) -> set[str]:
+    """The names that a module imports and that are in its strings, without its docstrings."""
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -49,6 +49,6 @@ def test_no_other_module_names_a_runtime_or_its_library():
         path = file.relative_to(PACKAGE)
         if path.parts[0] == "runtimes" or {path.parts[0], path.as_posix()} & ALLOWED.keys():
             continue
-        if named := words_of(ast.parse(file.read_text())) & names:
+        if named := names_in(ast.parse(file.read_text())) & names:
             offenders[path.as_posix()] = sorted(named)
     assert offenders == {}

@@ -75,7 +75,7 @@ def test_faults_can_be_confined_to_the_accelerator(load, contract):
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         ({"kind": "hank", "at": 1}, "did you mean hang"),
         ({"kind": "hang", "att": 1}, "did you mean at"),
@@ -83,6 +83,6 @@ def test_faults_can_be_confined_to_the_accelerator(load, contract):
         ({"kind": "hang", "at": 1, "after_s": 2}, "one of: at, after_s, when"),
     ],
 )
-def test_a_wrong_schedule_is_answered_with_the_mend(load, fault, says):
-    with pytest.raises(BadInput, match=says):
+def test_a_wrong_schedule_is_rejected_with_its_remedy(load, fault, message):
+    with pytest.raises(BadInput, match=message):
         load(faults=[fault])

@@ -32,7 +32,7 @@ def test_the_targets_that_people_ask_for_are_there():
 
 
 @pytest.mark.parametrize("name", targets.names())
-def test_each_target_has_a_cpu_to_fall_back_on_and_says_what_accelerators_need(name):
+def test_each_target_has_a_cpu_to_fall_back_on_and_lists_what_accelerators_need(name):
     target = targets.load(name)
     assert "cpu" in {way.accelerator for way in target.engine}
     for way in target.engine:
@@ -76,7 +76,7 @@ def test_a_users_own_target_is_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("before", "after", "message"),
     [
         (
             "architecture",
@@ -94,13 +94,13 @@ def test_a_users_own_target_is_found(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_wrong_file_is_answered_with_place_and_mend(tmp_path, before, after, says):
+def test_a_wrong_file_is_rejected_with_line_and_remedy(tmp_path, before, after, message):
     file = tmp_path / "board.toml"
     file.write_text(WHOLE.replace(before, after))
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(BadInput, match=message):
         targets.read(file)
 
 
-def test_an_unknown_target_is_answered_with_the_nearest():
+def test_an_unknown_target_is_rejected_with_the_nearest():
     with pytest.raises(BadInput, match="did you mean generic-arm64"):
         targets.load("generic-arm46")
