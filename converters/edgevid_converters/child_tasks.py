@@ -44,7 +44,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         trajectories.write_arrays(out / "held_out", found)
     if task["reference"]:
         for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
-            given = trajectories.answers(model, contract, clip)
+            given = trajectories.step_outputs(model, contract, clip)
             trajectories.write_arrays(out / "reference" / str(index), given)
     return {"trajectories": paths, "lowered": lowered, "contract": contract.to_json()}
 

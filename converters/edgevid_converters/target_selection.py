@@ -74,7 +74,7 @@ def wants_edgetpu(target: Target) -> bool:
 
 
 def formats_to_read(target: Target, formats: Iterable[str]) -> tuple[str, ...]:
-    """The formats whose operators have to be read for `untaken`, sorted."""
+    """The formats whose operators have to be read for `unsupported_operators`, sorted."""
     made, found = set(formats), set()
     for way in target.engine:
         rules, name = _rules(way), _format(way)
@@ -83,7 +83,7 @@ def formats_to_read(target: Target, formats: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def untaken(
+def unsupported_operators(
     target: Target, operators: Mapping[str, Mapping[str, int]], formats: Iterable[str]
 ) -> list[str]:
     """Describe what a target's accelerators will not execute.
@@ -102,11 +102,11 @@ def untaken(
         rules, name = _rules(way), _format(way)
         if rules is not None and name in made:
             counts = operators.get(str(name), {})
-            found += _untaken(f"{way.runtime}/{way.accelerator}", rules, counts)
+            found += _unsupported(f"{way.runtime}/{way.accelerator}", rules, counts)
     return found
 
 
-def _untaken(name: str, rules: OperatorRules, operators: Mapping[str, int]) -> Iterator[str]:
+def _unsupported(name: str, rules: OperatorRules, operators: Mapping[str, int]) -> Iterator[str]:
     wrong = sorted(set(rules.wrong) & set(operators))
     yield from (f"{name}: {kind} {rules.wrong[kind]}; its proof decides" for kind in wrong)
     if rules.operators is None:

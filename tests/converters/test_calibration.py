@@ -33,19 +33,19 @@ def clips(count: int = 4, frames: int = 16):
     return made
 
 
-def test_ordinary_clips_pass_without_a_word():
+def test_ordinary_clips_pass_without_a_note():
     assert check(clips(), SOURCE) == []
     assert check([moving_images(40, 64, 96)], SOURCE) == []
     assert check(clips(), SOURCE, clips(2)) == []
 
 
-def test_one_plain_colour_is_refused():
+def test_one_plain_colour_is_rejected():
     plain = [np.full((20, 8, 8, 3), 90, np.uint8)] * 4
     with pytest.raises(BadInput, match="4 calibration clips show one plain colour; give clips"):
         check(plain, NONE)
 
 
-def test_values_of_0_and_1_for_0_to_255_are_refused():
+def test_values_of_0_and_1_instead_of_0_to_255_are_rejected():
     divided = [(clip / 255).round().astype(np.uint8) for clip in clips()]
     with pytest.raises(BadInput, match="values of 0 and 1 instead of 0 to 255"):
         check(divided, NONE)
@@ -63,18 +63,18 @@ def test_values_of_0_and_1_for_0_to_255_are_refused():
         ),
     ],
 )
-def test_what_is_odd_is_spoken_of(made, said):
+def test_unusual_clips_get_a_note(made, said):
     (words,) = check(made(), SOURCE)
     assert words.startswith("calibration: ")
     assert re.search(said, words), words
 
 
-def test_stillness_matters_to_a_memory_only():
+def test_still_clips_matter_only_to_models_with_state():
     still = [np.repeat(clip[:1], 16, axis=0) for clip in clips()]
     assert check(still, NONE) == []
 
 
-def test_red_and_blue_that_changed_places_are_noticed_beside_held_out_clips():
+def test_swapped_red_and_blue_are_noticed_by_comparison_with_held_out_clips():
     reddish = [(clip * np.array([1.0, 0.7, 0.4])).astype(np.uint8) for clip in clips()]
     swapped = [clip[..., ::-1] for clip in reddish]
     assert check(reddish, NONE, reddish) == []
@@ -83,20 +83,22 @@ def test_red_and_blue_that_changed_places_are_noticed_beside_held_out_clips():
     assert check(swapped, NONE) == []  # nothing to hold it against
 
 
-def test_a_model_that_always_says_the_same_is_asked_about():
+def test_a_constant_output_gets_a_note():
     rng = np.random.default_rng(0)
     told = check_outputs({"scores": np.tile([[0.0, 1.0]], (9, 1))})
     assert "gives the same scores for every image" in told[0]
     assert check_outputs({"scores": rng.random((9, 2))}) == []
 
 
-def test_a_model_whose_own_answers_are_no_numbers_is_refused():
+def test_a_model_with_nan_outputs_is_rejected():
     with pytest.raises(BadInput, match="output scores is not a number: its weights are damaged"):
         check_outputs({"scores": np.array([[0.1, np.nan]])})
 
 
-def test_a_memory_that_is_always_empty_is_refused():
-    source = SimpleNamespace(contract=SimpleNamespace(states=(SimpleNamespace(taken="state_h"),)))
+def test_a_state_that_is_always_zero_is_rejected():
+    source = SimpleNamespace(
+        contract=SimpleNamespace(states=(SimpleNamespace(input_name="state_h"),))
+    )
     empty = {"frame": np.ones((5, 1, 2, 2, 3), np.uint8), "state_h": np.zeros((5, 1, 4))}
     with pytest.raises(BadInput, match="state stays zero"):
         check_states(empty, source)

@@ -51,7 +51,7 @@ def test_equal_inputs_give_equal_bytes(quick, lowered, real_bundle, tmp_path):
         assert artifact["float_ops"]
 
 
-def test_the_bundle_holds_evidence_and_nothing_of_this_place_or_time(real_run, real_bundle):
+def test_the_bundle_holds_evidence_but_no_paths_or_times(real_run, real_bundle):
     bundle = Bundle.open(real_bundle)
     bundle.check()
     evidence = bundle.evidence
@@ -115,7 +115,7 @@ def _children(pid: int, command: bytes) -> list[int]:
     return [int(p) for p in listed if command in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
-def test_a_damaged_run_is_bad_input_from_the_child_too(real_run, tmp_path):
+def test_a_damaged_run_is_bad_input_also_from_the_child(real_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(real_run, run)
     weights = run / "model.weights.h5"
@@ -162,7 +162,7 @@ def refused(quick, tmp_path, said: str, error=CheckFailed, **options) -> None:
     assert not (tmp_path / "x.edgevid").exists() and not (tmp_path / "x.html").exists()
 
 
-def test_what_is_asked_for_is_made(quick, tmp_path):
+def test_the_requested_artifacts_are_built(quick, tmp_path):
     told = quick(formats=["tflite"], quantize=["int8", "int8"])
     assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
     seen = []
@@ -173,7 +173,7 @@ def test_what_is_asked_for_is_made(quick, tmp_path):
     assert steps == [(n, steps[0][1]) for n in range(steps[0][1] + 1)]
 
 
-def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
+def test_a_float_product_in_int8_is_rejected_by_name(quick, tmp_path):
     operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True, "stray": True}
     quick.answers["tflite-int8"]["float_ops"].append(operator)
     refused(quick, tmp_path, "tflite-int8 computes 1 operators in float: CONV_2D block_7/conv; use")
@@ -181,7 +181,9 @@ def test_a_product_in_float_is_refused_and_named(quick, tmp_path):
     assert any("CONV_2D" in a["float_ops"] for a in told["artifacts"] if a["quantize"] == "int8")
 
 
-def test_a_target_gets_what_it_can_use_and_is_told_what_it_will_not_take(quick, monkeypatch):
+def test_a_target_gets_artifacts_for_its_engines_and_notes_on_unsupported_operators(
+    quick, monkeypatch
+):
     told = quick(target="generic-armv7")
     assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
     monkeypatch.setenv("PATH", "/nowhere")
@@ -199,7 +201,7 @@ def test_a_target_gets_what_it_can_use_and_is_told_what_it_will_not_take(quick, 
     assert any("apt-get install edgetpu-compiler" in note for note in told["notes"])
 
 
-def test_a_target_whose_runtime_is_too_old_for_an_artifact_refuses_it(quick, tmp_path):
+def test_an_artifact_is_rejected_if_the_targets_runtime_is_too_old(quick, tmp_path):
     file = Path(os.environ["XDG_CONFIG_HOME"]) / "edgevid" / "targets" / "old-board.toml"
     file.parent.mkdir(parents=True, exist_ok=True)
     shipped = (Path(__file__).parents[2] / "targets" / "generic-armv7.toml").read_text()
@@ -210,7 +212,7 @@ def test_a_target_whose_runtime_is_too_old_for_an_artifact_refuses_it(quick, tmp
         file.unlink()
 
 
-def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeypatch):
+def test_the_edge_tpu_compiler_adds_an_artifact(quick, tmp_path, monkeypatch):
     program = tmp_path / "bin" / "edgetpu_compiler"
     program.parent.mkdir()
     program.write_text(
@@ -236,20 +238,20 @@ def test_the_edge_tpus_compiler_makes_one_more_artifact(quick, tmp_path, monkeyp
     )
 
 
-def test_an_artifact_that_lies_is_refused(quick, tmp_path, monkeypatch):
+def test_an_artifact_with_wrong_outputs_is_rejected(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
     monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
     refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
 
 
-def test_an_artifact_that_crashes_on_load_is_refused(quick, tmp_path, monkeypatch):
+def test_an_artifact_that_crashes_on_load_is_rejected(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": -1, "kind": "abort"}]}))
     monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "crashed with SIGABRT", formats=["tflite"])
 
 
-def test_nan_is_refused(quick, tmp_path, monkeypatch):
+def test_an_artifact_with_nan_outputs_is_rejected(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 3, "kind": "nan"}]}))
     monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
     refused(quick, tmp_path, "not numbers", formats=["openvino"])
@@ -265,7 +267,7 @@ def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monk
     assert log.read_bytes() == outcome.stderr
 
 
-def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, monkeypatch):
+def test_evidence_records_missing_held_out_clips(quick, lowered, tmp_path, monkeypatch):
     record = importers.describe(lowered.source.path)
     clip = tmp_path / "elsewhere" / "clip.mp4"
     write_video(clip, moving_images(6, 32, 32))
@@ -283,7 +285,7 @@ def test_without_held_out_clips_the_evidence_says_so(quick, lowered, tmp_path, m
     assert bundle.evidence["calibration"]["clips"] == ["clip.mp4"]
 
 
-def test_a_verdict_of_no_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
+def test_a_failed_verdict_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
     verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
     monkeypatch.setattr(accept, "record_in_child", lambda *a: verdict)
     refused(quick, tmp_path, "it says so; leave this artifact out")
@@ -309,7 +311,7 @@ def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> 
 
 
 @pytest.mark.usefixtures("no_children")
-def test_names_that_are_not_known(real_run, tmp_path):
+def test_unknown_names_are_rejected(real_run, tmp_path):
     wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
     said = "quantisation of tflite and openvino 'int4'.*did you mean int8"
     wrong(tmp_path, said, real_run, quantize=["int4"])
@@ -317,7 +319,7 @@ def test_names_that_are_not_known(real_run, tmp_path):
 
 
 @pytest.mark.usefixtures("no_children")
-def test_what_is_no_run(tmp_path):
+def test_folders_that_are_not_runs_are_rejected(tmp_path):
     wrong(tmp_path, "does not exist", tmp_path / "none")
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -331,7 +333,7 @@ def test_what_is_no_run(tmp_path):
 
 
 @pytest.mark.usefixtures("no_children")
-def test_calibration_clips_that_are_none(real_run, tmp_path):
+def test_unusable_calibration_folders_are_rejected(real_run, tmp_path):
     wrong(tmp_path, "does not exist; give another folder", real_run, calibrate=tmp_path / "none")
     empty = tmp_path / "empty"
     empty.mkdir()

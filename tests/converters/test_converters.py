@@ -30,7 +30,7 @@ PAIRS = tuple(
 
 
 @pytest.mark.parametrize("name", registry.names("converter"))
-def test_a_converter_says_what_it_makes(name):
+def test_a_converter_declares_its_quantisations(name):
     converter = registry.load("converter", name)()
     assert converter.name == name
     assert converter.endings
@@ -87,7 +87,7 @@ def test_every_quantisation_is_smaller_than_the_one_before(lowered, name):
     assert sizes["dynamic"] <= 0.35 * sizes["float32"], sizes
 
 
-def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
+def test_calibration_and_golden_trajectories_contain_real_states(lowered):
     contract = lowered.source.contract
     paths = lowered.answers["lower"]["trajectories"]
     assert sorted(paths) == ["frame", *(s.input_name for s in contract.states)]
@@ -104,7 +104,7 @@ def test_calibration_and_golden_trajectory_hold_real_memory(lowered):
     np.testing.assert_array_equal(states[1:, :, :-1], states[:-1, :, 1:])
 
 
-def test_the_sources_answers_at_once_are_those_of_the_stream(lowered):
+def test_batched_source_outputs_equal_streamed_ones(lowered):
     """A float32 artifact, streamed from each clip's first frame, ends on the same scores."""
     contract = lowered.source.contract
     engine = runtimes.get("tflite").load(lowered.files("tflite-float32"), contract)
@@ -135,7 +135,7 @@ for quantize in reversed(registry.load("converter", sys.argv[3]).quantisations):
 
 
 @pytest.mark.parametrize("name", registry.names("converter"))
-def test_an_artifact_has_the_same_bytes_whatever_the_process_did_before(lowered, name):
+def test_an_artifact_does_not_depend_on_earlier_work_of_the_process(lowered, name):
     paths = json.dumps(lowered.answers["lower"]["trajectories"])
     model = str(lowered.folder / "saved_model")
     contract = json.dumps(lowered.source.contract.to_json())
@@ -187,7 +187,7 @@ def test_openvino_runs_every_product_in_integers(lowered):
     assert set(ran) <= {"i8", "u8"}
 
 
-def test_openvino_files_tell_nothing_of_the_place(lowered):
+def test_openvino_files_contain_no_paths(lowered):
     for name in ("openvino-float32", "openvino-int8"):
         xml = lowered.files(name)["xml"]
         assert str(lowered.folder).encode() not in xml
@@ -196,7 +196,7 @@ def test_openvino_files_tell_nothing_of_the_place(lowered):
         assert b"\n\t" not in xml
 
 
-def test_equal_nodes_are_merged_and_others_are_not():
+def test_only_equal_nodes_are_merged():
     openvino = pytest.importorskip("openvino")
     from openvino import opset13 as ops
 
@@ -215,7 +215,7 @@ def test_equal_nodes_are_merged_and_others_are_not():
     np.testing.assert_array_equal(compiled(np.float32([[3, 4]]))[0], [[12, 16]])
 
 
-def test_operators_are_summed_up_by_kind():
+def test_operators_are_counted_by_kind():
     found = [Operator("Tanh", "a"), Operator("Softmax", "b"), Operator("Tanh", "c")]
     assert summary(found) == ("Softmax", "Tanh x2")
 

@@ -93,7 +93,7 @@ Internal compiler error. Aborting!
 """
 
 
-def test_a_report_says_what_stays_on_the_cpu_and_why():
+def test_a_compiler_report_lists_what_stays_on_the_cpu_and_why():
     report = read_report(PARTLY)
     assert report.version == "15.0.340273435"
     assert sum(row.count for row in report.rows) == 36
@@ -106,7 +106,7 @@ def test_a_report_says_what_stays_on_the_cpu_and_why():
     assert not any("streamed" in line for line in words)
 
 
-def test_log_files_and_other_versions_are_read_too():
+def test_log_files_and_other_compiler_versions_are_read():
     report = read_report(LOG)
     assert report.version == "16.0.384591198"
     assert report.taken == 117
@@ -141,7 +141,7 @@ def compiler(tmp_path, monkeypatch):
     return put
 
 
-def test_what_it_makes_and_says_is_given(compiler):
+def test_the_compilers_artifact_and_report_are_returned(compiler):
     compiler(PARTLY)
     content, report = compile_model(b"model")
     assert content == b"compiledmodel"
@@ -160,7 +160,7 @@ def test_what_it_makes_and_says_is_given(compiler):
         (NOTHING, True, 0, CheckFailed, "executes no operator: 1 MUL stay on the CPU"),
     ],
 )
-def test_its_failures_are_one_line(compiler, said, makes, code, error, words):
+def test_compiler_failures_are_one_line(compiler, said, makes, code, error, words):
     compiler(said, makes, code)
     with pytest.raises(error, match=words) as caught:
         compile_model(b"model")
@@ -174,7 +174,7 @@ def test_a_compiler_that_hangs_is_stopped(compiler, tmp_path):
         compile_model(b"model", timeout_s=0.5)
 
 
-def test_where_it_is_missing_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_compiler_gets_its_install_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingExtra, match="apt-get install edgetpu-compiler") as caught:
         compile_model(b"model")
@@ -200,7 +200,7 @@ OLD = 'runtime = "tflite"\naccelerator = "cpu"\nquantize = ["dynamic"]\noperator
 NPU = 'runtime = "openvino"\naccelerator = "npu"\nquantize = ["int8", "float16"]'
 
 
-def test_a_target_gets_what_each_of_its_engines_likes_best(tmp_path):
+def test_a_target_gets_the_preferred_quantisation_of_each_engine(tmp_path):
     board = target(tmp_path, TPU, CPU, NPU)
     assert target_selection.plan(board, (), ()) == {
         "tflite": ["int8", "float16"],
@@ -213,25 +213,25 @@ def test_a_target_gets_what_each_of_its_engines_likes_best(tmp_path):
 
 
 @pytest.mark.parametrize("name", targets.names())
-def test_every_shipped_target_gets_something(name):
+def test_every_shipped_target_gets_an_artifact(name):
     assert target_selection.plan(targets.load(name), (), ())
 
 
-def test_what_an_accelerator_will_not_take_is_told_and_so_is_what_nobody_knows(tmp_path):
+def test_unsupported_and_unknown_operators_are_reported(tmp_path):
     board = target(tmp_path, TPU, CPU, NPU)
     kinds = {"CAST": 1, "CONV_2D": 9, "LEAKY_RELU": 2, "GATHER": 1}
-    told = target_selection.untaken(board, {"tflite": kinds}, ["tflite", "openvino"])
+    told = target_selection.unsupported_operators(board, {"tflite": kinds}, ["tflite", "openvino"])
     assert told[0].startswith(
         "tflite/edgetpu: will not execute GATHER x1, LEAKY_RELU x2, nor anything after them"
     )
     assert told[1:] == [
         "openvino/npu: which operators it executes is known only to its compiler, on the device"
     ]
-    told = target_selection.untaken(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
+    told = target_selection.unsupported_operators(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
     assert "every operator is on the published list" in told[0]
 
 
-def test_an_artifact_that_no_engine_of_a_target_can_load_is_refused(tmp_path):
+def test_an_artifact_that_no_engine_can_load_is_rejected(tmp_path):
     dynamic = Artifact("tflite-dynamic", "tflite", "dynamic", smallest_runtime={"tflite": "2.17.0"})
     with pytest.raises(CheckFailed, match=r"tflite-dynamic needs tflite 2\.17\.0 .* has 2\.14"):
         target_selection.check_release(target(tmp_path, OLD), dynamic)
@@ -240,7 +240,7 @@ def test_an_artifact_that_no_engine_of_a_target_can_load_is_refused(tmp_path):
     target_selection.check_release(target(tmp_path, OLD), older)
 
 
-def test_the_release_of_the_old_runtime_stands_in_its_target(edgevid):
+def test_the_old_runtimes_release_is_in_its_target(edgevid):
     way = targets.load("generic-armv7").engine[0]
     assert (way.operators, way.requires) == ("2.14", ("tflite-runtime==2.14.*",))
     assert "operators up to release 2.14" in edgevid("targets", "show", "generic-armv7").stdout

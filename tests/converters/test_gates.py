@@ -40,7 +40,7 @@ def compared(lost: int, won: int, n: int, source: float = 0.9) -> Comparison:
 # --- the budget -----------------------------------------------------------------------------------
 
 
-def test_the_drop_that_was_seen_decides_however_few_the_clips():
+def test_the_observed_drop_decides_even_with_few_clips():
     budget = Budget(max_drop=0.01)
     assert budget.violation(compared(0, 0, 5)) is None
     assert budget.violation(compared(3, 5, 30)) is None
@@ -53,13 +53,13 @@ def test_the_drop_that_was_seen_decides_however_few_the_clips():
     assert Budget(max_drop=0.04).violation(compared(1, 0, 30)) is None
 
 
-def test_nan_is_never_within_the_budget():
+def test_nan_always_breaks_the_budget():
     nan = float("nan")
     assert Budget().violation(Comparison("accuracy", 0.9, nan, 9)) is not None
     assert Budget(min_metric=0.5).violation(Comparison("accuracy", nan, 0.9, 9))
 
 
-def test_a_floor_is_for_the_model_and_for_the_artifact():
+def test_the_floor_applies_to_model_and_artifact():
     budget = Budget(max_drop=0.5, min_metric=0.85)
     assert "less than --min-metric 0.85" in (budget.violation(compared(6, 0, 100)) or "")
     assert budget.violation(compared(5, 0, 100)) is None
@@ -68,7 +68,7 @@ def test_a_floor_is_for_the_model_and_for_the_artifact():
     assert said is not None and "the model itself has accuracy 0.300" in said and "colour" in said
 
 
-def test_a_metric_that_is_not_known_objects_to_nothing():
+def test_an_unknown_metric_breaks_nothing():
     assert Budget(min_metric=0.9).violation(NOT_MEASURED) is None
     assert Budget(min_metric=0.9).source_violation(NOT_MEASURED) is None
     assert Budget().resolution_note(NOT_MEASURED) is None
@@ -88,7 +88,7 @@ def test_an_error_gets_worse_as_it_rises():
     assert recorded_drop(error.to_json()) == pytest.approx(0.4)
 
 
-def test_what_few_clips_cannot_show_is_said():
+def test_a_note_says_what_few_clips_cannot_resolve():
     note = Budget(max_drop=0.01).resolution_note(compared(0, 0, 30))
     assert note == (
         "30 clips cannot resolve a drop of 0.01 (95% upper bound 0.12); that takes 368 clips"
@@ -97,7 +97,7 @@ def test_what_few_clips_cannot_show_is_said():
     assert Budget(max_drop=0.2).resolution_note(compared(0, 0, 30)) is None
 
 
-def test_budgets_that_make_no_sense():
+def test_budgets_out_of_range_are_rejected():
     for wrong in (
         Budget(-0.1),
         Budget(1.0),
@@ -109,7 +109,7 @@ def test_budgets_that_make_no_sense():
             wrong.check()
 
 
-def test_what_makes_sense_depends_on_the_metric():
+def test_the_budgets_range_depends_on_the_metric():
     class Error(Metric):
         name = "error"
         higher_is_better = False
@@ -139,7 +139,7 @@ def test_mcnemar_counts_the_clips_that_changed_sides():
     assert p_of(0, 5) == 1
 
 
-def test_the_bound_holds_at_least_as_often_as_it_says():
+def test_the_bound_holds_at_its_confidence():
     """Over many made experiments with known shares of lost and won clips."""
     rng = np.random.default_rng(0)
     for lost_share, won_share, n in ((0.02, 0.0, 60), (0.1, 0.05, 40), (0.05, 0.05, 200)):
@@ -151,7 +151,7 @@ def test_the_bound_holds_at_least_as_often_as_it_says():
         assert np.mean(held) >= 0.95
 
 
-def test_the_best_of_several_tries_is_trusted_less():
+def test_the_bound_is_wider_for_the_best_of_several_tries():
     assert PairedCounts(0, 0, 100).drop_at_most(tries=10) > PairedCounts(0, 0, 100).drop_at_most()
     # of ten artifacts that lose nothing but by chance, the best one looks the best
     assert PairedCounts(0, 0, 30).drop_at_most() == pytest.approx(1 - 0.025 ** (1 / 30), abs=1e-6)
@@ -160,7 +160,7 @@ def test_the_best_of_several_tries_is_trusted_less():
 # --- parity, tensor by tensor ---------------------------------------------------------------------
 
 
-def test_differences_are_told_by_tensor_and_nan_is_told():
+def test_differences_are_measured_by_tensor_and_nan_is_none():
     answers = {SCORES: np.zeros((2, 1, 3), np.float32), "far": np.full((2, 1), 100, np.float32)}
     golden = Golden((Trajectory({"frame": np.zeros((2, 1, 4, 6, 3), np.uint8)}, answers, {}),))
     off = {SCORES: answers[SCORES] + 0.5, "far": answers["far"] + [[0], [1]]}
@@ -189,9 +189,9 @@ def owner(tmp_path):
     return write
 
 
-def test_an_owners_answers_are_held_against_the_models(owner):
+def test_owner_outputs_are_compared_with_the_models(owner):
     reference = read_reference(owner(), CONTRACT)
-    right = [{SCORES: reference.answers[0][SCORES] + 5e-4}]
+    right = [{SCORES: reference.outputs[0][SCORES] + 5e-4}]
     told = reference.check(right, "x.contract.toml")
     assert told.steps == 3 and told.max_abs == pytest.approx(5e-4, rel=1e-3)
     assert len(told.sha256) == 64
@@ -203,12 +203,12 @@ def test_an_owners_answers_are_held_against_the_models(owner):
         assert "check colour, scale, mean and std in x.contract.toml" in str(caught.value)
 
 
-def test_a_folder_has_several_streams_and_a_batch_axis_may_be_there(owner, tmp_path):
+def test_a_folder_has_several_streams_with_or_without_a_batch_axis(owner, tmp_path):
     owner("a.npz")
     owner("b.npz", frame=np.zeros((2, 1, 4, 6, 3), np.uint8), scores=np.ones((2, 1, 3)))
     reference = read_reference(tmp_path, CONTRACT)
     assert [stream["frame"].shape for stream in reference.streams] == [(3, 4, 6, 3), (2, 4, 6, 3)]
-    assert reference.answers[1][SCORES].shape == (2, 3)
+    assert reference.outputs[1][SCORES].shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -223,13 +223,13 @@ def test_a_folder_has_several_streams_and_a_batch_axis_may_be_there(owner, tmp_p
         ({"score": np.zeros((3, 3))}, "unknown array 'score'; did you mean scores"),
     ],
 )
-def test_files_that_are_no_reference(owner, changed, said):
+def test_invalid_reference_files_are_rejected(owner, changed, said):
     with pytest.raises(BadInput, match=said) as caught:
         read_reference(owner(**changed), CONTRACT)
     assert "\n" not in str(caught.value)
 
 
-def test_paths_that_are_no_reference(tmp_path):
+def test_invalid_reference_paths_are_rejected(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_reference(tmp_path / "none", CONTRACT)
     with pytest.raises(BadInput, match=r"has no \.npz"):
@@ -245,7 +245,7 @@ def test_paths_that_are_no_reference(tmp_path):
 # --- what decides where nothing is measured -------------------------------------------------------
 
 
-def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
+def test_without_labels_a_disagreeing_classifier_is_rejected():
     judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
     half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
     said = judge.disagreement(half, NOT_MEASURED)
@@ -259,7 +259,7 @@ def test_without_labels_a_classifier_that_answers_otherwise_is_refused():
     )
 
 
-def test_integers_that_no_metric_decided_on_are_told():
+def test_integers_accepted_without_a_metric_get_a_note():
     parity, known = {"max_abs": 0.7123, "agreement": None}, compared(0, 0, 5000)
     judged = [
         AcceptanceResult(

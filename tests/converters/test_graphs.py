@@ -73,7 +73,7 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
     assert sum(row["count"] for row in told) == sum(there.values())
 
 
-def test_what_a_repair_keeps_is_marked(lowered):
+def test_layers_kept_by_a_repair_are_marked(lowered):
     graph = graphs.read("tflite", lowered.files("tflite-int8"))
     product = next(node for node in graph.nodes if node.is_product)
     svg, boxes = draw(graph, [product.name], "a <title>")
@@ -103,7 +103,7 @@ def test_runs_end_where_a_product_begins_or_the_precision_changes():
     ]
 
 
-def test_boxes_of_a_wide_row_that_are_alike_are_one():
+def test_similar_boxes_of_a_wide_row_are_merged():
     nodes = [Node("input", "frame", "")]
     nodes += [Node("TANH", f"t{k}", "float32", (0,)) for k in range(6)]
     nodes += [Node("CONCAT", "c", "moves", tuple(range(1, 7)))]
@@ -133,7 +133,7 @@ def test_a_large_graph_is_drawn_by_layers_and_a_loop_leads_back():
     assert 'class="again"' in draw(Graph(tuple(nodes)))[0]
 
 
-def test_what_only_unpacks_weights_is_not_drawn():
+def test_operators_that_unpack_weights_are_not_drawn():
     nodes = (
         Node("input", "frame", ""),
         Node("DEQUANTIZE", "d", "weights"),
@@ -148,7 +148,7 @@ def test_what_only_unpacks_weights_is_not_drawn():
     }
 
 
-def test_an_input_stands_right_above_what_takes_it():
+def test_an_input_is_right_above_its_user():
     assert ranks(5, [(0, 2), (2, 3), (3, 4), (1, 4)]) == [0, 2, 1, 2, 3]
 
 

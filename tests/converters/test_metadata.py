@@ -48,7 +48,7 @@ def labels_in(content: bytes) -> list[str]:
         return archive.read("labels.txt").decode().splitlines()
 
 
-def test_a_classifier_says_what_its_picture_and_its_scores_are(alone):
+def test_metadata_describes_a_classifiers_frame_and_scores(alone):
     content, contract = alone
     described = tflite_metadata.described(content, contract)
     assert described == tflite_metadata.described(content, contract)
@@ -69,7 +69,7 @@ def test_a_classifier_says_what_its_picture_and_its_scores_are(alone):
     assert labels_in(described) == list(models.LABELS)
 
 
-def test_it_answers_as_before_and_may_be_described_again(alone):
+def test_metadata_changes_no_output_and_can_be_replaced(alone):
     content, contract = alone
     described = tflite_metadata.described(content, contract)
     again = tflite_metadata.described(described, replace(contract, labels=("x", "y", "a\nb")))
@@ -84,7 +84,7 @@ def test_it_answers_as_before_and_may_be_described_again(alone):
         np.testing.assert_allclose(answer["scores"], models.expected(frame), atol=1e-6)
 
 
-def test_what_remembers_says_which_tensors_are_memory(lowered):
+def test_metadata_describes_states(lowered):
     contract = lowered.source.contract
     content = lowered.files("tflite-int8")["tflite"]
     (graph,) = metadata_of(content).tables(3)
@@ -114,7 +114,7 @@ def info_of(files) -> dict[str, str]:
     return dict(model.get_rt_info("model_info").value)
 
 
-def test_an_ir_says_it_to_model_api(lowered):
+def test_model_info_describes_a_classifier(lowered):
     files = lowered.files("openvino-int8")
     contract = lowered.source.contract
     info = info_of(files)
@@ -141,7 +141,7 @@ def _without(xml: bytes) -> bytes:
     return head + rest.partition(b"</rt_info>")[2]
 
 
-def test_raw_outputs_are_nothing_to_model_api(lowered):
+def test_raw_models_have_no_model_info(lowered):
     raw = replace(lowered.source.contract, task="raw", labels=())
     assert openvino_metadata.described(b"<net></net>", raw) == b"<net></net>"
 
@@ -194,7 +194,7 @@ def single(real_data, tmp_path_factory) -> Path:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_of_others_gives_the_same_top_answer(reader, single, real_data, tmp_path):
+def test_model_api_predicts_the_same_label(reader, single, real_data, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     wanted = READERS[reader]

@@ -57,7 +57,7 @@ def answers(model) -> list[np.ndarray]:
         ("GRU", {"bias": False, "memory": False}),
     ],
 )
-def test_one_moment_is_a_few_products(kind, options):
+def test_one_time_step_becomes_a_few_products(kind, options):
     model = recurrent(kind, **options)
     written = plain(model)
     onnx.checker.check_model(written, full_check=True)
@@ -77,11 +77,11 @@ def test_one_moment_is_a_few_products(kind, options):
         ("GRU", {"opset": 9}),
     ],
 )
-def test_what_is_more_stays(kind, options):
+def test_longer_or_unusual_cells_are_left_alone(kind, options):
     assert [node.op_type for node in plain(recurrent(kind, **options)).graph.node] == [kind]
 
 
-def test_a_slice_along_several_axes_is_one_after_the_other():
+def test_a_slice_along_several_axes_becomes_one_per_axis():
     bounds = {"starts": [0, 1, 5], "ends": [9, 4, 0], "axes": [0, 1, 2], "steps": [1, 2, -2]}
     node = onnx.helper.make_node("Slice", ["x", *bounds], ["y"], "cut")
     listed = {name: np.array(values, np.int64) for name, values in bounds.items()}

@@ -45,7 +45,7 @@ def numbers_in(value):
         yield value
 
 
-def test_every_number_in_its_tables_is_in_the_bundle_or_was_timed(bundle):
+def test_every_number_on_the_page_is_in_the_bundle_or_timed(bundle):
     html = page(bundle, timed(bundle))
     cells = [unescape(cell) for cell in re.findall(r'<td class="n">([^<]*)</td>', html)]
     told = [
@@ -59,7 +59,7 @@ def test_every_number_in_its_tables_is_in_the_bundle_or_was_timed(bundle):
     assert [cell for cell in found if cell not in known] == []
 
 
-def test_it_says_all_that_the_evidence_has(bundle):
+def test_the_page_shows_all_evidence(bundle):
     html = unescape(page(bundle, timed(bundle)))
     evidence = bundle.evidence
     for artifact in bundle.artifacts:
@@ -82,13 +82,13 @@ def test_it_says_all_that_the_evidence_has(bundle):
     assert f"{1.2345:.4g}" in html and "ms a step here" in html
 
 
-def test_what_int8_costs_a_carried_memory_is_measured_too(carry_bundle):
+def test_int8_errors_are_measured_with_carried_state_too(carry_bundle):
     layers = Bundle.open(carry_bundle).evidence["layers"]["tflite-int8"]
     assert len(layers) > 10 and all(layer["error"] > 0 for layer in layers)
 
 
 @pytest.mark.parametrize("count", [384, 192, 200, 49])
-def test_steps_to_measure_on_have_no_rhythm(count):
+def test_measured_steps_have_no_rhythm(count):
     chosen = spread(count, layers=10)
     assert 36 < len(chosen) == len({*chosen}) <= 48 and chosen[0] == 0 and chosen[-1] < count
     for period in (2, 4, 8):  # frames of a clip
@@ -97,7 +97,7 @@ def test_steps_to_measure_on_have_no_rhythm(count):
     assert len(spread(count, layers=1000)) == 8  # what a large model takes is bounded
 
 
-def test_it_needs_nothing_from_anywhere(bundle):
+def test_the_page_is_self_contained(bundle):
     html = page(bundle)
     assert not re.search(
         r"<script|<link|<iframe|<object|src=|href=\"(?!#)|url\((?!#)|@import|https?:", html
@@ -105,7 +105,7 @@ def test_it_needs_nothing_from_anywhere(bundle):
     assert "ms a step" not in html  # of a bundle alone there is no latency
 
 
-def test_what_is_unproven_stands_out(bundle):
+def test_unproven_preprocessing_stands_out(bundle):
     def like(preprocessing):
         evidence = {**bundle.evidence, "preprocessing": preprocessing}
         files = {a.name: bundle.files(a) for a in bundle.artifacts}
@@ -123,7 +123,7 @@ def test_what_is_unproven_stands_out(bundle):
     assert "verdict no" not in page(like("reference"))
 
 
-def test_evidence_that_is_none_of_ours_is_one_line(bundle):
+def test_foreign_evidence_is_a_one_line_error(bundle):
     odd = replace_evidence(bundle, {**bundle.evidence, "outputs": [1]})
     with pytest.raises(
         BadBundle, match="its evidence is not what edgevid convert writes"
@@ -140,14 +140,14 @@ def replace_evidence(bundle, evidence) -> Bundle:
     return odd
 
 
-def test_nothing_in_it_is_taken_for_html(bundle):
+def test_evidence_is_escaped(bundle):
     evil = "<script>x</script>"
     gates = {**bundle.evidence["gates"], "notes": [evil]}
     evidence = {**bundle.evidence, "versions": {evil: evil}, "gates": gates}
     assert "<script" not in page(replace_evidence(bundle, evidence))
 
 
-def test_inspect_writes_it_from_the_bundle_alone(edgevid, real_bundle, tmp_path, null_bundle):
+def test_inspect_writes_the_page_from_the_bundle_alone(edgevid, real_bundle, tmp_path, null_bundle):
     out = tmp_path / "later" / "page.html"
     told = json.loads(edgevid("inspect", real_bundle, "--page", out, "--json").stdout)
     assert told["page"] == str(out)
@@ -159,18 +159,18 @@ def test_inspect_writes_it_from_the_bundle_alone(edgevid, real_bundle, tmp_path,
     assert "graphs of this format cannot be drawn" in (tmp_path / "n.html").read_text()
 
 
-def test_convert_left_it_beside_the_bundle(real_bundle):
+def test_convert_writes_the_page_next_to_the_bundle(real_bundle):
     page = page_path(real_bundle.parent / "making" / real_bundle.name)  # where it was written
     html = page.read_text(encoding="utf-8")
     assert "ms a step here" in html and Bundle.open(real_bundle).sha256 in html
 
 
-def test_its_place_follows_the_bundles_name(tmp_path):
+def test_the_pages_name_follows_the_bundles(tmp_path):
     assert page_path(tmp_path / "a.edgevid") == tmp_path / "a.html"
     assert page_path(tmp_path / "a.html") == tmp_path / "a.html.html"  # never the bundle itself
 
 
-def test_neither_is_written_where_the_page_fails(bundle, tmp_path, monkeypatch):
+def test_nothing_is_written_if_the_page_fails(bundle, tmp_path, monkeypatch):
     def failing(*a):
         raise BadBundle("no page")
 
@@ -181,13 +181,13 @@ def test_neither_is_written_where_the_page_fails(bundle, tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_folder_in_its_place_is_told_before_anything_is_done(real_run, tmp_path):
+def test_a_folder_in_the_pages_place_is_an_early_error(real_run, tmp_path):
     (tmp_path / "x.html").mkdir()
     with pytest.raises(BadInput, match=r"x\.html is a folder; remove it, or give another --out"):
         convert(real_run, out=tmp_path / "x.edgevid")
 
 
-def test_layers_that_cannot_be_measured_are_not_the_end_of_it(lowered, monkeypatch):
+def test_unmeasurable_layers_do_not_stop_a_conversion(lowered, monkeypatch):
     asked = []
 
     def failing(what, task):

@@ -74,7 +74,7 @@ def errors(tiny):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_layer_has_an_error_and_what_int8_ruins_comes_first(errors, name):
+def test_layers_are_sorted_by_their_int8_error(errors, name):
     found = errors[name]
     assert len(found) == len({layer.name for layer in found}) == 4
     assert [layer.error for layer in found] == sorted((x.error for x in found), reverse=True)
@@ -85,7 +85,7 @@ def test_each_layer_has_an_error_and_what_int8_ruins_comes_first(errors, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_layers_that_are_named_are_kept_and_no_others(tiny, tmp_path, errors, name):
+def test_only_named_layers_are_kept_in_float(tiny, tmp_path, errors, name):
     worst = [layer.name for layer in errors[name][: 2 if name == "tflite" else 1]]
     kept = made(tiny, tmp_path, name, "int8", keep=worst)
     whole = made(tiny, tmp_path, name, "int8")
@@ -125,13 +125,13 @@ def answers(name, files):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_layer_that_there_is_not_is_refused_with_the_nearest(tiny, tmp_path, errors, name):
+def test_an_unknown_layer_is_rejected_with_the_nearest(tiny, tmp_path, errors, name):
     near = errors[name][0].name + "x"
     with pytest.raises(BadInput, match=r"unknown layer .*did you mean"):
         made(tiny, tmp_path, name, "int8", keep=[near])
 
 
-def test_a_tflite_by_others_is_quantised_to_the_same_bytes_as_its_source(tiny, tmp_path):
+def test_an_imported_tflite_quantises_to_the_same_bytes_as_its_source(tiny, tmp_path):
     converter = registry.load("converter", "tflite")
     content = made_in_float(tiny, "tflite")["tflite"]
     (tmp_path / "theirs.tflite").write_bytes(content)
@@ -142,7 +142,7 @@ def test_a_tflite_by_others_is_quantised_to_the_same_bytes_as_its_source(tiny, t
         assert hashlib.sha256(theirs["tflite"]).digest() == hashlib.sha256(ours["tflite"]).digest()
 
 
-def test_halves_become_whole_again(tiny, tmp_path):
+def test_float16_constants_expand_to_float32(tiny, tmp_path):
     """A .tflite with float16 weights, as many by others have, is quantised as well."""
     converter = registry.load("converter", "tflite")()
     paths = {"frame": tiny / "frame.npy"}
@@ -160,7 +160,7 @@ def test_halves_become_whole_again(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "kind"), [("spatial", "CONV_3D"), ("normalised", "NEG")])
-def test_what_stays_in_float_is_refused_and_named(tiny, tmp_path, name, kind):
+def test_stray_float_operators_are_rejected_by_name(tiny, tmp_path, name, kind):
     task = builder(tiny, tmp_path, name).task("convert", "tflite")
     task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
     told = ask("conversion to tflite", task)["tflite-int8"]
@@ -203,19 +203,19 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
     assert "--memory-limit" in str(caught.value)
 
 
-def test_the_kernels_kill_is_told_as_what_it_most_likely_is():
+def test_a_sigkill_is_explained_as_out_of_memory():
     told = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
     assert "SIGKILL" in told
     assert "ran out of memory" in told
 
 
-def test_limits_that_make_no_sense():
+def test_limits_out_of_range_are_rejected():
     for limits, said in ((Limits(time_s=0), "--time-limit 0"), (Limits(memory_mb=1), "1024 or")):
         with pytest.raises(BadInput, match=said):
             limits.check()
 
 
-def test_nothing_that_a_child_started_outlives_it(tmp_path):
+def test_processes_of_a_child_end_with_it(tmp_path):
     (tmp_path / "leaving.py").write_text(
         "import subprocess, sys\n"
         "child = subprocess.Popen(['sleep', '60'])\n"

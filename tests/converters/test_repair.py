@@ -64,7 +64,7 @@ def ladder_of(harm: dict[str, float], order: str):
     return search_repair(judged(sum(harm.values())), layers, attempt), tried
 
 
-def test_one_bad_layer_at_the_top_is_one_try():
+def test_one_bad_layer_takes_one_attempt():
     ladder, tried = ladder_of({"c": 0.5}, "cabdefgh")
     assert ladder.chosen is not None and ladder.chosen.kept == ("c",)
     assert tried == [("c",)]
@@ -80,7 +80,7 @@ def test_one_bad_layer_at_the_top_is_one_try():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_kept_is_enough_and_all_of_it_is_needed(seed):
+def test_exactly_the_needed_layers_are_kept(seed):
     chosen = random.Random(seed)
     order = chosen.sample("abcdefghijklmnop", 16)
     bad = chosen.sample(order[:8], chosen.randint(1, 5))
@@ -91,12 +91,12 @@ def test_what_is_kept_is_enough_and_all_of_it_is_needed(seed):
     assert [rung.kept for rung in ladder.attempts] == [(), *tried]
 
 
-def test_small_harms_that_add_up_are_mended_no_further_than_needed():
+def test_small_errors_that_add_up_are_repaired_no_further_than_needed():
     ladder, _ = ladder_of(dict.fromkeys("abcdef", 0.01), "abcdefghijkl")
     assert ladder.chosen is not None and len(ladder.chosen.kept) == 5
 
 
-def test_a_long_way_is_halved_not_walked():
+def test_a_long_search_bisects():
     names = [f"layer{number}" for number in range(256)]
     tried = []
 
@@ -108,7 +108,7 @@ def test_a_long_way_is_halved_not_walked():
     assert ladder.chosen is not None and len(ladder.chosen.kept) == 70
 
 
-def test_where_nothing_is_enough_the_closest_is_named():
+def test_a_failed_repair_names_the_closest_attempt():
     ladder, tried = ladder_of({"a": 0.1, "b": 0.1, "z": 0.5}, "abcdefz")
     assert ladder.chosen is None and to_json(ladder.record())["kept"] is None
     assert all("z" not in kept for kept in tried)  # half of the layers stay in int8
@@ -124,7 +124,7 @@ def test_a_model_of_one_layer_has_nothing_to_keep():
     assert "there is no layer to repair it with" in str(refusal(ladder, "x-int8"))
 
 
-def test_a_search_has_an_end():
+def test_a_search_is_bounded():
     names = [f"layer{number}" for number in range(400)]
     layers = [LayerError(name, "CONV", 1.0) for name in names]
     tried = []
@@ -138,7 +138,7 @@ def test_a_search_has_an_end():
     assert len(tried) <= MAX_TRIES
 
 
-def test_what_is_not_a_number_is_the_farthest():
+def test_nan_is_farthest_from_the_source():
     assert judged(nan).distance == (inf, inf)
     assert min([judged(nan), judged(0.3), judged(0.2)], key=lambda j: j.distance) == judged(0.2)
 
@@ -178,7 +178,7 @@ def plant_and_repair(folder, data, seed: int, **options):
     return layer, told
 
 
-def test_a_planted_outlier_is_found_and_it_alone_is_kept_in_float(data, tmp_path):
+def test_only_a_planted_outlier_is_kept_in_float(data, tmp_path):
     layer, told = plant_and_repair(tmp_path, data, seed=7, min_metric=0.9)
     kept_layers(told, layer)
     bundle = Bundle.open(tmp_path / "x.edgevid")
@@ -223,7 +223,7 @@ def test_more_planted_outliers(data, tmp_path, number):
     kept_layers(*reversed(plant_and_repair(tmp_path, data, seed)))
 
 
-def test_without_repair_it_is_refused():
+def test_without_repair_an_artifact_is_rejected():
     with pytest.raises(
         CheckFailed, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
     ):
@@ -232,7 +232,7 @@ def test_without_repair_it_is_refused():
         repair_artifact(judged(0.5, repairable=False), None, None, print, repair=True)
 
 
-def test_an_owners_answers_prove_the_feed(data, tmp_path):
+def test_owner_outputs_prove_the_preprocessing(data, tmp_path):
     model = write_outlier_model(tmp_path / "m.keras", None)
     contract, owner = model.with_suffix(".contract.toml"), tmp_path / "owner.npz"
     right = contract.read_text()
@@ -259,7 +259,7 @@ def test_an_owners_answers_prove_the_feed(data, tmp_path):
     assert ("preprocessing", "proven by the owner's outputs") in evidence_facts(bundle.evidence)
 
 
-def test_a_feed_that_nothing_proves_is_told(tmp_path):
+def test_unproven_preprocessing_is_reported(tmp_path):
     run = SourceModel("run", tmp_path, None)
     other = replace(run, preprocessing=Preprocessing())
     kinds = {

@@ -51,11 +51,11 @@ def test_every_kind_gives_equal_numbers_in_every_form_and_format(tiny):
     ("name", "kind"),
     list(zip(models.FILES, KINDS, strict=True)),
 )
-def test_a_kind_is_recognised(tiny, name, kind):
+def test_every_kind_of_model_is_recognised(tiny, name, kind):
     assert importers.kind_of(tiny / name) == kind
 
 
-def test_pixels_are_prepared_by_the_words_of_the_contract():
+def test_pixels_are_preprocessed_as_the_contract_says():
     frame = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
     plain = ImageMapping("frame", "x", "float32")
     np.testing.assert_array_equal(plain.apply(frame), frame)
@@ -79,7 +79,7 @@ def clips(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_stranger_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
+def test_an_imported_model_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
     out = tmp_path / "x.edgevid"
     convert(tiny / "lite.tflite", quantize=["float32"], calibrate=clips, out=out)
     bundle = Bundle.open(out)
@@ -97,7 +97,7 @@ def test_a_stranger_is_converted_proven_and_run(tiny, clips, tmp_path, edgevid):
 
 
 @pytest.mark.soak
-def test_memory_is_carried_and_logits_become_scores(tiny, clips, tmp_path):
+def test_state_is_carried_and_logits_become_scores(tiny, clips, tmp_path):
     out = tmp_path / "x.edgevid"
     options = {"formats": ["tflite"], "quantize": ["float32"], "calibrate": clips}
     convert(tiny / "memory.keras", out=out, **options)
@@ -127,7 +127,7 @@ def listener(tmp_path) -> Path:
     return path
 
 
-def test_a_model_that_takes_no_pictures_is_proven_but_not_run(listener, tmp_path, edgevid):
+def test_a_model_without_a_frame_is_proven_but_not_run(listener, tmp_path, edgevid):
     sound = np.random.default_rng(0).normal(0, 1, (30, 16))
     np.savez(tmp_path / "sound.npz", sound=sound)
     out = tmp_path / "x.edgevid"
@@ -219,7 +219,7 @@ def settled(found: ContractResolver, **shapes):
     return found.resolve(answers)
 
 
-def test_what_stands_in_the_file_becomes_contract_and_feed(terms):
+def test_the_file_becomes_contract_and_preprocessing(terms):
     text = FRAMED + '[[state]]\nname = "m"\ninput = "h"\noutput = "hn"\n'
     text += '[[input]]\nkind = "constant"\ninput = "sr"\nvalue = 16\n'
     found = terms(text, (IMAGE, MEMORY, RATE), (SCORES, NEXT))
@@ -272,13 +272,13 @@ WRONG = (
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG)
-def test_a_wrong_line_is_named(terms, text, said):
+def test_errors_name_the_line(terms, text, said):
     with pytest.raises(BadInput, match=said) as caught:
         settled(terms(text))
     assert "\n" not in str(caught.value)
 
 
-def test_open_sizes_must_be_pinned_down(terms):
+def test_open_sizes_must_be_fixed(terms):
     with pytest.raises(BadInput, match=r"open; pin them down.*= \[1, 3, 224, 224\]"):
         terms(FRAMED, (OPEN,))
     found = terms(FRAMED + "height = 8\nwidth = 10\n", (OPEN,))
@@ -289,7 +289,7 @@ def test_open_sizes_must_be_pinned_down(terms):
         terms(FRAMED, (TensorInfo("image", (4, 3, 8, 8), "float32"),))
 
 
-def test_inputs_that_are_no_pictures(terms):
+def test_unsuitable_inputs_are_rejected(terms):
     with pytest.raises(BadInput, match="takes no image of three channels"):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
     with pytest.raises(BadInput, match="name the model's input for this frame: 'image', 'h'"):
@@ -298,7 +298,7 @@ def test_inputs_that_are_no_pictures(terms):
         terms(FRAMED + 'input = "image"\n', (IMAGE, RATE))
 
 
-def test_memory_must_come_back_as_it_went(terms):
+def test_a_state_must_keep_its_shape(terms):
     text = FRAMED + '[[state]]\nname = "m"\ninput = "h"\noutput = "hn"\n'
     found = terms(text, (IMAGE, MEMORY), (SCORES, NEXT))
     with pytest.raises(BadInput, match=r"output 'hn' has the shape \(1, 5\), input 'h' \(1, 4\)"):
@@ -313,7 +313,7 @@ def test_logits_are_not_taken_for_scores(terms):
     assert terms(text).resolve({"probs": np.float32([[1, 2, 3]])})[1].outputs[0].softmax
 
 
-def test_labels_may_stand_in_a_file(terms, tmp_path):
+def test_labels_may_be_in_a_file(terms, tmp_path):
     (tmp_path / "l.txt").write_text("x\ny\n\nz\n")
     text = FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "l.txt"')
     assert settled(terms(text))[0].labels == ("x", "y", "z")
@@ -322,7 +322,7 @@ def test_labels_may_stand_in_a_file(terms, tmp_path):
 # --- its draft ------------------------------------------------------------------------------------
 
 
-def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
+def test_a_classifiers_draft_is_usable_as_it_is(terms):
     text = starting.draft("m.onnx", (IMAGE,), (SCORES,))
     assert "TODO" not in text.partition("\n\n")[2]
     contract, preprocessing = settled(terms(text))
@@ -330,7 +330,7 @@ def test_the_draft_of_a_classifier_can_be_used_as_it_is(terms):
     assert preprocessing.images[0].scale == 255
 
 
-def test_the_draft_marks_what_has_to_be_said(terms):
+def test_the_draft_marks_what_the_user_has_to_fill_in(terms):
     text = starting.draft("m.onnx", (OPEN, MEMORY, RATE), (SCORES, NEXT))
     assert "[[state]]" in text
     assert text.count("# TODO") == 3  # height, width, and the value of sr
@@ -384,7 +384,7 @@ def test_a_broken_file_is_one_line_and_leaves_nothing(tiny, tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == there
 
 
-def test_what_is_no_model(tmp_path):
+def test_paths_that_are_not_models_are_rejected(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(BadInput, match=r"notes.txt is no model; give .*\.onnx"):
         importers.describe(tmp_path / "notes.txt")

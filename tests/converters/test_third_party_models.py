@@ -25,7 +25,7 @@ CLOSE = 1e-3
         pytest.param("voice.onnx", ["tflite"], ("speech", 0.01), marks=pytest.mark.soak),
     ],
 )
-def test_a_model_of_others_does_what_it_did(name, formats, told, tmp_path):
+def test_an_imported_model_computes_what_its_runtime_does(name, formats, told, tmp_path):
     for module in ("cv2", "onnxruntime", "skvideo"):
         pytest.importorskip(module)
     file, out = tmp_path / "x.contract.toml", tmp_path / "x.edgevid"

@@ -35,7 +35,7 @@ def clip(*levels: int) -> dict[str, np.ndarray]:
     return {"frame": np.stack([np.full((2, 2, 3), level, np.uint8) for level in levels])}
 
 
-def test_calibration_sees_the_memory_that_a_stream_reaches():
+def test_calibration_records_the_states_of_a_stream():
     recorded = t.calibration(Adder(), CONTRACT, [clip(1, 2, 3), clip(10, 20)])
     assert recorded["frame"].shape == (5, 1, 2, 2, 3)
     assert recorded["state_sum"].ravel().tolist() == [0, 1, 3, 0, 10]
@@ -70,7 +70,7 @@ def test_annotated_outputs_start_each_clip_anew():
     assert found["scores"].shape == (0, 1, 2)
 
 
-def test_clips_of_any_lengths_survive_their_file(tmp_path):
+def test_clips_of_any_length_can_be_read_back(tmp_path):
     clips = [clip(*range(n)) for n in (3, 1, 12)]
     t.write_clips(tmp_path / "c.npz", clips)
     again = list(t.read_clips(tmp_path / "c.npz"))
@@ -81,7 +81,7 @@ def test_clips_of_any_lengths_survive_their_file(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_arrays_survive_their_folder(tmp_path, count):
+def test_arrays_can_be_read_back(tmp_path, count):
     arrays = {f"a{n}": np.arange(n + 2) for n in range(count)}
     paths = t.write_arrays(tmp_path / "x", arrays)
     assert sorted(paths) == sorted(arrays)

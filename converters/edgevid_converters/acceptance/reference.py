@@ -42,12 +42,12 @@ class OwnerOutputs:
         path: Where they were read from.
         streams: For each stream its inputs, name -> ``(N, *shape)``, uint8 for frames, else
             float32.
-        answers: For each stream the owner's outputs, name -> float32 ``(N, *shape)``.
+        outputs: For each stream the owner's outputs, name -> float32 ``(N, *shape)``.
     """
 
     path: Path
     streams: tuple[Arrays, ...]
-    answers: tuple[Arrays, ...]
+    outputs: tuple[Arrays, ...]
 
     def check(self, given: Sequence[Arrays], contract: str) -> ReferenceRecord:
         """Compare them with the model's own outputs through its contract.
@@ -62,7 +62,7 @@ class OwnerOutputs:
         import numpy as np
 
         worst, where = 0.0, ""
-        for index, (wanted, got) in enumerate(zip(self.answers, given, strict=True)):
+        for index, (wanted, got) in enumerate(zip(self.outputs, given, strict=True)):
             for name, values in wanted.items():
                 scale = max(1.0, float(np.abs(values).max(initial=0)))
                 off = np.abs(got[name] - values).reshape(len(values), -1).max(1) / scale
@@ -78,11 +78,11 @@ class OwnerOutputs:
                 f"{contract}"
             )
         digest = hashlib.sha256()
-        for stream, answers in zip(self.streams, self.answers, strict=True):
+        for stream, outputs in zip(self.streams, self.outputs, strict=True):
             for name in sorted(stream):
                 digest.update(stream[name].tobytes())
-            for name in sorted(answers):
-                digest.update(name.encode() + answers[name].tobytes())
+            for name in sorted(outputs):
+                digest.update(name.encode() + outputs[name].tobytes())
         steps = sum(map(steps_of, self.streams))
         return ReferenceRecord(steps, float(f"{worst:.6g}"), digest.hexdigest())
 

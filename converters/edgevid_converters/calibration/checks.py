@@ -62,11 +62,11 @@ def check(
     return [f"calibration: {text}" for text in dict.fromkeys(found)]
 
 
-def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
+def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> list[str]:
     """Check the model's outputs for different images.
 
     Args:
-        answers: Output name -> float32 ``(N, *shape)``, one row per step.
+        outputs: Output name -> float32 ``(N, *shape)``, one row per step.
 
     Returns:
         One line for each output that is always the same.
@@ -76,7 +76,7 @@ def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     """
     import numpy as np
 
-    for name, values in answers.items():
+    for name, values in outputs.items():
         if values.size and not np.isfinite(values).all():
             raise BadInput(
                 f"the model's output {name} is not a number: its weights are damaged, or its "
@@ -84,7 +84,7 @@ def check_outputs(answers: Mapping[str, NDArray[Any]]) -> list[str]:
             )
     even = [
         name
-        for name, values in answers.items()
+        for name, values in outputs.items()
         if len(values) > 1 and float(np.ptp(values, axis=0).max(initial=0)) < 1e-6
     ]
     return [

@@ -29,23 +29,23 @@ def golden_clip(frame: FrameInput, rate_fps: float) -> tuple[bytes, NDArray[np.u
         Equal arguments give equal bytes.
     """
     height, width = (frame.height * 7 // 4) & ~1, (frame.width * 5 // 2) & ~1
-    content = _encode([_picture(height, width, k) for k in range(FRAMES)], rate_fps)
+    content = _encode([_image(height, width, k) for k in range(FRAMES)], rate_fps)
     return content, read_clip(io.BytesIO(content), frame, rate_fps)
 
 
-def _picture(height: int, width: int, number: int) -> NDArray[np.uint8]:
+def _image(height: int, width: int, number: int) -> NDArray[np.uint8]:
     """A gradient in each colour, and a bright block that moves over it."""
     import numpy as np
 
     rows, columns = np.mgrid[0:height, 0:width]
     planes = [rows * 255 // height, columns * 255 // width, (rows + columns) * 4 % 256]
-    picture = np.stack(planes, axis=-1).astype(np.uint8)
+    image = np.stack(planes, axis=-1).astype(np.uint8)
     top, left = height // 8 + 2 * number, width // 8 + 4 * number
-    picture[top : top + height // 3, left : left + width // 4] = (250, 240, 30)
-    return picture
+    image[top : top + height // 3, left : left + width // 4] = (250, 240, 30)
+    return image
 
 
-def _encode(pictures: list[NDArray[np.uint8]], rate_fps: float) -> bytes:
+def _encode(images: list[NDArray[np.uint8]], rate_fps: float) -> bytes:
     """Encode with one thread and no version strings, so that equal images give equal bytes.
 
     x264's look-ahead reads uninitialised memory, so the clip is encoded without it.
@@ -63,10 +63,10 @@ def _encode(pictures: list[NDArray[np.uint8]], rate_fps: float) -> bytes:
                 "tune": "zerolatency",
             },
         )
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        for picture in pictures:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+        for image in images:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -168,7 +168,7 @@ def annotated_outputs(
     }
 
 
-def answers(
+def step_outputs(
     model: ReferenceModel, contract: Contract, recording: Recording
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the outputs at every step of one stream.

@@ -33,7 +33,7 @@ def draw(graph: Graph, kept: Collection[str] = (), title: str = "") -> tuple[str
     """Draw a graph; returns the SVG, and the boxes in it."""
     boxes = condense_graph(graph, kept)
     names = [node.name for node in graph.nodes if node.is_product]
-    return _Picture(boxes, common(names)).svg(title), boxes
+    return _GraphDrawing(boxes, common(names)).svg(title), boxes
 
 
 def look(box: Box) -> str:
@@ -46,19 +46,19 @@ def label(box: Box, prefix: str = "") -> list[tuple[str, str]]:
     """Return the lines of a box with their classes: kinds with counts, the name of a product."""
     if box.computes == PORT:
         return [(box.names[0][-LONGEST:], "")]
-    words = [f"{kind} ×{count}" if count > 1 else kind for kind, count in box.kinds]
-    lines = [words[0]]
-    for word in words[1:]:
+    kinds = [f"{kind} ×{count}" if count > 1 else kind for kind, count in box.kinds]
+    lines = [kinds[0]]
+    for word in kinds[1:]:
         if len(lines[-1]) + len(word) + 2 <= LONGEST:
             lines[-1] += f", {word}"
         else:
             lines.append(word)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], "…"]
-    told = [(line, "") for line in lines]
+    styled = [(line, "") for line in lines]
     if box.names and (name := short(box.names[0], prefix)):
-        told.append((name, "axis"))
-    return told
+        styled.append((name, "axis"))
+    return styled
 
 
 def short(name: str, prefix: str = "") -> str:
@@ -98,7 +98,7 @@ class _Place:
     """Of its middle."""
 
 
-class _Picture:
+class _GraphDrawing:
     """Places boxes in rows, so that few edges cross and most are straight."""
 
     def __init__(self, boxes: Boxes, prefix: str) -> None:
@@ -162,11 +162,11 @@ class _Picture:
         joined = (place.up if down else place.down) or place.up + place.down
         return fmean(self._places[one].x for one in joined) if joined else place.x
 
-    def _pack(self, row: Sequence[int], wishes: Sequence[float]) -> None:
+    def _pack(self, row: Sequence[int], targets: Sequence[float]) -> None:
         """Place a row as near to the wanted positions as its order and its widths allow."""
         blocks: list[tuple[list[int], list[float], float]] = []
-        for number, wish in zip(row, wishes, strict=True):
-            members, starts, width = [number], [wish - self._places[number].width / 2], 0.0
+        for number, target in zip(row, targets, strict=True):
+            members, starts, width = [number], [target - self._places[number].width / 2], 0.0
             width = self._places[number].width
             while blocks and blocks[-1][0] and self._end(blocks[-1]) + GAP > fmean(starts):
                 others, earlier, wide = blocks.pop()

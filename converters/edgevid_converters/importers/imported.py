@@ -145,18 +145,18 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
     path = Path(task["model"])
     reference = _open(task["kind"], path)
-    terms = ContractResolver(Path(task["contract_file"]), reference.inputs, reference.outputs)
-    zeros = terms.zeros()
-    answers = reference.infer(zeros)
+    resolver = ContractResolver(Path(task["contract_file"]), reference.inputs, reference.outputs)
+    zeros = resolver.zeros()
+    outputs = reference.infer(zeros)
     rng = np.random.default_rng(0)
     other = reference.infer({n: _perturbed(rng, v) for n, v in zeros.items()})
-    for name, value in answers.items():
+    for name, value in outputs.items():
         if other[name].shape != value.shape:
             raise BadInput(
                 f"{path}: the size of output {name!r} depends on the image; "
                 "export the model without its last, selecting part"
             )
-    contract, preprocessing = terms.resolve(answers)
+    contract, preprocessing = resolver.resolve(outputs)
     return {
         "contract": contract.to_json(),
         "preprocessing": preprocessing.to_json(),

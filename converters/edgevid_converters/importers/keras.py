@@ -44,21 +44,21 @@ class KerasModel(TensorFlowModel):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.inputs = tuple(_port(one, one.name) for one in model.inputs)
+        self.inputs = tuple(_tensor_info(one, one.name) for one in model.inputs)
         names = getattr(model, "output_names", None) or [f"output_{n}" for n in range(99)]
         self.outputs = tuple(
-            _port(one, name) for one, name in zip(model.outputs, names, strict=False)
+            _tensor_info(one, name) for one, name in zip(model.outputs, names, strict=False)
         )
 
     def _call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         import keras
 
-        flat = [inputs[port.name] for port in self.inputs]
+        flat = [inputs[tensor.name] for tensor in self.inputs]
         structure = getattr(self._owner, "_inputs_struct", None)
         packed = flat[0] if structure is None else keras.tree.pack_sequence_as(structure, flat)
         given = keras.tree.flatten(self._owner(packed, training=False))
-        return {port.name: value for port, value in zip(self.outputs, given, strict=True)}
+        return {tensor.name: value for tensor, value in zip(self.outputs, given, strict=True)}
 
 
-def _port(tensor: Any, name: str) -> TensorInfo:
+def _tensor_info(tensor: Any, name: str) -> TensorInfo:
     return TensorInfo(str(name), tuple(tensor.shape), str(tensor.dtype))

@@ -82,8 +82,8 @@ class ONNXModel:
 
     def __init__(self, path: Path, model: Any, session: Any) -> None:
         self._path, self._model, self._session = path, model, session
-        self.inputs = tuple(_port(one) for one in session.get_inputs())
-        self.outputs = tuple(_port(one) for one in session.get_outputs())
+        self.inputs = tuple(_tensor_info(one) for one in session.get_inputs())
+        self.outputs = tuple(_tensor_info(one) for one in session.get_outputs())
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
@@ -91,7 +91,7 @@ class ONNXModel:
         Raises:
             BadInput: The runtime cannot run the model.
         """
-        names = [port.name for port in self.outputs]
+        names = [tensor.name for tensor in self.outputs]
         try:
             given = self._session.run(names, dict(inputs))
         except Exception as error:  # noqa: BLE001 - see `open_model`
@@ -115,7 +115,7 @@ class ONNXModel:
         return path
 
 
-def _port(one: Any) -> TensorInfo:
+def _tensor_info(one: Any) -> TensorInfo:
     kinds = {"float": "float32", "double": "float64"}
     kind = one.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(n if isinstance(n, int) and n >= 0 else None for n in one.shape)

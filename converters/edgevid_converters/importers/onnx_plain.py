@@ -165,11 +165,11 @@ def _lstm(cell: _Cell) -> None:
     """Gates in the order i, o, f, c."""
     import numpy as np
 
-    memory, before = cell.flat(5), cell.flat(6)
+    state, before = cell.flat(5), cell.flat(6)
     gates = cell.then(
         "Add",
         cell.product(cell.flat(0), cell.w, cell.b.sum(0)),
-        cell.product(memory, cell.r, np.zeros_like(cell.b[0])),
+        cell.product(state, cell.r, np.zeros_like(cell.b[0])),
     )
     let_in, let_out, keep = (cell.gate(gates, place, "Sigmoid") for place in range(3))
     new = cell.then("Mul", let_in, cell.gate(gates, 3, "Tanh"))
@@ -181,22 +181,22 @@ def _gru(cell: _Cell) -> None:
     """Gates in the order z, r, h; the reset comes before or after the product of the state."""
     import numpy as np
 
-    memory, two = cell.flat(5), 2 * cell.hidden
+    state, two = cell.flat(5), 2 * cell.hidden
     new = cell.product(cell.flat(0), cell.w, cell.b[0])
     if cell.reset_after:
-        old = cell.product(memory, cell.r, cell.b[1])
+        old = cell.product(state, cell.r, cell.b[1])
         summed = cell.then("Add", cell.gate(new, 0), cell.gate(old, 0))
         reset = cell.then("Sigmoid", cell.then("Add", cell.gate(new, 1), cell.gate(old, 1)))
         past = cell.then("Mul", reset, cell.gate(old, 2))
     else:
-        old = cell.product(memory, cell.r[:two], cell.b[1][:two])
+        old = cell.product(state, cell.r[:two], cell.b[1][:two])
         summed = cell.then("Add", cell.gate(new, 0), cell.gate(old, 0))
         reset = cell.then("Sigmoid", cell.then("Add", cell.gate(new, 1), cell.gate(old, 1)))
-        past = cell.product(cell.then("Mul", reset, memory), cell.r[two:], cell.b[1][two:])
+        past = cell.product(cell.then("Mul", reset, state), cell.r[two:], cell.b[1][two:])
     keep = cell.then("Sigmoid", summed)
     fresh = cell.then("Tanh", cell.then("Add", cell.gate(new, 2), past))
     rest = cell.then("Sub", cell.constant(np.ones(1, np.float32)), keep)
-    cell.give(cell.then("Add", cell.then("Mul", rest, fresh), cell.then("Mul", keep, memory)))
+    cell.give(cell.then("Add", cell.then("Mul", rest, fresh), cell.then("Mul", keep, state)))
 
 
 # ---------------------------------------------------------------- what is one moment

@@ -128,7 +128,7 @@ class _Core:
     """The SavedModel of onnx2tf, called with the ONNX model's names and shapes."""
 
     def __init__(self, function: Any, reference: NativeModel, preprocessing: Preprocessing) -> None:
-        self._function, self._reference, self._feed = function, reference, preprocessing
+        self._function, self._reference, self._preprocessing = function, reference, preprocessing
         self._inputs = {name: name for name in function.structured_input_signature[1]}
         self._orders: dict[str, tuple[str, tuple[int, ...]]] = {}
 
@@ -152,10 +152,13 @@ class _Core:
         import tensorflow as tf
 
         rng = np.random.default_rng(1)
-        preprocessing, ports = self._feed, {port.name: port for port in self._reference.inputs}
+        preprocessing, tensors = (
+            self._preprocessing,
+            {tensor.name: tensor for tensor in self._reference.inputs},
+        )
         constants = {one.own: one.array() for one in preprocessing.constants}
         inputs = {
-            name: rng.normal(size=shape).astype(ports[name].dtype)  # of both signs
+            name: rng.normal(size=shape).astype(tensors[name].dtype)  # of both signs
             for name, shape in preprocessing.shapes.items()
         } | constants
         expected = self._reference.infer(inputs)

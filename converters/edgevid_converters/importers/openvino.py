@@ -53,8 +53,8 @@ class OpenVINOModel:
     def __init__(self, path: Path, model: Any) -> None:
         self._path, self._model = path, model
         self._compiled: tuple[Any, Any] | None = None
-        self.inputs = tuple(_port(one) for one in model.inputs)
-        self.outputs = tuple(_port(one) for one in model.outputs)
+        self.inputs = tuple(_tensor_info(one) for one in model.inputs)
+        self.outputs = tuple(_tensor_info(one) for one in model.outputs)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
@@ -74,8 +74,8 @@ class OpenVINOModel:
             given = compiled({_of(compiled.inputs, n): v for n, v in inputs.items()})
         except RuntimeError as error:
             raise BadInput(f"OpenVINO cannot run the model: {_last(error)}") from None
-        ports = zip(self.outputs, compiled.outputs, strict=True)
-        return {port.name: given[one].copy() for port, one in ports}
+        tensors = zip(self.outputs, compiled.outputs, strict=True)
+        return {tensor.name: given[one].copy() for tensor, one in tensors}
 
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
@@ -95,7 +95,7 @@ class OpenVINOModel:
         for name, one in zip(own, model.inputs, strict=True):
             one.get_tensor().set_names({names[name]})
             one.node.set_friendly_name(names[name])
-        order = [port.name for port in self.outputs]
+        order = [tensor.name for tensor in self.outputs]
         sources = [result.input_value(0) for result in model.get_results()]
         values = [(one, sources[order.index(one.own)]) for one in preprocessing.outputs]
         ends = [_end(one, value) for one, value in values]
@@ -154,7 +154,7 @@ def _end(one: TensorMapping, value: Any) -> Any:
     return node
 
 
-def _port(one: Any) -> TensorInfo:
+def _tensor_info(one: Any) -> TensorInfo:
     shape = tuple(d.get_length() if d.is_static else None for d in one.partial_shape)
     kind = one.element_type.to_dtype().name
     return TensorInfo(_own_name(one), shape, kind)
@@ -165,8 +165,8 @@ def _own_name(one: Any) -> str:
     return str(names[0] if names else one.node.get_friendly_name())
 
 
-def _of(ports: Any, name: str) -> Any:
-    return next(one for one in ports if name in one.names or _own_name(one) == name)
+def _of(tensors: Any, name: str) -> Any:
+    return next(one for one in tensors if name in one.names or _own_name(one) == name)
 
 
 def _last(error: Exception) -> str:

@@ -40,10 +40,11 @@ def open_model(path: Path) -> TFLiteModel:
         reference = TFLiteModel(content, interpreter)
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
-    for port in (*reference.inputs, *reference.outputs):
-        if port.dtype in ("int8", "int16"):
+    for tensor in (*reference.inputs, *reference.outputs):
+        if tensor.dtype in ("int8", "int16"):
             raise BadInput(
-                f"{path} is quantised already ({port}); give the float model that it was made from"
+                f"{path} is quantised already ({tensor}); "
+                "give the float model that it was made from"
             )
     return reference
 
@@ -55,8 +56,8 @@ class TFLiteModel:
         self._content, self._interpreter = content, interpreter
         self._inputs = interpreter.get_input_details()
         self._outputs = interpreter.get_output_details()
-        self.inputs = tuple(_port(one) for one in self._inputs)
-        self.outputs = tuple(_port(one) for one in self._outputs)
+        self.inputs = tuple(_tensor_info(one) for one in self._inputs)
+        self.outputs = tuple(_tensor_info(one) for one in self._outputs)
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -68,18 +69,18 @@ class TFLiteModel:
         shapes = {name: value.shape for name, value in inputs.items()}
         try:
             if shapes != self._shapes:
-                for port, one in zip(self.inputs, self._inputs, strict=True):
-                    self._interpreter.resize_tensor_input(one["index"], shapes[port.name])
+                for tensor, one in zip(self.inputs, self._inputs, strict=True):
+                    self._interpreter.resize_tensor_input(one["index"], shapes[tensor.name])
                 self._interpreter.allocate_tensors()
                 self._shapes = shapes
-            for port, one in zip(self.inputs, self._inputs, strict=True):
-                self._interpreter.set_tensor(one["index"], inputs[port.name])
+            for tensor, one in zip(self.inputs, self._inputs, strict=True):
+                self._interpreter.set_tensor(one["index"], inputs[tensor.name])
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"LiteRT cannot run the model: {first_line(error)}") from None
         return {
-            port.name: self._interpreter.get_tensor(one["index"])
-            for port, one in zip(self.outputs, self._outputs, strict=True)
+            tensor.name: self._interpreter.get_tensor(one["index"])
+            for tensor, one in zip(self.outputs, self._outputs, strict=True)
         }
 
     def lower(
@@ -92,11 +93,11 @@ class TFLiteModel:
         """
         model = parse(self._content)
         rewrite = GraphRewrite(model)
-        for port, one in zip(self.inputs, self._inputs, strict=True):
+        for tensor, one in zip(self.inputs, self._inputs, strict=True):
             stored = tuple(int(n) for n in one["shape"])
-            if stored != preprocessing.shapes[port.name]:
+            if stored != preprocessing.shapes[tensor.name]:
                 raise BadInput(
-                    f"input {port} of a .tflite has the fixed size {sizes(stored)}; "
+                    f"input {tensor} of a .tflite has the fixed size {sizes(stored)}; "
                     "write that size into the contract"
                 )
         rewrite.store_float16_as_float32()
@@ -113,7 +114,7 @@ class TFLiteModel:
         return path
 
 
-def _port(one: Mapping[str, Any]) -> TensorInfo:
+def _tensor_info(one: Mapping[str, Any]) -> TensorInfo:
     import numpy as np
 
     signature = [int(n) for n in one.get("shape_signature", one["shape"])]

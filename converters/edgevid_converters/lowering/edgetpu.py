@@ -144,8 +144,8 @@ def compile_model(content: bytes, timeout_s: float = TIMEOUT_S) -> tuple[bytes, 
         if not made.is_file():
             raise ConverterFailed(f"{PROGRAM} wrote nothing{_fault(text)}; {_REMEDY}")
         log = folder / "model_edgetpu.log"
-        told = text + (log.read_text() if log.is_file() and not read_report(text).rows else "")
-        report = read_report(told)
+        output = text + (log.read_text() if log.is_file() and not read_report(text).rows else "")
+        report = read_report(output)
         if not report.rows:
             raise ConverterFailed(f"{PROGRAM} gave no readable report; {_REMEDY}")
         if not report.taken:

@@ -146,7 +146,7 @@ def _accelerator_notes(plan: Plan, builder: ArtifactBuilder) -> list[str]:
         return []
     needed = target_selection.formats_to_read(target, plan.quantisations)
     operators = {name: builder.operators(name) for name in needed}
-    notes = target_selection.untaken(target, operators, plan.quantisations)
+    notes = target_selection.unsupported_operators(target, operators, plan.quantisations)
     if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
     return notes

@@ -117,14 +117,14 @@ def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
     made = {node.get_friendly_name(): node for node in whole.get_ops()}
     found = layers(model)
     some = [steps[place] for place in spread(len(steps), len(found))]
-    wanted = _answers(model, some)
+    wanted = _outputs(model, some)
     errors = []
     for layer in found:
         alone = model.clone()
         for node in alone.get_ordered_ops():
             if node.get_friendly_name() in layer.products:
                 _quantise_like(node, made[node.get_friendly_name()])
-        error = output_error(wanted, _answers(alone, some))
+        error = output_error(wanted, _outputs(alone, some))
         errors.append(LayerError(layer.name, layer.kind, error))
     return sorted(errors, key=lambda one: -one.error)
 
@@ -182,7 +182,7 @@ def _value(output: Node) -> NDArray[Any]:
     return value
 
 
-def _answers(model: Node, steps: Steps) -> dict[str, NDArray[Any]]:
+def _outputs(model: Node, steps: Steps) -> dict[str, NDArray[Any]]:
     """Compute the outputs for each step, stacked."""
     import numpy as np
     import openvino

@@ -18,13 +18,13 @@ END = b"</net>"
 
 def described(xml: bytes, contract: Contract) -> bytes:
     """Add what the contract records about its frame and its labels."""
-    told = "".join(
+    entries = "".join(
         f"<{key} value={quoteattr(value)}/>" for key, value in sorted(model_info(contract).items())
     )
-    if not told:
+    if not entries:
         return xml
     head, end, tail = xml.rpartition(END)
-    info = f"<rt_info><model_info>{told}</model_info></rt_info>"
+    info = f"<rt_info><model_info>{entries}</model_info></rt_info>"
     return head + info.encode() + end + tail
 
 

@@ -137,8 +137,8 @@ class TFLite(Converter):
         for entry in model.metadata or []:
             if entry.name == b"min_runtime_version":
                 content = bytes(model.buffers[entry.buffer].data)
-                if told := content.rstrip(b"\0").decode():
-                    return {"tflite": told}
+                if recorded := content.rstrip(b"\0").decode():
+                    return {"tflite": recorded}
         return {"tflite": needed(model)}
 
     def operators(self, lowered: Path, form: str) -> dict[str, int]:

@@ -94,11 +94,11 @@ def layer_errors(content: bytes, ranges: bytes, samples: Samples) -> list[LayerE
     everything = frozenset().union(*(layer.outputs for layer in found))
     every = list(samples())
     steps = [every[place] for place in spread(len(every), len(found))]
-    wanted = _answers(content, steps)
+    wanted = _outputs(content, steps)
     errors = []
     for layer in found:
         alone = _quantize_int8(ranges, everything - layer.outputs)
-        error = output_error(wanted, _answers(alone, steps))
+        error = output_error(wanted, _outputs(alone, steps))
         errors.append(LayerError(layer.name, layer.kind, error))
     return sorted(errors, key=lambda one: -one.error)
 
@@ -168,7 +168,7 @@ def _with_sliced_splits(content: bytes, left: Collection[str] = ()) -> bytes:
     return pack(model)
 
 
-def _answers(content: bytes, steps: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+def _outputs(content: bytes, steps: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """Compute the outputs for each step, stacked; with plain kernels, no delegate can crash."""
     import numpy as np
     from ai_edge_litert import interpreter as litert

@@ -193,8 +193,8 @@ def _packed(model: Table, since: str) -> bytes:
     """Write the model without unused buffers, with the release that can read it."""
     for entry in model.metadata or []:
         if entry.name == RUNTIME_KEY:
-            told = bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
-            newest = max(told, since, key=_release)
+            recorded = bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+            newest = max(recorded, since, key=_release)
             entry.buffer = _buffer(model, newest.encode().ljust(16, b"\0"))
     _drop_unused(model)
     return pack(model)
