@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from edgevid.errors import BadInput, EnvironmentFailed
+from edgevid.errors import EnvironmentFailed, MissingExtra
 from edgevid.files import sha256_of
 from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel
 from edgevid.isolation.process import die_with_parent
@@ -71,7 +71,8 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
         The wheels, whose files are in ``kept`` or in ``part``.
 
     Raises:
-        BadInput: There is no wheel of a requirement for such a device, or uv is not installed.
+        BadInput: There is no wheel of a requirement for such a device.
+        MissingExtra: uv is not installed.
         EnvironmentFailed: The package index cannot be reached.
     """
     progress("wheels", 0, 1)
@@ -139,7 +140,7 @@ def _uv() -> str:
         return str(import_module("uv").find_uv_bin())
     if found := shutil.which("uv"):
         return found
-    raise BadInput(install_line("uv, which resolves wheels,", "flash"))
+    raise MissingExtra(install_line("uv, which resolves wheels for devices,", "flash"))
 
 
 def _run(command: list[str], part: Path) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-@pytest.mark.parametrize(("state", "event"), itertools.product(STATES, EVENTS))
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(STATES, EVENTS)))
 def test_only_what_the_table_has_can_happen(store, state, event):
     store.write_journal(state, new="b" * 16, old=None)
     before = store.journal()
