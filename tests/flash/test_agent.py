@@ -72,7 +72,7 @@ def books(root):
     return texts, blobs, (root / "current").readlink()
 
 
-def test_it_is_one_text_for_python_3_7_that_never_imports_edgevid():
+def test_the_agent_is_one_program_for_python_3_7_without_edgevid():
     assert agent.source() == agent.source()
     for file in Path(agent.__file__).parent.glob("*.py"):
         tree = ast.parse(file.read_text(), feature_version=(3, 7))
@@ -100,7 +100,7 @@ def test_a_first_flash_serves_and_the_same_again_restarts_nothing(device):
     assert whats == ["pinned", "activate", "serves"]
 
 
-def test_a_second_release_takes_over_and_the_one_before_the_last_is_forgotten(served):
+def test_a_second_release_serves_and_only_its_predecessor_is_kept(served):
     device, first = served
     runner = next(iter(first.blobs))
     second = Release(11, bundles={"door.edgevid": b"a better model"})
@@ -145,7 +145,7 @@ def test_stage_now_activate_later(served):
         assert session.ask("watch")["healthy"] and begun["release"] == second.id
 
 
-def test_uninstall_leaves_nothing_and_nobody(served):
+def test_uninstall_removes_all_files_and_processes(served):
     device, _ = served
     pid = device.serving(None)["service"]["pid"]
     assert str(device.root) in device.ask("uninstall")["removed"]
@@ -153,7 +153,7 @@ def test_uninstall_leaves_nothing_and_nobody(served):
     assert not serving_processes(device.root)
 
 
-def test_uninstall_spares_what_is_somebody_elses(served):
+def test_uninstall_keeps_the_files_of_others(served):
     device, _ = served
     (device.root / "holiday.jpg").write_bytes(b"me")
     device.ask("uninstall")
@@ -164,7 +164,7 @@ def test_uninstall_spares_what_is_somebody_elses(served):
     device.root.rmdir()
 
 
-def test_uninstall_mends_what_another_was_killed_in(served):
+def test_uninstall_completes_an_uninstall_that_was_killed(served):
     device, _ = served
     (device.root / "journal.json").unlink()
     (device.root / "current").unlink()
@@ -251,7 +251,7 @@ def test_the_first_flash_pins_its_key(keys, tmp_path):
         ({"bundles": [{"name": "../../x", "sha256": "0" * 64, "size": 1}]}, "manifest", "name"),
     ],
 )
-def test_a_package_that_does_not_fit_is_refused(standing, more, kind, words):
+def test_a_package_for_another_device_is_refused(standing, more, kind, words):
     device, _ = standing
     release = wrong()
     release.data.update(more)
@@ -260,7 +260,7 @@ def test_a_package_that_does_not_fit_is_refused(standing, more, kind, words):
     assert re.search(words, fault.message)
 
 
-def test_a_downgrade_can_be_meant(served):
+def test_a_downgrade_can_be_allowed(served):
     device, _ = served
     older = Release(9, bundles={"door.edgevid": b"an old model"})
     assert device.flash(older, allow_downgrade=True)["healthy"]
@@ -317,7 +317,7 @@ def test_a_swapped_file_on_the_device_is_noticed_and_sent_again(served):
         assert session.ask("stage", **package)["release"] == release.id
 
 
-def test_damage_of_what_serves_is_mended_by_the_same_flash(served):
+def test_deploying_the_same_release_repairs_damage(served):
     device, first = served
     (device.root / "current" / "bundles" / "door.edgevid").write_bytes(b"a mudel")
     again = device.flash(first)
@@ -325,7 +325,7 @@ def test_damage_of_what_serves_is_mended_by_the_same_flash(served):
     assert (device.root / "current" / "bundles" / "door.edgevid").read_bytes() == b"a model"
 
 
-def test_a_blob_goes_on_where_it_stopped(standing):
+def test_the_transfer_of_a_blob_is_resumed(standing):
     device, _ = standing
     content = os.urandom(300_000)
     name, size = sha(content), len(content)
@@ -349,7 +349,7 @@ def test_a_blob_goes_on_where_it_stopped(standing):
 
 
 @pytest.mark.parametrize("name", ["../../evil.py", "/evil.py", "a/../../evil.py"])
-def test_a_wheel_that_would_write_elsewhere_is_refused(standing, name):
+def test_a_wheel_that_would_write_outside_its_folder_is_refused(standing, name):
     device, first = standing
     wheels = {"a-1-py3-none-any.whl": tiny_runner(), "b-1-py3-none-any.whl": wheel({name: "!"})}
     release = Release(11, wheels=wheels)
@@ -430,7 +430,7 @@ def test_a_read_only_disk_is_refused(keys, tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_user_without_rights_is_told_so(keys):
+def test_a_user_without_permission_is_refused(keys):
     need_root()
     device = Device(Path("/var/lib/edgevid-of-root"), keys[0])
     lowered = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -448,13 +448,13 @@ def test_a_user_without_rights_is_told_so(keys):
     assert fault.value.kind == "permission", fault.value
 
 
-def test_a_folder_that_cannot_be_one_is_refused(keys, tmp_path):
+def test_an_unsuitable_root_folder_is_refused(keys, tmp_path):
     for root, words in ((Path("relative"), "cannot be"), (tmp_path / ("x" * 90), "cannot be")):
         with Device(root, keys[0]).session() as session, pytest.raises(Fault, match=words):
             session.ask("session")
 
 
-def test_only_one_at_a_time(standing):
+def test_only_one_session_at_a_time_has_the_lock(standing):
     device, _ = standing
     with device.session() as one, device.session() as two:
         one.ask("session")
@@ -464,7 +464,7 @@ def test_only_one_at_a_time(standing):
         two.ask("session")  # its lock was never stale
 
 
-def test_nonsense_is_answered_and_the_session_goes_on(device):
+def test_an_invalid_request_is_answered_and_the_session_goes_on(device):
     with device.session() as session:
         with pytest.raises(Fault, match="is unknown"):
             session.ask("dance", b"with me")

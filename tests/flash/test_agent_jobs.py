@@ -94,7 +94,7 @@ def gone(pid):
     return until(lambda: not alive(pid))
 
 
-def test_a_job_goes_on_alone_and_what_it_gave_is_read_whole(device, release):
+def test_a_job_runs_without_a_client_and_its_document_is_read(device, release):
     with device.session() as session:
         device.stage(session, release)
     code = f"print('one', file=sys.stderr, flush=True); time.sleep(0.5); {WRITE} sys.exit(3)"
@@ -113,7 +113,7 @@ def test_a_job_goes_on_alone_and_what_it_gave_is_read_whole(device, release):
     assert state(device)["state"] == "absent"
 
 
-def test_its_end_takes_all_that_it_started_along(device, release):
+def test_ending_a_job_ends_its_children(device, release):
     with device.session() as session:
         device.stage(session, release)
     begin(device, release, CHILD + SLEEP)
@@ -124,7 +124,7 @@ def test_its_end_takes_all_that_it_started_along(device, release):
     assert not (device.root / "jobs" / NAME).exists()
 
 
-def test_a_deadline_ends_it_and_a_killed_keeper_leaves_nothing_running(device, release):
+def test_a_deadline_ends_a_job_and_killing_its_runner_leaves_no_process(device, release):
     with device.session() as session:
         device.stage(session, release)
     begin(device, release, SLEEP, deadline_s=1.0)
@@ -150,7 +150,7 @@ def marked(device):
     return found
 
 
-def test_one_at_a_time_on_a_device_also_beside_it(device, release, key):
+def test_one_job_runs_at_a_time_including_temporary_runners(device, release, key):
     with device.session() as session:
         device.stage(session, release)
     trial = Device(device.root.with_name("r-bench"), key)
@@ -169,7 +169,7 @@ def test_one_at_a_time_on_a_device_also_beside_it(device, release, key):
     trial.ask("uninstall")
 
 
-def test_a_throw_away_runner_goes_with_its_job(device, release):
+def test_a_temporary_runner_is_removed_with_its_job(device, release):
     with device.session() as session:
         device.stage(session, release)
     begin(device, release, WRITE, throw_away=True)
@@ -185,7 +185,7 @@ def serves(device):
 
 
 @pytest.mark.parametrize("way", ["end", "deadline", "asked", "all killed"])
-def test_a_paused_service_serves_again_whatever_happens(flashed, release, way):
+def test_a_paused_service_always_serves_again(flashed, release, way):
     device, before = flashed, serves(flashed)
     code = "while not os.path.exists('go'): time.sleep(0.02)" if way == "end" else SLEEP
     deadline_s = 1.0 if way == "deadline" else 60.0
@@ -209,14 +209,14 @@ def test_a_paused_service_serves_again_whatever_happens(flashed, release, way):
     assert device.ask("status")["service"]["restarts"] == 0
 
 
-def test_a_service_that_nobody_paused_serves_on(flashed, release):
+def test_a_service_that_was_not_paused_keeps_serving(flashed, release):
     before = serves(flashed)
     begin(flashed, release, WRITE)
     assert ended(flashed)["exit_code"] == 0
     assert serves(flashed) == before
 
 
-def test_what_cannot_be_a_job_is_refused(flashed, release):
+def test_an_invalid_job_is_refused(flashed, release):
     bad = [
         {"id": "../../etc"},
         {"release": "f" * 16},
@@ -239,7 +239,7 @@ def test_what_cannot_be_a_job_is_refused(flashed, release):
     assert flashed.ask("job-read", id=NAME, file="document")["content"] == ""
 
 
-def test_a_tuned_choice_lies_where_the_service_looks(flashed):
+def test_a_tuning_is_stored_where_the_service_looks(flashed):
     name, choice = "a" * 32, {"choice": {"threads": 2}}
     assert flashed.ask("tuned", name=name, content=choice)["kept"]
     file = flashed.root / "state" / "cache" / "edgevid" / "tuned" / f"{name}.json"

@@ -45,7 +45,7 @@ def release(make_null_bundle, wheels):
     return make
 
 
-def test_the_real_runner_is_judged_by_what_it_tells(key, release):
+def test_the_real_runner_is_judged_by_its_status(key, release):
     with quick_folder() as folder:
         device = Device(folder / "r", key)
         first = release(1)

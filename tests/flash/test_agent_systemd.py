@@ -65,7 +65,7 @@ def left(made):
     return made.run("find", "/etc", "/opt", "/var", "/run", "/home", *words).stdout.split()
 
 
-def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
+def test_a_hardened_unit_serves_rolls_back_and_is_removed(made, key):
     assert not left(made)
     device = Inside(made, "/opt/edgevid", key)
     first = release(made, 1)
@@ -121,7 +121,7 @@ def test_a_hardened_unit_serves_goes_back_and_leaves_nothing(made, key):
     assert made.show("edgevid", "LoadState") == "not-found"
 
 
-def test_a_silent_service_is_ended_by_the_watchdog_and_goes_back(made, key):
+def test_systemds_watchdog_ends_a_hanging_service_and_it_is_rolled_back(made, key):
     device = Inside(made, "/opt/edgevid", key)
     sick = release(made, 1, sick={"hangs_s": 0.5})
     done = device.flash(sick, {"seconds": 20, "start_s": 30})
@@ -130,13 +130,13 @@ def test_a_silent_service_is_ended_by_the_watchdog_and_goes_back(made, key):
     device.ask("uninstall")
 
 
-def test_a_folder_that_the_service_could_not_read_is_refused(made, key):
+def test_a_root_that_the_service_cannot_read_is_refused(made, key):
     device = Inside(made, "/root/edgevid", key)
     with device.session() as session, pytest.raises(Exception, match="cannot read files in"):
         session.ask("check", **device.package(release(made, 1)))
 
 
-def test_a_unit_of_somebody_else_is_left_alone(made, key):
+def test_a_unit_that_is_not_edgevids_is_kept(made, key):
     made.write("/etc/systemd/system/edgevid.service", "[Service]\nExecStart=/bin/true\n")
     device = Inside(made, "/opt/edgevid", key)
     with device.session() as session, pytest.raises(Exception, match="not written by edgevid"):
@@ -146,7 +146,7 @@ def test_a_unit_of_somebody_else_is_left_alone(made, key):
 
 
 @pytest.mark.soak
-def test_a_user_without_sudo_has_a_unit_of_its_own(key):
+def test_a_user_without_sudo_gets_a_user_unit(key):
     with machine((*PACKAGES, "libpam-systemd", "dbus-user-session"), bare=True) as made:
         made.run("useradd", "--create-home", "--uid", "1234", "pi")
         made.run("chmod", "755", "/sys/fs/cgroup")  # the rig's is for root alone

@@ -88,7 +88,7 @@ SICK = [
 
 
 @pytest.mark.parametrize(("sick", "health", "stage", "words"), SICK)
-def test_a_sick_release_goes_back_by_itself_and_says_why(served, sick, health, stage, words):
+def test_an_unhealthy_release_is_rolled_back_with_its_reason(served, sick, health, stage, words):
     device, first = served
     second = Release(11, sick=sick)
     with device.session() as session:
@@ -118,14 +118,14 @@ def test_degraded_may_be_allowed(served):
     assert done["healthy"] and done["health"]["degraded"]
 
 
-def test_a_sick_first_release_leaves_a_device_on_which_nothing_runs(device):
+def test_an_unhealthy_first_release_leaves_nothing_running(device):
     done = device.flash(Release(sick={"dies_s": 0.0}))
     assert done["state"] == "rolled-back" and done["release"] is None
     assert device.current() is None and device.ask("status")["service"]["pid"] is None
     assert device.flash(Release(2))["healthy"]
 
 
-def test_a_release_that_died_is_started_again_by_the_same_flash(served):
+def test_deploying_the_same_release_restarts_a_dead_service(served):
     device, first = served
     holder = int((device.root / "state" / "supervisor.lock").read_text())
     os.kill(holder, signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_a_release_that_died_is_started_again_by_the_same_flash(served):
     assert done["started"] and done["healthy"] and device.current() == first.id
 
 
-def test_the_supervisor_starts_a_runner_again_that_died(served):
+def test_the_supervisor_restarts_a_runner_that_died(served):
     device, first = served
     before = device.serving(first)["service"]["pid"]
     os.kill(before, signal.SIGKILL)
@@ -198,7 +198,7 @@ def end_stragglers(root):
 # ------------------------------------------------------------------ power
 
 
-def test_power_lost_before_the_judgement_goes_back(served):
+def test_power_lost_before_the_verdict_rolls_back(served):
     device, first = served
     second = Release(11, bundles={"door.edgevid": b"a better model"})
     with device.session() as session:
@@ -220,7 +220,7 @@ def test_power_lost_before_the_judgement_goes_back(served):
     again.wait(30)
 
 
-def test_power_lost_in_the_first_flash_leaves_nothing_that_serves(device):
+def test_power_lost_in_the_first_deployment_leaves_nothing_serving(device):
     first = Release()
     with device.session() as session:
         device.stage(session, first)
@@ -234,7 +234,7 @@ def test_power_lost_in_the_first_flash_leaves_nothing_that_serves(device):
     assert device.flash(first)["healthy"]
 
 
-def test_a_client_that_comes_back_sees_the_end(served):
+def test_a_client_that_reconnects_sees_the_end(served):
     device, _ = served
     second = Release(11, bundles={"door.edgevid": b"a better model"})
     with device.session() as session:
@@ -247,7 +247,7 @@ def test_a_client_that_comes_back_sees_the_end(served):
         assert any("serving for" in text for text in session.heard)
 
 
-def test_the_next_flash_waits_until_the_one_before_is_judged(served):
+def test_the_next_deployment_waits_for_the_verdict_on_the_one_before(served):
     device, _ = served
     second = Release(11, bundles={"door.edgevid": b"a better model"})
     third = Release(12, bundles={"door.edgevid": b"the best model"})
@@ -332,7 +332,7 @@ def test_the_agent_killed_at_many_moments(device):
 
 @pytest.mark.parametrize("with_power", [False, True])
 @pytest.mark.parametrize("after_s", [0.0, pytest.param(0.15, marks=pytest.mark.soak), 1.0])
-def test_the_guard_killed_at_any_moment_goes_back_or_has_decided(served, after_s, with_power):
+def test_the_watchdog_killed_at_any_moment_rolls_back_or_has_decided(served, after_s, with_power):
     device, first = served
     second = Release(11, bundles={"door.edgevid": b"a better model"})
     with device.session() as session:

@@ -104,7 +104,7 @@ def test_the_golden_trajectory_passes_there(flashed):
 
 
 @pytest.mark.soak
-def test_a_film_is_answered_there(flashed, video):
+def test_a_video_is_processed_there(flashed, video):
     shutil.copy(video, flashed.machine.root / "opt/film.mp4")
     wishes = ("--artifact", "tflite-int8", "--rate", "all", "--output", "/tmp/answers.jsonl")
     answer = flashed.edgevid("run", "/opt/real.edgevid", "/opt/film.mp4", *wishes)
@@ -135,7 +135,7 @@ print(same_release(again.manifest, Path(sys.argv[1]).read_bytes()))
     assert done.stdout == "True\n", done.stderr
 
 
-def test_a_flash_serves_there_and_the_same_again_changes_nothing(board, real_bundle, tmp_path):
+def test_a_deployment_serves_there_and_repeating_it_changes_nothing(board, real_bundle, tmp_path):
     own = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_CACHE_HOME": str(CACHE / "cache")}
     words = ("flash", real_bundle, "--target", board.address, "--trust-new", "--health-s", 5)
 

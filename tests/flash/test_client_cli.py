@@ -76,7 +76,7 @@ def flash(server, home, root):
     return call
 
 
-def test_a_dry_run_tells_what_would_change_and_writes_nothing(flash, bundle, root):
+def test_a_dry_run_shows_what_would_change_and_writes_nothing(flash, bundle, root):
     done = flash(bundle, "--dry-run")
     assert done.returncode == 0, done.stderr
     for text in (
@@ -93,7 +93,7 @@ def test_a_dry_run_tells_what_would_change_and_writes_nothing(flash, bundle, roo
     assert not root.exists()
 
 
-def test_a_release_is_staged_and_what_serves_is_told(flash, bundle, root):
+def test_a_staged_release_does_not_serve(flash, bundle, root):
     staged = json.loads(flash(bundle, "--stage", "--json").stdout)
     assert staged["outcome"] == "staged"
     assert (root / "releases" / staged["release"] / "bundles" / "motion.edgevid").exists()
@@ -102,7 +102,7 @@ def test_a_release_is_staged_and_what_serves_is_told(flash, bundle, root):
     assert not (root / "current").exists()
 
 
-def test_a_sick_release_gives_one_document_and_exit_code_1(flash, bundle, root):
+def test_an_unhealthy_release_gives_one_document_and_exit_code_1(flash, bundle, root):
     done = flash(bundle, "--json", "--health-s", "1", "--p95-ms", "0.0001")
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
@@ -123,20 +123,20 @@ def test_a_sick_release_gives_one_document_and_exit_code_1(flash, bundle, root):
         (("--archive", "x.sh", "--source", "picamera:"), (), "with --kind"),
     ],
 )
-def test_wrong_words_get_one_line(flash, root, words, options, says):
+def test_wrong_arguments_give_one_line(flash, root, words, options, says):
     done = flash(*words, options=options)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert len(done.stderr.splitlines()) <= 2  # the first may say that a key was made
 
 
-def test_a_bundle_without_a_camera_is_asked_for_one(flash, bundle, root):
+def test_a_bundle_needs_a_camera(flash, bundle, root):
     done = flash(bundle, options=("--kind", "bare"))
     assert done.returncode == 2
     assert "add --source" in done.stderr
 
 
-def test_an_unknown_and_a_changed_host_key_have_their_own_words(flash, bundle, server, root):
+def test_an_unknown_and_a_changed_host_key_have_messages_of_their_own(flash, bundle, server, root):
     known = server.known_hosts.read_bytes()
     try:
         server.known_hosts.unlink()
@@ -152,7 +152,7 @@ def test_an_unknown_and_a_changed_host_key_have_their_own_words(flash, bundle, s
         server.known_hosts.write_bytes(known)
 
 
-def test_an_interrupt_leaves_no_wreck(flash, bundle, server, root):
+def test_an_interrupt_leaves_nothing_half_written(flash, bundle, server, root):
     environment = {**server.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
     words = ["--target", f"{server.user}@127.0.0.1:{server.port}", "--root", root, "--stage"]
     words += ["--kind", "bare", "--source", "synthetic:96x64@5", "--limit-kbit", "400"]
@@ -170,7 +170,7 @@ def test_an_interrupt_leaves_no_wreck(flash, bundle, server, root):
     assert json.loads(done.stdout)["outcome"] == "staged"
 
 
-def test_every_point_that_stands_in_the_way_is_told_with_its_mend(flash, bundle, root, home):
+def test_everything_that_blocks_is_listed_with_its_remedy(flash, bundle, root, home):
     impossible = BARE.replace('python = ["3.11", "3.12", "3.13"]', 'python = ["3.99"]')
     impossible = f'glibc = "9.99"\n{impossible}'
     (home / "targets" / "impossible.toml").write_text(impossible)
@@ -182,7 +182,7 @@ def test_every_point_that_stands_in_the_way_is_told_with_its_mend(flash, bundle,
     assert not root.exists()
 
 
-def test_an_archive_is_made_without_any_device(flash, bundle, tmp_path, home):
+def test_an_archive_is_made_without_a_device(flash, bundle, tmp_path, home):
     target = (home / "targets" / "bare.toml").read_text()
     machine = os.uname().machine
     (home / "targets" / "board.toml").write_text(target.replace('"any"', f'"{machine}"'))

@@ -92,7 +92,7 @@ def test_a_healthy_release_serves_and_the_same_again_changes_nothing(
     assert 10_000 < proxy.forwarded < 64 << 10
 
 
-def test_a_sick_release_is_rolled_back_and_its_reason_comes_back(device, root, key):
+def test_an_unhealthy_release_is_rolled_back_and_the_reason_is_reported(device, root, key):
     good = flash(device, package(), key=key, health=HEALTH)["release"]
     sick = package(serial=2, sick={"dies_s": 0.5, "exit": 7})
     with pytest.raises(RolledBack, match=r"was rolled back: serve: .* exit code 7") as caught:
@@ -106,14 +106,14 @@ def test_a_sick_release_is_rolled_back_and_its_reason_comes_back(device, root, k
     assert look(device)[1].journal["reason"]["stage"] == "serve"
 
 
-def test_a_bound_on_latency_is_the_devices_to_hold(device, root, key):
+def test_the_device_enforces_the_latency_bound(device, root, key):
     slow = package(sick={"p95": 80.0})
     with pytest.raises(RolledBack, match=r"latency: p95 is 80\.0 ms"):
         flash(device, slow, key=key, health=Health(seconds=1.0, p95_ms=50.0))
     assert not (root / "current").exists()
 
 
-def test_a_link_lost_while_the_device_judges_is_found_again(server, device, root, key, proxy):
+def test_a_link_lost_during_the_health_window_is_reconnected(server, device, root, key, proxy):
     told = []
 
     def listen(text):
@@ -129,7 +129,7 @@ def test_a_link_lost_while_the_device_judges_is_found_again(server, device, root
     assert serving(root) == result["release"]
 
 
-def test_a_release_that_is_sick_behind_a_lost_link_is_told_afterwards(
+def test_an_unhealthy_release_behind_a_lost_link_is_reported_later(
     server, device, root, key, proxy
 ):
     def listen(text):
@@ -147,7 +147,7 @@ def test_a_release_that_is_sick_behind_a_lost_link_is_told_afterwards(
     assert serving(root) == good
 
 
-def test_a_link_that_never_comes_back_leaves_it_unknown_here_but_not_there(
+def test_a_link_that_stays_lost_leaves_the_outcome_unknown_here_only(
     server, device, root, key, proxy, monkeypatch
 ):
     monkeypatch.setattr(activation, "ACTIVATION_S", 3.0)
@@ -165,7 +165,7 @@ def test_a_link_that_never_comes_back_leaves_it_unknown_here_but_not_there(
     wait_for(lambda: look(device)[1].journal["state"] == "rolled-back", 30)
 
 
-def test_a_server_killed_while_the_device_judges_changes_nothing(server, device, root, key):
+def test_an_ssh_server_killed_during_the_health_window_changes_nothing(server, device, root, key):
     def listen(text):
         if "judged for" in text:
             server.kill_connections()
@@ -193,7 +193,7 @@ def test_an_older_release_needs_to_be_allowed(device, root, key):
     assert serving(root) == done["release"]
 
 
-def test_what_serves_can_be_read_back(device, root, key, tmp_path, monkeypatch):
+def test_a_serving_bundle_can_be_read_back(device, root, key, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     content = os.urandom((2 << 20) + 17)
     flash(device, package(bundle=content), key=key, health=HEALTH)
@@ -231,7 +231,9 @@ def test_an_archive_does_what_a_flash_does(device, root, key, tmp_path):
     assert (tmp_path / "same.sh").read_bytes()[:1000] == file.read_bytes()[:1000]
 
 
-def test_an_archive_with_a_sick_release_leaves_the_device_as_it_was(device, root, key, tmp_path):
+def test_an_archive_with_an_unhealthy_release_leaves_the_device_as_it_was(
+    device, root, key, tmp_path
+):
     good = flash(device, package(), key=key, health=HEALTH)["release"]
     device.close()
     file = tmp_path / "sick.sh"
@@ -243,7 +245,9 @@ def test_an_archive_with_a_sick_release_leaves_the_device_as_it_was(device, root
     assert serving(root) == good
 
 
-def test_an_archive_of_a_stranger_or_with_a_flipped_byte_is_refused(device, root, key, tmp_path):
+def test_an_archive_with_another_signature_or_a_flipped_byte_is_refused(
+    device, root, key, tmp_path
+):
     good = flash(device, package(), key=key, health=HEALTH)["release"]
     device.close()
     stranger = keys.load(make_key(tmp_path / "stranger"))

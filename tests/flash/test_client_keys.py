@@ -40,7 +40,7 @@ def test_the_key_is_made_once_and_readable_for_its_owner_only(edgevid, config):
     assert sorted(file.name for file in config.iterdir()) == ["signing-key", "signing-key.pub"]
 
 
-def test_many_at_once_agree_on_one_key(config):
+def test_concurrent_processes_agree_on_one_key(config):
     import sys
 
     command = [sys.executable, "-m", "edgevid", "keys", "--json"]
@@ -50,7 +50,7 @@ def test_many_at_once_agree_on_one_key(config):
     assert keys.load(config / "signing-key").public in told
 
 
-def test_a_signature_is_good_for_that_content_and_that_key_only(config, tmp_path):
+def test_a_signature_fits_one_content_and_one_key(config, tmp_path):
     key, _ = keys.own_key()
     other = keys.load(make_key(tmp_path / "other"))
     signature = key.sign(b"manifest")
@@ -59,7 +59,7 @@ def test_a_signature_is_good_for_that_content_and_that_key_only(config, tmp_path
     assert not verifies(other, b"manifest", signature, tmp_path)
 
 
-def test_a_key_of_ones_own_serves_without_its_public_file(config, tmp_path):
+def test_a_users_own_key_works_without_its_public_file(config, tmp_path):
     path = make_key(tmp_path / "mine")
     public = keys.load(path).public
     path.with_suffix(".pub").unlink()
@@ -68,7 +68,7 @@ def test_a_key_of_ones_own_serves_without_its_public_file(config, tmp_path):
     assert verifies(key, b"manifest", key.sign(b"manifest"), tmp_path)
 
 
-def test_a_passphrase_is_never_asked_for_and_the_agent_serves_it(config, tmp_path, monkeypatch):
+def test_a_passphrase_is_never_asked_for_and_the_ssh_agent_is_used(config, tmp_path, monkeypatch):
     path = make_key(tmp_path / "locked", passphrase="open sesame")
     with pytest.raises(BadInput, match=f"put it into your agent: ssh-add {path}"):
         keys.load(path).sign(b"manifest")
@@ -91,7 +91,7 @@ def test_a_passphrase_is_never_asked_for_and_the_agent_serves_it(config, tmp_pat
 @pytest.mark.parametrize(
     ("content", "says"), [(None, "no such key"), ("nonsense\n", "make one with: edgevid keys")]
 )
-def test_what_is_no_key_gets_one_line(edgevid, config, tmp_path, content, says):
+def test_an_invalid_key_gives_one_line(edgevid, config, tmp_path, content, says):
     path = tmp_path / "mine"
     if content is not None:
         path.write_text(content)

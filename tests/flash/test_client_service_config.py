@@ -45,7 +45,7 @@ def test_a_first_bundle_with_its_camera(tmp_path):
     assert (site.bundles, site.added, site.kept) == ((bundle,), ("motion.edgevid",), ())
 
 
-def test_a_bundle_of_the_same_name_takes_the_place_of_the_old_one(tmp_path):
+def test_a_bundle_of_the_same_name_replaces_the_old_one(tmp_path):
     site = words(tmp_path / "motion.edgevid", before=BEFORE)
     assert site.replaced == ("motion.edgevid",)
     assert served(site) == {"careful": "bundles/motion.edgevid"}
@@ -54,7 +54,7 @@ def test_a_bundle_of_the_same_name_takes_the_place_of_the_old_one(tmp_path):
     assert b"/var/lib/answers.jsonl" in site.text
 
 
-def test_another_bundle_is_added_or_replaces_as_asked_and_never_by_itself(tmp_path):
+def test_another_bundle_is_added_or_replaces_only_if_asked(tmp_path):
     other = tmp_path / "count.edgevid"
     with pytest.raises(BadInput, match=r"serves motion\.edgevid already; give --add .* --replace"):
         words(other, before=BEFORE)
@@ -76,7 +76,7 @@ def test_cameras_alone_can_be_changed():
     assert tomllib.loads(site.text.decode())["camera"] == [{"source": "synthetic:96x64@5"}]
 
 
-def test_a_configuration_of_ones_own_is_made_to_fit_the_device(tmp_path):
+def test_a_users_own_configuration_is_adapted_to_the_device(tmp_path):
     (tmp_path / "models").mkdir()
     bundle = tmp_path / "models" / "motion.edgevid"
     bundle.touch()
@@ -102,7 +102,7 @@ bundles = ["motion"]
     assert data["camera"] == tomllib.loads(text)["camera"]
 
 
-def test_sinks_and_events_stay_but_those_of_nothing_that_is_left():
+def test_sinks_and_events_are_kept_unless_all_they_apply_to_is_removed():
     more = b"""
 [[sink]]
 kind = "jsonl"
@@ -150,7 +150,7 @@ cameras = ["door"]
         ),
     ],
 )
-def test_what_cannot_be_on_the_device_is_told_with_its_line(tmp_path, bad, says):
+def test_what_cannot_work_on_the_device_is_rejected_with_its_line(tmp_path, bad, says):
     (tmp_path / "motion.edgevid").touch()
     config = tmp_path / "site.toml"
     config.write_text(f"""

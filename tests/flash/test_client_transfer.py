@@ -70,9 +70,7 @@ def test_looking_at_a_device_writes_nothing_there(server, root):
     assert not root.exists()
 
 
-def test_a_target_of_the_users_own_says_which_libraries_are_looked_for(
-    server, root, tmp_path, monkeypatch
-):
+def test_a_users_own_target_adds_libraries_to_the_probe(server, root, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "edgevid/targets").mkdir(parents=True)
     wanted = '[[engine]]\nlibraries = ["libc.so.6", "libmissing.so.1"]'
@@ -84,14 +82,14 @@ def test_a_target_of_the_users_own_says_which_libraries_are_looked_for(
     assert "libmissing.so.1" not in found
 
 
-def test_login_scripts_that_talk_do_not_matter(server, root):
+def test_output_of_login_scripts_is_skipped(server, root):
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         command = remote.command
         remote.command = lambda text: command(f"echo welcome; echo back; {text}")
         assert look(device)[0].root == str(root)
 
 
-def test_a_release_is_staged_whole_and_the_next_one_sends_what_is_new(server, root, key):
+def test_the_next_release_sends_only_what_is_new(server, root, key):
     runner = wheel(filler=MEBI)
     told = []
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
@@ -108,7 +106,7 @@ def test_a_release_is_staged_whole_and_the_next_one_sends_what_is_new(server, ro
     assert not (root / "current").exists()
 
 
-def test_the_pinned_key_and_the_newest_release_are_kept_to(server, root, key, tmp_path):
+def test_another_key_and_an_older_release_are_refused(server, root, key, tmp_path):
     stranger = keys.load(make_key(tmp_path / "stranger"))
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         flash(device, package(serial=5), key=key, activate=False)
@@ -131,7 +129,7 @@ def test_a_pinned_key_can_vouch_for_the_next_one(server, root, key, tmp_path):
             flash(device, package(serial=4), key=key, activate=False)
 
 
-def test_what_a_device_refuses_leaves_nothing_there(server, root, key):
+def test_a_refused_package_leaves_nothing_there(server, root, key):
     with (
         server.remote() as remote,
         AgentClient(remote, str(root)) as device,
@@ -141,7 +139,7 @@ def test_what_a_device_refuses_leaves_nothing_there(server, root, key):
     assert not root.exists()
 
 
-def test_two_at_once_are_kept_apart(server, root, key):
+def test_a_second_client_is_refused(server, root, key):
     with server.remote() as one, AgentClient(one, str(root)) as first:
         first.call({"do": "session", "root": str(root)})
         with server.remote() as two, AgentClient(two, str(root)) as second:
@@ -168,7 +166,7 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
     assert (root / "blobs" / sha256).read_bytes() == content
 
 
-def test_a_client_that_vanished_without_a_word_does_not_keep_the_lock(server, root, key):
+def test_a_client_that_vanished_does_not_keep_the_lock(server, root, key):
     impatient = agent_source().replace(b"SILENCE_S = 120", b"SILENCE_S = 2")
     assert impatient != agent_source()
     proxy = Proxy(server.port)
@@ -185,7 +183,7 @@ def test_a_client_that_vanished_without_a_word_does_not_keep_the_lock(server, ro
         gone.remote.close()
 
 
-def test_a_file_that_shrinks_is_told(server, root, tmp_path):
+def test_a_file_that_shrinks_is_reported(server, root, tmp_path):
     sha256, content = blob(MEBI)
     file = tmp_path / "file"
     file.write_bytes(content)
@@ -250,7 +248,7 @@ print(done["sent_bytes"])
 """
 
 
-def test_a_client_killed_in_mid_transfer_goes_on_where_it_stopped(server, root, key):
+def test_a_client_killed_in_mid_transfer_resumes(server, root, key):
     words = [server.folder / "client", root, key.path]
     command = [sys.executable, "-c", textwrap.dedent(CLIENT), *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -268,7 +266,7 @@ def test_a_client_killed_in_mid_transfer_goes_on_where_it_stopped(server, root, 
     assert (root / "blobs" / sha256).stat().st_size > 4 * MEBI
 
 
-def test_a_second_flash_stays_under_64_kib_on_the_wire(server, root, key):
+def test_repeating_a_deployment_stays_under_64_kib_on_the_wire(server, root, key):
     proxy = Proxy(server.port)
     try:
         server.know(proxy.port)
@@ -283,7 +281,7 @@ def test_a_second_flash_stays_under_64_kib_on_the_wire(server, root, key):
         proxy.close()
 
 
-def test_the_cap_holds_a_real_transfer_back(server, root):
+def test_the_rate_limit_holds_for_a_real_transfer(server, root):
     sha256, content = blob(MEBI)
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         device.call({"do": "session", "root": str(root)})
@@ -293,7 +291,7 @@ def test_the_cap_holds_a_real_transfer_back(server, root):
     assert elapsed_s > 0.9 * 8 * MEBI / 4e6
 
 
-def test_the_cap_flows_evenly_and_does_not_make_up_for_a_pause():
+def test_the_rate_limit_flows_evenly_and_does_not_make_up_for_a_pause():
     now, slept = [0.0], []
 
     def sleep(seconds):

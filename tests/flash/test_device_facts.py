@@ -70,13 +70,13 @@ def said(facts: DeviceFacts, name: str) -> list[str]:
         (dataclasses.replace(PC, cpu="Intel(R) Core(TM) Ultra 7 155H"), "linux-x86-64"),
     ],
 )
-def test_what_fits_best_is_proposed(facts, best):
+def test_the_best_target_is_proposed(facts, best):
     proposals = propose(facts)
     assert proposals[0].target.name == best
     assert proposals[0].fits
 
 
-def test_a_device_of_another_kind_has_no_proposal():
+def test_an_unknown_kind_of_device_has_no_proposal():
     assert propose(dataclasses.replace(PC, architecture="riscv64")) == []
 
 
@@ -172,19 +172,19 @@ def test_a_device_that_fits_lacks_nothing():
         ),
     ],
 )
-def test_each_lack_has_its_mend(facts, name, says, blocks):
+def test_each_missing_requirement_has_its_remedy(facts, name, says, blocks):
     found = {
         str(lack): lack.blocks for lack in missing_requirements(facts, targets.load(name), now=NOW)
     }
     assert found == {says: blocks}
 
 
-def test_flags_of_another_family_say_nothing():
+def test_processor_flags_of_another_family_are_ignored():
     """As under emulation, where the processor's list is the host's."""
     assert said(dataclasses.replace(ARMV7, cpu_flags=PC.cpu_flags), "generic-armv7") == []
 
 
-def test_facts_are_read_strictly_but_for_what_is_newer():
+def test_facts_are_read_strictly_but_unknown_ones_are_ignored():
     answer = {"ok": True, "architecture": "aarch64", "python": [3, 11, 2], "from_the_future": 1}
     facts = read_facts(answer)
     assert facts.python_version == "3.11"

@@ -134,7 +134,7 @@ def test_a_new_model_sends_little_more_than_the_model(owner, bundles):
     assert size <= result["wire_bytes"] < size + (64 << 10)
 
 
-def test_a_sick_release_is_rolled_back_with_its_reason(owner, bundles):
+def test_an_unhealthy_release_is_rolled_back_with_its_reason(owner, bundles):
     old = owner.flash(bundles["one"])["release"]
     result = owner.flash(bundles["sick"], code=1, health_s=5)
     assert whole(owner.root).name == old
@@ -142,7 +142,7 @@ def test_a_sick_release_is_rolled_back_with_its_reason(owner, bundles):
     assert "rolled back" in json.dumps(result)
 
 
-def test_the_link_is_gone_after_the_activation_of_a_sick_release(person, bundles):
+def test_an_unhealthy_release_is_rolled_back_without_a_link(person, bundles):
     with device(person, "pole") as made:
         owner = Owner(person, made)
         old = owner.flash(bundles["one"])["release"]
@@ -162,7 +162,7 @@ def test_the_link_is_gone_after_the_activation_of_a_sick_release(person, bundles
         flashing.communicate()
 
 
-def test_without_systemd_a_supervisor_does_it(person, shed, bundles):
+def test_without_systemd_the_supervisor_serves(person, shed, bundles):
     owner = Owner(person, shed)
     result = owner.flash(bundles["one"])
     assert result["outcome"] == "serving"
@@ -189,7 +189,7 @@ with device(Person(Path(sys.argv[2])), "short", systemd=False) as made:
 """
 
 
-def test_a_device_and_its_link_end_with_whoever_started_them(tmp_path):
+def test_the_rig_ends_with_the_process_that_started_it(tmp_path):
     command = [sys.executable, "-c", NESTED, PROJECT / "tests", tmp_path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         name = run.stdout.readline().strip()

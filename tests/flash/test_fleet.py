@@ -43,7 +43,7 @@ def test_a_wave_says_how_many_are_done_after_it(text, total, sizes):
 
 
 @pytest.mark.parametrize("text", ["", "0", "x", "1,,3", "120%", "-1", "5,2", "50%,1", "1.5"])
-def test_what_is_no_wave_is_refused(text):
+def test_an_invalid_wave_is_refused(text):
     with pytest.raises(BadInput, match="--wave"):
         read_waves(text, 6)
 
@@ -92,7 +92,7 @@ def test_a_wave_waits_for_the_one_before_and_keeps_to_its_width():
     assert exit_code(outcomes) == 0
 
 
-def test_beyond_the_threshold_nothing_is_begun_in_this_wave_neither():
+def test_beyond_the_threshold_no_device_is_begun():
     act = Acts(d2=CheckFailed("no frames"), d3=DeviceFailed("gone", "unreachable"))
     outcomes = roll(devices(6), act, waves=[1, 4, 1], may_fail=1, parallel=1, log=str)
     assert states(outcomes) == ["serving", "refused", "failed", *["not begun"] * 3]
@@ -218,7 +218,7 @@ def test_a_wave_stops_at_its_threshold_and_the_others_serve(six):
     }
 
 
-def test_drift_is_seen_and_a_stale_lock_is_none(six):
+def test_drift_is_reported_and_a_stale_lock_is_ignored(six):
     """Another person flashes a device of ours; and one who was killed in between holds no lock."""
     other = Person(six.folder / "other", key=six.person.key)
     five = six.devices["five"]

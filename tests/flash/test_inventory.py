@@ -74,7 +74,7 @@ def test_a_key_is_relative_to_the_file(tmp_path):
         ('password = "secret"', ":4: device 'a' has an unknown key 'password'"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(tmp_path, line, said):
+def test_a_mistake_is_reported_with_its_line(tmp_path, line, said):
     message = refusal(tmp_path, f'[[device]]\nname = "a"\nhost = "b"\n{line}\n')
     assert message.startswith(said)
     assert "secret" not in message
@@ -88,7 +88,7 @@ def test_a_host_is_never_an_option_nor_syntax(tmp_path, host):
     assert said.startswith(":3: device 'a': host must be a name or an address")
 
 
-def test_names_are_unique_and_are_no_tags(tmp_path):
+def test_names_are_unique_and_differ_from_tags(tmp_path):
     one, two = (
         '[[device]]\nname = "{}"\nhost = "b"\ntags = ["{}"]\n'.format(*n) for n in ("ax", "bx")
     )
@@ -146,12 +146,12 @@ def test_a_word_is_an_address(word, user, host, port):
         "::1",
     ],
 )
-def test_what_is_no_address_is_refused(word):
+def test_an_invalid_address_is_refused(word):
     with pytest.raises(BadInput, match=r"is not an address.*write user@host"):
         resolve(word, INVENTORY)
 
 
-def test_a_slip_is_not_taken_for_a_host():
+def test_a_typing_error_is_not_taken_for_a_host():
     with pytest.raises(BadInput, match=r"did you mean gate-1\?.*write user@host:port"):
         resolve("gat-1", INVENTORY)
     with pytest.raises(BadInput, match="no device 'gate'; write user@host:port, or add it to"):

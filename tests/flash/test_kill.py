@@ -199,7 +199,7 @@ def test_the_agent_is_killed(victim, points, number):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_guard_is_killed(victim, points, number):
+def test_the_watchdog_is_killed(victim, points, number):
     assert victim.kill_at(spread(points[1], 3)[number])
 
 
@@ -222,7 +222,7 @@ def kill_sshd(victim, flashing):
 
 @pytest.mark.parametrize("kill", [kill_client, kill_sshd])
 @pytest.mark.parametrize("moment", ["sending", "activating"])
-def test_an_end_of_the_conversation_is_killed(victim, kill, moment):
+def test_one_end_of_the_session_is_killed(victim, kill, moment):
     def reached():
         parts = list((victim.root / "blobs").glob("*.part"))
         return parts if moment == "sending" else victim.state() == moment

@@ -67,7 +67,7 @@ def manifest(package):
     return json.loads(package.manifest)
 
 
-def test_the_same_again_is_the_same_but_for_the_time(index, make_bundle):
+def test_the_same_package_differs_only_in_its_time(index, make_bundle):
     given = PI, targets.load("raspberry-pi-5"), [make_bundle("tflite-int8")], b"site"
     one, other = build(*given, now=1_000), build(*given, now=2_000)
     assert one.blobs.keys() == other.blobs.keys()
@@ -144,7 +144,7 @@ def test_a_bundle_that_the_device_cannot_execute_is_refused(index, make_bundle):
     build(PI, targets.load("generic-arm64"), [newer], b"")  # LiteRT left those numbers behind
 
 
-def test_bundles_are_told_apart_by_their_names(index, make_bundle, tmp_path):
+def test_two_bundles_of_one_name_are_refused(index, make_bundle, tmp_path):
     one = make_bundle("tflite-int8")
     (tmp_path / "more").mkdir()
     other = write_null(tmp_path / "more" / one.name)
@@ -193,7 +193,7 @@ def test_only_runtimes_that_may_serve_are_brought(name, held, nodes, site, bring
     assert runtimes == brings
 
 
-def test_what_a_runtime_is_installed_from_is_what_its_extra_says():
+def test_a_runtimes_requirements_are_those_of_its_extra():
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     runtimes = [wheel for spec in catalog.built_in() for wheel in spec.requirements]
     assert len(runtimes) == 2
@@ -255,7 +255,7 @@ def _imports(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_what_is_on_the_device_imports_only_what_is_there_too(unpacked):
+def test_device_code_imports_only_device_code(unpacked):
     def there(name: str) -> bool:
         path = unpacked / name.replace(".", "/")
         return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
@@ -269,7 +269,7 @@ def test_what_is_on_the_device_imports_only_what_is_there_too(unpacked):
             assert there(module) or "edgevid_converters" in module
 
 
-def test_the_device_takes_itself_for_its_target(unpacked):
+def test_the_target_local_on_a_device_is_its_own_target(unpacked):
     local = targets.read(unpacked / "edgevid/_targets/local.toml")
     pi = targets.load("raspberry-pi-5")
     assert local.engine[: len(pi.engine)] == pi.engine
@@ -277,7 +277,7 @@ def test_the_device_takes_itself_for_its_target(unpacked):
     assert local.limits == pi.limits
 
 
-def test_the_name_in_a_users_own_target_does_not_stand_in_the_way(tmp_path, monkeypatch):
+def test_a_name_in_a_users_own_target_is_no_obstacle(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "edgevid" / "targets"
     folder.mkdir(parents=True)
@@ -307,7 +307,7 @@ def test_bench_works_from_it(unpacked, null_bundle, video):
     assert result["latency_ms"]["p50"]["value"] > 0
 
 
-def test_what_is_not_on_the_device_says_so(unpacked):
+def test_a_command_that_is_not_on_the_device_says_so(unpacked):
     done = on_device(unpacked, "train", "data")
     assert done.returncode == 2
     assert done.stderr == "edgevid: edgevid train is not on a device; run it on a computer\n"

@@ -34,7 +34,7 @@ def names(got):
     return {wheel.project for wheel, _ in got}
 
 
-def test_markers_are_the_devices(index):
+def test_markers_are_evaluated_for_the_device(index):
     requires = (
         'only-arm; platform_machine == "aarch64"',
         'only-pc; platform_machine == "x86_64"',
@@ -51,7 +51,7 @@ def test_markers_are_the_devices(index):
     assert names(gather(on_pc)) == {"app", "only-pc", "for-old"}
 
 
-def test_markers_are_the_devices_where_uv_knows_no_platform(index):
+def test_markers_are_evaluated_for_the_device_without_uv(index):
     arm = platforms(("manylinux_2_34_armv7l", "linux_armv7l"), "armv7l", "2.36")
     old = want("app", architecture="armv7l", python="3.11", tags=arm, provided=("numpy",))
     requires = ('only-arm; platform_machine == "armv7l"', 'only-pc; platform_machine == "x86_64"')
@@ -100,7 +100,7 @@ def test_a_manylinux_tag_stands_for_older_ones_as_far_as_glibc_goes():
         platforms((), "aarch64", "")
 
 
-def test_what_was_resolved_stays_until_it_is_renewed(index):
+def test_a_lock_is_used_until_it_is_renewed(index):
     write_wheel(index, "app", "1")
     assert [wheel.version for wheel, _ in gather(want("app"))] == ["1"]
     write_wheel(index, "app", "2")
@@ -108,7 +108,7 @@ def test_what_was_resolved_stays_until_it_is_renewed(index):
     assert [wheel.version for wheel, _ in gather(want("app"), renew=True)] == ["2"]
 
 
-def test_a_damaged_wheel_is_fetched_again_and_only_the_very_same(index):
+def test_a_damaged_wheel_is_downloaded_again_with_the_locked_hash(index):
     write_wheel(index, "app", requires=["part"])
     write_wheel(index, "part")
     ((_, file), _) = gather(want("app"))
@@ -122,7 +122,7 @@ def test_a_damaged_wheel_is_fetched_again_and_only_the_very_same(index):
         gather(want("app"))
 
 
-def test_what_the_device_provides_is_no_wheel_but_everything_else_is(index):
+def test_provided_projects_need_no_wheel_but_all_others_do(index):
     write_wheel(index, "app", requires=["numpy>=1.23"])
     assert names(gather(want("app", provided=("numpy",)))) == {"app"}
     write_wheel(index, "other", requires=["numpy", "part>=2"])
@@ -130,11 +130,11 @@ def test_what_the_device_provides_is_no_wheel_but_everything_else_is(index):
         gather(want("other", provided=("numpy",)))
 
 
-def test_nothing_wanted_is_nothing_asked():
+def test_an_empty_request_resolves_nothing():
     assert gather(want()) == []
 
 
-def test_a_spoilt_lock_is_made_anew(index):
+def test_a_damaged_lock_is_resolved_again(index):
     write_wheel(index, "app")
     gather(want("app"))
     (lock,) = (wheels.folder() / "locks").glob("*.json")
@@ -144,7 +144,7 @@ def test_a_spoilt_lock_is_made_anew(index):
     assert "is not usable" in said[0]
 
 
-def test_without_a_network_what_is_kept_serves_and_the_rest_is_named(index, monkeypatch):
+def test_without_a_network_kept_wheels_are_used_and_missing_ones_named(index, monkeypatch):
     need_root()
     need_program("unshare", "util-linux")
     write_wheel(index, "app")

@@ -164,7 +164,7 @@ def beside(root):
     return root.with_name(f"{root.name}-bench")
 
 
-def test_a_throw_away_runner_measures_and_nothing_is_left(person):
+def test_a_temporary_runner_measures_and_nothing_is_left(person):
     out = person.folder / "result.json"
     code, said, document = person.bench(*SHORT, "--out", out)
     assert code in (0, 3), said
@@ -180,7 +180,7 @@ def test_a_throw_away_runner_measures_and_nothing_is_left(person):
 
 
 @pytest.mark.soak
-def test_the_runner_that_was_flashed_measures_beside_its_service(person):
+def test_the_deployed_runner_measures_beside_its_service(person):
     release = person.flash()
     before = person.ask("status")["service"]["pid"]
     code, said, document = person.bench(*SHORT)
@@ -216,7 +216,7 @@ def test_a_runner_of_another_edgevid_or_without_the_runtime_is_not_used(person):
     assert serves(made, "tflite")
 
 
-def test_a_link_that_is_cut_in_between_changes_nothing(person):
+def test_a_link_that_is_cut_meanwhile_changes_nothing(person):
     proxy = Proxy(person.server.port)
     person.server.know(proxy.port)
     try:
@@ -249,7 +249,7 @@ def test_the_same_command_takes_over_what_a_killed_client_began(person):
 
 
 @pytest.mark.soak
-def test_what_a_killed_client_left_done_is_taken_over_too(person):
+def test_an_ended_job_of_a_killed_client_is_taken_over(person):
     running = person.start(*SHORT)
     root = beside(person.root())
     person.pid(root)
@@ -265,7 +265,7 @@ def test_what_a_killed_client_left_done_is_taken_over_too(person):
     assert not root.exists()
 
 
-def test_an_interrupt_ends_it_there_and_leaves_nothing(person):
+def test_an_interrupt_ends_the_job_and_leaves_nothing(person):
     running = person.start(*LONG)
     pid = person.pid(beside(person.root()))
     os.killpg(running.pid, signal.SIGINT)
@@ -290,7 +290,7 @@ def test_another_bench_is_not_disturbed_unless_it_is_ended(person):
     assert not alive(pid)
 
 
-def test_a_paused_service_comes_back_when_everybody_is_killed(person):
+def test_a_paused_service_comes_back_when_all_processes_are_killed(person):
     person.flash()
     root = person.root()
     served = person.ask("status")["service"]["pid"]
@@ -318,7 +318,7 @@ def test_a_kept_runner_makes_the_next_bench_cheap(person):
     assert not root.exists()
 
 
-def test_why_there_is_no_result_is_told_in_one_line(person):
+def test_a_failed_bench_gives_its_reason_in_one_line(person):
     code, said, document = person.bench(*SHORT, "--artifact", "null-int8")
     assert code == 2
     assert "null-int8" in document["error"] and "Traceback" not in said
@@ -348,7 +348,7 @@ def test_several_devices_at_once_give_one_table(person):
     assert not any(beside(root).exists() for root in person.roots)
 
 
-def test_a_result_that_is_not_what_was_written_is_refused(person):
+def test_a_damaged_result_is_refused(person):
     request = BenchRequest(person.bundle, person.video)
     run = BenchRun(ENTRY, request, Remote(ENTRY.address), None, lambda *_: None, None, None)
 

@@ -42,7 +42,7 @@ def test_an_address_is_read_and_written(text, address):
     "text",
     ["", "-oProxyCommand=x", "me@-x", "-l@pi", "pi:", "pi:0", "pi:99999", "a b", "me@", "fe80::1"],
 )
-def test_what_is_no_address_is_refused(text):
+def test_an_invalid_address_is_refused(text):
     with pytest.raises(BadInput, match="is not an address"):
         Address.parse(text)
 
@@ -59,7 +59,7 @@ def test_bytes_go_there_and_back_unchanged(device):
         assert session.close() == 0
 
 
-def test_a_command_that_ends_is_told_with_its_last_line(device):
+def test_a_command_that_fails_is_reported_with_its_last_line(device):
     fault = fault_of(device.remote(), "echo first >&2; echo what it was >&2; exit 3")
     assert fault.kind == "ended"
     assert "exit code 3: what it was" in str(fault)
@@ -77,7 +77,7 @@ def test_an_unknown_host_key_needs_to_be_trusted_and_is_then_known(device):
 
 
 @pytest.mark.parametrize("trust_new", [True, False])
-def test_a_changed_host_key_stops_whatever_is_trusted(device, trust_new):
+def test_a_changed_host_key_is_always_rejected(device, trust_new):
     before = device.known_hosts.read_bytes()
     device.new_host_key()
     fault = fault_of(device.remote(trust_new=trust_new))
@@ -89,7 +89,7 @@ def test_a_changed_host_key_stops_whatever_is_trusted(device, trust_new):
     assert device.known_hosts.read_bytes() == before
 
 
-def test_a_wrong_key_is_told_and_nobody_is_asked_for_a_password(device, tmp_path):
+def test_a_wrong_key_is_reported_without_asking_for_a_password(device, tmp_path):
     wrong = make_key(tmp_path / "wrong")
     remote = device.remote()
     remote.address = Address("127.0.0.1", device.user, device.port, key=wrong)
@@ -100,32 +100,32 @@ def test_a_wrong_key_is_told_and_nobody_is_asked_for_a_password(device, tmp_path
     assert time.monotonic() - began < PATIENCE_S
 
 
-def test_a_key_that_is_not_there_is_told_before_anything_is_tried(device, tmp_path):
+def test_a_missing_key_is_reported_before_connecting(device, tmp_path):
     remote = device.remote()
     remote.address = Address("device", key=tmp_path / "gone")
     with pytest.raises(BadInput, match="no such key"):
         remote.open("true")
 
 
-def test_a_key_that_others_may_read_is_told(device):
+def test_a_key_that_others_can_read_is_reported(device):
     device.key.chmod(0o644)
     fault = fault_of(device.remote())
     assert fault.kind == "denied"
     assert "chmod 600" in str(fault)
 
 
-def test_a_closed_port_is_told(device):
+def test_a_closed_port_is_reported(device):
     fault = fault_of(device.remote(port=free_port()))
     assert fault.kind == "refused"
 
 
-def test_a_name_that_is_none_is_told(device):
+def test_an_unknown_host_name_is_reported(device):
     remote = device.remote()
     remote.address = Address("no-such-host.invalid")
     assert fault_of(remote).kind == "unreachable"
 
 
-def test_a_port_that_never_greets_is_given_up(device):
+def test_a_silent_port_times_out(device):
     with socket.socket() as dumb:
         dumb.bind(("127.0.0.1", 0))
         dumb.listen()
@@ -134,7 +134,7 @@ def test_a_port_that_never_greets_is_given_up(device):
     assert fault.kind == "unreachable"
 
 
-def test_the_users_own_configuration_counts_but_not_where_it_would_harm(device):
+def test_the_users_configuration_applies_but_not_its_unsafe_settings(device):
     config = device.folder / "client"
     harm = "StrictHostKeyChecking no\nLogLevel QUIET\nRemoteCommand false\nBatchMode no\n"
     config.write_text(harm + config.read_text())
@@ -144,7 +144,7 @@ def test_the_users_own_configuration_counts_but_not_where_it_would_harm(device):
     assert fault_of(device.remote()).kind == "host-key-changed"
 
 
-def test_a_jump_host_of_the_users_configuration_is_gone_through(device, tmp_path):
+def test_a_jump_host_of_the_users_configuration_is_used(device, tmp_path):
     with sshd(tmp_path) as hop:
         (hop.folder / "authorized_keys").write_text(device.key.with_suffix(".pub").read_text())
         way = f"""
@@ -164,7 +164,7 @@ Host hop
         assert isinstance(fault_of(device.remote()), DeviceFailed)
 
 
-def test_a_configuration_that_ssh_does_not_take_is_shown(device):
+def test_a_configuration_that_ssh_rejects_is_reported(device):
     (device.folder / "client").write_text("NoSuchOption yes\n")
     fault = fault_of(device.remote())
     assert fault.kind == "configuration"
@@ -181,7 +181,7 @@ def test_a_killed_server_is_a_lost_connection(device):
     assert caught.value.kind == "lost"
 
 
-def test_a_link_that_falls_silent_is_given_up(device):
+def test_a_silent_link_times_out(device):
     proxy = Proxy(device.port)
     try:
         device.know(proxy.port)
