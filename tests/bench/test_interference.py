@@ -28,9 +28,7 @@ from edgevid.bench.interference import (
 from edgevid.bench.interference import monitor as monitors
 from edgevid.isolation.process import python_module
 from edgevid.system import load
-from edgevid.system.cgroups import Hierarchy, above, hierarchies, limit, lowest_limit
-from edgevid.system.counters import MOST_OPEN, CounterSums, PolledFiles
-from edgevid.system.processes import stat
+from edgevid.system.cgroups import lowest_limit
 from rigs import machines
 from rigs.cgroups import cgroup
 from rigs.processes import descriptors
@@ -166,18 +164,6 @@ def test_both_versions_of_cgroups_are_read(tmp_path, version, top, name, where):
         f"the CPU quota of 1.5 cores of cgroup {reported} stopped it for 2.0 s of"
     )
     assert reason.endswith("(10 of 20 periods)")
-
-
-def test_what_is_no_quota_is_none(tmp_path):
-    machines.machine(tmp_path, {"v2/cpu.max": "max 100000", "v1/cpu.cfs_quota_us": "-1"})
-    assert limit(tmp_path / "v2") is limit(tmp_path / "v1") is limit(tmp_path) is None
-    assert hierarchies(tmp_path) == []
-    assert above(Hierarchy(2, tmp_path, "/"), "1:name=systemd:/x\n") == []
-
-
-def test_what_is_not_mounted_here_is_left_alone(tmp_path):
-    """``..`` would lead out of the mount, to files of something else."""
-    assert above(Hierarchy(2, tmp_path, "/"), "0::/../../other\n") == [("/", tmp_path)]
 
 
 # --- what processes got, by real processes --------------------------------------------------------
@@ -348,15 +334,6 @@ def stat_line(parent: int, ticks: int) -> str:
     return f"77 (x) S {parent} {'0 ' * 9}{ticks} {'0 ' * 40}"
 
 
-def test_names_of_processes_may_hold_anything():
-    fields = " ".join(str(n) for n in range(4, 53))
-    found = stat(f"77 (a ) R b) S {fields}", 0.01)
-    assert found is not None
-    assert (found.parent, found.faults, found.started) == (4, 12, 22)
-    assert found.all_s == pytest.approx(0.14 + 0.15 + 0.16 + 0.17)
-    assert stat(None, 0.01) is stat("77 (x) S 1", 0.01) is None
-
-
 # --- the whole machine, by files as other kernels write them --------------------------------------
 
 STAT = "cpu  {busy} 0 0 {idle} 0 0 0 {steal} 0 0\ncpu0 1 0 0 0\ncpu1 1 0 0 0\nintr 5 0\n"
@@ -496,31 +473,6 @@ def test_a_long_timeline_is_thinned(monkeypatch):
     assert times == sorted(times)
     assert times[-1] > record.total().elapsed_s / 2
     assert len(record.looks(4)) <= 4
-
-
-def test_files_are_kept_open_and_found_again(tmp_path):
-    path, before = tmp_path / "x", descriptors()
-    files = PolledFiles()
-    assert files.text(str(path)) is None
-    path.write_text("1\n")
-    assert files.text(str(path)) == "1"
-    path.write_text("2\n")
-    assert files.text(str(path)) == "2"
-    assert descriptors() == before + 1
-    for number in range(2 * MOST_OPEN):
-        (tmp_path / str(number)).write_text("0")
-        assert files.text(str(tmp_path / str(number))) == "0"
-    assert descriptors() <= before + MOST_OPEN
-    files.close()
-    assert descriptors() == before
-
-
-def test_counts_that_begin_anew_are_not_counted_backwards():
-    tally = CounterSums()
-    for value in (100, 130, 10, 15):
-        tally.count(("x",), value)
-    tally.count(("x",), 7, "something new", new=True)
-    assert tally.sums == {("x",): 30 + 5 + 7}
 
 
 def test_no_library_is_imported():

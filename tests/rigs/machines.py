@@ -46,6 +46,16 @@ SwapTotal:        524272 kB
 SwapFree:         524272 kB
 """
 
+JETSON = {
+    "sys/class/hwmon/hwmon3/name": "ina3221\n",
+    "sys/class/hwmon/hwmon3/in1_label": "VDD_IN\n",
+    "sys/class/hwmon/hwmon3/in1_input": "4968\n",
+    "sys/class/hwmon/hwmon3/curr1_input": "1128\n",
+    "sys/class/hwmon/hwmon3/in2_label": "VDD_CPU_GPU_CV\n",
+    "sys/class/hwmon/hwmon3/in2_input": "4960\n",
+    "sys/class/hwmon/hwmon3/curr2_input": "500\n",
+}
+
 
 def _zone(number: int, kind: str, temp: int, *trips: tuple[str, int]) -> dict[str, str]:
     zone = f"sys/class/thermal/thermal_zone{number}"
