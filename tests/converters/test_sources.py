@@ -156,7 +156,9 @@ def test_a_model_without_a_frame_is_proven_but_not_run(listener, tmp_path, edgev
         convert(listener, calibrate=tmp_path / "text.npz", **options)
 
 
-@pytest.mark.parametrize("format_name", ["openvino", "tflite"])
+@pytest.mark.parametrize(
+    "format_name", ["openvino", pytest.param("tflite", marks=pytest.mark.soak)]
+)
 def test_a_model_of_two_inputs_is_converted_and_proven(format_name, tmp_path, edgevid):
     onnx = pytest.importorskip("onnx")
     onnx.save(models.onnx_pair(), tmp_path / "pair.onnx")

@@ -21,6 +21,7 @@ from edgevid.evidence import (
 )
 from edgevid.files import writing
 from edgevid.proof import Golden
+from edgevid.tasks.host import open_host
 from edgevid_converters import graphs
 from edgevid_converters.acceptance.accept import AcceptanceResult
 from edgevid_converters.acceptance.gates import Budget
@@ -70,6 +71,7 @@ def collect_evidence(
         },
         repair={name: repair.record() for name, repair in accepted.repairs.items()},
         versions=_versions(),
+        task=open_host(model.contract.task).evidence(model.contract),
     )
 
 

@@ -57,6 +57,11 @@ class HostTask(ABC):
     metric: Metric[Any] | None = None
     min_agreement: ClassVar[float | None] = None
 
+    def evidence(self, contract: Contract) -> dict[str, Any]:
+        """Return what the task adds to the evidence of a conversion, as plain data for JSON."""
+        del contract
+        return {}
+
     def find(self, root: Path) -> Tree:
         """Find the clips under a folder, with their annotations.
 
