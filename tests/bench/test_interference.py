@@ -26,6 +26,7 @@ from edgevid.bench.interference import (
     machine,
 )
 from edgevid.bench.interference import monitor as monitors
+from edgevid.documents import to_json
 from edgevid.isolation.process import python_module
 from edgevid.system import load
 from edgevid.system.cgroups import lowest_limit
@@ -449,7 +450,7 @@ def test_marks_divide_the_time_and_a_part_is_judged_alone():
     whole = record.total()
     assert whole.looks == sum(one.looks for one in record.spans) >= 6
     assert whole.busy_s == pytest.approx(sum(one.busy_s for one in record.spans))
-    assert json.loads(json.dumps(record.document()))["spans"][1]["label"] == "A 1"
+    assert json.loads(json.dumps(to_json(record)))["spans"][1]["label"] == "A 1"
 
 
 def test_the_monitor_leaves_nothing_behind():
@@ -472,7 +473,6 @@ def test_a_long_timeline_is_thinned(monkeypatch):
     times = [look.t_s for look in record.timeline]
     assert times == sorted(times)
     assert times[-1] > record.total().elapsed_s / 2
-    assert len(record.looks(4)) <= 4
 
 
 def test_no_library_is_imported():

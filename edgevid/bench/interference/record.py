@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
-MOST_LOOKS = 1000
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,6 @@ class MonitorRecord:
     def total(self) -> Span:
         """All spans as one; ``label`` is empty."""
         return total(self.spans)
-
-    def looks(self, most: int = MOST_LOOKS) -> tuple[MonitorLook, ...]:
-        """Return the timeline, thinned evenly to at most ``most`` looks."""
-        step = max(1, -(-len(self.timeline) // most))
-        return tuple(self.timeline[::step])
 
 
 def total(spans: Iterable[Span]) -> Span:
