@@ -109,7 +109,7 @@ def loss(bundle: Bundle, artifact: str, kind: str) -> dict[str, Any]:
             failover = EngineFailover(
                 bundle,
                 [Choice(artifact, "null", "null")],
-                say=lambda line: None,
+                report=lambda line: None,
                 backoff=BackoffPolicy(first_s=600, longest_s=600),
             )
             for _ in range(50):

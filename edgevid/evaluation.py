@@ -207,7 +207,7 @@ def evaluate_bundle(
     annotated = open_host(bundle.contract.task).annotations(clips)
     results = []
     for one in wanted:
-        engine, choice = open_engine(bundle, [one], say=log)
+        engine, choice = open_engine(bundle, [one], report=log)
         try:
             outputs = step_clips(
                 bundle.contract, engine, clips, annotated, progress, choice.artifact

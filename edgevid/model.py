@@ -189,7 +189,7 @@ class Model:
 
             wanted = choices(self.bundle, targets.load("local"), **self._choice)
             self._failover = EngineFailover(
-                self.bundle, wanted, threads=self._threads, say=self._log
+                self.bundle, wanted, threads=self._threads, report=self._log
             )
         return self._failover
 

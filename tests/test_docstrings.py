@@ -15,7 +15,6 @@ TREES = {"edgevid": ROOT / "edgevid", "edgevid_converters": ROOT / "converters/e
 
 NOT_DONE: set[str] = {
     "edgevid.flash",
-    "edgevid.runner",
 }
 """Packages whose docstrings are not complete. A package that is done has to leave this list."""
 

@@ -58,7 +58,7 @@ class EngineProcess:
         self._video = Path(request["video"])
         job = Job.from_json(request["job"])
         engine, choice = open_engine(
-            self._bundle, [job.choice], threads=job.threads, say=lambda line: None
+            self._bundle, [job.choice], threads=job.threads, report=lambda line: None
         )
         self._engine = engine
         pids = [os.getpid()]

@@ -242,7 +242,9 @@ def agreement(bundle: Bundle, job: Job, video: Path) -> float:
 
 def _predictions(bundle: Bundle, job: Job, video: Path, skip: bool) -> list[Prediction]:
     """Predict a video's frames, decoded with or without the loop filter."""
-    engine, _ = engines.open_engine(bundle, [job.choice], threads=job.threads, say=lambda _: None)
+    engine, _ = engines.open_engine(
+        bundle, [job.choice], threads=job.threads, report=lambda _: None
+    )
     options = SourceOptions(skip_loop_filter=skip, frame_threads=False)
     found: list[Prediction] = []
     output = DirectOutput(lambda result: found.append(result.prediction))

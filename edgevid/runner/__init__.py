@@ -1,1 +1,1 @@
-"""One camera's way from frames to answers: choice of engine, the loop, the counters, the sinks."""
+"""Serving: readers, scheduler, engines and their failover, frame counters, sinks, the service."""

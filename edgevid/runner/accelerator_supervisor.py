@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BackoffPolicy:
-    """How long a failed accelerator is left alone, and when it is given up.
+    """When a failed accelerator is retried, and when no more.
 
-    It is tried again after ``first_s`` seconds, then after twice as long each time, at most
-    ``longest_s``; trouble that is longer ago than ``within_s`` is forgotten. One that failed in
-    service, or answered its proof wrongly, ``flaps`` times ``within_s`` is given up. A proof may
-    take ``proof_s``.
+    Attributes:
+        first_s: Delay before the first retry; it doubles each time.
+        longest_s: The longest delay.
+        flaps: After so many failures in service, or of the proof, within ``within_s``, the
+            accelerator is not retried any more.
+        within_s: Failures that are longer ago do not count.
+        proof_s: How long a proof may take.
     """
 
     first_s: float = 5.0
@@ -38,7 +41,7 @@ class BackoffPolicy:
 
 @dataclass
 class AcceleratorState:
-    """One accelerator with one artifact, and how it has done so far."""
+    """One accelerator with one artifact, and its failures so far."""
 
     choice: Choice
     state: str = "standby"
@@ -47,9 +50,9 @@ class AcceleratorState:
     in_a_row: int = 0
     """Failures since it last served for a long time."""
     tries: int = 0
-    """Proofs that ended, well or badly."""
+    """Proofs that ended, successful or not."""
     next_s: float = 0.0
-    """`time.monotonic` from which on it may be tried again."""
+    """`time.monotonic` at which it may be tried again."""
     since_s: float = float("inf")
     """`time.monotonic` at which it began to serve."""
     flaps: deque[float] = field(default_factory=deque)
@@ -59,7 +62,16 @@ class AcceleratorState:
         self.state, self.reason, self.since_s = "serving", None, time.monotonic()
 
     def fail(self, reason: str, backoff: BackoffPolicy, *, flap: bool) -> str:
-        """Note a failure; says when it is tried again. Only a ``flap`` counts for giving it up."""
+        """Note a failure.
+
+        Args:
+            reason: What failed.
+            backoff: When it is retried.
+            flap: It failed in service or in its proof, which may end the retries.
+
+        Returns:
+            What happens next, for people.
+        """
         now = time.monotonic()
         if now - self.since_s > backoff.within_s:
             self.in_a_row = 0
@@ -73,13 +85,13 @@ class AcceleratorState:
             self.flaps.popleft()
         if len(self.flaps) >= backoff.flaps:
             self.state, self.next_s = "given up", float("inf")
-            return f"it is given up after {len(self.flaps)} failures; restart to try it again"
+            return f"not retried after {len(self.flaps)} failures; restart to try it again"
         delay_s = min(backoff.first_s * 2.0 ** min(self.in_a_row - 1, 32), backoff.longest_s)
         self.state, self.next_s = "failed", now + delay_s
         return f"next try in {delay_s:g} s"
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for the status."""
+        """Plain data for the status."""
         return {
             **vars(self.choice),
             "state": self.state,
@@ -90,7 +102,7 @@ class AcceleratorState:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A proven accelerator that waits to be taken."""
+    """A proven accelerator that is not in use yet."""
 
     rank: int
     engine: WorkerEngine
@@ -111,38 +123,38 @@ class AcceleratorSupervisor(threading.Thread):
         backoff: BackoffPolicy,
         *,
         threads: int | None,
-        say: Callable[[str, str], None],
+        report: Callable[[str, str], None],
     ) -> None:
         super().__init__(name=f"supervisor of {bundle.path.name}", daemon=True)
         self.places = [AcceleratorState(choice) for choice in wanted]
         self._bundle, self._backoff = bundle, backoff
-        self._threads, self._say = threads, say
+        self._threads, self._report = threads, report
         self._changed = threading.Condition()
         self._rank = len(wanted)
         self._candidate: Candidate | None = None
         self._proving: WorkerEngine | None = None
-        self._dead: list[WorkerEngine] = []
+        self._retired: list[WorkerEngine] = []
         self._stopping = False
 
     def run(self) -> None:
-        """Try what is due, until `close`; ``say`` is told what failed, and what then."""
+        """Prove what is due, until `close`; ``report`` gets what failed and what happens next."""
         while (rank := self._next_due()) is not None:
             candidate = self._try(rank)
             with self._changed:
                 if candidate is not None:
                     self.places[rank].state = "standby"
                     if self._candidate is not None:
-                        self._dead.append(self._candidate.engine)
+                        self._retired.append(self._candidate.engine)
                     self._candidate = candidate
                 self._proving = None
                 self.places[rank].tries += 1
                 self._changed.notify_all()
-        self._bury()
+        self._end_retired()
 
     def _next_due(self) -> int | None:
-        """Wait for the best place that is worth a try now; None when the failover is closed."""
+        """Wait until an accelerator is due, and return the best one; None when it is closed."""
         while True:
-            self._bury()
+            self._end_retired()
             with self._changed:
                 if self._stopping:
                     return None
@@ -153,7 +165,7 @@ class AcceleratorSupervisor(threading.Thread):
                 if due:
                     self.places[due[0]].state = "proving"
                     return due[0]
-                if not self._dead:
+                if not self._retired:
                     wait_s = min(waits, default=float("inf")) - now
                     self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
 
@@ -168,7 +180,7 @@ class AcceleratorSupervisor(threading.Thread):
                 is_news = place.reason != known or place.state == "given up"
                 is_news = is_news and not self._stopping
             if is_news:
-                self._say(str(error), then)
+                self._report(str(error), then)
         return None
 
     def _prove(self, rank: int) -> Candidate:
@@ -193,15 +205,15 @@ class AcceleratorSupervisor(threading.Thread):
             raise
         return Candidate(rank, engine, canaries)
 
-    def _bury(self) -> None:
-        """Wait for the ends of processes that were killed."""
+    def _end_retired(self) -> None:
+        """Wait for the ends of killed processes."""
         with self._changed:
-            dead, self._dead = self._dead, []
+            dead, self._retired = self._retired, []
         for engine in dead:
             engine.close()
 
     def wait_for_first(self) -> None:
-        """Wait until an accelerator is ready, or each has been tried once."""
+        """Wait until an accelerator is proven, or each has been tried once."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._candidate is not None or all(place.tries for place in self.places)
@@ -209,11 +221,11 @@ class AcceleratorSupervisor(threading.Thread):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a proven accelerator waits to be taken."""
+        """Whether there is a proven accelerator for `take`."""
         return self._candidate is not None
 
     def take(self) -> Candidate | None:
-        """The proven accelerator that waits, which serves from now on."""
+        """Return the proven accelerator, which serves from now on; None if there is none."""
         with self._changed:
             candidate, self._candidate = self._candidate, None
             if candidate is not None:
@@ -225,7 +237,7 @@ class AcceleratorSupervisor(threading.Thread):
             return candidate
 
     def failed(self, reason: str) -> str:
-        """The one that serves has failed; says what becomes of it."""
+        """The serving accelerator has failed; returns what happens next, for people."""
         with self._changed:
             place = self.places[self._rank]
             self._rank = len(self.places)
@@ -233,15 +245,15 @@ class AcceleratorSupervisor(threading.Thread):
             self._changed.notify_all()
             return then
 
-    def bury(self, engine: WorkerEngine) -> None:
-        """Kill a process now, and leave the waiting to the thread."""
+    def retire(self, engine: WorkerEngine) -> None:
+        """Kill a process now, and wait for its end in this thread."""
         engine.kill()
         with self._changed:
-            self._dead.append(engine)
+            self._retired.append(engine)
             self._changed.notify_all()
 
     def status(self) -> list[dict[str, Any]]:
-        """Every place, in the order of preference."""
+        """Every accelerator, in the order of preference."""
         with self._changed:
             return [place.to_json() for place in self.places]
 
@@ -252,7 +264,7 @@ class AcceleratorSupervisor(threading.Thread):
             if self._proving is not None:
                 self._proving.kill()
             if self._candidate is not None:
-                self._dead.append(self._candidate.engine)
+                self._retired.append(self._candidate.engine)
                 self._candidate = None
             self._changed.notify_all()
         self.join()

@@ -1,9 +1,9 @@
-"""Who serves a bundle: the engine that steps now, and the one that takes over when it fails.
+"""The engines of one model: the one that steps now, and those that replace it when it fails.
 
-A wanted accelerator serves from a process of its own; beside it a proven CPU engine stays loaded,
-which is what makes the change instant. An accelerator can also begin to lie, so it is asked a
-canary now and then: what it stepped since the last right answer counts as unconfirmed until the
-next one. The memory of a stream lies with the caller, so nothing is lost in a change.
+A preferred accelerator runs in a process of its own. A proven CPU engine stays loaded next to it,
+which makes the change instant. An accelerator can also start to compute wrong results, so it
+repeats a canary step at intervals: what it stepped since the last right canary is unconfirmed until
+the next one. The state of a stream is kept by the caller, so nothing is lost in a change.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ __all__ = ["CHECK_S", "CHECK_STEPS", "BackoffPolicy", "EngineFailover"]
 CHECK_STEPS, CHECK_S = 64, 0.5
 """A canary is due after so many unconfirmed steps, or so many seconds after the last one."""
 CPU_STEP_S, GRACE_S = 30.0, 1.0
-"""A CPU engine that steps for longer has hung; what a worker's deadline may be exceeded by."""
+"""A CPU engine that steps for longer hangs; by how much a worker may exceed its deadline."""
 
-
-PATIENT = BackoffPolicy()
+BACKOFF = BackoffPolicy()
 
 
 class EngineFailover:
-    """The engine that serves one bundle now.
+    """The engine that serves one model now.
 
-    One thread, the server's, calls `step`, `lost` and `check`; any thread may call `status`.
+    One thread, the scheduler's, calls `step`, `lost` and `check`; any thread may call `status`.
     """
 
     def __init__(
@@ -47,18 +46,29 @@ class EngineFailover:
         wanted: list[Choice],
         *,
         threads: int | None = None,
-        say: Callable[[str], None],
-        backoff: BackoffPolicy = PATIENT,
+        report: Callable[[str], None],
+        backoff: BackoffPolicy = BACKOFF,
         wait: bool = True,
     ) -> None:
-        """Open and prove the engines for ``wanted``, the preferred one first.
+        """Open and prove the engines.
 
-        Accelerators count up to the first CPU engine in ``wanted``. With ``wait`` they are proven
-        before this returns; without it the CPU serves meanwhile, and `check` takes what was proven.
-        Raises what `edgevid.runner.engines.open_engine` raises where nothing serves.
+        Args:
+            bundle: The model's bundle.
+            wanted: The engines, preferred ones first. Accelerators after the first CPU engine are
+                not used.
+            threads: Threads of a CPU engine.
+            report: Gets one line for each change.
+            backoff: When a failed accelerator is tried again.
+            wait: Prove an accelerator before returning. If false, the CPU serves meanwhile, and
+                `check` changes over to the accelerator once it is proven.
+
+        Raises:
+            EngineFailed: No engine works.
+            CheckFailed: No engine passes its proof.
+            MissingExtra: The library of the only runtime is not installed.
         """
         count = next((n for n, one in enumerate(wanted) if one.accelerator == CPU), len(wanted))
-        self.bundle, self._threads, self._say = bundle, threads, say
+        self.bundle, self._threads, self._report = bundle, threads, report
         self._spares = wanted[count:]
         if count:
             self._spares = spares(bundle, targets.load("local"), wanted[0])
@@ -68,10 +78,10 @@ class EngineFailover:
         self._unconfirmed, self._checked_s = 0, 0.0
         self._failovers = 0
         self.due_s = math.inf
-        """`time.monotonic` at which the step that is under way will be over, one way or another."""
+        """`time.monotonic` at which the current step will have ended or timed out."""
         missing = self._open_spare(unless=count > 0)
         self._supervisor = AcceleratorSupervisor(
-            bundle, wanted[:count], backoff, threads=threads, say=self._told
+            bundle, wanted[:count], backoff, threads=threads, report=self._report_failure
         )
         if not count:
             return
@@ -84,10 +94,10 @@ class EngineFailover:
             raise missing
 
     def _open_spare(self, *, unless: bool) -> EdgevidError | None:
-        """Load the next CPU engine; gives the error instead of raising it, with ``unless``."""
+        """Load the next CPU engine; with ``unless`` the error is returned instead of raised."""
         try:
             self._cpu, self._cpu_choice = open_engine(
-                self.bundle, self._spares, threads=self._threads, say=self._say
+                self.bundle, self._spares, threads=self._threads, report=self._report
             )
         except EdgevidError as error:
             if not unless:
@@ -106,7 +116,7 @@ class EngineFailover:
 
     @property
     def choice(self) -> Choice:
-        """Who serves now."""
+        """The artifact, runtime and accelerator that serve now."""
         serving = self._serving
         choice = self._supervisor.places[serving.rank].choice if serving else self._cpu_choice
         assert choice is not None
@@ -119,16 +129,20 @@ class EngineFailover:
 
     @property
     def guarded(self) -> bool:
-        """Whether an accelerator serves, so that its steps may yet turn out wrong."""
+        """Whether an accelerator serves, whose steps may turn out wrong later."""
         return self._serving is not None
 
     @property
     def degraded(self) -> bool:
-        """Whether an accelerator is wanted and the CPU serves."""
+        """Whether the CPU serves in place of an accelerator."""
         return bool(self._supervisor.places) and self._serving is None
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Take one step; see `edgevid.runtimes.Engine.step`. Raises `EngineFailed`."""
+        """Take one step; see `edgevid.runtimes.Engine.step`.
+
+        Raises:
+            EngineFailed: The engine failed, or an output or a state has a value that is not finite.
+        """
         serving = self._serving
         if serving is None:
             self.due_s = time.monotonic() + CPU_STEP_S
@@ -138,90 +152,102 @@ class EngineFailover:
                 self.due_s = math.inf
         self.due_s = time.monotonic() + serving.engine.deadline_s + GRACE_S
         try:
-            answer, following = serving.engine.step(inputs, state)
+            outputs, following = serving.engine.step(inputs, state)
         finally:
             self.due_s = math.inf
         self._unconfirmed += 1
-        if not _are_numbers(answer) or not _are_numbers(following):
-            raise EngineFailed(f"{self.choice} answered with values that are not numbers")
-        return answer, following
+        if not _are_finite(outputs) or not _are_finite(following):
+            raise EngineFailed(f"{self.choice} computed values that are not numbers")
+        return outputs, following
 
     def lost(self, error: EngineFailed) -> None:
-        """Move to the CPU, because a step raised ``error``; raises it where nothing is left."""
+        """Change to the next engine, because a step raised ``error``.
+
+        Raises:
+            EngineFailed: That error, if no engine is left.
+        """
         if self._serving is not None:
-            self._fall(error)
+            self._fall_back(error)
             return
         failed = self._cpu
         if failed is None or not self._spares or self._open_spare(unless=True):
             raise error
         failed.close()
         self._failovers += 1
-        self._say(f"{error}; {self._cpu_choice} serves")
+        self._report(f"{error}; {self._cpu_choice} serves")
 
-    def _fall(self, error: EngineFailed) -> None:
-        """Let the CPU serve in the accelerator's place."""
+    def _fall_back(self, error: EngineFailed) -> None:
+        """Change from the accelerator to the CPU."""
         serving, self._serving = self._serving, None
         assert serving is not None
-        self._supervisor.bury(serving.engine)
+        self._supervisor.retire(serving.engine)
         then = self._supervisor.failed(str(error))
         self._unconfirmed = 0
         self._failovers += 1
         if self._cpu is None:
             raise error
-        self._told(str(error), then)
+        self._report_failure(str(error), then)
 
-    def _told(self, failed: str, then: str) -> None:
-        """Say what failed, who serves, and what happens next."""
+    def _report_failure(self, failed: str, then: str) -> None:
+        """Report what failed, what serves now, and what happens next."""
         serves = f"{self._cpu_choice} serves" if self._cpu else "nothing else serves"
-        self._say("; ".join((failed, *([serves] if self._serving is None else []), then)))
+        self._report("; ".join((failed, *([serves] if self._serving is None else []), then)))
 
     def check(self, *, idle: bool = False) -> bool | None:
-        """Between two steps: confirm what was stepped, and take a proven accelerator.
+        """Check past steps if a check is due, and change to an accelerator that was proven.
 
-        None: nothing was due. True: every step so far is confirmed. False: the engine answered a
-        canary wrongly, or died of it; the CPU serves now, and what was stepped since the last True
-        must be stepped again. ``idle`` says that there is nothing else to do.
+        Call it between two steps.
+
+        Args:
+            idle: There is no frame to step, so a check costs nothing.
+
+        Returns:
+            None: no check was due. True: all steps so far are confirmed. False: the accelerator
+            failed its canary; the CPU serves now, and the steps since the last True must be
+            retaken.
         """
         confirmed = None
         if self._serving is not None and self._unconfirmed:
             waited_s = time.monotonic() - self._checked_s
             wanted = idle or self._supervisor.is_waiting
             if wanted or self._unconfirmed >= CHECK_STEPS or waited_s >= CHECK_S:
-                confirmed = self._ask(self._serving)
+                confirmed = self._run_canary(self._serving)
         if confirmed is not False and self._supervisor.is_waiting:
             self._take()
         return confirmed
 
-    def _ask(self, serving: Candidate) -> bool:
+    def _run_canary(self, serving: Candidate) -> bool:
         self.due_s = time.monotonic() + serving.engine.deadline_s + GRACE_S
         try:
             wrong = serving.canaries.check(serving.engine)
         except EngineFailed as error:
-            self._fall(error)
+            self._fall_back(error)
             return False
         finally:
             self.due_s = math.inf
         if wrong is not None:
-            self._fall(EngineFailed(f"{self.choice} answers otherwise than it did: {wrong}"))
+            self._fall_back(
+                EngineFailed(f"{self.choice} no longer reproduces its own outputs: {wrong}")
+            )
             return False
         self._unconfirmed, self._checked_s = 0, time.monotonic()
         return True
 
     def _take(self) -> None:
-        """Let the proven accelerator serve that waits, if one does."""
+        """Change to the accelerator that was proven, if there is one."""
         before, candidate = self._serving, self._supervisor.take()
         if candidate is None:
             return
         self._serving = candidate
         self._unconfirmed, self._checked_s = 0, time.monotonic()
         if before is not None:
-            self._supervisor.bury(before.engine)
-        self._say(f"{self.choice} serves")
+            self._supervisor.retire(before.engine)
+        self._report(f"{self.choice} serves")
 
     def status(self) -> dict[str, Any]:
-        """Who serves, who could, and why others do not; plain data for JSON."""
+        """The engine that serves, the others, and why they do not; plain data for JSON."""
         places = self._supervisor.status()
-        troubled = [place for place in places if place["reason"]]
+        failed = [place for place in places if place["reason"]]
         given_up = [place for place in places if place["state"] == "given up"]
         serving = vars(self.choice)
         if self._cpu_choice is not None:
@@ -230,16 +256,16 @@ class EngineFailover:
         return {
             "serving": {**serving, "precision": self.precision},
             "degraded": self.degraded,
-            "reason": troubled[0]["reason"] if self.degraded and troubled else None,
+            "reason": failed[0]["reason"] if self.degraded and failed else None,
             "alarm": _alarm(given_up[0]) if given_up else None,
             "places": places,
             "failovers": self._failovers,
         }
 
     def close(self) -> None:
-        """End every process, and let go of every engine."""
+        """End every process and release every engine."""
         if self._serving is not None:
-            self._supervisor.bury(self._serving.engine)
+            self._supervisor.retire(self._serving.engine)
         if self._supervisor.is_alive():
             self._supervisor.close()
         if self._cpu is not None:
@@ -248,10 +274,10 @@ class EngineFailover:
 
 def _alarm(place: dict[str, Any]) -> str:
     name = f"{place['artifact']} in {place['runtime']} on {place['accelerator']}"
-    return f"{name} is given up after {place['failures']} failures: {place['reason']}"
+    return f"{name} failed {place['failures']} times and is not retried: {place['reason']}"
 
 
-def _are_numbers(tensors: Tensors) -> bool:
+def _are_finite(tensors: Tensors) -> bool:
     import numpy as np
 
     return all(bool(np.isfinite(values).all()) for values in tensors.values())

@@ -1,8 +1,8 @@
-"""Which engine serves: the target's order of preference, and only what was proven.
+"""Which engine serves: in the target's order of preference, and only after its proof.
 
-A CPU engine replays the golden trajectory in a child process before it may serve in this one; the
-verdict is remembered, so that a start costs nothing twice. An accelerator's serves from a process
-of its own, and replays the golden trajectory at every start.
+A CPU engine replays the golden trajectory in a child process before it serves in this one; the
+verdict is cached. An accelerator runs in a process of its own and replays the golden trajectory at
+every start.
 """
 
 from __future__ import annotations
@@ -44,9 +44,17 @@ def choices(
     runtime: str | None = None,
     accelerator: str | None = None,
 ) -> list[Choice]:
-    """Every engine that fits the wishes, the preferred one first.
+    """Find the engines for a bundle on a target, preferred ones first.
 
-    Raises `BadInput` where a wish names what is not there, or nothing fits.
+    Args:
+        bundle: The bundle.
+        target: The target.
+        artifact: Only this artifact.
+        runtime: Only this runtime.
+        accelerator: Only this accelerator.
+
+    Raises:
+        BadInput: A name is unknown, or no engine fits.
     """
     if artifact is not None:
         bundle.artifact(artifact)
@@ -61,11 +69,11 @@ def choices(
         if artifact in (None, choice.artifact)
     ]
     if not found:
-        wish = (
+        wanted = (
             ", ".join(w for w in (artifact, runtime, accelerator) if w) or f"target {target.name}"
         )
         held = ", ".join(a.name for a in bundle.artifacts)
-        raise BadInput(f"{bundle.path} has nothing to execute for {wish}; it holds: {held}")
+        raise BadInput(f"{bundle.path} has no artifact for {wanted}; it has: {held}")
     return _here(found)
 
 
@@ -84,24 +92,29 @@ def _possible(
 
 
 def _is_meant(way: EngineChoice, accelerator: str | None) -> bool:
-    """Unasked, only what a look at this machine finds."""
+    """Whether this accelerator was asked for, or, without being asked for, is in this machine."""
     if accelerator is None:
         return way.accelerator in runtimes.get(way.runtime).accelerators()
     return way.accelerator == accelerator
 
 
 def _here(found: list[Choice]) -> list[Choice]:
-    """Those that can be tried on this machine; raises `BadInput` with the reason if none can."""
+    """Keep the engines that can be tried on this machine; `BadInput` if there is none."""
     reasons = [runtimes.get(choice.runtime).why_not(choice.accelerator) for choice in found]
     if all(reasons):
         raise BadInput(f"{found[0]} cannot serve here: {reasons[0]}")
     return [choice for choice, reason in zip(found, reasons, strict=True) if reason is None]
 
 
-def installed(found: list[Choice], say: Callable[[str], None]) -> list[Choice]:
-    """Those whose runtime is installed here; of the others ``say`` is told.
+def installed(found: list[Choice], report: Callable[[str], None]) -> list[Choice]:
+    """Keep the engines whose runtime is installed.
 
-    Raises `MissingExtra` where none is.
+    Args:
+        found: The engines.
+        report: Gets one line for each of the others.
+
+    Raises:
+        MissingExtra: No runtime is installed.
     """
     lacks = {name: runtimes.get(name).missing() for name in {one.runtime for one in found}}
     there = [one for one in found if lacks[one.runtime] is None]
@@ -109,7 +122,7 @@ def installed(found: list[Choice], say: Callable[[str], None]) -> list[Choice]:
         raise MissingExtra(str(lacks[found[0].runtime]))
     for one in found:
         if one not in there:
-            say(f"{one} is left out: {lacks[one.runtime]}")
+            report(f"{one} is left out: {lacks[one.runtime]}")
     return there
 
 
@@ -119,25 +132,41 @@ def preferring(found: list[Choice], best: Choice | None) -> list[Choice]:
 
 
 def spares(bundle: Bundle, target: Target, choice: Choice) -> list[Choice]:
-    """The CPU engines that can take over from ``choice``, the likest first.
+    """Find the CPU engines that can replace an accelerator, the most similar ones first.
 
-    That is the same artifact in the runtime that is made for it; then comes the target's order.
+    The same artifact in the runtime that is made for it comes first, then the target's order.
     """
-    likest = [
+    similar = [
         Choice(choice.artifact, runtime, CPU)
         for runtime in runtimes_for(bundle.artifact(choice.artifact).format)
     ]
     with suppress(BadInput):  # a target, or a bundle, with nothing for the CPU
-        likest += choices(bundle, target, accelerator=CPU)
-    return list(dict.fromkeys(likest))
+        similar += choices(bundle, target, accelerator=CPU)
+    return list(dict.fromkeys(similar))
 
 
 def open_engine(
-    bundle: Bundle, wanted: list[Choice], *, threads: int | None = None, say: Callable[[str], None]
+    bundle: Bundle,
+    wanted: list[Choice],
+    *,
+    threads: int | None = None,
+    report: Callable[[str], None],
 ) -> tuple[Engine, Choice]:
-    """Give the first of ``wanted`` that is proven and loads; why others do not, goes to ``say``.
+    """Load the first engine that passes its proof.
 
-    Raises the error of the first one where none serves.
+    Args:
+        bundle: The bundle.
+        wanted: The engines in the order in which they are tried.
+        threads: Threads of the engine.
+        report: Gets one line for each engine that does not work.
+
+    Returns:
+        The engine, and which one it is.
+
+    Raises:
+        EngineFailed: The first engine failed, and no other one works.
+        CheckFailed: The first engine did not pass its proof, and no other one works.
+        MissingExtra: The first engine's library is not installed, and no other one works.
     """
     first: EdgevidError | None = None
     for choice in wanted:
@@ -146,7 +175,7 @@ def open_engine(
         except (EngineFailed, CheckFailed, MissingExtra) as error:
             first = first or error
             if len(wanted) > 1:
-                say(f"{choice} does not serve: {error}")
+                report(f"{choice} does not serve: {error}")
     assert first is not None
     raise first
 

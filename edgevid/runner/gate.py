@@ -1,9 +1,9 @@
-"""Motion gating: a scene that stands still costs no steps.
+"""Motion gate: no steps while the scene stands still.
 
-What is compared are means over small blocks of the step's own pixels, with those of the last frame
-that was stepped and not of the last frame that came, so that slow motion adds up until it is seen.
-The frame in which motion is seen is stepped. After a motion, steps go on until the memory holds
-nothing but the still scene; so when the next motion begins, the memory is what it would have been.
+The gate compares the means of small blocks of the model's input with those of the last frame that
+was stepped, not of the last frame that arrived, so that slow motion adds up until it is detected.
+The frame with the motion is stepped. After a motion, steps go on until the recurrent state depends
+on the still scene alone, so it is the same as without a gate when the next motion begins.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from edgevid.contract import Contract
 
 BLOCK = 4
-"""Pixels a side, at the step's size."""
+"""Width and height of a block in pixels of the model's input."""
 LEAST = 3.0
-"""The least change of a block's mean that is motion, of 255."""
+"""The smallest change of a block's mean that counts as motion, of 255."""
 NOISE_TIMES = 8.0
-"""A change must also be so many times the median change of all blocks, which is noise."""
+"""A change must also exceed this multiple of the median change of all blocks, the noise."""
 NOISE_SHARE = 0.03
 REFRESH_S = 10.0
-"""A still scene is stepped so often all the same: light drifts."""
+"""A still scene is stepped at this interval all the same, because light drifts."""
 
 
 class Gate:
-    """Decides frame by frame whether one stream needs a step."""
+    """Decides for each frame of one stream whether it needs a step."""
 
     def __init__(self, contract: Contract) -> None:
         self._tail = max(contract.warm_after, contract.frames)
@@ -38,7 +38,12 @@ class Gate:
         self._stepped_s = 0.0
 
     def opens(self, pixels: NDArray[np.uint8], time_s: float) -> bool:
-        """Say whether ``pixels``, uint8 ``(1, height, width, 3)`` at ``time_s``, are stepped."""
+        """Whether a frame needs a step.
+
+        Args:
+            pixels: uint8 ``(1, height, width, 3)``, the model's input.
+            time_s: The frame's time in the stream.
+        """
         blocks = _blocks(pixels)
         moving = self._reference is None or self._moves(blocks, self._reference)
         self._left = self._tail if moving else self._left - 1

@@ -1,4 +1,4 @@
-"""What a run measures: every frame accounted for, and where the time went."""
+"""What a run measures: what became of every frame, and where the time went."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass
 class FrameCounters:
-    """Every captured frame ends in exactly one of the other counts.
+    """What became of the frames of one stream: each captured frame is in exactly one other count.
 
-    ``arrivals`` are the counters of the sources that were followed, one after another: what they
-    skipped counts as sampled out, what their decoders lost as failed. Each count is written by one
-    thread, or under the server's lock; ``in_flight`` is what is left, and 0 once a run has ended.
+    Each count is written by one thread, or under the scheduler's lock.
+
+    Attributes:
+        answered: Frames with a result.
+        sampled_out: Frames that the rate of steps leaves out, without those the source skipped.
+        gated: Frames without a step because the scene stood still.
+        dropped: Frames of a live stream that came faster than they could be stepped.
+        failed: Frames that could not be stepped, without those that the decoder lost.
+        arrivals: The counters of the sources that were read, one after another.
     """
 
     answered: int = 0
@@ -35,11 +41,11 @@ class FrameCounters:
 
     @property
     def in_flight(self) -> int:
-        """Frames captured and not yet decided on."""
+        """Frames that wait or are being processed; 0 once a run has ended."""
         return self.to_json()["in_flight"]
 
     def to_json(self) -> dict[str, int]:
-        """Give all counts by name; their sum holds at every moment."""
+        """All counts by name; ``captured`` is the sum of the others at every moment."""
         decided = {
             "answered": self.answered,
             "sampled_out": self.sampled_out + sum(one.skipped for one in self.arrivals),
@@ -47,7 +53,7 @@ class FrameCounters:
             "dropped": self.dropped,
             "failed": self.failed + sum(one.lost for one in self.arrivals),
         }
-        # Read last: what other threads decide meanwhile was captured before.
+        # Read last: what other threads count meanwhile was captured before.
         captured = self.captured
         return {
             "captured": captured,
@@ -57,7 +63,7 @@ class FrameCounters:
 
 
 def total(counters: Iterable[FrameCounters]) -> dict[str, int]:
-    """The sum of several accounts, by name."""
+    """The sum of several counters, by name."""
     sums = dict.fromkeys(FrameCounters().to_json(), 0)
     for one in counters:
         for name, count in one.to_json().items():
@@ -66,7 +72,7 @@ def total(counters: Iterable[FrameCounters]) -> dict[str, int]:
 
 
 class Samples:
-    """The last ``capacity`` durations, as float64 seconds, in memory of a fixed size."""
+    """The last ``capacity`` durations in seconds, in memory of a fixed size."""
 
     def __init__(self, capacity: int = 1 << 12) -> None:
         self._ring = array("d")
@@ -74,7 +80,7 @@ class Samples:
         self.count = 0
 
     def add(self, seconds: float) -> None:
-        """Keep one more, in the place of the oldest where the ring is full."""
+        """Add a duration; the oldest one is replaced if the ring is full."""
         if len(self._ring) < self._capacity:
             self._ring.append(seconds)
         else:
@@ -82,7 +88,7 @@ class Samples:
         self.count += 1
 
     def seconds(self) -> array[float]:
-        """The samples; in the order of their arrival while the ring is not full."""
+        """The samples; in order as long as the ring is not full."""
         return self._ring
 
     def percentiles_ms(self, which: Iterable[float] = PERCENTILES) -> dict[str, float]:
@@ -95,21 +101,21 @@ class Samples:
 
 
 class Meters:
-    """What was measured of one pipeline; ``capacity`` samples of each duration are kept."""
+    """The measurements of one stream; ``capacity`` samples of each duration are kept."""
 
     def __init__(self, capacity: int = 1 << 12) -> None:
         self.frames = FrameCounters()
         self.latency = Samples(capacity)
-        """From the arrival of the packet to the answer that was handed over."""
+        """From the arrival of the packet to the result in the sinks' queues."""
         self.stages = {stage: Samples(capacity) for stage in STAGES}
         self.elapsed_s = 0.0
         self.first_answer_s: float | None = None
-        """`time.perf_counter` at the first answer."""
+        """`time.perf_counter` at the first result."""
         self.truncated = False
         self.resets = 0
-        """How often a gap emptied the memory."""
+        """How often missing frames reset the recurrent state."""
         self.corrected = 0
-        """Answers that were told again because an accelerator had given them wrongly."""
+        """Results that were emitted again because an accelerator was faulty."""
 
     @property
     def fps(self) -> float:
@@ -120,7 +126,7 @@ class Meters:
 def percentiles_ms(
     seconds: Iterable[float], which: Iterable[float] = PERCENTILES
 ) -> dict[str, float]:
-    """Nearest-rank percentiles: each is a latency that really occurred, in milliseconds."""
+    """Nearest-rank percentiles in milliseconds: each is a duration that occurred."""
     ordered = sorted(seconds)
     if not ordered:
         return {}

@@ -1,7 +1,7 @@
-"""What systemd is told: the sd_notify protocol, one datagram a message.
+"""Messages to systemd by the sd_notify protocol, one datagram each.
 
-Without systemd (no ``NOTIFY_SOCKET``) every call does nothing. No call raises or waits: a service
-manager in trouble must not take a camera down with it.
+Without systemd (no ``NOTIFY_SOCKET``) every call does nothing. No call raises or waits: a problem
+of the service manager must not stop a camera.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ WATCHDOG = "WATCHDOG=1"
 
 
 def notify(state: str) -> None:
-    """Tell systemd ``state``: one of the words above, ``STATUS=...``, or several in lines.
+    """Send ``state``: a constant of this module, ``STATUS=...``, or several, one per line.
 
-    `RELOADING` is sent with the moment at which it began, as newer versions of systemd demand;
-    it ends with the next `READY`.
+    `RELOADING` is sent with its time, as newer versions of systemd require; the next `READY` ends
+    it.
     """
     name = os.environ.get("NOTIFY_SOCKET", "")
-    if name.startswith("@"):  # not a file, but a name of the kernel's own
+    if name.startswith("@"):  # an abstract socket
         name = "\0" + name[1:]
     elif not name.startswith("/"):
         return
@@ -36,9 +36,9 @@ def notify(state: str) -> None:
 
 
 def watchdog_s() -> float | None:
-    """How often to send `WATCHDOG`, in seconds: half of what systemd waits; `None` if it doesn't.
+    """Seconds between two `WATCHDOG`s: half of systemd's limit; None without a limit.
 
-    A child process inherits the variables, but they are meant for the process that they name.
+    A child process inherits the variables, but they apply only to the process that they name.
     """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

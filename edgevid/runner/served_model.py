@@ -51,7 +51,7 @@ def rate_fps(text: str | None, contract: Contract) -> float | None:
 
 def may_skip_loop_filter(uses: Sequence[BundleUse]) -> bool:
     """Whether tuning found that every one of these models answers as well without loop filter."""
-    found = [tuned.wished(use, Bundle.open(use.path)) for use in uses]
+    found = [tuned.chosen(use, Bundle.open(use.path)) for use in uses]
     return bool(found) and all(one is not None and one.skip_loop_filter for one in found)
 
 
@@ -84,14 +84,14 @@ class ServedModel:
             runtime=use.runtime,
             accelerator=use.accelerator,
         )
-        best = tuned.wished(use, bundle)
+        best = tuned.chosen(use, bundle)
         if best is not None:
             wanted = preferring(wanted, best.choice)
             report(
                 f"{bundle.path.name}: tuned: {best}; to undo, run: edgevid bench --tune --forget"
             )
         threads = use.threads or (best.threads if best else None)
-        failover = EngineFailover(bundle, wanted, threads=threads, say=report, wait=not live)
+        failover = EngineFailover(bundle, wanted, threads=threads, report=report, wait=not live)
         tolerance = bundle.artifact(failover.choice.artifact).tolerance
         scheduler = Scheduler(failover, tolerance.get(failover.precision, 0.0))
         name = f"scheduler of {use.name}"

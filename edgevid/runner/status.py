@@ -1,8 +1,8 @@
-"""What a service says of itself, as a file and on a socket, in a folder of its own.
+"""The status of a service as a file and on a socket, in a folder of its own.
 
-``status.json`` is for people and scripts, ``status.sock`` for programs: whoever connects gets the
-same document and then the end of the stream. Both hold what the service last wrote, so that no
-number of readers makes it work more often than it wants to.
+``status.json`` is for people and scripts, ``status.sock`` for programs: a client gets the same
+document and then the end of the stream. Both have what the service published last, so any number of
+readers costs it nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ from edgevid.errors import BadInput
 from edgevid.files import canonical_json
 
 FILE, SOCKET, LOCK = "status.json", "status.sock", "status.lock"
-PATIENCE_S = 0.5  # for a reader of a document that is larger than the kernel's buffer
+SEND_S = 0.5  # for a client, if the document is larger than the kernel's buffer
 BACKLOG = 8
 RETRY_S = 0.1
 
 
 class StatusBoard:
-    """One JSON document, told as a file and on a socket.
-
-    ``read`` gives the document; it is called at once, by `write` and by `close`, never by another
-    thread. Raises `BadInput` where the folder cannot be used, or another service uses it.
-    """
+    """One JSON document, published as a file and on a socket."""
 
     def __init__(self, folder: Path, read: Callable[[], dict[str, Any]]) -> None:
+        """Publish a first document.
+
+        Args:
+            folder: The folder, created if it does not exist.
+            read: Returns the document; called here, by `write` and by `close`.
+
+        Raises:
+            BadInput: The folder cannot be used, or another service uses it.
+        """
         self._folder, self._read = Path(folder), read
         self._lock = _take(self._folder)
         try:
@@ -43,7 +48,7 @@ class StatusBoard:
             os.close(self._lock)
             raise
         self.trouble: str | None = None
-        """Why the last `write` reached the socket only; `None` if it reached the file too."""
+        """Why the last `write` reached only the socket; None if it reached the file too."""
         self._document = b""
         self._closing = threading.Event()
         self.write()
@@ -51,10 +56,10 @@ class StatusBoard:
         self._thread.start()
 
     def write(self) -> None:
-        """Bring file and socket up to date; the file is the old one or the new one, never a part.
+        """Update file and socket; the file is replaced atomically.
 
-        Not forced to the disk: it is of no use after a power cut, and once a second would wear an
-        SD card out. A full disk is `trouble`, not an error: the cameras matter more.
+        It is not synced to the disk: it is useless after a power cut, and once per second would
+        wear out an SD card. A full disk is `trouble` and no error, so that the cameras go on.
         """
         self._publish(self._read())
 
@@ -86,19 +91,24 @@ class StatusBoard:
         while True:
             try:
                 reader, _ = self._listening.accept()
-            except OSError:  # closed; or out of descriptors, which may pass
+            except OSError:  # closed; or out of file descriptors, for a while
                 if self._closing.wait(RETRY_S):
                     return
                 continue
-            with reader, suppress(OSError):  # one that left, or does not read
-                reader.settimeout(PATIENCE_S)
+            with reader, suppress(OSError):  # a client that has left or does not read
+                reader.settimeout(SEND_S)
                 reader.sendall(self._document)
 
 
 def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any]:
-    """Give the present document of the service whose status folder is ``folder``.
+    """Get the document of a running service.
 
-    Raises `BadInput` where no service answers there within ``timeout_s``.
+    Args:
+        folder: Its status folder.
+        timeout_s: How long to wait.
+
+    Raises:
+        BadInput: No service answers in time.
     """
     path = Path(folder) / SOCKET
     parts = []
@@ -118,14 +128,14 @@ def _connect(channel: socket.socket, path: Path, deadline: float) -> None:
     while True:
         try:
             return channel.connect(str(path))
-        except BlockingIOError:  # a Unix socket with a time limit does not queue for the backlog
+        except BlockingIOError:  # a Unix socket with a timeout does not wait for the backlog
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
 def _take(folder: Path) -> int:
-    """Lock ``folder`` for this process; the kernel lets go when it dies, however it dies."""
+    """Lock ``folder`` for this process; the kernel releases it however the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -142,21 +152,21 @@ def _take(folder: Path) -> int:
             f"the status folder {folder} belongs to the running process {holder}; "
             "stop it, or name another folder"
         ) from error
-    with suppress(OSError):  # a full disk: the lock holds without the number
+    with suppress(OSError):  # a full disk: the lock works without the number
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
 
 
 def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # of a service that was killed: we hold the lock
+    path.unlink(missing_ok=True)  # left by a service that was killed: we have the lock
     listening = socket.socket(socket.AF_UNIX)
     try:
         listening.bind(str(path))
         listening.listen(BACKLOG)
-    except OSError as error:  # mostly: longer than the 107 bytes that the kernel allows
+    except OSError as error:  # usually longer than the 107 bytes that the kernel allows
         listening.close()
         raise BadInput(
-            f"no socket can be made at {path}: {error}; name another status folder"
+            f"cannot create a socket at {path}: {error}; name another status folder"
         ) from error
     return listening

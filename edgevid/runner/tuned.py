@@ -1,7 +1,7 @@
-"""What a bench found to be the best engine for a bundle on this very machine.
+"""The best engine for a bundle on this machine, as ``edgevid bench --tune`` found it.
 
-Kept in the user's cache beside the verdicts of proofs, and like them for one bundle, machine and
-version of edgevid; another version of the runtime makes it void.
+It is kept in the user's cache with the verdicts of proofs, for one bundle, machine and version of
+edgevid. Another version of the runtime invalidates it.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ class Tuned:
 
 
 def content(bundle: Bundle, tuned: Tuned) -> dict[str, Any]:
-    """What is kept of a choice."""
+    """What is stored for a choice."""
     made_for = engine_identity(bundle, tuned.artifact, tuned.runtime, tuned.accelerator)
     return {"identity": made_for, "tuned": asdict(tuned)}
 
 
 def name(bundle: Bundle) -> str:
-    """What the file of a bundle's choice is called on this machine, without its ending."""
+    """The name of the file of a bundle on this machine, without its suffix."""
     return sha256_of(canonical_json(machine_identity(bundle)))[:32]
 
 
 def file(bundle: Bundle) -> Path:
-    """Where it is kept."""
+    """The file of a bundle on this machine."""
     return cache_folder() / "tuned" / f"{name(bundle)}.json"
 
 
 def keep(bundle: Bundle, tuned: Tuned) -> None:
-    """Let `recall` give ``tuned`` from now on."""
+    """Store a choice for `recall`."""
     write_json(file(bundle), content(bundle, tuned))
 
 
 def forget(bundle: Bundle) -> bool:
-    """Keep no choice any more; gives whether there was one."""
+    """Remove the stored choice; returns whether there was one."""
     was = file(bundle).exists()
     file(bundle).unlink(missing_ok=True)
     return was
 
 
 def recall(bundle: Bundle) -> Tuned | None:
-    """The choice that was kept; None where there is none, or it was made for something else."""
+    """Return the stored choice; None if there is none, or it was made for something else."""
     try:
         kept: Mapping[str, Any] = json.loads(file(bundle).read_bytes())
         tuned = Tuned(**kept["tuned"])
@@ -84,8 +84,8 @@ def recall(bundle: Bundle) -> Tuned | None:
     return tuned if same else None
 
 
-def wished(use: BundleUse, bundle: Bundle) -> Tuned | None:
-    """The choice for a bundle for which nobody wishes an engine of their own."""
+def chosen(use: BundleUse, bundle: Bundle) -> Tuned | None:
+    """Return the stored choice if the configuration names no engine."""
     if use.artifact is None and use.runtime is None and use.accelerator is None:
         with suppress(OSError):
             return recall(bundle)

@@ -58,7 +58,7 @@ def sit():
     def begin(bundle, artifact=NAME, wanted=None, **options):
         wanted = wanted or [Choice(artifact, "null", "null")]
         heard = []
-        options = {"backoff": LATER, "say": heard.append, **options}
+        options = {"backoff": LATER, "report": heard.append, **options}
         opened.append(EngineFailover(bundle, wanted, **options))
         opened[-1].heard = heard
         return opened[-1]
@@ -158,7 +158,7 @@ def test_flapping_ends_on_the_cpu_with_an_alarm(own_children, opened, monkeypatc
     until(player, lambda: player.failover.status()["alarm"])
     told = player.failover.status()
     assert (told["places"][0]["state"], told["failovers"]) == ("given up", 3)
-    assert "null-float32 in null on null is given up after 3 failures" in told["alarm"]
+    assert "null-float32 in null on null failed 3 times and is not retried" in told["alarm"]
     assert told["degraded"]
     assert "restart to try it again" in player.failover.heard[-1]
     time.sleep(1)
@@ -178,7 +178,7 @@ def test_patience_grows_and_is_bounded():
     assert place.fail("after long", backoff, flap=False) == "next try in 5 s"
     for _ in range(2):
         assert "next try" in place.fail("it flaps", backoff, flap=True)
-    assert "given up after 3 failures" in place.fail("it flaps", backoff, flap=True)
+    assert "not retried after 3 failures" in place.fail("it flaps", backoff, flap=True)
 
 
 def test_old_flaps_are_forgotten():
@@ -219,7 +219,7 @@ def test_a_live_service_does_not_wait_for_the_accelerator(opened, monkeypatch, s
 def test_without_accelerators_it_is_the_proven_engine_and_nothing_else(own_children, opened):
     wanted = choices(opened, targets.load("local"))
     threads = threading.active_count()
-    one = EngineFailover(opened, wanted, say=print)
+    one = EngineFailover(opened, wanted, report=print)
     assert (one.choice, one.guarded, one.degraded) == (wanted[0], False, False)
     one.step({"frame": noise(opened.contract, 1)[0]}, zero_state(opened.contract))
     assert one.check() is None
@@ -244,7 +244,7 @@ def test_where_nothing_serves_the_reason_is_raised(own_children, opened, monkeyp
     fault = {"faults": [{"kind": "wrong", "at": 0}]}
     monkeypatch.setenv("EDGEVID_NULL", json.dumps(fault))  # on the CPU too
     with pytest.raises(CheckFailed, match="did not pass its proof"):
-        EngineFailover(opened, [Choice(NAME, "null", "null")], say=print, backoff=LATER)
+        EngineFailover(opened, [Choice(NAME, "null", "null")], report=print, backoff=LATER)
     assert not own_children()
 
 

@@ -29,7 +29,7 @@ def test_a_wish_that_cannot_be_met_is_named(null_bundle, wish, says):
 def test_a_proven_engine_serves(null_bundle, contract):
     bundle = Bundle.open(null_bundle)
     wanted = choices(bundle, targets.load("local"))
-    engine, choice = open_engine(bundle, wanted, say=lambda line: None)
+    engine, choice = open_engine(bundle, wanted, report=lambda line: None)
     assert choice == wanted[0]
     assert engine.precision == "float32"
     assert set(zero_state(contract)) == {"level"}
@@ -39,7 +39,7 @@ def test_a_proven_engine_serves(null_bundle, contract):
 def test_an_engine_that_fails_its_proof_does_not_serve(make_null_bundle, kind):
     bundle = Bundle.open(make_null_bundle(faults=[{"at": 2, "kind": kind}]))
     with pytest.raises(CheckFailed, match="did not pass its proof"):
-        open_engine(bundle, choices(bundle, targets.load("local")), say=lambda line: None)
+        open_engine(bundle, choices(bundle, targets.load("local")), report=lambda line: None)
 
 
 def test_the_next_engine_serves_where_the_first_does_not(make_null_bundle, monkeypatch):
@@ -47,6 +47,6 @@ def test_the_next_engine_serves_where_the_first_does_not(make_null_bundle, monke
     good = choices(bundle, targets.load("local"))[0]
     heard = []
     bad = Choice("null-float32", "tflite", "cpu")
-    _, choice = open_engine(bundle, [bad, good], say=heard.append)
+    _, choice = open_engine(bundle, [bad, good], report=heard.append)
     assert choice == good
     assert "does not serve" in heard[0]

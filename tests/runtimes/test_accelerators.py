@@ -193,7 +193,7 @@ def trained(request) -> Bundle:
 def failover(bundle, artifact, heard):
     wanted = choices(bundle, targets.load("local"), accelerator="gpu", artifact=artifact)
     return EngineFailover(
-        bundle, wanted, say=heard.append, backoff=BackoffPolicy(first_s=600, longest_s=600)
+        bundle, wanted, report=heard.append, backoff=BackoffPolicy(first_s=600, longest_s=600)
     )
 
 
