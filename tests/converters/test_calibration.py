@@ -52,7 +52,7 @@ def test_values_of_0_and_1_instead_of_0_to_255_are_rejected():
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (lambda: clips(1, 5), "only 5 frames of 1 clips"),
         (lambda: [clip // 5 + 100 for clip in clips()], "stay within 100 to 15[01] of 0 to 255"),
@@ -63,10 +63,10 @@ def test_values_of_0_and_1_instead_of_0_to_255_are_rejected():
         ),
     ],
 )
-def test_unusual_clips_get_a_note(made, said):
-    (words,) = check(made(), SOURCE)
-    assert words.startswith("calibration: ")
-    assert re.search(said, words), words
+def test_unusual_clips_get_a_note(made, message):
+    (lines,) = check(made(), SOURCE)
+    assert lines.startswith("calibration: ")
+    assert re.search(message, lines), lines
 
 
 def test_still_clips_matter_only_to_models_with_state():
@@ -78,15 +78,15 @@ def test_swapped_red_and_blue_are_noticed_by_comparison_with_held_out_clips():
     reddish = [(clip * np.array([1.0, 0.7, 0.4])).astype(np.uint8) for clip in clips()]
     swapped = [clip[..., ::-1] for clip in reddish]
     assert check(reddish, NONE, reddish) == []
-    (words,) = check(swapped, NONE, reddish)
-    assert "red and blue seem to be swapped" in words
+    (lines,) = check(swapped, NONE, reddish)
+    assert "red and blue seem to be swapped" in lines
     assert check(swapped, NONE) == []  # nothing to hold it against
 
 
 def test_a_constant_output_gets_a_note():
     rng = np.random.default_rng(0)
-    told = check_outputs({"scores": np.tile([[0.0, 1.0]], (9, 1))})
-    assert "gives the same scores for every image" in told[0]
+    result = check_outputs({"scores": np.tile([[0.0, 1.0]], (9, 1))})
+    assert "gives the same scores for every image" in result[0]
     assert check_outputs({"scores": rng.random((9, 2))}) == []
 
 

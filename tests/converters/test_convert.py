@@ -33,14 +33,14 @@ FORMATS = registry.names("converter")
 
 def test_equal_inputs_give_equal_bytes(quick, lowered, real_bundle, tmp_path):
     """Every child ran twice: for the bundle, and for what `quick` answers from."""
-    told = quick()
+    result = quick()
     assert (tmp_path / "x.edgevid").read_bytes() == real_bundle.read_bytes()
-    assert told["bundle"] == str(tmp_path / "x.edgevid")
-    assert told["sha256"] == Bundle.open(real_bundle).sha256
-    assert {a["name"] for a in told["artifacts"]} == {
+    assert result["bundle"] == str(tmp_path / "x.edgevid")
+    assert result["sha256"] == Bundle.open(real_bundle).sha256
+    assert {a["name"] for a in result["artifacts"]} == {
         f"{name}-{quantize}" for name in FORMATS for quantize in ("float32", "int8")
     }
-    for artifact in told["artifacts"]:
+    for artifact in result["artifacts"]:
         assert artifact["name"] == f"{artifact['format']}-{artifact['quantize']}"
         assert artifact["parity"]["max_abs"] <= (0.35 if artifact["quantize"] == "int8" else 1e-4)
         assert 0 <= artifact["parity"]["agreement"] <= 1
@@ -96,11 +96,11 @@ def test_an_interrupt_leaves_nothing_behind(real_run, tmp_path):
             time.sleep(0.05)
         time.sleep(1.5)  # into TensorFlow's import
         parent.send_signal(signal.SIGINT)
-        _, said = parent.communicate(timeout=30)
+        _, message = parent.communicate(timeout=30)
     finally:
         parent.kill()
         parent.wait()
-    assert parent.returncode == 130, said
+    assert parent.returncode == 130, message
     assert out.read_bytes() == b"the old one"
     assert list(places["out"].iterdir()) == [out]
     assert list(places["tmp"].iterdir()) == []
@@ -139,7 +139,7 @@ def quick(lowered, monkeypatch, tmp_path):
             return answers["lower"]
         if task["do"] == "operators":
             return {"operators": {"CONV_2D": 4, "GATHER": 1}}
-        return {name: told for name, told in answers.items() if name.startswith(task["format"])}
+        return {name: result for name, result in answers.items() if name.startswith(task["format"])}
 
     for asking in (lower, artifact_builder):
         monkeypatch.setattr(asking, "ask", kept)
@@ -155,19 +155,19 @@ def quick(lowered, monkeypatch, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def refused(quick, tmp_path, said: str, error=CheckFailed, **options) -> None:
-    with pytest.raises(error, match=said) as caught:
+def refused(quick, tmp_path, message: str, error=CheckFailed, **options) -> None:
+    with pytest.raises(error, match=message) as caught:
         quick(**options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.edgevid").exists() and not (tmp_path / "x.html").exists()
 
 
 def test_the_requested_artifacts_are_built(quick, tmp_path):
-    told = quick(formats=["tflite"], quantize=["int8", "int8"])
-    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
+    result = quick(formats=["tflite"], quantize=["int8", "int8"])
+    assert [a["name"] for a in result["artifacts"]] == ["tflite-int8"]
     seen = []
-    assert all(a["latency_ms"] > 0 for a in told["artifacts"])
-    assert told["page"] == str(tmp_path / "x.html") and (tmp_path / "x.html").exists()
+    assert all(a["latency_ms"] > 0 for a in result["artifacts"])
+    assert result["page"] == str(tmp_path / "x.html") and (tmp_path / "x.html").exists()
     quick(progress=lambda what, done, total, note="": seen.append((what, done, total)))
     steps = list(dict.fromkeys((done, total) for what, done, total in seen if what == "converting"))
     assert steps == [(n, steps[0][1]) for n in range(steps[0][1] + 1)]
@@ -177,28 +177,28 @@ def test_a_float_product_in_int8_is_rejected_by_name(quick, tmp_path):
     operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True, "stray": True}
     quick.answers["tflite-int8"]["float_ops"].append(operator)
     refused(quick, tmp_path, "tflite-int8 computes 1 operators in float: CONV_2D block_7/conv; use")
-    told = quick(allow_float=True)
-    assert any("CONV_2D" in a["float_ops"] for a in told["artifacts"] if a["quantize"] == "int8")
+    result = quick(allow_float=True)
+    assert any("CONV_2D" in a["float_ops"] for a in result["artifacts"] if a["quantize"] == "int8")
 
 
 def test_a_target_gets_artifacts_for_its_engines_and_notes_on_unsupported_operators(
     quick, monkeypatch
 ):
-    told = quick(target="generic-armv7")
-    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
+    result = quick(target="generic-armv7")
+    assert [a["name"] for a in result["artifacts"]] == ["tflite-int8"]
     monkeypatch.setenv("PATH", "/nowhere")
     seen = []
-    told = quick(
+    result = quick(
         target="raspberry-pi-5-coral",
         formats=["tflite"],
         progress=lambda what, done, total, note="": seen.append(note),
     )
-    assert [a["name"] for a in told["artifacts"]] == ["tflite-int8"]
-    said = [
-        note for note in told["notes"] if note.startswith("tflite/edgetpu: will not execute GATH")
+    assert [a["name"] for a in result["artifacts"]] == ["tflite-int8"]
+    message = [
+        note for note in result["notes"] if note.startswith("tflite/edgetpu: will not execute GATH")
     ]
-    assert seen.index(said[0]) < seen.index("converting to tflite int8")
-    assert any("apt-get install edgetpu-compiler" in note for note in told["notes"])
+    assert seen.index(message[0]) < seen.index("converting to tflite int8")
+    assert any("apt-get install edgetpu-compiler" in note for note in result["notes"])
 
 
 def test_an_artifact_is_rejected_if_the_targets_runtime_is_too_old(quick, tmp_path):
@@ -222,11 +222,11 @@ def test_the_edge_tpu_compiler_adds_an_artifact(quick, tmp_path, monkeypatch):
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    told = quick(formats=["edgetpu"], quantize=["int8"])
-    assert [a["name"] for a in told["artifacts"]] == ["edgetpu-int8", "tflite-int8"]
-    assert any("executes 3 of 4 operators" in note for note in told["notes"])
-    assert any("not yet proven on hardware" in note for note in told["notes"])
-    assert "edgetpu-int8: 1 GATHER stay on the CPU: Operation not supported" in told["notes"]
+    result = quick(formats=["edgetpu"], quantize=["int8"])
+    assert [a["name"] for a in result["artifacts"]] == ["edgetpu-int8", "tflite-int8"]
+    assert any("executes 3 of 4 operators" in note for note in result["notes"])
+    assert any("not yet proven on hardware" in note for note in result["notes"])
+    assert "edgetpu-int8: 1 GATHER stay on the CPU: Operation not supported" in result["notes"]
     bundle = Bundle.open(tmp_path / "x.edgevid")
     artifact = bundle.artifact("edgetpu-int8")
     assert (artifact.format, artifact.members) == ("edgetpu", ("artifacts/edgetpu-int8.tflite",))
@@ -241,8 +241,8 @@ def test_the_edge_tpu_compiler_adds_an_artifact(quick, tmp_path, monkeypatch):
 def test_an_artifact_with_wrong_outputs_is_rejected(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
     monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
-    said = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
-    refused(quick, tmp_path, said, formats=["tflite"], quantize=["float32"])
+    message = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
+    refused(quick, tmp_path, message, formats=["tflite"], quantize=["float32"])
 
 
 def test_an_artifact_that_crashes_on_load_is_rejected(quick, tmp_path, monkeypatch):
@@ -261,8 +261,8 @@ def test_a_crashed_converter_is_quoted_and_its_log_is_kept(quick, tmp_path, monk
     outcome = ChildOutcome(-11, b"", b"first\nthe last words\n")
     monkeypatch.setattr(child_process, "run_child", lambda *a: outcome)
     monkeypatch.setattr(lower, "ask", child_process.ask)
-    said = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
-    refused(quick, tmp_path, said, ConverterFailed)
+    message = r"lowering the model crashed with SIGSEGV \(the last words\); leave .*; its log is "
+    refused(quick, tmp_path, message, ConverterFailed)
     log = next((Path(os.environ["XDG_CACHE_HOME"]) / "edgevid" / "logs").iterdir())
     assert log.read_bytes() == outcome.stderr
 
@@ -273,8 +273,8 @@ def test_evidence_records_missing_held_out_clips(quick, lowered, tmp_path, monke
     write_video(clip, moving_images(6, 32, 32))
     moved = replace(record, data=tmp_path / "gone")
     monkeypatch.setattr(importers, "describe", lambda *a: moved)
-    told = quick(calibrate=clip.parent)
-    assert told["artifacts"][0]["metric"] == {
+    result = quick(calibrate=clip.parent)
+    assert result["artifacts"][0]["metric"] == {
         "name": None,
         "source": None,
         "artifact": None,
@@ -303,8 +303,8 @@ def no_children(monkeypatch):
         monkeypatch.setattr(asking, "ask", forbidden)
 
 
-def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> None:
-    with pytest.raises(error, match=said) as caught:
+def wrong(tmp_path: Path, message: str, model: Path, error=BadInput, **options) -> None:
+    with pytest.raises(error, match=message) as caught:
         convert(model, out=tmp_path / "x.edgevid", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.edgevid").exists()
@@ -313,8 +313,8 @@ def wrong(tmp_path: Path, said: str, model: Path, error=BadInput, **options) -> 
 @pytest.mark.usefixtures("no_children")
 def test_unknown_names_are_rejected(real_run, tmp_path):
     wrong(tmp_path, "did you mean tflite", real_run, formats=["tflight"])
-    said = "quantisation of tflite and openvino 'int4'.*did you mean int8"
-    wrong(tmp_path, said, real_run, quantize=["int4"])
+    message = "quantisation of tflite and openvino 'int4'.*did you mean int8"
+    wrong(tmp_path, message, real_run, quantize=["int4"])
     wrong(tmp_path, "name at least one of each", real_run, formats=[])
 
 
@@ -346,5 +346,5 @@ def test_unusable_calibration_folders_are_rejected(real_run, tmp_path):
 def test_a_missing_package_gets_its_install_line(real_run, tmp_path, monkeypatch):
     inner = plan.find_spec
     monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "nncf" else inner(name))
-    said = r"package nncf is not installed; run: pip install 'edgevid\[convert\]'"
-    wrong(tmp_path, said, real_run, MissingExtra)
+    message = r"package nncf is not installed; run: pip install 'edgevid\[convert\]'"
+    wrong(tmp_path, message, real_run, MissingExtra)

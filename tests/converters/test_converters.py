@@ -180,9 +180,9 @@ def test_openvino_runs_every_product_in_integers(lowered):
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     ran = []
     for node in compiled.get_runtime_model().get_ops():
-        told = node.get_rt_info()
-        if told["layerType"].astype(str) in ("Convolution", "FullyConnected", "MatMul"):
-            ran.append(told["runtimePrecision"].astype(str))
+        result = node.get_rt_info()
+        if result["layerType"].astype(str) in ("Convolution", "FullyConnected", "MatMul"):
+            ran.append(result["runtimePrecision"].astype(str))
     assert ran
     assert set(ran) <= {"i8", "u8"}
 
@@ -262,21 +262,21 @@ def scaled(model):
 
 
 @pytest.mark.parametrize(
-    ("artifact", "damage", "said"),
+    ("artifact", "damage", "message"),
     [
         ("tflite-float32", not_numbers, "not numbers"),
         ("tflite-float32", permuted, "is off by"),
         ("tflite-int8", scaled, "is off by|little to do with"),
     ],
 )
-def test_damaged_weights_are_found_by_the_proof(lowered, artifact, damage, said):
+def test_damaged_weights_are_found_by_the_proof(lowered, artifact, damage, message):
     content = lowered.files(artifact)["tflite"]
     assert replayed(lowered, content).ok
     model = parse(content)
     damage(model)
     check = replayed(lowered, pack(model))
     assert not check.ok
-    assert re.search(said, check.reason), check.reason
+    assert re.search(message, check.reason), check.reason
 
 
 @pytest.mark.parametrize("fault", ["states of zero", "frames of 0 and 1"])

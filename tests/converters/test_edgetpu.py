@@ -99,11 +99,11 @@ def test_a_compiler_report_lists_what_stays_on_the_cpu_and_why():
     assert sum(row.count for row in report.rows) == 36
     assert (report.taken, sum(row.count for row in report.left)) == (2, 34)
     assert OperatorRow("LEAKY_RELU", 11, "Operation not supported") in report.left
-    words = report.lines()
-    assert "executes 2 of 36 operators" in words[0]
-    assert "not yet proven on hardware" in words[0]
-    assert "12 CONV_2D stay on the CPU: More than one subgraph is not supported" in words
-    assert not any("streamed" in line for line in words)
+    notes = report.lines()
+    assert "executes 2 of 36 operators" in notes[0]
+    assert "not yet proven on hardware" in notes[0]
+    assert "12 CONV_2D stay on the CPU: More than one subgraph is not supported" in notes
+    assert not any("streamed" in line for line in notes)
 
 
 def test_log_files_and_other_compiler_versions_are_read():
@@ -151,7 +151,7 @@ def test_the_compilers_artifact_and_report_are_returned(compiler):
 
 
 @pytest.mark.parametrize(
-    ("said", "makes", "code", "error", "words"),
+    ("message", "makes", "code", "error", "notes"),
     [
         (NOT_QUANTISED, False, 1, ConverterFailed, r"failed \(Invalid model: .*not quantized\)"),
         (ABORTED, False, 1, ConverterFailed, r"failed \(Internal compiler error. Aborting!\)"),
@@ -160,9 +160,9 @@ def test_the_compilers_artifact_and_report_are_returned(compiler):
         (NOTHING, True, 0, CheckFailed, "executes no operator: 1 MUL stay on the CPU"),
     ],
 )
-def test_compiler_failures_are_one_line(compiler, said, makes, code, error, words):
-    compiler(said, makes, code)
-    with pytest.raises(error, match=words) as caught:
+def test_compiler_failures_are_one_line(compiler, message, makes, code, error, notes):
+    compiler(message, makes, code)
+    with pytest.raises(error, match=notes) as caught:
         compile_model(b"model")
     assert "\n" not in str(caught.value)
 
@@ -220,15 +220,17 @@ def test_every_shipped_target_gets_an_artifact(name):
 def test_unsupported_and_unknown_operators_are_reported(tmp_path):
     board = target(tmp_path, TPU, CPU, NPU)
     kinds = {"CAST": 1, "CONV_2D": 9, "LEAKY_RELU": 2, "GATHER": 1}
-    told = target_selection.unsupported_operators(board, {"tflite": kinds}, ["tflite", "openvino"])
-    assert told[0].startswith(
+    result = target_selection.unsupported_operators(
+        board, {"tflite": kinds}, ["tflite", "openvino"]
+    )
+    assert result[0].startswith(
         "tflite/edgetpu: will not execute GATHER x1, LEAKY_RELU x2, nor anything after them"
     )
-    assert told[1:] == [
+    assert result[1:] == [
         "openvino/npu: which operators it executes is known only to its compiler, on the device"
     ]
-    told = target_selection.unsupported_operators(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
-    assert "every operator is on the published list" in told[0]
+    result = target_selection.unsupported_operators(board, {"tflite": {"CONV_2D": 9}}, ["tflite"])
+    assert "every operator is on the published list" in result[0]
 
 
 def test_an_artifact_that_no_engine_can_load_is_rejected(tmp_path):

@@ -46,10 +46,10 @@ def test_the_observed_drop_decides_even_with_few_clips():
     assert budget.violation(compared(3, 5, 30)) is None
     assert budget.violation(compared(10, 0, 1000)) is None
     assert budget.violation(compared(11, 0, 1000)) is not None
-    said = budget.violation(compared(1, 0, 30))
-    assert said is not None
-    assert "accuracy 0.867 on 30 held-out clips where the model has 0.900" in said
-    assert "lost 1 clips, won 0; by chance: p = 0.5" in said
+    message = budget.violation(compared(1, 0, 30))
+    assert message is not None
+    assert "accuracy 0.867 on 30 held-out clips where the model has 0.900" in message
+    assert "lost 1 clips, won 0; by chance: p = 0.5" in message
     assert Budget(max_drop=0.04).violation(compared(1, 0, 30)) is None
 
 
@@ -64,8 +64,12 @@ def test_the_floor_applies_to_model_and_artifact():
     assert "less than --min-metric 0.85" in (budget.violation(compared(6, 0, 100)) or "")
     assert budget.violation(compared(5, 0, 100)) is None
     assert budget.source_violation(compared(0, 0, 100)) is None
-    said = budget.source_violation(compared(0, 0, 100, source=0.3))
-    assert said is not None and "the model itself has accuracy 0.300" in said and "colour" in said
+    message = budget.source_violation(compared(0, 0, 100, source=0.3))
+    assert (
+        message is not None
+        and "the model itself has accuracy 0.300" in message
+        and "colour" in message
+    )
 
 
 def test_an_unknown_metric_breaks_nothing():
@@ -79,10 +83,12 @@ def test_an_error_gets_worse_as_it_rises():
     error = Comparison("mean error", 2.0, 2.4, 10, higher_is_better=False, samples="frames")
     assert budget.violation(error) is None
     assert budget.violation(replace(error, artifact=1.0)) is None
-    said = budget.violation(replace(error, artifact=2.6))
-    assert said is not None and "2.600 on 10 held-out frames where the model has 2.000" in said
-    said = budget.violation(replace(error, source=2.9, artifact=3.2))
-    assert said is not None and "more than --min-metric 3" in said
+    message = budget.violation(replace(error, artifact=2.6))
+    assert (
+        message is not None and "2.600 on 10 held-out frames where the model has 2.000" in message
+    )
+    message = budget.violation(replace(error, source=2.9, artifact=3.2))
+    assert message is not None and "more than --min-metric 3" in message
     assert "more than" in (budget.source_violation(replace(error, source=3.5)) or "")
     assert error.to_json()["higher_is_better"] is False
     assert recorded_drop(error.to_json()) == pytest.approx(0.4)
@@ -164,12 +170,12 @@ def test_differences_are_measured_by_tensor_and_nan_is_none():
     answers = {SCORES: np.zeros((2, 1, 3), np.float32), "far": np.full((2, 1), 100, np.float32)}
     golden = Golden((Trajectory({"frame": np.zeros((2, 1, 4, 6, 3), np.uint8)}, answers, {}),))
     off = {SCORES: answers[SCORES] + 0.5, "far": answers["far"] + [[0], [1]]}
-    told = differences(golden, [RecordedOutputs(off, answers)])
-    assert told[SCORES] == TensorDifference(max_abs=0.5, mean_abs=0.25, range=0.0)
-    assert told["far"] == TensorDifference(max_abs=0.01, mean_abs=0.0025, range=100.0)
+    result = differences(golden, [RecordedOutputs(off, answers)])
+    assert result[SCORES] == TensorDifference(max_abs=0.5, mean_abs=0.25, range=0.0)
+    assert result["far"] == TensorDifference(max_abs=0.01, mean_abs=0.0025, range=100.0)
     bad = {**off, SCORES: np.where(np.arange(3) == 1, np.nan, off[SCORES])}
-    told = differences(golden, [RecordedOutputs(answers, bad)])
-    assert told[SCORES].max_abs is None and told["far"].max_abs == 0.01
+    result = differences(golden, [RecordedOutputs(answers, bad)])
+    assert result[SCORES].max_abs is None and result["far"].max_abs == 0.01
 
 
 # --- the owner's answers --------------------------------------------------------------------------
@@ -192,9 +198,9 @@ def owner(tmp_path):
 def test_owner_outputs_are_compared_with_the_models(owner):
     reference = read_reference(owner(), CONTRACT)
     right = [{SCORES: reference.outputs[0][SCORES] + 5e-4}]
-    told = reference.check(right, "x.contract.toml")
-    assert told.steps == 3 and told.max_abs == pytest.approx(5e-4, rel=1e-3)
-    assert len(told.sha256) == 64
+    result = reference.check(right, "x.contract.toml")
+    assert result.steps == 3 and result.max_abs == pytest.approx(5e-4, rel=1e-3)
+    assert len(result.sha256) == 64
     for off in (2e-3, np.nan):
         wrong = right[0][SCORES].copy()
         wrong[1, 2] += off
@@ -212,7 +218,7 @@ def test_a_folder_has_several_streams_with_or_without_a_batch_axis(owner, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"frame": np.zeros((3, 4, 6, 3), np.float32)}, "not uint8; give the pixels before"),
         ({"frame": np.zeros((3, 8, 6, 3), np.uint8)}, r"give finite numbers of .* \['N', 4, 6, 3"),
@@ -223,8 +229,8 @@ def test_a_folder_has_several_streams_with_or_without_a_batch_axis(owner, tmp_pa
         ({"score": np.zeros((3, 3))}, "unknown array 'score'; did you mean scores"),
     ],
 )
-def test_invalid_reference_files_are_rejected(owner, changed, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_invalid_reference_files_are_rejected(owner, changed, message):
+    with pytest.raises(BadInput, match=message) as caught:
         read_reference(owner(**changed), CONTRACT)
     assert "\n" not in str(caught.value)
 
@@ -248,8 +254,8 @@ def test_invalid_reference_paths_are_rejected(tmp_path):
 def test_without_labels_a_disagreeing_classifier_is_rejected():
     judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
     half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
-    said = judge.disagreement(half, NOT_MEASURED)
-    assert said is not None and "50% of the golden steps only" in said and "--data" in said
+    message = judge.disagreement(half, NOT_MEASURED)
+    assert message is not None and "50% of the golden steps only" in message and "--data" in message
     assert judge.disagreement(replace(half, parity={"agreement": 0.9}), NOT_MEASURED) is None
     assert judge.disagreement(half, compared(0, 0, 5)) is None  # labels know better
     raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))

@@ -68,9 +68,9 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
         *(one.name for one in contract.inputs),
         *(output.name for output in contract.outputs),
     } | {name for state in contract.states for name in (state.input_name, state.output_name)}
-    told = graphs.table(graph)
-    assert Counter({row["kind"]: 0 for row in told}).keys() == there.keys()
-    assert sum(row["count"] for row in told) == sum(there.values())
+    result = graphs.table(graph)
+    assert Counter({row["kind"]: 0 for row in result}).keys() == there.keys()
+    assert sum(row["count"] for row in result) == sum(there.values())
 
 
 def test_layers_kept_by_a_repair_are_marked(lowered):

@@ -95,9 +95,9 @@ def test_metadata_describes_states(lowered):
         (3, model.subgraphs[0].outputs, signature.outputs),
     ):
         names = {one.tensorIndex: one.name.decode() for one in ports}
-        told: list[Fields] = graph.tables(slot)
-        assert [one.text(0) for one in told] == [names[int(index)] for index in listed]
-        for one in told:
+        result: list[Fields] = graph.tables(slot)
+        assert [one.text(0) for one in result] == [names[int(index)] for index in listed]
+        for one in result:
             memory = one.text(0).startswith(("state_", "next_"))
             assert one.text(1).startswith("Memory: ") == memory
             kind = IMAGE if one.text(0) == "frame" else FEATURE
@@ -184,11 +184,11 @@ def single(real_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("single")
     run, out = folder / "run", folder / "x.edgevid"
     shape = ("--image-size", 32, "--epochs", 6, "--batch", 8)
-    for words in (
+    for lines in (
         ("train", real_data, "--model", "cnn", "--out", run, *shape),
         ("convert", run, "-o", out),
     ):
-        subprocess.run([sys.executable, "-m", "edgevid", *map(str, words)], check=True)
+        subprocess.run([sys.executable, "-m", "edgevid", *map(str, lines)], check=True)
     return out
 
 
@@ -213,9 +213,9 @@ def test_model_api_predicts_the_same_label(reader, single, real_data, tmp_path):
             continue
         for ending, content in files.items():
             (tmp_path / f"model.{ending}").write_bytes(content)
-        words = [tmp_path / f"model.{ENDING[reader]}", tmp_path / "frames.npy"]
+        lines = [tmp_path / f"model.{ENDING[reader]}", tmp_path / "frames.npy"]
         done = subprocess.run(
-            [python, "-c", READ[reader], *words],
+            [python, "-c", READ[reader], *lines],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": ""},

@@ -42,11 +42,11 @@ def test_int8_passes_on_held_out_clips_or_is_repaired_to_pass(data, tmp_path, mo
     done = call_edgevid("train", data, "--out", tmp_path / "run", *SHAPE, *model)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "x.edgevid"
-    told = convert(tmp_path / "run", quantize=["int8"], out=out, max_drop=0.01).to_json()
-    assert [one["name"] for one in told["artifacts"]] == ["openvino-int8", "tflite-int8"]
-    for artifact in told["artifacts"]:
+    result = convert(tmp_path / "run", quantize=["int8"], out=out, max_drop=0.01).to_json()
+    assert [one["name"] for one in result["artifacts"]] == ["openvino-int8", "tflite-int8"]
+    for artifact in result["artifacts"]:
         metric = artifact["metric"]
         assert metric["n"] == 180 and metric["source"] > 0.8
         assert metric["artifact"] >= metric["source"] - 0.01
-    for repair in told["repairs"].values():
+    for repair in result["repairs"].values():
         assert repair["kept"] and repair["rungs"][0]["ok"] is False

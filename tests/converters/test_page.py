@@ -48,12 +48,12 @@ def numbers_in(value):
 def test_every_number_on_the_page_is_in_the_bundle_or_timed(bundle):
     html = page(bundle, timed(bundle))
     cells = [unescape(cell) for cell in re.findall(r'<td class="n">([^<]*)</td>', html)]
-    told = [
+    result = [
         *numbers_in(json.loads(json.dumps(bundle.evidence))),
         *numbers_in([json.loads(json.dumps(vars(a), default=dict)) for a in bundle.artifacts]),
         *timed(bundle).artifacts.values(),
     ]
-    known = {f"{number:.4g}" for number in told} | {str(number) for number in told}
+    known = {f"{number:.4g}" for number in result} | {str(number) for number in result}
     found = [cell for cell in cells if cell != "–"]
     assert len(found) > 40
     assert [cell for cell in found if cell not in known] == []
@@ -67,8 +67,8 @@ def test_the_page_shows_all_evidence(bundle):
         assert f"<summary>{artifact.name}</summary>" in html
         assert ", ".join(artifact.float_ops) in html
     for tensors in evidence["outputs"].values():
-        for told in tensors.values():
-            assert f"<td>{told['max_abs']:.3g} ({told['mean_abs']:.3g})</td>" in html
+        for result in tensors.values():
+            assert f"<td>{result['max_abs']:.3g} ({result['mean_abs']:.3g})</td>" in html
     assert {*evidence["layers"]} == {"openvino-int8", "tflite-int8"}
     assert {*evidence["operators"]} == {a.name for a in bundle.artifacts}
     for layers in evidence["layers"].values():
@@ -118,8 +118,8 @@ def test_unproven_preprocessing_stands_out(bundle):
             files=lambda artifact: files[artifact.name],
         )
 
-    told = page(like("unproven"))
-    assert '<div class="verdict no"><b>Preprocessing: unproven</b>' in told
+    result = page(like("unproven"))
+    assert '<div class="verdict no"><b>Preprocessing: unproven</b>' in result
     assert "verdict no" not in page(like("reference"))
 
 
@@ -149,8 +149,8 @@ def test_evidence_is_escaped(bundle):
 
 def test_inspect_writes_the_page_from_the_bundle_alone(edgevid, real_bundle, tmp_path, null_bundle):
     out = tmp_path / "later" / "page.html"
-    told = json.loads(edgevid("inspect", real_bundle, "--page", out, "--json").stdout)
-    assert told["page"] == str(out)
+    result = json.loads(edgevid("inspect", real_bundle, "--page", out, "--json").stdout)
+    assert result["page"] == str(out)
     assert out.read_text(encoding="utf-8") == page(Bundle.open(real_bundle))
     assert (
         str(tmp_path / "n.html")
@@ -194,9 +194,9 @@ def test_unmeasurable_layers_do_not_stop_a_conversion(lowered, monkeypatch):
         asked.append(task["measure"])
         if task["measure"]:
             raise ChildFailed("it crashed", MEASURING)
-        told = json.loads(json.dumps(lowered.answers))
-        told["tflite-int8"].pop("layers")
-        return told
+        result = json.loads(json.dumps(lowered.answers))
+        result["tflite-int8"].pop("layers")
+        return result
 
     monkeypatch.setattr(artifact_builder, "ask", failing)
     forms = {"tflite": "saved_model"}

@@ -163,20 +163,20 @@ def test_float16_constants_expand_to_float32(tiny, tmp_path):
 def test_stray_float_operators_are_rejected_by_name(tiny, tmp_path, name, kind):
     task = builder(tiny, tmp_path, name).task("convert", "tflite")
     task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
-    told = ask("conversion to tflite", task)["tflite-int8"]
+    result = ask("conversion to tflite", task)["tflite-int8"]
     with pytest.raises(CheckFailed, match=f"1 operators in float: {kind} .*--allow-float"):
-        builder(tiny, tmp_path).read_artifact("tflite", "int8", told)
-    allowed = builder(tiny, tmp_path, allow_float=True).read_artifact("tflite", "int8", told)
+        builder(tiny, tmp_path).read_artifact("tflite", "int8", result)
+    allowed = builder(tiny, tmp_path, allow_float=True).read_artifact("tflite", "int8", result)
     assert kind in allowed.artifact.float_ops
 
 
 def test_a_quantiser_that_segfaults_is_one_line_with_a_remedy(tiny, tmp_path):
     with pytest.raises(ConverterFailed) as caught:
         made(tiny, tmp_path, "tflite", "int8", "loop")
-    said = str(caught.value)
-    assert said.startswith("conversion to tflite at tflite-int8 crashed with SIGSEGV")
-    assert "unroll=True" in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("conversion to tflite at tflite-int8 crashed with SIGSEGV")
+    assert "unroll=True" in message
+    assert "\n" not in message
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
     assert made(tiny, tmp_path, "tflite", "float32", "loop").files
@@ -204,14 +204,14 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
 
 
 def test_a_sigkill_is_explained_as_out_of_memory():
-    told = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
-    assert "SIGKILL" in told
-    assert "ran out of memory" in told
+    result = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
+    assert "SIGKILL" in result
+    assert "ran out of memory" in result
 
 
 def test_limits_out_of_range_are_rejected():
-    for limits, said in ((Limits(time_s=0), "--time-limit 0"), (Limits(memory_mb=1), "1024 or")):
-        with pytest.raises(BadInput, match=said):
+    for limits, message in ((Limits(time_s=0), "--time-limit 0"), (Limits(memory_mb=1), "1024 or")):
+        with pytest.raises(BadInput, match=message):
             limits.check()
 
 

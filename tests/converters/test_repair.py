@@ -68,14 +68,14 @@ def test_one_bad_layer_takes_one_attempt():
     ladder, tried = ladder_of({"c": 0.5}, "cabdefgh")
     assert ladder.chosen is not None and ladder.chosen.kept == ("c",)
     assert tried == [("c",)]
-    told = to_json(ladder.record())
-    assert told["kept"] == ["c"] and told["reason"] == "has accuracy 0.400"
-    assert [(rung["kept"], rung["ok"], rung["metric"]) for rung in told["rungs"]] == [
+    answer = to_json(ladder.record())
+    assert answer["kept"] == ["c"] and answer["reason"] == "has accuracy 0.400"
+    assert [(rung["kept"], rung["ok"], rung["metric"]) for rung in answer["rungs"]] == [
         ([], False, pytest.approx(0.4)),
         (["c"], True, pytest.approx(0.9)),
     ]
-    assert all(rung["bytes"] == 4 for rung in told["rungs"])
-    assert not [key for rung in told["rungs"] for key in rung if "ms" in key]  # nothing is timed
+    assert all(rung["bytes"] == 4 for rung in answer["rungs"])
+    assert not [key for rung in answer["rungs"] for key in rung if "ms" in key]  # nothing is timed
     assert ladder.latencies_ms() == (1.0, 1.0)
 
 
@@ -112,10 +112,10 @@ def test_a_failed_repair_names_the_closest_attempt():
     ladder, tried = ladder_of({"a": 0.1, "b": 0.1, "z": 0.5}, "abcdefz")
     assert ladder.chosen is None and to_json(ladder.record())["kept"] is None
     assert all("z" not in kept for kept in tried)  # half of the layers stay in int8
-    said = str(refusal(ladder, "x-int8"))
-    assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in said
-    assert "the closest, with a, b kept in float32, has accuracy 0.400" in said
-    assert "--quantize-aware" in said and "\n" not in said
+    message = str(refusal(ladder, "x-int8"))
+    assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in message
+    assert "the closest, with a, b kept in float32, has accuracy 0.400" in message
+    assert "--quantize-aware" in message and "\n" not in message
 
 
 def test_a_model_of_one_layer_has_nothing_to_keep():
@@ -151,15 +151,15 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("planted") / "data")
 
 
-def kept_layers(told, layer: str) -> None:
+def kept_layers(answer, layer: str) -> None:
     """Exactly the planted layer stays in float, in both formats."""
-    assert set(told["repairs"]) == {"openvino-int8", "tflite-int8"}
-    (tflite,) = told["repairs"]["tflite-int8"]["kept"]
+    assert set(answer["repairs"]) == {"openvino-int8", "tflite-int8"}
+    (tflite,) = answer["repairs"]["tflite-int8"]["kept"]
     assert f"/{layer}" in tflite
-    (openvino,) = told["repairs"]["openvino-int8"]["kept"]
+    (openvino,) = answer["repairs"]["openvino-int8"]["kept"]
     place = f"Convolution_{CONVOLUTIONS.index(layer)}" if layer in CONVOLUTIONS else "MatMul_0"
     assert openvino == place
-    for artifact in told["artifacts"]:
+    for artifact in answer["artifacts"]:
         assert artifact["metric"]["artifact"] >= artifact["metric"]["source"] - 0.01
         assert artifact["metric"]["source"] > 0.95
 
@@ -167,7 +167,7 @@ def kept_layers(told, layer: str) -> None:
 def plant_and_repair(folder, data, seed: int, **options):
     layer = random.Random(seed).choice(OUTLIER_LAYERS)
     model = write_outlier_model(folder / "m.keras", layer, seed)
-    told = convert(
+    answer = convert(
         model,
         quantize=["int8"],
         calibrate=data / "train",
@@ -175,21 +175,21 @@ def plant_and_repair(folder, data, seed: int, **options):
         out=folder / "x.edgevid",
         **options,
     ).to_json()
-    return layer, told
+    return layer, answer
 
 
 def test_only_a_planted_outlier_is_kept_in_float(data, tmp_path):
-    layer, told = plant_and_repair(tmp_path, data, seed=7, min_metric=0.9)
-    kept_layers(told, layer)
+    layer, answer = plant_and_repair(tmp_path, data, seed=7, min_metric=0.9)
+    kept_layers(answer, layer)
     bundle = Bundle.open(tmp_path / "x.edgevid")
     repairs = bundle.evidence["repair"]
     assert {name: one["kept"] for name, one in repairs.items()} == {
-        name: one["kept"] for name, one in told["repairs"].items()
+        name: one["kept"] for name, one in answer["repairs"].items()
     }
     for name, one in repairs.items():
         assert [rung["ok"] for rung in one["rungs"]] == [False, True]
         assert bundle.evidence["layers"][name][0]["name"] == one["kept"][0]
-        assert "latencies_ms" not in one and told["repairs"][name]["latencies_ms"][1] > 0
+        assert "latencies_ms" not in one and answer["repairs"][name]["latencies_ms"][1] > 0
         assert bundle.evidence["outputs"][name]["scores"]["max_abs"] < 0.1
         graph = graphs.read(name.partition("-")[0], bundle.files(name))
         (box,) = (box for box in condense_graph(graph, one["kept"]).boxes if box.kept)
@@ -201,14 +201,14 @@ def test_only_a_planted_outlier_is_kept_in_float(data, tmp_path):
         assert metric["drop_at_most"] > 1 - 0.025 ** (1 / metric["n"])  # it was chosen among two
     html = unescape((tmp_path / "x.html").read_text(encoding="utf-8"))
     assert html.count('"node floats kept"') == 3  # one of each graph, and the legend's
-    for one in told["repairs"].values():
+    for one in answer["repairs"].values():
         assert f"All in int8, it {one['reason']}." in html
         assert f"Kept in float32: {one['kept'][0]}." in html
         assert all(f'<td class="n">{ms:.4g}</td>' in html for ms in one["latencies_ms"] if ms)
-    said = text(told)
-    assert "tflite-int8 does not do in tflite what the model does" in said
-    assert f"repaired; kept in float32: {told['repairs']['tflite-int8']['kept'][0]}" in said
-    assert "36 clips cannot resolve a drop" in said
+    message = text(answer)
+    assert "tflite-int8 does not do in tflite what the model does" in message
+    assert f"repaired; kept in float32: {answer['repairs']['tflite-int8']['kept'][0]}" in message
+    assert "36 clips cannot resolve a drop" in message
     assert ("preprocessing", "the metric reaches a floor on labelled clips") in evidence_facts(
         bundle.evidence
     )
@@ -252,9 +252,9 @@ def test_owner_outputs_prove_the_preprocessing(data, tmp_path):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()
     contract.write_text(right)
-    told = convert(model, **options).to_json()
+    answer = convert(model, **options).to_json()
     bundle = Bundle.open(tmp_path / "x.edgevid")
-    assert told["preprocessing"] == bundle.evidence["preprocessing"] == "reference"
+    assert answer["preprocessing"] == bundle.evidence["preprocessing"] == "reference"
     assert bundle.evidence["gates"]["reference"]["max_abs"] < 1e-5
     assert ("preprocessing", "proven by the owner's outputs") in evidence_facts(bundle.evidence)
 
@@ -275,8 +275,8 @@ def test_unproven_preprocessing_is_reported(tmp_path):
     result = {"artifacts": [], "repairs": {}, "notes": [], "bundle": "x.edgevid", "page": "x.html"}
     assert "preprocessing: unproven" in text({**result, "preprocessing": "unproven"})
     assert "preprocessing" not in text({**result, "preprocessing": "reference"})
-    words = dict(evidence_facts({"preprocessing": "unproven"}))
-    assert words["preprocessing"].startswith("unproven: nothing shows")
+    lines = dict(evidence_facts({"preprocessing": "unproven"}))
+    assert lines["preprocessing"].startswith("unproven: nothing shows")
 
 
 def _answers(model, frames):

@@ -273,9 +273,9 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(("text", "said"), WRONG)
-def test_errors_name_the_line(terms, text, said):
-    with pytest.raises(BadInput, match=said) as caught:
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_errors_name_the_line(terms, text, message):
+    with pytest.raises(BadInput, match=message) as caught:
         settled(terms(text))
     assert "\n" not in str(caught.value)
 
@@ -352,10 +352,10 @@ def test_the_command_writes_the_draft_once(tiny, tmp_path, edgevid):
     before = edgevid("convert", model, "-o", tmp_path / "x.edgevid")
     assert before.returncode == 2
     assert f"write it with: edgevid convert --init {model}" in before.stderr
-    told = edgevid("convert", "--init", model)
-    assert told.returncode == 0, told.stderr
+    result = edgevid("convert", "--init", model)
+    assert result.returncode == 0, result.stderr
     file = tmp_path / "mine.contract.toml"
-    assert str(file) in told.stdout
+    assert str(file) in result.stdout
     assert "height = 20" in file.read_text()
     again = edgevid("convert", "--init", model)
     assert again.returncode == 2
@@ -428,8 +428,8 @@ def stranger(tmp_path):
 
 
 def test_an_operator_that_is_not_onnx_is_named(stranger):
-    said = r"operator of\.mine\.Twist \(node 'the_odd_one'\) is not one of ONNX's"
-    with pytest.raises(BadInput, match=said):
+    message = r"operator of\.mine\.Twist \(node 'the_odd_one'\) is not one of ONNX's"
+    with pytest.raises(BadInput, match=message):
         models.described(stranger("Twist", "of.mine"))
 
 
@@ -441,16 +441,16 @@ def test_an_operator_set_from_the_future_is_named(stranger):
 def test_an_operator_that_openvino_lacks_is_named_with_its_node(stranger, tmp_path):
     source = models.described(stranger("Det"))
     lowered = importers.load(source).lower("onnx", tmp_path)
-    said = r"OpenVINO cannot lower the model: operator Det \(node 'the_odd_one'\)"
-    with pytest.raises(BadInput, match=said):
+    message = r"OpenVINO cannot lower the model: operator Det \(node 'the_odd_one'\)"
+    with pytest.raises(BadInput, match=message):
         read(lowered, "onnx")
 
 
 @pytest.mark.soak
 def test_an_operator_that_onnx2tf_lacks_is_named_with_its_node(stranger, clips, tmp_path):
     options = {"formats": ["tflite"], "quantize": ["float32"], "calibrate": clips}
-    said = r"onnx2tf cannot lower the model to TFLite: operator Det \(node 'the_odd_one'\)"
-    with pytest.raises(BadInput, match=said):
+    message = r"onnx2tf cannot lower the model to TFLite: operator Det \(node 'the_odd_one'\)"
+    with pytest.raises(BadInput, match=message):
         convert(stranger("Det"), out=tmp_path / "x.edgevid", **options)
 
 

@@ -16,7 +16,7 @@ CLOSE = 1e-3
 
 
 @pytest.mark.parametrize(
-    ("name", "formats", "told"),
+    ("name", "formats", "result"),
     [
         ("face.tflite", ["tflite", "openvino"], ("regressors", 1)),
         ("text.onnx", ["openvino"], ("text", 0.5)),
@@ -25,7 +25,7 @@ CLOSE = 1e-3
         pytest.param("voice.onnx", ["tflite"], ("speech", 0.01), marks=pytest.mark.soak),
     ],
 )
-def test_an_imported_model_computes_what_its_runtime_does(name, formats, told, tmp_path):
+def test_an_imported_model_computes_what_its_runtime_does(name, formats, result, tmp_path):
     for module in ("cv2", "onnxruntime", "skvideo"):
         pytest.importorskip(module)
     file, out = tmp_path / "x.contract.toml", tmp_path / "x.edgevid"
@@ -41,7 +41,7 @@ def test_an_imported_model_computes_what_its_runtime_does(name, formats, told, t
     found = third_party_models.differences(name, Bundle.open(out))
     assert set(found) == {f"{one}-float32" for one in formats}
     assert max(found.values()) < CLOSE, found
-    output, spread = told
+    output, spread = result
     answers = [one[output] for one in third_party_models.own_answers(name)]
     assert len(answers) >= 10
     assert np.ptp(answers) > spread  # there was something to find
