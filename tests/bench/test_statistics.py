@@ -103,7 +103,7 @@ def test_samples_that_depend_on_each_other_count_for_fewer():
 
 def test_the_mean_is_that_of_all_samples_though_batches_leave_some_out():
     samples = [5.0] * 9 + [1.0] * 10  # ten batches of one
-    assert statistics.summary(samples)["mean"]["value"] == round(1000 * 55 / 19, 4)
+    assert statistics.summary(samples)["mean"].value == round(1000 * 55 / 19, 4)
 
 
 def test_the_mean_is_students():
@@ -117,14 +117,11 @@ def test_the_mean_is_students():
 def test_a_summary_marks_what_has_too_few_samples():
     found = statistics.summary([0.002 + 0.000001 * (at % 7) for at in range(100)])
     assert list(found) == ["p50", "p90", "p95", "p99", "p99.9", "mean"]
-    assert found["p50"]["value"] == 2.003
-    assert found["p95"] == {"insufficient": 130}
-    assert found["p99"] == {"insufficient": 662}
-    assert found["mean"]["low"] <= 2.003 <= found["mean"]["high"]
-    assert statistics.summary([], [50]) == {
-        "p50": {"insufficient": 11},
-        "mean": {"insufficient": 2},
-    }
+    assert found["p50"].value == 2.003
+    assert found["p95"] == Insufficient(130)
+    assert found["p99"] == Insufficient(662)
+    assert found["mean"].low <= 2.003 <= found["mean"].high
+    assert statistics.summary([], [50]) == {"p50": Insufficient(11), "mean": Insufficient(2)}
 
 
 @pytest.mark.parametrize("p", [0, 100, -1, 250])
