@@ -12,11 +12,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from edgevid import registry
 from edgevid.bundle import Bundle
+from edgevid.documents import published
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed, MissingExtra
+from edgevid.evidence import Evidence
 from edgevid.isolation.child_task import ChildOutcome
 from edgevid.proof import Golden, Verdict
 from edgevid_converters import child_process, convert, importers, pipeline
@@ -55,6 +58,8 @@ def test_the_bundle_holds_evidence_but_no_paths_or_times(real_run, real_bundle):
     bundle = Bundle.open(real_bundle)
     bundle.check()
     evidence = bundle.evidence
+    jsonschema.validate(evidence, published("evidence"))
+    assert Evidence.from_json(evidence).to_json() == evidence
     record = json.loads((real_run / "run.json").read_text())
     assert evidence["source"]["model"] == record["model"]
     assert {name: [*paths] for name, paths in bundle.split.items()} == record["split"]
