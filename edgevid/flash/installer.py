@@ -55,7 +55,14 @@ class LocalAgent:
                 self.reply()
 
     def line(self) -> bytes:
-        """Wait for a line."""
+        """Wait for a line.
+
+        Returns:
+            The line.
+
+        Raises:
+            InstallFailed: The agent ended without a reply.
+        """
         line: bytes = self.process.stdout.readline()
         if not line:
             raise InstallFailed("the agent ended without a reply; try again", 4)
@@ -70,7 +77,14 @@ class LocalAgent:
         return self.reply()
 
     def reply(self) -> Any:
-        """Wait for a reply; each line of progress is reported once."""
+        """Wait for a reply, reporting each line of progress once.
+
+        Returns:
+            The result.
+
+        Raises:
+            InstallFailed: The agent refused or failed.
+        """
         last = None
         while True:
             frame = json.loads(self.line().decode())
@@ -182,7 +196,14 @@ def activate(agent: LocalAgent, options: argparse.Namespace, release: str) -> in
 
 
 def main() -> int:
-    """Install what this archive holds."""
+    """Install the release in this archive.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InstallFailed: ``--root`` is relative.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     agent = None
     try:

@@ -11,21 +11,52 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256(value: Any) -> str:
-    """Give a hash; raises `Refused` if it is none."""
+    """Check a hash of a request.
+
+    Args:
+        value: The value.
+
+    Returns:
+        The hash in hexadecimal.
+
+    Raises:
+        Refused: It is no SHA-256.
+    """
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise Refused("protocol", f"{value!r} is not a sha256", SAME_EDGEVID)
     return value
 
 
 def size(value: Any) -> int:
-    """Give a number of bytes; raises `Refused` if it is none."""
+    """Check a number of bytes of a request.
+
+    Args:
+        value: The value.
+
+    Returns:
+        The number.
+
+    Raises:
+        Refused: It is no number of bytes.
+    """
     if type(value) is not int or value < 0:
         raise Refused("protocol", f"{value!r} is not a number of bytes", SAME_EDGEVID)
     return value
 
 
 def text(request: dict[str, Any], key: str) -> str | None:
-    """Give a text, or None if there is none; raises `Refused` if it is something else."""
+    """Check a text of a request.
+
+    Args:
+        request: The request.
+        key: The name of the text.
+
+    Returns:
+        The text; None if there is none.
+
+    Raises:
+        Refused: It is something else.
+    """
     value = request.get(key)
     if value is not None and not isinstance(value, str):
         raise Refused("protocol", f"{key} is not a text", SAME_EDGEVID)

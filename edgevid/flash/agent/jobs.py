@@ -184,7 +184,18 @@ def _holder(store: Store) -> tuple[int, str]:
 
 
 def read(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """Give a part of a job's ``stdout``, ``stderr`` or ``document.json``."""
+    """Read a part of a job's ``stdout``, ``stderr`` or ``document.json``.
+
+    Args:
+        store: The folder of edgevid.
+        request: The job's id, the file and the offset.
+
+    Returns:
+        The reply with the content.
+
+    Raises:
+        Refused: There is no such file.
+    """
     name, offset = _id(request), fields.size(request.get("offset", 0))
     file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{DOCUMENT}"}.get(
         str(request.get("file"))
@@ -237,7 +248,18 @@ def _end(store: Store, name: str | None) -> bool:
 
 
 def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """Store a tuning where the service looks for it; ``content`` None: forget it."""
+    """Store a tuning where the service looks for it, or forget it.
+
+    Args:
+        store: The folder of edgevid.
+        request: The tuning's name, and its content or None.
+
+    Returns:
+        The reply.
+
+    Raises:
+        Refused: The name is not that of a tuning.
+    """
     name, content = fields.text(request, "name") or "", request.get("content")
     if not _TUNED.fullmatch(name):
         raise Refused("protocol", f"{name!r} is not the name of a tuning", SAME_EDGEVID)

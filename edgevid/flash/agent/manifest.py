@@ -65,7 +65,17 @@ class Manifest(NamedTuple):
 
 
 def read(text: bytes) -> Manifest:
-    """Read a manifest; raises `Refused` if this agent cannot read it."""
+    """Parse a manifest.
+
+    Args:
+        text: Its text.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        Refused: It is invalid, or of a format that this agent does not know.
+    """
     try:
         data = json.loads(text.decode())
         version = data["format"]

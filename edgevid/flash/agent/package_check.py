@@ -31,7 +31,18 @@ class CheckedPackage(NamedTuple):
 
 
 def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
-    """Check the package of a request; raises `Refused` with the first fault."""
+    """Check the package of a request.
+
+    Args:
+        store: The folder of edgevid.
+        request: The manifest and its signature.
+
+    Returns:
+        The checked package.
+
+    Raises:
+        Refused: Something is wrong with it; this is the first fault.
+    """
     store.fits()
     text, signature = fields.text(request, "manifest"), fields.text(request, "signature")
     if not text or not signature:
@@ -153,7 +164,18 @@ def _writable(root: Path) -> None:
 
 
 def room(store: Store, manifest: Manifest) -> int:
-    """The number of bytes that a release takes; raises `Refused` unless twice as much is free."""
+    """Check that twice the size of a release is free on the disk.
+
+    Args:
+        store: The folder of edgevid.
+        manifest: The release.
+
+    Returns:
+        The size of the release in bytes.
+
+    Raises:
+        Refused: There is not enough room.
+    """
     missing = {s: size for s, size in manifest.blobs().items() if not store.verified(s)}
     received = sum(store.have(sha256, size) for sha256, size in missing.items())
     unpacked = 0 if store.has_runner(manifest.runner) else manifest.unpacked_bytes

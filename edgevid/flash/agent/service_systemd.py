@@ -116,7 +116,14 @@ class SystemService(ServiceControl):
         return Path("/run") / self.name
 
     def fits(self, manifest: Manifest) -> None:
-        """The hardened unit cannot read every folder; and the unit must be edgevid's."""
+        """Check that the hardened unit can read the folder and that the unit is edgevid's.
+
+        Args:
+            manifest: The release.
+
+        Raises:
+            Refused: The unit cannot read the folder, or it belongs to something else.
+        """
         self._is_ours()
         for hidden in ("/tmp", "/var/tmp", "/root", "/run", "/dev", "/proc", "/sys"):
             if Path(hidden) in (self.store.root, *self.store.root.parents):

@@ -53,7 +53,11 @@ class Store:
     # ---------------------------------------------------------------- the folder
 
     def fits(self) -> None:
-        """Raises `Refused` if the folder cannot be edgevid's, or is in use for something else."""
+        """Check that the folder can be edgevid's.
+
+        Raises:
+            Refused: It cannot, or it is in use for something else.
+        """
         if not self.root.is_absolute() or len(str(self.root)) > LONGEST:
             raise Refused(
                 "root",
@@ -104,7 +108,11 @@ class Store:
     # ---------------------------------------------------------------- the journal
 
     def journal(self) -> dict[str, Any]:
-        """The journal; `deployment` documents its states."""
+        """The journal; `deployment` documents its states.
+
+        Raises:
+            Refused: It is damaged.
+        """
         try:
             journal = json.loads((self.root / "journal.json").read_text())
         except FileNotFoundError:

@@ -60,7 +60,14 @@ class Transport:
         be lost without notice, and the lock is held until then. 0: for ever."""
 
     def request(self) -> dict[str, Any] | None:
-        """Give the next request, None at the end; raises `Refused` if it cannot be read."""
+        """Read the next request.
+
+        Returns:
+            The request; None at the end.
+
+        Raises:
+            Refused: It cannot be parsed.
+        """
         for _ in self.payload():  # the unread rest of the last one
             pass
         signal.alarm(self.silence_s)
@@ -79,7 +86,14 @@ class Transport:
         return request
 
     def payload(self) -> Iterator[bytes]:
-        """Give the bytes that follow the request; raises `ClientGone` if they break off."""
+        """Read the bytes that follow the request.
+
+        Yields:
+            The next part.
+
+        Raises:
+            ClientGone: The bytes break off.
+        """
         while self._left:
             signal.alarm(self.silence_s)
             chunk = self._reading.read1(min(CHUNK, self._left))
@@ -90,7 +104,14 @@ class Transport:
             yield chunk
 
     def send(self, frame: dict[str, Any]) -> None:
-        """Send one line; raises `ClientGone`."""
+        """Send one line.
+
+        Args:
+            frame: What to send.
+
+        Raises:
+            ClientGone: The client has gone.
+        """
         try:
             self._writing.write(json.dumps(frame).encode() + b"\n")
             self._writing.flush()

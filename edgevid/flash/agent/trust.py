@@ -25,7 +25,17 @@ _NEW = "make the package again, on a machine that has the right key"
 
 
 def public_key(line: str) -> str:
-    """Give ``kind body`` of a public key's line, without its comment."""
+    """Parse the line of a public key.
+
+    Args:
+        line: The line.
+
+    Returns:
+        ``kind body``, without the comment.
+
+    Raises:
+        Refused: It is no public key.
+    """
     found = _KEY.fullmatch(line.strip())
     try:
         if found is None or not base64.b64decode(found.group("body"), validate=True):
@@ -108,7 +118,19 @@ def _next(before: str, pin: Any) -> str:
 
 
 def verify(text: bytes, signature: str, key: str) -> bool:
-    """Whether ``key`` has signed ``text``; leaves nothing on the disk."""
+    """Check a signature; nothing stays on the disk.
+
+    Args:
+        text: The text.
+        signature: Its signature.
+        key: The public key.
+
+    Returns:
+        Whether the key has signed the text.
+
+    Raises:
+        Refused: ssh-keygen is missing or too old.
+    """
     program = shutil.which("ssh-keygen")
     if program is None:
         raise Refused("tools", "ssh-keygen is missing", "apt-get install openssh-client")
