@@ -17,8 +17,8 @@ def test_the_one_artifact_is_chosen(null_bundle):
     [
         ({"artifact": "null-float23"}, "did you mean null-float32"),
         ({"runtime": "nul"}, "did you mean null"),
-        ({"runtime": "tflite"}, "nothing to execute for tflite"),
-        ({"accelerator": "npu"}, "nothing to execute for npu; it holds|nothing to execute for npu"),
+        ({"runtime": "tflite"}, "no artifact for tflite"),
+        ({"accelerator": "npu"}, "no artifact for npu; it has|no artifact for npu"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_named(null_bundle, wish, says):
