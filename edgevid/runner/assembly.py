@@ -1,7 +1,16 @@
 """The running parts of a service: what a configuration names, opened and connected.
 
-ReaderThread (per camera)  -- decodes once -->  StreamPipeline (per camera and model)
--- in turn -->  Scheduler (thread per model)  -->  SinkFanOut  -->  SinkThread (per sink)
+    ReaderThread      one per camera; decodes each frame once
+        |  short queue
+    StreamPipeline    one per camera and model
+        |  frames in turn
+    Scheduler         one thread per model: preprocess, gate, step, task, event stages
+        |  Result
+    SinkFanOut
+        |  bounded queue
+    SinkThread        one per sink
+
+Reading, stepping and writing overlap: decoders, interpreters and files release Python's lock.
 """
 
 from __future__ import annotations

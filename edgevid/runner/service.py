@@ -94,6 +94,9 @@ class Service:
                 self._wake.wait(self._tick_s)
                 self._wake.clear()
                 self._tick()
+        except BaseException:
+            self._stopping = True  # nobody waits for a slow sink after Ctrl-C
+            raise
         finally:
             self._end()
         self._raise()

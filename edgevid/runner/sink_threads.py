@@ -1,7 +1,5 @@
 """Every sink of a run in a thread of its own, behind a bounded queue.
 
-    schedulers --put--> SinkFanOut --> [queue] SinkThread --> Sink
-
 A sink that is slow, hangs or fails holds up no other sink and no live stream. When a queue is full,
 live streams drop its oldest live result, and finite streams wait: their scheduler skips them until
 every queue has room.
@@ -181,7 +179,7 @@ class SinkThread(threading.Thread):
         """Call the sink; False, with the reason kept, if it raised."""
         try:
             call(*args)
-        except Exception as error:  # noqa: BLE001 - of a plug-in: counted and shown
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - of a plug-in: counted and shown
             self.error = _reason(error)
             if self._is_essential and self.fatal is None:
                 self.fatal = error
@@ -190,7 +188,7 @@ class SinkThread(threading.Thread):
         return True
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,8 +1,8 @@
 """One stream through one model: its queue, recurrent state, event stages and frame counters.
 
-The reader's thread calls `StreamPipeline.wants`; everything else runs in the scheduler's thread:
-
-    sampler -> short queue -> geometry -> gate -> step -> task -> event stages -> sinks
+The reader's thread calls `StreamPipeline.wants`; everything else runs in the scheduler's thread: it
+scales a frame, asks the gate, takes the step, decodes the prediction, runs the event stages and
+puts the result into the sinks' queues. `edgevid.runner.assembly` shows how the parts are connected.
 
 Frames in the queue add latency, so it is short. When it is full, a live stream drops its oldest
 frame and a finite one waits.
