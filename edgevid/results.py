@@ -81,7 +81,7 @@ class Event:
 
     Attributes:
         id: Unique in its stream, and the same whenever the same stream is processed again. A stage
-            only has to tell its open events apart; `edgevid.events.EventChain` makes the id unique.
+            only keeps its open events apart; `edgevid.events.EventChain` makes the id unique.
         type: ``new``, ``update`` or ``end``.
         what: What happened, such as a label.
         where: Where, as plain data: a zone, a box. Empty if it has no place.
@@ -119,7 +119,7 @@ class Result:
         events: What the event stages found.
         warm: The model has seen as many frames as it can remember.
         gap: The recurrent state was reset before this step, because frames are missing.
-        degraded: The CPU answered in place of the accelerator.
+        degraded: The CPU stepped in place of the accelerator.
         corrected: Replaces a result of the same index that a faulty accelerator computed.
         captured_unix_s: Unix time at which the frame arrived; None for files.
         bundle: Name of the model; None if only one is served.

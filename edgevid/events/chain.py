@@ -1,9 +1,8 @@
 """The event stages of one stream, one after another, with their state and the ids of events.
 
 `EventChain` computes what is true; its state is saved, restored and retaken with the model's.
-`EventLedger` knows what the sinks were told, and after a correction computes what they have to be
-told now, so that the events in the output always form valid sequences: ``new``, ``update``...,
-``end``.
+`EventLedger` knows which events were emitted, and after a correction computes what to emit now, so
+that the events in the output always form valid sequences: ``new``, ``update``..., ``end``.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ class EventChain:
 
 
 class EventLedger:
-    """What the sinks of one stream were told since the last confirmed step."""
+    """The events of one stream that were emitted since the last confirmed step."""
 
     def __init__(self) -> None:
         self._announced: dict[str, Event] = {}
@@ -166,16 +165,16 @@ class EventLedger:
         self._claimed.add(chosen)
         return chosen
 
-    def correct(self, right: Sequence[Event], told: Sequence[Event]) -> tuple[Event, ...]:
+    def correct(self, right: Sequence[Event], before: Sequence[Event]) -> tuple[Event, ...]:
         """What to emit for a retaken frame.
 
         Args:
             right: The events of the retaken step.
-            told: The events that were emitted for this frame before.
+            before: The events that were emitted for this frame before.
         """
         emitted = []
         for event in right:
-            if event in told:
+            if event in before:
                 continue
             is_open = event.id in self._announced
             if event.type == "end" and not is_open:

@@ -258,7 +258,7 @@ def _printable(name: str) -> str:
 def derived_name(source: str) -> str:
     """Name a camera that has no name: a file's stem, or a URL's host.
 
-    Nothing else of a URL: passwords stand before the host, but also in paths and in queries.
+    Nothing else of a URL is used: paths and queries may contain passwords too.
     """
     scheme, colon, _ = source.partition("://")
     if not colon:
@@ -277,7 +277,7 @@ def _check_names(document: Document, what: str, names: list[str]) -> None:
             line = document.line((what, first[name]))
             raise document.fault(
                 (what, index, "name"),
-                f"{what} {shown(name)} is there already, in line {line}; give each its own name",
+                f"{what} {shown(name)} is already defined in line {line}; give each its own name",
             )
         first[name] = index
 

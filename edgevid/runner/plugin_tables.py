@@ -1,7 +1,7 @@
 """Tables of plug-ins: ``[[sink]]`` and ``[[event]]`` of the configuration, ``--sink`` of the shell.
 
 A table has the keys of its kind and the options that its plug-in declares, so a misspelt key is
-rejected with its line and the closest match, whoever wrote the plug-in.
+rejected with its line and the closest match, also for plug-ins of other packages.
 """
 
 from __future__ import annotations

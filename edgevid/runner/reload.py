@@ -35,7 +35,7 @@ def apply(
         waiting: Waits for a thread, and reports progress meanwhile.
 
     Returns:
-        One line that says what was done.
+        One line for people: what changed.
 
     Raises:
         EdgevidError: Something in ``new`` cannot be opened.

@@ -50,7 +50,7 @@ def rate_fps(text: str | None, contract: Contract) -> float | None:
 
 
 def may_skip_loop_filter(uses: Sequence[BundleUse]) -> bool:
-    """Whether tuning found that every one of these models answers as well without loop filter."""
+    """Whether tuning found every one of these models as accurate without the loop filter."""
     found = [tuned.chosen(use, Bundle.open(use.path)) for use in uses]
     return bool(found) and all(one is not None and one.skip_loop_filter for one in found)
 
@@ -70,7 +70,7 @@ class ServedModel:
         """Open a bundle and prove its engines; raises what `EngineFailover` raises.
 
         Args:
-            use: The bundle, and what the configuration says of its engine.
+            use: The bundle and its engine, as configured.
             live: Whether a stream may be live. If so, the CPU serves while accelerators are proven.
             report: Gets one line for each change of engines.
         """

@@ -208,7 +208,7 @@ class StreamPipeline:
             guarded: The engine may turn out to be faulty, so the frame is journaled until the step
                 is confirmed. Results of a finite stream are held back until then; those of a live
                 stream are emitted at once and corrected later.
-            degraded: The CPU answers in place of an accelerator.
+            degraded: The CPU steps in place of an accelerator.
 
         Raises:
             EngineFailed: The step failed; the state is as before.
