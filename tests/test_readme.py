@@ -49,3 +49,15 @@ def test_make_demo_and_make_test_stand_first():
     first = " ".join(part for match in code[:1] for part in match)
     assert first.split("#")[0].split()[:2] == ["make", "demo"]
     assert "make test" in first
+
+
+def test_the_walks_name_code_that_exists():
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    sources = [p for top in ("edgevid", "converters") for p in (ROOT / top).rglob("*.py")]
+    defined = {path.stem for path in sources} | {path.parent.name for path in sources}
+    for path in sources:
+        defined |= set(re.findall(r"^ *(?:def|class) (\w+)", path.read_text(), re.MULTILINE))
+    for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)`", text):
+        if "_" in name or "." in name or name[0].isupper():
+            missing = [part for part in name.removesuffix(".py").split(".") if part not in defined]
+            assert not missing, f"{name}: there is no {missing[0]}"
