@@ -63,7 +63,7 @@ rate = "all"
         "age_ms": ages(lines),
         "cameras": {},
     }
-    counted_s = after["now_unix_s"] - before["now_unix_s"]  # the status is told once a second
+    counted_s = after["now_unix_s"] - before["now_unix_s"]  # the status is written once a second
     earlier = {camera["name"]: frames(camera) for camera in before["cameras"]}
     for camera in after["cameras"]:
         name, counts = camera["name"], frames(camera)

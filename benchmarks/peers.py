@@ -105,20 +105,20 @@ class Ours:
         with av.open(str(video)) as container:
             frames = container.streams.video[0].frames
         self._round = {"do": "round", "job": job.to_json(), "seconds": 0.0, "samples": frames}
-        self._talk = JsonRpcProcess(MODULE, scenario)
-        wish = {"do": "open", "bundle": str(bundle.path.resolve()), "video": str(video)}
-        self.pid = self._talk.call({**wish, "job": job.to_json()}, 120)["pids"][0]
+        self._process = JsonRpcProcess(MODULE, scenario)
+        request = {"do": "open", "bundle": str(bundle.path.resolve()), "video": str(video)}
+        self.pid = self._process.call({**request, "job": job.to_json()}, 120)["pids"][0]
 
     def play(self) -> dict:
         """Measure a round of as many frames as the file has."""
-        found = self._talk.call(self._round, 600)
+        found = self._process.call(self._round, 600)
         step_ms = 1000 * statistics.median(unpack(found["samples"]["step"]))
         told = {"frames": found["frames"]["answered"], "seconds": found["elapsed_s"]}
         return {**told, "step_ms": step_ms}
 
     def close(self) -> None:
         """End the process."""
-        self._talk.close()
+        self._process.close()
 
 
 def yolo_models(python: str, folder: Path) -> dict[str, Path]:

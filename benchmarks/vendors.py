@@ -142,13 +142,13 @@ def compare(opened: Bundle, name: str, folder: Path, pairs: int, seconds: float)
     )
     job = Job(name, runtime, "cpu", "step")
     ours, theirs = [], []
-    with JsonRpcProcess(MODULE, "measuring") as talk:
-        wish = {"bundle": str(opened.path), "video": "none", "job": job.to_json()}
-        talk.call({"do": "open", **wish}, 120)
+    with JsonRpcProcess(MODULE, "measuring") as process:
+        request = {"bundle": str(opened.path), "video": "none", "job": job.to_json()}
+        process.call({"do": "open", **request}, 120)
 
         def measure() -> tuple[float, float]:
             request = {"do": "round", "job": job.to_json(), "seconds": seconds, "samples": 20}
-            found = unpack(talk.call(request, 300)["samples"]["step"])
+            found = unpack(process.call(request, 300)["samples"]["step"])
             return 1000 * statistics.median(found), 1000 * min(found)
 
         step_s = measure()[0] / 1000

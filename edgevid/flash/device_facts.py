@@ -199,7 +199,7 @@ def missing_requirements(
             "there is no ssh-keygen to check signatures with", _apt("openssh-client")
         )
     yield from _room(facts, target)
-    yield from _surroundings(facts, time.time() if now is None else now)
+    yield from _environment(facts, time.time() if now is None else now)
     for way in target.engine:
         if way.accelerator != "cpu":
             yield from _accelerator(way, facts)
@@ -275,7 +275,7 @@ def _room(facts: DeviceFacts, target: Target) -> Iterator[MissingRequirement]:
         )
 
 
-def _surroundings(facts: DeviceFacts, now: float) -> Iterator[MissingRequirement]:
+def _environment(facts: DeviceFacts, now: float) -> Iterator[MissingRequirement]:
     off_s = facts.clock_unix_s - now
     if facts.clock_unix_s and abs(off_s) > SHOWN_WRONG_CLOCK_S:
         yield MissingRequirement(

@@ -152,12 +152,12 @@ class _GraphDrawing:
             self._pack(row, [0.0] * len(row))
         for sweep in range(SWEEPS):
             for row in self._by_row if sweep % 2 == 0 else self._by_row[::-1]:
-                self._pack(row, [self._wish(n, down=sweep % 2 == 0) for n in row])
+                self._pack(row, [self._preferred_x(n, down=sweep % 2 == 0) for n in row])
         left = min((p.x - p.width / 2 for p in self._places), default=0.0)
         for place in self._places:
             place.x -= left - 14
 
-    def _wish(self, number: int, *, down: bool) -> float:
+    def _preferred_x(self, number: int, *, down: bool) -> float:
         place = self._places[number]
         joined = (place.up if down else place.down) or place.up + place.down
         return fmean(self._places[one].x for one in joined) if joined else place.x
