@@ -130,7 +130,17 @@ json_values = st.recursive(
         st.lists(inner, max_size=5)
         | st.dictionaries(
             st.sampled_from(
-                ["name", "shape", "frame", "states", "outputs", "labels", "task", "temporal"]
+                [
+                    "name",
+                    "shape",
+                    "inputs",
+                    "kind",
+                    "states",
+                    "outputs",
+                    "labels",
+                    "task",
+                    "temporal",
+                ]
             )
             | st.text(max_size=5),
             inner,
