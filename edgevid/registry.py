@@ -81,6 +81,17 @@ TABLE: dict[str, dict[str, Row]] = {
         ),
     },
     "event": {},  # stages between a prediction and the sinks
+    "importer": {  # kinds of model files that can be converted
+        "keras": Row("edgevid_converters.importers.keras:IMPORTER", "convert", ("tensorflow",)),
+        "onnx": Row("edgevid_converters.importers.onnx:IMPORTER", "onnx", ("onnx",)),
+        "openvino": Row("edgevid_converters.importers.openvino:IMPORTER", "convert", ("openvino",)),
+        "saved_model": Row(
+            "edgevid_converters.importers.saved_model:IMPORTER", "convert", ("tensorflow",)
+        ),
+        "tflite": Row(
+            "edgevid_converters.importers.tflite:IMPORTER", "convert", ("ai_edge_litert",)
+        ),
+    },
     "runtime": {  # each is a `RuntimeSpec`, which names the libraries
         "null": Row("edgevid.runtimes.null:SPEC"),
         "openvino": Row("edgevid.runtimes.openvino:SPEC"),

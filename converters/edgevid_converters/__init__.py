@@ -5,9 +5,10 @@ artifact with the model, and writes one bundle or nothing.
 
 A converter is one package in `edgevid_converters.lowering` and one row of `edgevid.registry`, or an
 entry point of the group ``edgevid.converter``; an importer is one module in
-`edgevid_converters.importers`.
+`edgevid_converters.importers` and one row, or an entry point of the group ``edgevid.importer``.
 """
 
+from edgevid_converters.importers import Importer, NativeModel
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 from edgevid_converters.pipeline import Conversion, ConvertArguments, ConvertOptions, convert
 
@@ -16,7 +17,9 @@ __all__ = [
     "ConvertArguments",
     "ConvertOptions",
     "Converter",
+    "Importer",
     "LayerError",
+    "NativeModel",
     "Operator",
     "convert",
 ]

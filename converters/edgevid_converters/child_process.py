@@ -62,7 +62,7 @@ class Limits:
             BadInput: A limit is not positive, or too small for any converter.
         """
         if not self.time_s > 0:
-            raise BadInput(f"--time-limit must be above 0 s, not {self.time_s:g}; use 60 or more")
+            raise BadInput(f"--time-limit {self.time_s:g} is too short; use seconds above 0")
         if self.memory_mb is not None and self.memory_mb < LEAST_MB:
             raise BadInput(
                 f"--memory-limit {self.memory_mb} is too small for any converter; "

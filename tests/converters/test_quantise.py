@@ -199,7 +199,7 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
         file.truncate(6 << 30)
     with limited(Limits(memory_mb=1024)), pytest.raises(ConverterFailed) as caught:
         ask("reading", operators_task(tmp_path / "huge.tflite"))
-    assert "needs more than the 1024 MB that it may take" in str(caught.value)
+    assert "needs more than the 1024 MB of its memory limit" in str(caught.value)
     assert "--memory-limit" in str(caught.value)
 
 

@@ -428,7 +428,7 @@ def stranger(tmp_path):
 
 
 def test_an_operator_that_is_not_onnx_is_named(stranger):
-    message = r"operator of\.mine\.Twist \(node 'the_odd_one'\) is not one of ONNX's"
+    message = r"operator of\.mine\.Twist \(node 'the_odd_one'\) is not part of ONNX"
     with pytest.raises(BadInput, match=message):
         models.described(stranger("Twist", "of.mine"))
 

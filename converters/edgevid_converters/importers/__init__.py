@@ -1,4 +1,4 @@
-"""Importers: one module per kind of model file.
+"""Importers: one module and one registry row per kind of model file.
 
 An importer recognises and describes a model (`describe`), and loads it in a child process (`load`)
 to run it in its own runtime and to lower it. What the file does not record comes from a contract
@@ -7,20 +7,30 @@ TOML, see `edgevid_converters.importers.contract_toml`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from importlib import import_module
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from edgevid import registry
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers import imported
+from edgevid_converters.importers import imported, run
+from edgevid_converters.importers.imported import Importer, NativeModel
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.source import ReferenceModel, SourceModel
 
-__all__ = ["KINDS", "ReferenceModel", "SourceModel", "describe", "kind_of", "load", "why_not"]
+__all__ = [
+    "Importer",
+    "NativeModel",
+    "ReferenceModel",
+    "SourceModel",
+    "describe",
+    "kind_of",
+    "load",
+    "why_not",
+]
 
-KINDS = ("run", "saved_model", "keras", "onnx", "tflite", "openvino")
-KNOWN = "a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml"
+RUN = "run"
+"""The kind of edgevid's own models, which have a contract of their own."""
 
 
 def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
@@ -36,16 +46,15 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
     """
     path = Path(path)
     kind = kind_of(path)
-    module = import_module(f"{__name__}.{kind}")
-    if kind == "run":
-        source: SourceModel = module.describe(path, contract_file)
-        return source
+    if kind == RUN:
+        return run.describe(path, contract_file)
+    importer: Importer = registry.load("importer", kind)
     described = imported.describe(kind, path, contract_file)
     return SourceModel(
         kind=kind,
         path=path,
         contract=Contract.from_json(described["contract"]),
-        forms=module.FORMS,
+        forms=importer.forms,
         record=described["record"],
         preprocessing=Preprocessing.from_json(described["preprocessing"]),
     )
@@ -54,21 +63,35 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
 def kind_of(path: Path) -> str:
     """Find the importer for the model at ``path``.
 
+    Returns:
+        Its name, or ``run`` for a run folder.
+
     Raises:
         BadInput: There is nothing at ``path``, or no importer recognises it.
     """
+    if path.exists():
+        if run.matches(path):
+            return RUN
+        found = next((one for one in _importers() if one.matches(path)), None)
+        if found is not None:
+            return found.name
+    known = ", ".join(["a run folder", *(one.reads for one in _importers())])
     if not path.exists():
-        raise BadInput(f"{path} does not exist; give {KNOWN}")
-    for kind in KINDS:
-        if import_module(f"{__name__}.{kind}").matches(path):
-            return kind
+        raise BadInput(f"{path} does not exist; give one of: {known}")
     what = "has no run.json; make one with edgevid train, or" if path.is_dir() else "is no model;"
-    raise BadInput(f"{path} {what} give {KNOWN}")
+    raise BadInput(f"{path} {what} give one of: {known}")
+
+
+def _importers() -> Iterator[Importer]:
+    """Load the built-in importers, then those of other packages."""
+    for names in (registry.builtin, registry.third_party):
+        for name in names("importer"):
+            yield registry.load("importer", name)
 
 
 def why_not(source: SourceModel, forms: Collection[str]) -> str:
     """Explain why a source can be lowered to none of ``forms``."""
-    if source.kind == "openvino":
+    if source.forms == ("ir",):
         return "OpenVINO IR cannot be converted to it; give the model that the IR was made from"
     return f"it can be lowered to {', '.join(source.forms)} only, not to {', '.join(forms)}"
 
@@ -79,8 +102,7 @@ def load(source: SourceModel) -> ReferenceModel:
     Raises:
         BadInput: Its files are damaged.
     """
-    module = import_module(f"{__name__}.{source.kind}")
-    if source.preprocessing is None:
-        model: ReferenceModel = module.load(source)
-        return model
-    return imported.ImportedModel(source, module.FORMS)
+    if source.kind == RUN:
+        return run.load(source)
+    importer: Importer = registry.load("importer", source.kind)
+    return imported.ImportedModel(source, importer.forms)

@@ -8,13 +8,12 @@ that is compared with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgevid import settings
+from edgevid import registry, settings
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid_converters.child_process import ask
@@ -54,6 +53,25 @@ class NativeModel(Protocol):
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
         """See `edgevid_converters.importers.source.ReferenceModel.lower`."""
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One kind of model file; what a registry row or an entry point ``edgevid.importer`` points to.
+
+    Attributes:
+        name: Its name in the registry.
+        reads: What it reads, in a few words for messages.
+        forms: The forms that such a model can be lowered to, see `ReferenceModel.lower`.
+        matches: Recognises a model by its path, without a library.
+        open_model: Loads a model in its own runtime, in a child process.
+    """
+
+    name: str
+    reads: str
+    forms: tuple[str, ...]
+    matches: Callable[[Path], bool]
+    open_model: Callable[[Path], NativeModel]
 
 
 class ImportedModel:
@@ -98,8 +116,8 @@ def _answer(one: TensorMapping, value: NDArray[Any]) -> NDArray[Any]:
 
 
 def _open(kind: str, path: Path) -> NativeModel:
-    reference: NativeModel = import_module(f"edgevid_converters.importers.{kind}").open_model(path)
-    return reference
+    importer: Importer = registry.load("importer", kind)
+    return importer.open_model(path)
 
 
 # ---------------------------------------------------------------- describing, in a child

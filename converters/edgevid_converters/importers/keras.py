@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 from edgevid_converters.importers.tensors import TensorInfo
 
@@ -62,3 +62,6 @@ class KerasModel(TensorFlowModel):
 
 def _tensor_info(tensor: Any, name: str) -> TensorInfo:
     return TensorInfo(str(name), tuple(tensor.shape), str(tensor.dtype))
+
+
+IMPORTER = Importer("keras", ".keras, .h5", FORMS, matches, open_model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
 from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name
@@ -253,3 +253,6 @@ def _tensor_names(graph: Any) -> list[str]:
     for node in all_nodes(graph):
         names += node.output
     return names
+
+
+IMPORTER = Importer("onnx", ".onnx", FORMS, matches, open_model)

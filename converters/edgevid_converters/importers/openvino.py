@@ -10,6 +10,7 @@ from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
+from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
 
@@ -173,3 +174,6 @@ def _last(error: Exception) -> str:
     """Return the last line of an error of OpenVINO, which has the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]
+
+
+IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgevid.training.models import VideoModel
 
-FORMS = ("saved_model",)
+FORMS: tuple[str, ...] = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
 
 
@@ -83,7 +83,7 @@ def load(source: SourceModel) -> RunModel:
 class RunModel:
     """The step of a trained Keras model: batch 1, static, unrolled."""
 
-    forms = FORMS
+    forms: tuple[str, ...] = FORMS
 
     def __init__(self, model: VideoModel) -> None:
         import tensorflow as tf

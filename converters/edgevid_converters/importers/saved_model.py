@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 from edgevid_converters.importers.tensors import TensorInfo
 
@@ -65,3 +65,6 @@ def _ports(specs: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
             raise BadInput(f"tensor {name!r} has an open number of axes; export it with fixed ones")
         found.append(TensorInfo(name, tuple(spec.shape.as_list()), spec.dtype.name))
     return tuple(found)
+
+
+IMPORTER = Importer("saved_model", "a SavedModel", FORMS, matches, open_model)

@@ -19,7 +19,7 @@ class SourceModel:
     """A model before it is loaded.
 
     Attributes:
-        kind: Name of its importer, one of `edgevid_converters.importers.KINDS`.
+        kind: Name of its importer; ``run`` for a run folder.
         path: File or folder of the model.
         contract: Its contract.
         forms: The forms that it can be lowered to, see `ReferenceModel.lower`.

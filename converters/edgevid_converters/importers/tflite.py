@@ -10,7 +10,7 @@ from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers.graph_rewrite import GraphRewrite
-from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.tensors import TensorInfo, sizes
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
@@ -121,3 +121,6 @@ def _tensor_info(one: Mapping[str, Any]) -> TensorInfo:
     shape = signature if len(signature) == len(one["shape"]) else [int(n) for n in one["shape"]]
     sizes = tuple(n if n >= 0 else None for n in shape)
     return TensorInfo(str(one["name"]), sizes, np.dtype(one["dtype"]).name)
+
+
+IMPORTER = Importer("tflite", ".tflite", FORMS, matches, open_model)
