@@ -126,7 +126,7 @@ def _interruptible(device: AgentClient, log: Log) -> Iterator[None]:
 
 
 def reporter(device: AgentClient, log: Log) -> Callable[[Mapping[str, Any]], None]:
-    """Give a function that logs the agent's lines of progress, each once."""
+    """Return a function that logs the agent's lines of progress, each once."""
     last = ""
 
     def report(frame: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ def reporter(device: AgentClient, log: Log) -> Callable[[Mapping[str, Any]], Non
 
 
 def checked(result: dict[str, Any]) -> dict[str, Any]:
-    """Give a result back, if the release is healthy.
+    """Return a result unchanged, if the release is healthy.
 
     Raises:
         RolledBack: It is not.
@@ -155,7 +155,7 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason_text(reason: Any) -> str:
-    """Give the reason of a rollback in one line, without the last lines of the log."""
+    """Return the reason of a rollback in one line, without the last lines of the log."""
     if not isinstance(reason, Mapping):
         return str(reason or "no reason was recorded")
     stage, message, code = (reason.get(key) for key in ("stage", "message", "exit_code"))

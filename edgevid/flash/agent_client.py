@@ -44,7 +44,7 @@ Notice = Callable[[Mapping[str, Any]], None]
 
 
 def agent_source() -> bytes:
-    """Give the agent's program, which is also a part of every release."""
+    """Return the agent's program, which is also a part of every release."""
     text: str | bytes = import_module("edgevid.flash.agent").source()
     return text if isinstance(text, bytes) else text.encode()
 

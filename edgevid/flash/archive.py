@@ -93,7 +93,7 @@ def assumed(target: Target, python: str | None) -> DeviceFacts:
 
 
 def write(path: Path, package: Package, key: SigningKey | None, title: str) -> str:
-    """Write the installer of a package, whole or not at all; gives the release's name."""
+    """Write the installer of a package, whole or not at all; returns the release's name."""
     release = package.release
     about = {
         "release": release,

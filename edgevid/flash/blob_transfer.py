@@ -102,7 +102,7 @@ def send(
 
 
 def _rest(blob: Path | bytes, offset: int, count: int, limit: RateLimit) -> Iterator[bytes]:
-    """Give ``count`` bytes from ``offset`` on, in chunks, at the rate of ``limit``."""
+    """Yield ``count`` bytes from ``offset`` on, in chunks, at the rate of ``limit``."""
     for chunk in _chunks(blob, offset, count, limit.chunk):
         limit.wait(len(chunk))
         yield chunk

@@ -72,7 +72,7 @@ def perform(
 
 @contextmanager
 def _connected(entry: DeviceEntry, options: DeployOptions) -> Iterator[AgentClient]:
-    """Give a session with the device, which ends in any case."""
+    """Yield a session with the device, which ends in any case."""
     remote = Remote(entry.address, trust_new=options.trust_new)
     with remote, AgentClient(remote, options.root or entry.root) as device:
         device.name = entry.name

@@ -46,7 +46,7 @@ def name() -> str:
 
 
 def archive(target: Target) -> bytes:
-    """Give the zip; to it the target ``local``, "this machine", is a device like ``target``."""
+    """Return the zip, in which the target ``local`` ("this machine") is ``target``."""
     members = {f"edgevid/{path}": file.read_bytes() for path, file in _modules()}
     members["edgevid/_targets/local.toml"] = local_target(target)
     buffer = io.BytesIO()

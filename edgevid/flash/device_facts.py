@@ -123,7 +123,7 @@ class MissingRequirement:
         return f"{self.what}; {self.fix}" if self.fix else self.what
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return it as plain data."""
         return {"what": self.what, "mend": self.fix, "blocks": self.blocks}
 
 
@@ -141,7 +141,7 @@ class TargetProposal:
 
 
 def propose(facts: DeviceFacts) -> list[TargetProposal]:
-    """Give the targets of the device's architecture, the best one first.
+    """Return the targets of the device's architecture, the best one first.
 
     Targets that the device meets come before others, and a target for this board before one for any
     board. A target for another board is not proposed.
@@ -185,7 +185,7 @@ def misfits(facts: DeviceFacts, target: Target) -> list[MissingRequirement]:
 def missing_requirements(
     facts: DeviceFacts, target: Target, *, now: float | None = None
 ) -> Iterator[MissingRequirement]:
-    """Give everything that a device lacks for a target, with remedies.
+    """Yield everything that a device lacks for a target, with remedies.
 
     Args:
         facts: The device.

@@ -134,7 +134,7 @@ def roll(
 
     Args:
         devices: The devices.
-        act: Is called in other threads; gives a result with its ``outcome``, or raises
+        act: Is called in other threads; returns a result with its ``outcome``, or raises
             `EdgevidError`.
         waves: The size of each wave.
         may_fail: How many devices may fail before no further one is begun.
@@ -167,7 +167,7 @@ def _wave(
     failed: int,
     parallel: int,
 ) -> Iterator[Outcome]:
-    """Give outcomes as they come; the threads are daemons, so that an interrupt ends at once."""
+    """Yield outcomes as they come; the threads are daemons, so that an interrupt ends at once."""
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     waiting = list(devices)
     running = 0
@@ -310,7 +310,7 @@ CONDITION_HEAD = ("device", "release", "health", "engine", "fps", "drift", "reas
 
 
 def connect(device: DeviceEntry, *, trust_new: bool = False) -> AgentClient:
-    """Give a session with a device of the inventory; it is opened by the first request."""
+    """Return a session with a device of the inventory; it is opened by the first request."""
     return AgentClient(Remote(device.address, trust_new=trust_new), device.root)
 
 

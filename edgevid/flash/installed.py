@@ -57,7 +57,7 @@ def look(device: AgentClient) -> tuple[DeviceFacts, Installed]:
 def read_back(
     device: AgentClient, name: str, sha256: str, size: int, progress: Progress = silent
 ) -> Path:
-    """Fetch a bundle that the device serves, so that it can be kept; gives a file in the cache.
+    """Fetch a bundle that the device serves, so that it can be kept; returns a file in the cache.
 
     Raises:
         DeviceFailed: The device cannot be reached.

@@ -151,7 +151,7 @@ def arguments(about: Any) -> argparse.Namespace:
 
 
 def install(agent: LocalAgent, options: argparse.Namespace) -> int:
-    """Do what a flash does; gives the exit code."""
+    """Check, send, stage and activate the release; returns the exit code."""
     signed = dict(agent.about["signed"], allow_downgrade=options.allow_downgrade)
     checked = agent.call("check", **signed)
     for note in checked.get("notes", ()):
@@ -173,7 +173,7 @@ def install(agent: LocalAgent, options: argparse.Namespace) -> int:
 
 
 def activate(agent: LocalAgent, options: argparse.Namespace, release: str) -> int:
-    """Activate the release, and report whether it is healthy; gives the exit code."""
+    """Activate the release, and report whether it is healthy; returns the exit code."""
     health = {
         "seconds": options.health_s,
         "p95_ms": options.p95_ms,

@@ -187,7 +187,7 @@ def resolve_all(texts: Iterable[str], inventory: Sequence[DeviceEntry]) -> list[
 
 
 def some(inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
-    """Give all devices of an inventory.
+    """Return all devices of an inventory.
 
     Raises:
         BadInput: It is empty.

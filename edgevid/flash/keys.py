@@ -90,7 +90,7 @@ def load(path: Path) -> SigningKey:
 
 
 def own_key() -> tuple[SigningKey, bool]:
-    """Give the key that edgevid made for this user, and whether it was made just now.
+    """Return the key that edgevid made for this user, and whether it was made just now.
 
     Raises:
         BadInput: The key cannot be read, or ssh-keygen is not installed.

@@ -79,7 +79,7 @@ class DeployPlan:
         return _runner(self.installed.manifest) != _runner(self.package.manifest)
 
     def document(self) -> dict[str, Any]:
-        """Give the plan as a JSON document."""
+        """Return the plan as a JSON document."""
         return {
             "device": self.device,
             "target": self.target.name,
@@ -99,7 +99,7 @@ class DeployPlan:
         }
 
     def text(self) -> str:
-        """Give the plan as text."""
+        """Return the plan as text."""
         facts, service = self.facts, self.service
         python = ".".join(map(str, facts.python))
         board = facts.model or facts.system or "a device"
@@ -192,7 +192,7 @@ def stop(name: str, blocking: list[MissingRequirement], log: Log) -> None:
 
 
 def choose(name: str, kind: str | None, facts: DeviceFacts, log: Log) -> Target:
-    """Give the target called ``kind``, or the one that fits the device best.
+    """Return the target called ``kind``, or the one that fits the device best.
 
     Raises:
         BadInput: There is no such target, or none for the device's architecture.
@@ -212,7 +212,7 @@ def choose(name: str, kind: str | None, facts: DeviceFacts, log: Log) -> Target:
 def service_of(
     device: AgentClient | None, request: DeployRequest, installed: Installed
 ) -> ServiceConfig:
-    """Give the service configuration for a request.
+    """Return the service configuration for a request.
 
     Raises:
         BadInput: The request is contradictory or incomplete.

@@ -91,7 +91,7 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
 
 
 def _compile(request: WheelRequest, kept: Path, part: Path) -> Sequence[Mapping[str, Any]]:
-    """Give the packages of a lock that uv writes (the format of PEP 751)."""
+    """Return the packages of a lock that uv writes (the format of PEP 751)."""
     requirements, excluded, lock = (part / f for f in ("in.txt", "excluded.txt", "pylock.toml"))
     requirements.write_text("".join(f"{one}\n" for one in request.requirements))
     excluded.write_text("".join(f"{one}\n" for one in request.provided))
@@ -202,7 +202,7 @@ def download(wheels: Sequence[Wheel], part: Path, progress: Progress) -> None:
 
 
 def _get(url: str, sha256: str, kept: Path, part: Path) -> Path:
-    """Give the file of a wheel, downloaded into ``part`` unless ``kept`` has it."""
+    """Return the file of a wheel, downloaded into ``part`` unless ``kept`` has it."""
     name = _file_name(url)
     if (kept / name).is_file() and sha256_of(kept / name) == sha256:
         return kept / name

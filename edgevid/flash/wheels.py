@@ -90,7 +90,7 @@ def folder() -> Path:
 
 
 def platforms(tags: tuple[str, ...], architecture: str, glibc: str) -> tuple[str, ...]:
-    """Give every platform tag that a device can install, the newest first.
+    """Return every platform tag that a device can install, the newest first.
 
     A ``manylinux_2_N`` among ``tags`` stands for all older ones too, as far as the device's glibc
     allows; without tags, glibc alone decides.
@@ -130,7 +130,7 @@ def gather(
     progress: Progress = silent,
     log: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[Wheel, Path]]:
-    """Give the wheels of a request and their files, from the folder or the package index.
+    """Return the wheels of a request and their files, from the folder or the package index.
 
     Args:
         request: The requirements and the device.

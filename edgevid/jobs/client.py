@@ -133,7 +133,7 @@ class BenchRun:
         self._log(f"{self.entry.name}: {text}")
 
     def bench(self) -> dict[str, Any]:
-        """Run the job to its end and clean up; gives its document."""
+        """Run the job to its end and clean up; returns its document."""
         facts, installed = look(self._main)
         target = self._target(facts, installed)
         place = self._place(facts, installed, target)
@@ -231,7 +231,7 @@ class BenchRun:
         place.device.close()
 
     def _stage(self, place: _Location, facts: DeviceFacts, target: Target) -> str:
-        """Stage a temporary runner; gives its release."""
+        """Stage a temporary runner; returns its release."""
         if self._made is None:
             self._made = package.build(
                 facts,

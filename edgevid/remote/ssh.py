@@ -91,7 +91,7 @@ class Remote:
     _sessions: list[SshSession] = field(default_factory=list, repr=False)
 
     def command(self, command: str) -> list[str]:
-        """Give the command line that runs ``command`` there.
+        """Return the command line that runs ``command`` there.
 
         Raises:
             BadInput: ssh is not installed, or the private key does not exist.
@@ -177,7 +177,7 @@ class SshSession:
             rest = rest[self.write_some(rest, timeout_s) :]
 
     def write_some(self, data: bytes | memoryview, timeout_s: float) -> int:
-        """Send what the connection takes at once; gives the number of bytes, at least one.
+        """Send what the connection takes at once; returns the number of bytes, at least one.
 
         Raises:
             DeviceFailed: Nothing could be sent for ``timeout_s``, or the command has ended.
@@ -202,7 +202,7 @@ class SshSession:
         return bool(self._arrived) or bool(poll.poll(0))
 
     def readline(self, timeout_s: float, limit: int = 16 << 20) -> bytes:
-        """Give the next line, with its line end.
+        """Return the next line, with its line end.
 
         Raises:
             DeviceFailed: Nothing arrived for ``timeout_s``, the line is too long, or the command
@@ -221,7 +221,7 @@ class SshSession:
         return line
 
     def read(self, count: int, timeout_s: float) -> bytes:
-        """Give the next ``count`` bytes.
+        """Return the next ``count`` bytes.
 
         Raises:
             DeviceFailed: Nothing arrived for ``timeout_s``, or the command has ended.
@@ -267,7 +267,7 @@ class SshSession:
         return self._tail.decode(errors="replace")
 
     def close(self, limit_s: float = _ENDING_S) -> int:
-        """Close the stdin, wait for ``limit_s``, then kill it; gives the exit code."""
+        """Close the stdin, wait for ``limit_s``, then kill it; returns the exit code."""
         with suppress(OSError):
             self._in.close()
         deadline = time.monotonic() + limit_s
@@ -297,7 +297,7 @@ class SshSession:
         return bool(data)
 
     def leftover(self) -> list[bytes]:
-        """Give the unread lines, after `close`."""
+        """Return the unread lines, after `close`."""
         return bytes(self._arrived).splitlines()
 
 

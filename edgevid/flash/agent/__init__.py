@@ -117,7 +117,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def source() -> bytes:
-    """Give the program; the same modules give the same bytes."""
+    """Return the program; the same modules give the same bytes."""
     folder = Path(__file__).parent
     files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
     lines = [f"    {file.stem!r}: {file.read_text('utf-8')!r},\n" for file in files]

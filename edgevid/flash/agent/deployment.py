@@ -49,7 +49,7 @@ TRANSITIONS = {
 
 
 def advance(store: Store, event: str, fields: dict[str, Any], *, inside: bool = False) -> str:
-    """Handle an event and write the journal; gives the new state.
+    """Handle an event and write the journal; returns the new state.
 
     ``fields`` go into the journal. With ``inside`` the service is about to start anyway, so that a
     restored release is not started here.
@@ -75,7 +75,7 @@ def advance(store: Store, event: str, fields: dict[str, Any], *, inside: bool = 
 
 
 def _restore(store: Store, inside: bool) -> dict[str, Any]:
-    """Let the old release serve again; gives what the journal keeps of the activation."""
+    """Let the old release serve again; returns what the journal keeps of the activation."""
     journal = store.journal()
     new, old = journal["new"], journal["old"]
     service, manifest = services.of(store), store.manifest(old)

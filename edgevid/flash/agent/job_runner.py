@@ -173,7 +173,7 @@ class JobRunner:
 
 
 def _with_parent(parent: int) -> Callable[[], None]:
-    """Give a function that lets the kernel kill this process when its parent ends."""
+    """Return a function that lets the kernel kill this process when its parent ends."""
     try:
         import ctypes
 

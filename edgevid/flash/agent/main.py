@@ -16,7 +16,7 @@ from .transport import Refused, Transport
 
 
 def main(args: list[str]) -> int:
-    """Serve a session, or run the command that is the first argument; gives the exit code."""
+    """Serve a session, or run the command that is the first argument; returns the exit code."""
     os.umask(0o022)  # what is unpacked is read by the service's own user
     parser = argparse.ArgumentParser(prog="agent")
     commands = ("session", "serve", "supervise", "recover", watchdog.VERB, "job")

@@ -105,7 +105,7 @@ def _serial(store: Store, manifest: Manifest, allowed: bool) -> None:
 
 
 def _nodes(manifest: Manifest) -> list[str]:
-    """Check that the service may use its device nodes; gives a note for each missing one."""
+    """Check that the service may use its device nodes; returns a note for each missing one."""
     notes = []
     for pattern in manifest.devices:
         if not pattern.startswith("/dev/"):

@@ -58,7 +58,7 @@ class ServiceControl:
         """Check that the service can run from this folder; raises `Refused` if it cannot."""
 
     def install(self, manifest: Manifest) -> list[str]:
-        """Make it start with the device; gives notes for the user."""
+        """Make it start with the device; returns notes for the user."""
         raise NotImplementedError
 
     def is_installed(self, manifest: Manifest) -> bool:
@@ -70,7 +70,7 @@ class ServiceControl:
         raise NotImplementedError
 
     def remove(self, *, inside: bool = False) -> list[str]:
-        """Stop and remove it; gives what was removed. ``inside``: called from its own start."""
+        """Stop and remove it; returns what was removed. ``inside``: called from its own start."""
         raise NotImplementedError
 
     def state(self) -> ServiceState:
@@ -91,7 +91,7 @@ class ServiceControl:
         return self.store.state / "cache"
 
     def pause(self) -> bool:
-        """Stop serving until `resume` or the end of this process; gives whether it has stopped."""
+        """Stop serving until `resume` or the end of this process; False if it does not stop."""
         raise NotImplementedError
 
     def resume(self) -> None:

@@ -217,7 +217,7 @@ class Store:
                     disk.hard_link(other.blobs / sha256, self.blobs / sha256)
 
     def receive(self, sha256: str, size: int, offset: int, chunks: Iterable[bytes]) -> int:
-        """Append chunks to a blob at ``offset``; gives the number of bytes received so far.
+        """Append chunks to a blob at ``offset``; returns the number of bytes received so far.
 
         Raises:
             Refused: The whole blob does not have the right hash, and is discarded.

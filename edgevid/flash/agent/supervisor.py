@@ -29,7 +29,7 @@ LOG_BYTES = 1 << 20
 
 
 def serve(store: Store) -> int:
-    """Become the runner of the release that serves; gives an exit code if there is none."""
+    """Become the runner of the release that serves; returns an exit code if there is none."""
     release = store.current()
     manifest = store.manifest(release)
     if manifest is None:
@@ -62,7 +62,7 @@ class Supervisor:
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def run(self) -> int:
-        """Run until SIGTERM, or until there is nothing to serve; gives the exit code."""
+        """Run until SIGTERM, or until there is nothing to serve; returns the exit code."""
         lock = SupervisedService(self.store).lock
         if not lock.take():
             return 0
@@ -224,7 +224,7 @@ def lowering(account: tuple[int, int], more: set[int]) -> Callable[[], None]:
 
 
 def give(folder: Path, user: int, group: int) -> None:
-    """Give a folder and everything in it to a user."""
+    """Make a user the owner of a folder and everything in it."""
     for where, _, files in os.walk(str(folder)):
         os.chown(where, user, group)
         for name in files:

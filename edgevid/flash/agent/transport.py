@@ -21,7 +21,7 @@ class Refused(Exception):
         self.kind, self.message, self.fix = kind, message, fix
 
     def to_json(self) -> dict[str, str]:
-        """Give the frame's ``error``."""
+        """Return the frame's ``error``."""
         return {"kind": self.kind, "message": self.message, "fix": self.fix}
 
 

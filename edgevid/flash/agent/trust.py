@@ -68,7 +68,7 @@ def pinned(path: Path) -> str | None:
 
 
 def accepted_key(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
-    """Check a signature; gives the key to be pinned from now on.
+    """Check a signature; returns the key to be pinned from now on.
 
     Args:
         text: The manifest.

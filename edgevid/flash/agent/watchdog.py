@@ -24,7 +24,7 @@ VERB = "guard"
 def run(
     store: Store, release: str, token: str, options: health.HealthOptions, what: str, seen: str
 ) -> int:
-    """Be the watchdog of one activation; gives the exit code of this process.
+    """Be the watchdog of one activation; returns the exit code of this process.
 
     ``what`` is ``activate`` or ``rollback``, for the history. ``seen`` is the time of the journal
     at the request: if the journal has changed since, the request is void.
@@ -96,7 +96,7 @@ def _interrupted(store: Store, stage: str, message: str, *, inside: bool = False
 
 
 def recover(store: Store, *, inside: bool = False) -> bool:
-    """Restore what served before an activation that was interrupted; gives whether one was."""
+    """Restore what served before an activation that was interrupted; returns whether one was."""
     if store.journal()["state"] != deployment.ACTIVATING or not store.watchdog.is_free():
         return False
     if not store.watchdog.take():
@@ -121,7 +121,7 @@ def try_to_recover(store: Store) -> bool:
 
 
 def start(store: Store, release: str, options: health.HealthOptions, what: str) -> str:
-    """Start a watchdog for ``release``; gives the activation's token, once it has begun.
+    """Start a watchdog for ``release``; returns the activation's token, once it has begun.
 
     Raises:
         Refused: the watchdog did not start.
