@@ -142,6 +142,29 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]
     return give
 
 
+@pytest.fixture
+def plugin_package(tmp_path, monkeypatch) -> Callable[..., None]:
+    """Give a function that installs a package with entry points, as long as the test runs."""
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.forget_entry_points()
+    installed: list[str] = []
+
+    def install(name, points, source="PLUGIN = 42\n"):
+        info = tmp_path / f"{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        text = "".join(f"[edgevid.{kind}]\n{line}\n" for kind, line in points)
+        (info / "entry_points.txt").write_text(text)
+        (tmp_path / f"{name}.py").write_text(source)
+        installed.append(name)
+        registry.forget_entry_points()
+
+    yield install
+    for name in installed:
+        sys.modules.pop(name, None)
+    registry.forget_entry_points()
+
+
 @pytest.fixture(scope="session")
 def known_graphs(made_once) -> Path:
     """Steps whose outputs are known, in a folder; see `rigs.graphs`."""

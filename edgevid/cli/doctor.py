@@ -14,10 +14,10 @@ from edgevid.cli.console import common, emit, table
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @common
 def command(bundle: Path | None, as_json: bool) -> int:
-    """Say what this machine has to serve with, and what to do about each problem.
+    """Check this machine: hardware, libraries, plug-ins, and how to fix each problem.
 
-    With a BUNDLE also which of its artifacts could be served here, and on what. The exit code is 1
-    where something is missing that serving needs.
+    With a BUNDLE, also which of its artifacts can be served here, and by which engines. The exit
+    code is 1 if something is missing that serving needs.
 
     Example:  edgevid doctor motion.edgevid
     """
@@ -29,7 +29,7 @@ def command(bundle: Path | None, as_json: bool) -> int:
     rows: list[tuple[str, str, str]] = []
     for check in checks:
         rows.append((check.name, check.state, check.found))
-        if check.do:  # on a line of its own, since both are long
+        if check.do:  # both are long
             rows.append(("", "", f"-> {check.do}"))
     document = {"fit": fit, "checks": [asdict(check) for check in checks]}
     emit(document, as_json, table(rows, ("check", "", "found -> what to do")))

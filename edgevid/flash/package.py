@@ -196,7 +196,8 @@ def _ways(
     those that the configuration names. An accelerator that is not there needs no runtime.
     """
     named = _named_runtimes(site)
-    found: list[EngineChoice] = [way for way in target.engine if way.runtime in named]
+    ways = catalog.engines(target, (), named)
+    found: list[EngineChoice] = [way for way in ways if way.runtime in named]
     for bundle in bundles:
         there = [way for way in _engines(target, bundle) if is_there(way, facts)]
         serving = [way for way in there if _executes(way, bundle)]

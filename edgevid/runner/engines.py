@@ -60,7 +60,8 @@ def choices(
         bundle.artifact(artifact)
     if runtime is not None:
         registry.row("runtime", runtime)
-    ways = catalog.engines(target, {one.format for one in bundle.artifacts})
+    formats = {one.format for one in bundle.artifacts}
+    ways = catalog.engines(target, formats, () if runtime is None else (runtime,))
     if accelerator not in (None, *(named := {way.accelerator for way in ways})):
         raise BadInput(registry.unknown("accelerator", str(accelerator), named))
     found = [

@@ -71,25 +71,28 @@ def made_for_files(endings: Collection[str]) -> str | None:
     return None
 
 
-def engines(target: Target, formats: Collection[str]) -> tuple[EngineChoice, ...]:
+def engines(
+    target: Target, formats: Collection[str], named: Collection[str] = ()
+) -> tuple[EngineChoice, ...]:
     """A target's engines, the preferred one first, for artifacts of some formats.
 
     Args:
         target: The target.
         formats: Formats of the artifacts to execute.
+        named: Runtimes that the user names.
 
     Returns:
-        The engines in the target's file; then, for each format that no built-in runtime knows,
-        those of the runtimes of other packages that are made for it. A target cannot list these.
+        The engines in the target's file; then those of the runtimes of other packages that are
+        named, or made for a format that no built-in runtime has. A shipped target cannot list them.
     """
     known = {form.name for one in built_in() for form in one.formats}
     listed = {way.runtime for way in target.engine}
+    wanted = [name for name in named if registry.distribution("runtime", name)]
+    wanted += [name for one in sorted(set(formats) - known) for name in made_for(one)]
     more: list[EngineChoice] = []
-    for name in sorted(set(formats) - known):
-        for runtime in made_for(name):
-            if runtime not in listed:
-                more += choices_of(spec(runtime))
-                listed.add(runtime)
+    for runtime in dict.fromkeys(wanted):
+        if runtime not in listed:
+            more += choices_of(spec(runtime))
     return (*target.engine, *more)
 
 

@@ -41,10 +41,12 @@ _CONVERT = """
 import hashlib, sys
 from pathlib import Path
 from edgevid import registry
-name, lowered, form, quantize, folder = sys.argv[1:]
+name, lowered, form, folder = sys.argv[1:]
 paths = {path.stem: path for path in Path(folder).glob("*.npy")}
-files = registry.load("converter", name)().convert(Path(lowered), form, paths, quantize)
-print(*(hashlib.sha256(files[ending]).hexdigest() for ending in sorted(files)))
+for quantize in reversed(registry.load("converter", name).quantisations):
+    files = registry.load("converter", name)().convert(Path(lowered), form, paths, quantize)
+    sums = (hashlib.sha256(files[ending]).hexdigest() for ending in sorted(files))
+    print("made", quantize, *sums)
 """
 
 
@@ -152,15 +154,18 @@ class ConverterSuite:
     def test_equal_arguments_give_equal_bytes(
         self, converter: Any, step: ModelStep, trajectories: dict[str, Path]
     ) -> None:
-        """In fresh processes, for each quantisation."""
+        """In another process, and in another order of quantisations."""
+        folder = next(iter(trajectories.values())).parent
+        args = [self.name, str(step.lowered), step.form, str(folder)]
+        command = [sys.executable, "-c", _CONVERT, *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        made = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("made ")]
+        again = {quantize: sums for quantize, *sums in made}
+        assert again.keys() == set(converter.quantisations)
         for quantize in converter.quantisations:
             files = converter.convert(step.lowered, step.form, trajectories, quantize)
             own = [hashlib.sha256(files[ending]).hexdigest() for ending in sorted(files)]
-            folder = next(iter(trajectories.values())).parent
-            args = [self.name, str(step.lowered), step.form, quantize, str(folder)]
-            command = [sys.executable, "-c", _CONVERT, *args]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            assert done.stdout.splitlines()[-1].split() == own
+            assert again[quantize] == own, quantize
 
     def test_what_it_says_of_an_artifact_is_plain_data(
         self, converter: Any, step: ModelStep, trajectories: dict[str, Path]

@@ -21,6 +21,8 @@ from rigs.models import onnx_model
 from rigs.processes import wait_for
 from rigs.videos import write_video
 
+pytestmark = pytest.mark.starts(1)
+
 TOY = Path(__file__).parents[1] / "toy_plugins"
 HEIGHT, WIDTH = 48, 64
 CONTRACT = """task = "toy-brightness"

@@ -19,29 +19,8 @@ def test_rows_are_sorted(kind):
     assert list(registry.TABLE[kind]) == sorted(registry.TABLE[kind])
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Give a function that installs a package with entry points; they are forgotten afterwards."""
-    monkeypatch.syspath_prepend(tmp_path)
-    registry.forget_entry_points()
-
-    def install(name, points, source="PLUGIN = 42\n"):
-        info = tmp_path / f"{name}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-        text = "".join(f"[edgevid.{kind}]\n{line}\n" for kind, line in points)
-        (info / "entry_points.txt").write_text(text)
-        (tmp_path / f"{name}.py").write_text(source)
-        registry.forget_entry_points()
-
-    yield install
-    for name in ("one", "toy", "two"):
-        sys.modules.pop(name, None)
-    registry.forget_entry_points()
-
-
-def test_another_package_adds_a_plug_in(package):
-    package("toy", [("sink", "toy = toy:PLUGIN")])
+def test_another_package_adds_a_plug_in(plugin_package):
+    plugin_package("toy", [("sink", "toy = toy:PLUGIN")])
     assert registry.load("sink", "toy") == 42
     assert "toy" in registry.names("sink")
     assert registry.has("sink", "toy")
@@ -50,24 +29,24 @@ def test_another_package_adds_a_plug_in(package):
     assert (listed.origin, listed.ignored) == ("toy 1.2", "")
 
 
-def test_a_built_in_name_is_not_shadowed_and_is_listed_as_ignored(package):
-    package("toy", [("task", "raw = toy:PLUGIN")])
+def test_a_built_in_name_is_not_shadowed_and_is_listed_as_ignored(plugin_package):
+    plugin_package("toy", [("task", "raw = toy:PLUGIN")])
     assert registry.load("task", "raw") != 42
     ours, theirs = [one for one in registry.listing("task") if one.name == "raw"]
     assert (ours.origin, ours.ignored) == ("edgevid", "")
     assert (theirs.origin, theirs.ignored) == ("toy 1.2", "edgevid has a built-in of this name")
 
 
-def test_a_plug_in_that_fails_to_import_raises_its_error_with_its_packages_name(package):
-    package("toy", [("sink", "toy = toy:PLUGIN")], "import surely_not_there\n")
+def test_a_plug_in_that_fails_to_import_raises_its_error_with_its_packages_name(plugin_package):
+    plugin_package("toy", [("sink", "toy = toy:PLUGIN")], "import surely_not_there\n")
     assert "toy" in registry.names("sink"), "it is never silently absent"
     with pytest.raises(PluginFailed, match=r"sink toy of the package toy 1.2 .*surely_not_there"):
         registry.load("sink", "toy")
 
 
-def test_a_name_that_two_packages_provide_is_refused(package):
-    package("one", [("sink", "toy = one:PLUGIN")])
-    package("two", [("sink", "toy = two:PLUGIN")])
+def test_a_name_that_two_packages_provide_is_refused(plugin_package):
+    plugin_package("one", [("sink", "toy = one:PLUGIN")])
+    plugin_package("two", [("sink", "toy = two:PLUGIN")])
     with pytest.raises(BadInput, match=r"provided by one 1.2 and two 1.2; uninstall"):
         registry.load("sink", "toy")
     assert [x.ignored for x in registry.listing("sink") if x.name == "toy"] == [
@@ -75,15 +54,15 @@ def test_a_name_that_two_packages_provide_is_refused(package):
     ] * 2
 
 
-def test_other_packages_cannot_replace_the_tools(package):
-    package("toy", [("tool", "toy = toy:PLUGIN")])
+def test_other_packages_cannot_replace_the_tools(plugin_package):
+    plugin_package("toy", [("tool", "toy = toy:PLUGIN")])
     with pytest.raises(BadInput, match="unknown tool 'toy'"):
         registry.load("tool", "toy")
 
 
 @pytest.mark.parametrize("name", ["os:system", "toy:PLUGIN", "../toy", "", "toy.sub"])
-def test_a_name_is_looked_up_and_never_imported(package, name):
-    package("toy", [], "raise SystemExit('imported')\n")
+def test_a_name_is_looked_up_and_never_imported(plugin_package, name):
+    plugin_package("toy", [], "raise SystemExit('imported')\n")
     with pytest.raises(BadInput, match="unknown task"):
         registry.load("task", name)
 

@@ -6,8 +6,13 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import edgevid
+from edgevid import targets
+from edgevid.errors import BadInput
 from edgevid.runtimes import catalog
+from edgevid.targets import EngineChoice
 
 PACKAGE = Path(edgevid.__file__).parent
 ALLOWED = {
@@ -52,3 +57,26 @@ def test_no_other_module_names_a_runtime_or_its_library():
         if named := names_in(ast.parse(file.read_text())) & names:
             offenders[path.as_posix()] = sorted(named)
     assert offenders == {}
+
+
+OTHER = """
+from edgevid.runtimes.spec import AcceleratorSpec, ArtifactFormat, RuntimeSpec
+CPU = AcceleratorSpec("cpu", "other:CPU", ("mine", "tflite"), ("float32", "int8"))
+FORMATS = (ArtifactFormat("mine", ("mine",)), ArtifactFormat("tflite", ("tflite",)))
+PLUGIN = RuntimeSpec("other", FORMATS, (CPU,))
+"""
+
+
+def test_another_packages_runtime_serves_its_own_format_and_others_if_it_is_named(plugin_package):
+    plugin_package("other", [("runtime", "other = other:PLUGIN")], OTHER)
+    target = targets.load("linux-x86-64")
+    own = [EngineChoice("other", "cpu", ("float32", "int8"))]
+    assert catalog.engines(target, {"tflite"}) == target.engine
+    assert catalog.engines(target, {"tflite"}, ["tflite"]) == target.engine
+    assert catalog.engines(target, {"tflite"}, ["other"]) == (*target.engine, *own)
+    assert catalog.engines(target, {"mine", "tflite"}) == (*target.engine, *own)
+    assert catalog.made_for("mine") == ("other",)
+    assert catalog.made_for("tflite") == ("tflite",)
+    assert catalog.made_for_files({"mine": b""}) == "other"
+    with pytest.raises(BadInput, match="did you mean other"):
+        catalog.engines(target, (), ["othr"])
