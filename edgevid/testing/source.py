@@ -1,16 +1,16 @@
-"""The conformance suite of sources.
+"""The conformance suite for sources.
 
-Subclass it, and say which source to test::
+Subclass `SourceSuite`, name the source, and give a name that opens it::
 
-from edgevid.testing.source import SourceSuite
+    from edgevid.testing.source import SourceSuite
 
-class TestImages(SourceSuite):
-    scheme = "images"
+    class TestImages(SourceSuite):
+        scheme = "images"
 
-    @pytest.fixture
-    def name(self, tmp_path):
-        write_images(tmp_path, count=20)
-        return f"images:{tmp_path}?fps=25"
+        @pytest.fixture
+        def name(self, tmp_path):
+            write_images(tmp_path, count=20)
+            return f"images:{tmp_path}?fps=25"
 """
 
 from __future__ import annotations
