@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "PYTHONHASHSEED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    # oneDNN's order of sums depends on the machine, and through calibration so would int8 files.
+    # oneDNN's order of summation depends on the machine, and so would calibrated int8 files.
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
 DOING = "doing "
@@ -147,6 +147,6 @@ def _without(lines: Sequence[str], beginning: str) -> bytes:
 
 
 def _free_mb() -> int | None:
-    """Most of the free memory, in MB; None where it is not known."""
+    """Most of the free memory, in MB; None if unknown."""
     free_mb = kernel.memory_mb(Path("/")).get("MemAvailable")
     return None if free_mb is None else max(LEAST_MB, int(free_mb * FREE_SHARE))

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 TOLERANCE = 1e-3
-"""The largest difference from the owner's answers, in units of an output's range where that
-exceeds 1."""
+"""Largest difference from the owner's outputs, as a share of the output's range if over 1."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class OwnerOutputs:
                 scale = max(1.0, float(np.abs(values).max(initial=0)))
                 off = np.abs(got[name] - values).reshape(len(values), -1).max(1) / scale
                 step = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
-                if not off[step] <= worst:  # NaN is worse than everything
+                if not off[step] <= worst:  # NaN counts as the worst
                     worst, where = float(off[step]), f"{name} at step {step} of stream {index}"
                 if worst != worst:
                     break
@@ -138,7 +137,7 @@ def _read(
 
 
 def _rows(file: Path, one: Input, values: NDArray[Any], count: int) -> NDArray[Any]:
-    """The rows of one input: (N, H, W, 3) uint8 of a frame, else float32 (N, ...)."""
+    """Check the rows of one input: uint8 (N, H, W, 3) for a frame, else float32 (N, ...)."""
     if one.kind == "frame" and values.dtype != one.dtype:
         raise BadInput(
             f"{file}: {one.name} is {values.dtype}, not uint8; give the pixels before any "
@@ -150,7 +149,7 @@ def _rows(file: Path, one: Input, values: NDArray[Any], count: int) -> NDArray[A
 def _shaped(
     file: Path, name: str, values: NDArray[Any], shape: tuple[int, ...], dtype: Any = None
 ) -> NDArray[Any]:
-    """Rows of a shape, of which a batch axis of 1 may be there or not; finite."""
+    """Check that rows have a shape, with or without a batch axis of 1, and are finite."""
     import numpy as np
 
     batched = (shape[0], 1, *shape[1:])

@@ -43,7 +43,7 @@ def calibration_clips(
         try:
             clips.append(_clip(root / path, source.contract))
         except BadVideo:
-            continue  # the rest is enough; what was used is in the evidence
+            continue  # the evidence lists the clips that were used
         names.append(path)
     if not clips:
         raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
@@ -51,7 +51,7 @@ def calibration_clips(
 
 
 def _clip(file: Path, contract: Contract) -> trajectories.Recording:
-    """One recording: a video where the only input is a frame, else an ``.npz`` of all inputs."""
+    """Read one recording: a video if the only input is a frame, else an ``.npz`` of all inputs."""
     if contract.is_video:
         frame = contract.frame
         return {frame.name: read_clip(file, frame, contract.rate_fps)}
@@ -59,7 +59,7 @@ def _clip(file: Path, contract: Contract) -> trajectories.Recording:
 
 
 def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Path, list[str]]:
-    """Where the calibration clips are: the recorded training split if it is there, else all."""
+    """Find the calibration clips: the recorded training split if it is there, else all."""
     root = Path(calibrate) if calibrate else source.data
     if root is None or not root.exists():
         remedy = "give another folder" if calibrate else "give clips with --calibrate"

@@ -240,7 +240,7 @@ class _GraphDrawing:
         box, top = self._boxes.boxes[place.box], middle - place.height / 2
         tip = "\n".join(box.names[:8]) or ", ".join(kind for kind, _ in box.kinds)
         left = place.x - place.width / 2
-        # What is behind it does not shine through.
+        # An opaque rectangle hides the edges behind it.
         drawing.box(left, top, place.width, place.height, "node paper")
         drawing.box(left, top, place.width, place.height, f"node {look(box)}", tip)
         for number, (text, kind) in enumerate(place.lines):

@@ -124,7 +124,7 @@ def _body(parts: _Parts) -> Iterator[str]:
         yield f"input = {_text(tensor.name)}"
         yield from _shape("shape", tensor)
     for tensor in parts.others:
-        yield from ("", '[[input]]  # kind = "vector" where it is new at every step')
+        yield from ("", '[[input]]  # kind = "vector" if it is new at every step')
         yield from ('kind = "constant"', f"input = {_text(tensor.name)}  # {tensor}")
         yield "# value = 0  # TODO: its value"
     names = plain_names([tensor.name for tensor, _ in parts.states])

@@ -1,6 +1,6 @@
 """The contract TOML of an imported model: what the model's own file does not record.
 
-    task = "classification"             # or "raw": the tensors as they are
+    task = "classification"             # or "raw": the output tensors
     rate_fps = 15                       # steps per second
     labels_file = "labels.txt"          # or labels = [...]
 

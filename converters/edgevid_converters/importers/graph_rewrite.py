@@ -68,12 +68,12 @@ class GraphRewrite:
         if nchw:
             order = self._constant([0, 3, 1, 2], "int32")
             self._front.append(self._operator("TRANSPOSE", [at, order], old))
-        elif at == new:  # the model takes the very frame
+        elif at == new:  # the model takes the frame as it is
             self._graph.tensors[old].name = image.name.encode()
             return old
         else:
             self._front[-1].outputs = _indices([old])
-            self._graph.tensors.pop()  # which it would have written
+            self._graph.tensors.pop()  # the one that the last operator wrote before
         return new
 
     def _then(self, kind: str, inputs: Sequence[int], shape: Sequence[int], dtype: str) -> int:
@@ -147,7 +147,7 @@ class GraphRewrite:
         kept = {tensor.buffer for tensor in graph.tensors}
         kept |= {entry.buffer for entry in self._model.metadata or []}
         for tensor in graph.tensors:
-            tensor.shapeSignature = None  # nothing is left open
+            tensor.shapeSignature = None  # all sizes are known
         for index, buffer in enumerate(self._model.buffers):
             if index not in kept:
                 buffer.data = None

@@ -158,7 +158,7 @@ class _Core:
         )
         constants = {one.own: one.array() for one in preprocessing.constants}
         inputs = {
-            name: rng.normal(size=shape).astype(tensors[name].dtype)  # of both signs
+            name: rng.normal(size=shape).astype(tensors[name].dtype)  # both signs
             for name, shape in preprocessing.shapes.items()
         } | constants
         expected = self._reference.infer(inputs)

@@ -114,7 +114,7 @@ class RunModel:
 
         frames = [clip[FRAME] for clip in clips]
         if min(map(len, frames)) < self._model.config.frames:
-            return None  # a stream answers before it is warm, the training form does not
+            return None  # only a stream has outputs before it is warm
         output = self._model.network.task.output(self._model.config.classes)
         return {output.name: last_outputs(self._model, frames)[:, None]}
 

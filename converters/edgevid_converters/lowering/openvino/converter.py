@@ -22,7 +22,7 @@ from edgevid_converters.lowering.openvino.integers import (
 )
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 
-# Operators that move or regroup values, or bring them to and from integers, but compute nothing.
+# Operators that move or regroup values, or convert them to or from integers.
 MOVES = frozenset(
     {
         "Concat",

@@ -58,8 +58,8 @@ def quantize_int8(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node
 
     kinds = {node.get_type_name() for node in model.get_ops()}
     rest = sorted(kinds - PRODUCTS - {"Constant", "Parameter", "Result"})
-    # By default NNCF takes the mean of each sample's extremes, which clips what a stream reaches
-    # now and then; whole ranges had a tenth of the error on window models, half on carried ones.
+    # By default NNCF takes the mean of each sample's extremes, which clips values that a stream
+    # rarely reaches; full ranges had a tenth of the error on window models, half on carried ones.
     ranges = RangeEstimatorParametersSet.MINMAX
     return nncf.quantize(
         model,

@@ -38,10 +38,10 @@ def model_info(contract: Contract) -> dict[str, str]:
         return {}
     info = {
         "input_dtype": "u8",
-        # They are separated by spaces.
+        # Labels are separated by spaces.
         "labels": " ".join("_".join(label.split()) or "_" for label in contract.labels),
         "resize_type": RESIZE_TYPES[contract.frame.fit],
-        # Model API takes pictures as OpenCV has them, BGR; the graph takes RGB.
+        # Model API reads images with OpenCV, in BGR; the graph takes RGB.
         "reverse_input_channels": "YES",
     }
     if contract.frame.fit == "letterbox":

@@ -24,7 +24,7 @@ from edgevid_converters.lowering.tflite.versions import needed
 from edgevid_converters.lowering.tflite.weights import to_dynamic, to_float16, to_float32
 
 SIGNATURE = "serving_default"
-# Operators that move or regroup values, or bring them to and from integers, but compute nothing.
+# Operators that move or regroup values, or convert them to or from integers.
 MOVES = frozenset(
     {
         "CONCATENATION",
@@ -124,7 +124,7 @@ class TFLite(Converter):
                 outputs = [graph.tensors[index] for index in operator.outputs]
                 if kind not in MOVES and any(_is_float(tensor) for tensor in outputs):
                     name = outputs[0].name.decode(errors="replace")
-                    stray = kind != "CAST"  # the frame's own way into the arithmetic
+                    stray = kind != "CAST"  # casts the uint8 frame
                     found.append(Operator(kind, name, kind in PRODUCTS, stray))
         return found
 

@@ -30,7 +30,7 @@ def kinds(model: Table) -> list[str]:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    # Codes above 127 came later and have a field of their own.
+    # Codes above 127 have a newer field of their own.
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     return [names.get(code, f"operator {code}") for code in codes]
 

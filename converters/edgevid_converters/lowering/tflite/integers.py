@@ -69,7 +69,7 @@ def _quantize_int8(ranges: bytes, left: Collection[str]) -> bytes:
     """Quantise it, except for the operators with an output in ``left``."""
     from tensorflow.lite.python.convert import mlir_quantize
 
-    # It takes a set, and passes over any other collection without a word.
+    # It takes a set, and silently ignores any other collection.
     content: bytes = mlir_quantize(_with_sliced_splits(ranges, left), denylisted_nodes=set(left))
     return content
 

@@ -20,7 +20,7 @@ from edgevid_converters.lowering.tflite.flatbuffer import Table, pack, parse
 NAME = b"TFLITE_METADATA"
 IDENTIFIER = b"M001"
 LABELS = "labels.txt"
-SINCE = "1.0.0"  # of the schema: nothing here is newer
+SINCE = "1.0.0"  # of the schema; no field here is newer
 STEP = "One step: what is new and the memory so far go in, an answer and the new memory come out."
 
 
@@ -53,7 +53,7 @@ def described(content: bytes, contract: Contract) -> bytes:
     model.buffers.append(buffer)
     entry.name, entry.buffer = NAME, len(model.buffers) - 1
     for one in model.metadata or []:
-        if one.name == NAME:  # of the model that this was made of
+        if one.name == NAME:  # from the model that this was made from
             model.buffers[one.buffer].data = None
     model.metadata = [one for one in model.metadata or [] if one.name != NAME] + [entry]
     packed = pack(model)
@@ -69,7 +69,7 @@ def _zipped(contract: Contract, start: int) -> bytes:
     whole.seek(start)
     with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
         info = zipfile.ZipInfo(LABELS, (1980, 1, 1, 0, 0, 0))
-        info.create_system = 3  # Unix, on every system
+        info.create_system = 3  # Unix, also on other systems
         info.external_attr = 0o100644 << 16
         archive.writestr(info, lines.encode())
     return whole.getvalue()[start:]

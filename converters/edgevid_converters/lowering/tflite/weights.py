@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LEAST_ELEMENTS = 1024
 """Smaller weights stay in float: int8 saves nothing and costs accuracy."""
 RUNTIME_KEY = b"min_runtime_version"
-# Operators whose weights may be bytes beside float values: where their channels are, the version
-# of the operator that knows them with a scale for each channel, and the release that brought it.
+# Operators that take int8 weights with float values: the axis of their channels, the operator
+# version that has a scale for each channel, and the release that introduced it.
 HYBRID = {
     "CONV_2D": (0, 5, "2.4.0"),
     "DEPTHWISE_CONV_2D": (3, 6, "2.3.0"),
