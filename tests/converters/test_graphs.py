@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from edgevid.evidence import OperatorCount
 from edgevid_converters import graphs
 from edgevid_converters.graphs.draw import LEGEND, common, draw, label, look, short
 from edgevid_converters.graphs.graph import Graph, Node
@@ -69,8 +70,8 @@ def test_each_operator_is_in_one_box_of_the_right_colour(lowered, name):
         *(output.name for output in contract.outputs),
     } | {name for state in contract.states for name in (state.input_name, state.output_name)}
     result = graphs.table(graph)
-    assert Counter({row["kind"]: 0 for row in result}).keys() == there.keys()
-    assert sum(row["count"] for row in result) == sum(there.values())
+    assert Counter({row.kind: 0 for row in result}).keys() == there.keys()
+    assert sum(row.count for row in result) == sum(there.values())
 
 
 def test_layers_kept_by_a_repair_are_marked(lowered):
@@ -141,11 +142,7 @@ def test_operators_that_unpack_weights_are_not_drawn():
     )
     boxes = condense_graph(Graph(nodes))
     assert [box.kinds for box in boxes.boxes] == [(("input", 1),), (("CONV", 1),)]
-    assert graphs.table(Graph(nodes))[1] == {
-        "kind": "DEQUANTIZE",
-        "computes": "weights",
-        "count": 1,
-    }
+    assert graphs.table(Graph(nodes))[1] == OperatorCount("DEQUANTIZE", "weights", 1)
 
 
 def test_an_input_is_right_above_its_user():
