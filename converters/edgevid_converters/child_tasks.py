@@ -20,7 +20,7 @@ from edgevid_converters import importers
 from edgevid_converters.calibration import trajectories
 from edgevid_converters.child_process import DOING, MEASURING
 from edgevid_converters.importers import imported
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 from edgevid_converters.lowering.protocol import Converter
 
 

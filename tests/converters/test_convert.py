@@ -23,7 +23,7 @@ from edgevid.evidence import Evidence
 from edgevid.isolation.child_task import ChildOutcome
 from edgevid.proof import Golden, Verdict
 from edgevid_converters import child_process, convert, importers, pipeline
-from edgevid_converters.acceptance import accept, parity
+from edgevid_converters.acceptance import artifact_acceptance, parity
 from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.pipeline import lower, plan
 from rigs.videos import moving_images, write_video
@@ -292,7 +292,7 @@ def test_evidence_records_missing_held_out_clips(quick, lowered, tmp_path, monke
 
 def test_a_failed_verdict_reaches_the_user_with_its_reason(quick, tmp_path, monkeypatch):
     verdict = Verdict("tflite-int8", "tflite", "cpu", ok=False, reason="it says so")
-    monkeypatch.setattr(accept, "record_in_child", lambda *a: verdict)
+    monkeypatch.setattr(artifact_acceptance, "record_in_child", lambda *a: verdict)
     refused(quick, tmp_path, "it says so; leave this artifact out")
 
 

@@ -16,7 +16,7 @@ from edgevid.proof import Golden, RecordedOutputs, Trajectory
 from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.evidence import recorded_drop
 from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
-from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
+from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.acceptance.parity import differences
 from edgevid_converters.acceptance.reference import read_reference

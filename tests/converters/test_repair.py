@@ -18,7 +18,7 @@ from edgevid.documents import to_json
 from edgevid.errors import CheckFailed
 from edgevid.tasks.host.metrics import Comparison
 from edgevid_converters import convert, graphs
-from edgevid_converters.acceptance.accept import AcceptanceResult
+from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult
 from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.repair import (
     MAX_TRIES,

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from edgevid.errors import CheckFailed, EnvironmentFailed
 from edgevid.evidence import RepairRecord, RepairTry
-from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
+from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import NOT_MEASURED
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, BuiltArtifact
 from edgevid_converters.lowering.protocol import LayerError, listed

@@ -12,7 +12,7 @@ from edgevid.media.video import VIDEO_ENDINGS, read_clip
 from edgevid.progress import Progress
 from edgevid.tasks.host import open_host
 from edgevid_converters.calibration import trajectories
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 
 if TYPE_CHECKING:
     from edgevid.data.cache import Clips

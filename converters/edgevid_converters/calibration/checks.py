@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 
 if TYPE_CHECKING:
     import numpy as np

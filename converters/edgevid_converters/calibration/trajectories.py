@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers.source import ReferenceModel
+    from edgevid_converters.importers.source_model import ReferenceModel
 
     Recording = Mapping[str, NDArray[Any]]
     """One stream: for each input by name one row per step, ``(N, *shape)`` without the batch

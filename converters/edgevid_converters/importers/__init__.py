@@ -16,7 +16,7 @@ from edgevid.errors import BadInput
 from edgevid_converters.importers import imported, run
 from edgevid_converters.importers.imported import Importer, NativeModel
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.importers.source import ReferenceModel, SourceModel
+from edgevid_converters.importers.source_model import ReferenceModel, SourceModel
 
 __all__ = [
     "Importer",

@@ -25,7 +25,7 @@ from edgevid_converters.importers.tensors import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers.source import SourceModel
+    from edgevid_converters.importers.source_model import SourceModel
 
 DESCRIBE_TIMEOUT_S = 300.0
 
@@ -52,7 +52,7 @@ class NativeModel(Protocol):
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """See `edgevid_converters.importers.source.ReferenceModel.lower`."""
+        """See `edgevid_converters.importers.source_model.ReferenceModel.lower`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ImportedModel:
         self._reference = _open(source.kind, source.path)
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Take one step; see `edgevid_converters.importers.source.ReferenceModel`."""
+        """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
         given = self._reference.infer(self._own(inputs))
         return {one.name: _answer(one, given[one.own]) for one in self._preprocessing.outputs}
 
@@ -100,7 +100,7 @@ class ImportedModel:
         """Return None: it can only be stepped; see `ReferenceModel.last_outputs`."""
 
     def lower(self, form: str, folder: Path) -> Path:
-        """Lower it; see `edgevid_converters.importers.source.ReferenceModel`."""
+        """Lower it; see `edgevid_converters.importers.source_model.ReferenceModel`."""
         return self._reference.lower(form, self._preprocessing, self._contract, folder)
 
 

@@ -11,7 +11,7 @@ from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.training import CONTRACT_FILE, RUN_FILE, WEIGHTS_FILE, Tensor
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class RunModel:
         return given
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Take one step; see `edgevid_converters.importers.source.ReferenceModel`."""
+        """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
         import tensorflow as tf
 
         given = self._call({name: tf.constant(value) for name, value in inputs.items()})

@@ -17,12 +17,12 @@ from edgevid.progress import Progress, silent
 from edgevid_converters.child_process import limited
 from edgevid_converters.pipeline.accept import accept_artifacts
 from edgevid_converters.pipeline.build import build_artifacts
+from edgevid_converters.pipeline.context import ConversionRun, ProgressReport
 from edgevid_converters.pipeline.data import read_data
 from edgevid_converters.pipeline.lower import lower_model
 from edgevid_converters.pipeline.options import ConvertArguments, ConvertOptions
 from edgevid_converters.pipeline.plan import make_plan
 from edgevid_converters.pipeline.result import Conversion
-from edgevid_converters.pipeline.run import ConversionRun, ProgressReport
 from edgevid_converters.pipeline.source import read_source
 from edgevid_converters.pipeline.write import collect_evidence, write_bundle
 

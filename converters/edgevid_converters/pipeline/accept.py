@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgevid_converters.acceptance.accept import AcceptanceResult, ArtifactAcceptance
+from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.repair import RepairResult, repair_artifact
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.lowering.protocol import INTEGERS
+from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
-from edgevid_converters.pipeline.run import ConversionRun
 from edgevid_converters.pipeline.source import ConversionSource
 
 

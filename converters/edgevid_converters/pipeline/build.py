@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgevid_converters import target_selection
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
-from edgevid_converters.pipeline.run import ConversionRun
 
 
 def build_artifacts(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edgevid.errors import BadInput
 from edgevid.evidence import HeldOutRecord, LeftOutClip
 from edgevid_converters.calibration import calibration_data
+from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.plan import Plan
-from edgevid_converters.pipeline.run import ConversionRun
 from edgevid_converters.pipeline.source import ConversionSource
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from edgevid_converters.calibration.golden_clip import golden_clip
 from edgevid_converters.child_process import ask
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
+from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.plan import Plan
-from edgevid_converters.pipeline.run import ConversionRun
 from edgevid_converters.pipeline.source import ConversionSource
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from edgevid.errors import BadInput
 from edgevid.tasks.host import open_host
 from edgevid_converters import importers
 from edgevid_converters.acceptance.reference import OwnerOutputs, read_reference
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 from edgevid_converters.pipeline.plan import Plan
 
 

@@ -23,17 +23,17 @@ from edgevid.files import writing
 from edgevid.proof import Golden
 from edgevid.tasks.host import open_host
 from edgevid_converters import graphs
-from edgevid_converters.acceptance.accept import AcceptanceResult
+from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult
 from edgevid_converters.acceptance.gates import Budget
-from edgevid_converters.importers.source import SourceModel
+from edgevid_converters.importers.source_model import SourceModel
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.page import StepTimes, page, page_path
 from edgevid_converters.pipeline.accept import AcceptedArtifacts
+from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
 from edgevid_converters.pipeline.result import Conversion, ConvertedArtifact, RepairedArtifact
-from edgevid_converters.pipeline.run import ConversionRun
 from edgevid_converters.pipeline.source import ConversionSource
 
 PACKAGES = ("ai-edge-litert", "av", "edgevid", "keras", "nncf", "numpy", "openvino", "tensorflow")
