@@ -1,4 +1,4 @@
-"""Made clips: the same for the same seed, gone on with, and told apart by time alone."""
+"""Synthetic clips: reproducible, resumable, and distinguishable only over time."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     made = []
     encode = synthesis.encode
 
-    def stop_at_five(path, pictures, fps):
+    def stop_at_five(path, images, fps):
         if len(made) == 5:
             raise KeyboardInterrupt
         made.append(path.name)
-        encode(path, pictures, fps)
+        encode(path, images, fps)
 
     counts = {"frames": 2, "train": 1, "val": 0, "test": 0, "workers": 1}
     monkeypatch.setattr(synthesis, "encode", stop_at_five)

@@ -41,12 +41,12 @@ def proxy(camera) -> Iterator[Proxy]:
 
 @pytest.fixture
 def watch():
-    """Give a function that opens a source and watches it; what it said is in ``said``."""
+    """Give a function that opens a source and watches it; what it reported is in ``reported``."""
     open_ones: list[Watcher] = []
 
     def start(name: str, **options) -> Watcher:
-        said: list[str] = []
-        watcher = Watcher(open_source(name, SourceOptions(**options), said.append), said)
+        reported: list[str] = []
+        watcher = Watcher(open_source(name, SourceOptions(**options), reported.append), reported)
         open_ones.append(watcher)
         return watcher
 

@@ -12,7 +12,7 @@ from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource
 from rigs.videos import moving_images, write_video
-from rigs.watch import check_books
+from rigs.watch import check_counts
 
 
 def test_a_whole_file(video):
@@ -24,8 +24,8 @@ def test_a_whole_file(video):
 def test_at_no_moment_more_is_told_than_came(video):
     with FileSource(video) as source:
         for captured in source:
-            books = source.arrivals
-            assert captured.index + 1 <= books.captured - books.lost <= 40
+            counts = source.arrivals
+            assert captured.index + 1 <= counts.captured - counts.lost <= 40
 
 
 def test_spoilt_packets_are_lost_and_named(tmp_path):
@@ -43,7 +43,7 @@ def test_spoilt_packets_are_lost_and_named(tmp_path):
                 shown = sum(1 for _ in source)
             except BadVideo:
                 pytest.fail("nothing was left of it: the trial shows nothing")
-        check_books(source, shown)
+        check_counts(source, shown)
         lost += source.arrivals.lost
     assert lost, "nothing was spoilt: the trial shows nothing"
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_stopped(video):
             if captured.index == 5:
                 source.stop()
     assert shown < 40
-    check_books(source, shown)
+    check_counts(source, shown)
 
 
 class Scripted:

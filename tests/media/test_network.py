@@ -22,7 +22,7 @@ from edgevid.media.sources import SourceOptions, open_source
 from rigs.proxy import Proxy
 from rigs.rtsp import RtspCamera, free_port
 from rigs.videos import moving_images, write_camera_video, write_video
-from rigs.watch import check_books
+from rigs.watch import check_counts
 
 SLACK_S = 0.7  # for a machine with other things to do
 PASSWORD = "s3 cret:/@%?&#ü"  # nothing that a URL likes
@@ -49,7 +49,7 @@ def test_a_camera_gives_frames_in_order_and_its_books_close(camera, watch):
         "decoder": "software",
         "damaged": 0,
     }
-    check_books(watcher.source, len(frames))
+    check_counts(watcher.source, len(frames))
 
 
 def test_a_cut_network_is_back_within_5_s_of_its_return(proxy, camera, watch):
@@ -66,9 +66,10 @@ def test_a_cut_network_is_back_within_5_s_of_its_return(proxy, camera, watch):
     assert again.cut == "reconnect"
     assert again.pts_s - watcher.frames[before - 1].pts_s == pytest.approx(away_s, abs=0.5)
     assert watcher.source.status()["reconnects"] == 1
-    assert len(watcher.said) == 3, watcher.said  # open, lost, back: no line for each attempt
+    # open, lost, back: no line for each attempt
+    assert len(watcher.reported) == 3, watcher.reported
     watcher.stop()
-    check_books(watcher.source, len(watcher.frames))
+    check_counts(watcher.source, len(watcher.frames))
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["reset", "silent"])
@@ -100,7 +101,7 @@ def test_stop_ends_the_iteration_within_1_s(when, proxy, camera, watch):
         proxy.freeze()
         time.sleep(0.3)
     watcher.stop(within_s=1 + SLACK_S)
-    check_books(watcher.source, len(watcher.frames))
+    check_counts(watcher.source, len(watcher.frames))
 
 
 def test_a_process_with_a_frozen_camera_ends_cleanly(proxy, camera):
@@ -135,7 +136,7 @@ def undisturbed(watcher, seconds: float, frames: int) -> None:
     watcher.more(1, within_s=30)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        assert watcher.source.status()["state"] == "open", watcher.said
+        assert watcher.source.status()["state"] == "open", watcher.reported
         time.sleep(0.1)
     assert len(watcher.frames) >= frames
     assert watcher.source.status()["reconnects"] == 0
@@ -164,11 +165,11 @@ def test_a_camera_that_is_absent_at_start_is_told_once_and_found_later(camera, w
     watcher.wait(lambda: watcher.source.status()["state"] == "waiting", 5)
     time.sleep(4)
     assert watcher.source.status()["reason"] == "refused"
-    assert len(watcher.said) == 1 and "refused" in watcher.said[0]
+    assert len(watcher.reported) == 1 and "refused" in watcher.reported[0]
     proxy = Proxy(camera.port, port=port)
     try:
         watcher.more(1, within_s=5 + SLACK_S)
-        assert watcher.said[1].endswith(": open")
+        assert watcher.reported[1].endswith(": open")
         watcher.stop()
     finally:
         proxy.close()
@@ -216,8 +217,8 @@ def test_what_accepts_and_says_nothing_is_a_time_out(watch):
 
 
 @pytest.fixture(scope="module")
-def locked(films):
-    with RtspCamera(user="viewer", password=PASSWORD, fast=films["fast"]) as camera:
+def locked(videos):
+    with RtspCamera(user="viewer", password=PASSWORD, fast=videos["fast"]) as camera:
         yield camera
 
 
@@ -228,7 +229,7 @@ def leaks(text: str) -> bool:
 def test_the_right_password_opens(locked, watch):
     watcher = watch(locked.url("fast"), user="viewer", password=PASSWORD)
     watcher.more(3)
-    assert not leaks(repr([watcher.said, watcher.source.status(), watcher.source.name]))
+    assert not leaks(repr([watcher.reported, watcher.source.status(), watcher.source.name]))
 
 
 def test_a_wrong_password_is_said_once_and_tried_seldom(locked, watch):
@@ -236,11 +237,11 @@ def test_a_wrong_password_is_said_once_and_tried_seldom(locked, watch):
     watcher.wait(lambda: watcher.source.status()["reason"] == "auth", 5)
     assert "check user and password" in watcher.source.status()["detail"]
     time.sleep(2)
-    assert len(watcher.said) == 1
+    assert len(watcher.reported) == 1
 
 
-def test_a_password_is_nowhere(locked, films):
-    """Neither in what is said nor on any stream of a process, whatever goes wrong."""
+def test_a_password_is_nowhere(locked, videos):
+    """Neither in what is reported nor on any stream of a process, whatever goes wrong."""
     login = f"viewer:{quote(PASSWORD, safe='')}@"
     proxy = Proxy(locked.port)
     code = f"""
@@ -257,7 +258,7 @@ names = [
     ({locked.url("fast", port=proxy.port)!r}, options),
     ("http://127.0.0.1:{locked.port}/?password={quote(PASSWORD)}", options),
 ]
-sources = [open_source(name, wish, print) for name, wish in names]
+sources = [open_source(name, options, print) for name, options in names]
 def read(source):
     for captured in source:
         pass
@@ -282,14 +283,14 @@ for source in sources: source.close()
         ) as process:
             time.sleep(2)
             proxy.freeze()
-            said, _ = process.communicate(timeout=40)
+            reported, _ = process.communicate(timeout=40)
     finally:
         proxy.close()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, reported
     assert {"'auth'", "'not-found'", "'refused'"} <= set(
-        said.partition("reasons [")[2].strip("]\n").split(", ")
+        reported.partition("reasons [")[2].strip("]\n").split(", ")
     )
-    assert not leaks(said), said
+    assert not leaks(reported), reported
 
 
 @pytest.mark.parametrize("name", ["rtsp:///path", "rtsp://host:port/x", "ftp://host/x", "rtsps://"])
@@ -313,16 +314,16 @@ def test_spoilt_data_is_reported_and_survived(proxy, camera, watch):
     time.sleep(3)
     proxy.restore()
     watcher.more(30, within_s=15)
-    assert len(watcher.said) > 1 or watcher.source.arrivals.lost, "the data was not spoilt"
+    assert len(watcher.reported) > 1 or watcher.source.arrivals.lost, "the data was not spoilt"
     watcher.stop()
     frames = watcher.frames
     assert all(b.pts_s >= a.pts_s for a, b in pairwise(frames))
-    check_books(watcher.source, len(frames))
+    check_counts(watcher.source, len(frames))
 
 
-def test_another_codec_after_a_cut_is_named(films, tmp_path, watch):
+def test_another_codec_after_a_cut_is_named(videos, tmp_path, watch):
     write_camera_video(tmp_path / "small.mp4", seconds=600, fps=25, size=(48, 64))
-    first = RtspCamera(fast=films["fast"])
+    first = RtspCamera(fast=videos["fast"])
     watcher = watch(first.url("fast"))
     watcher.more(10)
     first.kill()
@@ -333,7 +334,7 @@ def test_another_codec_after_a_cut_is_named(films, tmp_path, watch):
         watcher.wait(lambda: watcher.source.status()["codec"] == "mpeg4", 10)
         watcher.more(2, within_s=10)
         assert [f.cut for f in watcher.frames if f.cut] == ["codec"]
-        assert any("64x48 now" in line for line in watcher.said)
+        assert any("64x48 now" in line for line in watcher.reported)
         watcher.stop()
     finally:
         second.kill()
@@ -359,7 +360,7 @@ def test_a_file_over_http_is_read_to_its_end(video, watch):
         watcher.wait(lambda: watcher.source.status()["state"] == "ended", 10)
     assert len(watcher.frames) == 40
     assert not watcher.source.live and not watcher.source.truncated
-    check_books(watcher.source, 40)
+    check_counts(watcher.source, 40)
 
 
 def test_nothing_under_a_web_address_is_not_found(video, watch):
@@ -444,8 +445,8 @@ def test_stamps_that_jump_and_sizes_that_change_in_flight(order, cut, transport_
     assert min(steps) > 0 and max(steps) < 2.5, (min(steps), max(steps))
     if "small" in order:
         assert watcher.source.status()["size"] == [48, 64]
-        assert any("64x48 now" in line for line in watcher.said)
-    check_books(watcher.source, len(watcher.frames))
+        assert any("64x48 now" in line for line in watcher.reported)
+    check_counts(watcher.source, len(watcher.frames))
 
 
 def test_a_rate_that_changes_in_flight_is_told(tmp_path, watch):
@@ -463,7 +464,7 @@ def test_a_rate_that_changes_in_flight_is_told(tmp_path, watch):
 
     with streaming(chunks) as url:
         watcher = watch(url)
-        watcher.wait(lambda: any("frames/s now" in line for line in watcher.said), 15)
+        watcher.wait(lambda: any("frames/s now" in line for line in watcher.reported), 15)
         assert watcher.source.status()["rate_fps"] == pytest.approx(20, rel=0.2)
         watcher.stop()
 
@@ -475,11 +476,11 @@ def test_key_frames_alone_are_decoded_where_they_are_enough(camera, watch):
     watcher.stop()
     frames = watcher.frames
     assert frames[-1].pts_s - frames[-2].pts_s == pytest.approx(1, abs=0.1)
-    check_books(watcher.source, len(frames))
+    check_counts(watcher.source, len(frames))
 
 
 def test_udp_carries_it_too(camera, watch):
     watcher = watch(camera.url("fast"), transport="udp")
     watcher.more(30, within_s=15)
     watcher.stop()
-    check_books(watcher.source, len(watcher.frames))
+    check_counts(watcher.source, len(watcher.frames))

@@ -10,7 +10,7 @@ from edgevid.media.preprocessing import LETTERBOX_GREY, FrameTransform, Preproce
 sides = st.integers(1, 4000)
 
 
-def picture(pixels: np.ndarray) -> av.VideoFrame:
+def frame_of(pixels: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pixels, "rgb24")
 
 
@@ -39,14 +39,14 @@ def test_the_inner_picture_keeps_its_shape_but_for_rounding(fit, height, width):
 def test_area_is_the_mean_of_what_is_covered():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
-    small = Preprocessor(FrameInput("frame", 16, 16)).apply(picture(pixels))[0]
+    small = Preprocessor(FrameInput("frame", 16, 16)).apply(frame_of(pixels))[0]
     mean = pixels.reshape(16, 4, 16, 4, 3).mean((1, 3))
     assert np.abs(small - mean).max() <= 2
 
 
 def test_letterbox_pads_with_grey_and_keeps_the_picture():
     pixels = np.full((20, 80, 3), 250, np.uint8)
-    out = Preprocessor(FrameInput("frame", 40, 40, "letterbox")).apply(picture(pixels))[0]
+    out = Preprocessor(FrameInput("frame", 40, 40, "letterbox")).apply(frame_of(pixels))[0]
     assert (out[:15] == LETTERBOX_GREY).all()
     assert (out[25:] == LETTERBOX_GREY).all()
     assert np.abs(out[15:25].astype(int) - 250).max() <= 2
@@ -55,15 +55,15 @@ def test_letterbox_pads_with_grey_and_keeps_the_picture():
 def test_crop_keeps_the_middle():
     pixels = np.zeros((20, 80, 3), np.uint8)
     pixels[:, 30:50] = 250
-    out = Preprocessor(FrameInput("frame", 20, 20, "crop")).apply(picture(pixels))[0]
+    out = Preprocessor(FrameInput("frame", 20, 20, "crop")).apply(frame_of(pixels))[0]
     assert np.abs(out.astype(int) - 250).max() <= 2
 
 
 def test_a_change_of_size_leaves_no_trace_of_the_old_picture():
     frame = FrameInput("frame", 40, 40, "letterbox")
     used = Preprocessor(frame)
-    used.apply(picture(np.full((80, 20, 3), 250, np.uint8)))
-    wide = picture(np.full((20, 80, 3), 9, np.uint8))
+    used.apply(frame_of(np.full((80, 20, 3), 250, np.uint8)))
+    wide = frame_of(np.full((20, 80, 3), 9, np.uint8))
     assert (used.apply(wide) == Preprocessor(frame).apply(wide)).all()
 
 
@@ -71,7 +71,7 @@ def test_a_change_of_size_leaves_no_trace_of_the_old_picture():
 def test_padded_rows_are_not_taken_for_pixels(width):
     rng = np.random.default_rng(width)
     pixels = rng.integers(0, 256, (9, width, 3), np.uint8)
-    out = Preprocessor(FrameInput("frame", 9, width)).apply(picture(pixels))[0]
+    out = Preprocessor(FrameInput("frame", 9, width)).apply(frame_of(pixels))[0]
     assert (out == pixels).all()
 
 
@@ -159,7 +159,7 @@ def test_a_spot_is_found_where_it_is_in_the_source(fit, size):
     top, left, side = height // 2 - 5, width // 2 - 3, 8
     pixels[top : top + side, left : left + side] = 255
     preprocessor = Preprocessor(FrameInput("frame", 64, 48, fit))
-    scaled = preprocessor.apply(picture(pixels))[0].astype(float).sum(-1)
+    scaled = preprocessor.apply(frame_of(pixels))[0].astype(float).sum(-1)
     scaled[scaled == 3 * LETTERBOX_GREY] = 0
     rows, columns = np.mgrid[0:64, 0:48] + 0.5
     centre = [(columns * scaled).sum() / scaled.sum(), (rows * scaled).sum() / scaled.sum()]

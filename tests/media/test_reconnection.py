@@ -12,7 +12,7 @@ from edgevid.media.network import NetworkEndpoint
 from edgevid.media.sources import SourceOptions
 from edgevid.media.timing import Backoff
 from rigs.processes import shared_memory, wait_for
-from rigs.watch import Watcher, check_books
+from rigs.watch import Watcher, check_counts
 
 QUICK = Backoff(first_s=0.05, max_s=0.1)
 
@@ -39,18 +39,18 @@ class Reader:
         self._process = subprocess.Popen(
             [sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True
         )
-        self.said: list[str] = []
+        self.reported: list[str] = []
         self.threads = 0
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        self.said.extend(self._process.stdout)
+        self.reported.extend(self._process.stdout)
 
     def hears(self, count: int) -> None:
-        """Wait until it said so many lines."""
-        wait_for(lambda: len(self.said) >= count, 15)
+        """Wait until it reported so many lines."""
+        wait_for(lambda: len(self.reported) >= count, 15)
 
     def holdings(self) -> dict[str, float]:
         """What it holds now."""
@@ -89,14 +89,14 @@ def reader(proxy, camera):
 def outages(proxy, reader, count: int) -> dict[str, float]:
     """Cut and restore so many times, each tenth time freeze; gives what is held then."""
     for n in range(count):
-        said = len(reader.said)
+        reported = len(reader.reported)
         if n % 10 == 1:
             proxy.freeze()
         else:
             proxy.cut()
-        reader.hears(said + 1)
+        reader.hears(reported + 1)
         proxy.restore(silent=n % 20 == 1)
-        reader.hears(said + 2)
+        reader.hears(reported + 2)
     return reader.settled()
 
 
@@ -114,7 +114,7 @@ def test_500_outages_leave_nothing_behind(proxy, reader):
         print(f"\nafter {20 + 100 * (len(shown) - 1)} outages: {shown[-1]}", end="")
     before, after = shown[0], shown[-1]
     print(f"\nafter 20 outages: {before}")
-    assert len(reader.said) == 1 + 2 * 520
+    assert len(reader.reported) == 1 + 2 * 520
     assert {**after, "own_mb": 0, "shared": 0} == {**before, "own_mb": 0, "shared": 0}
     assert after["own_mb"] < before["own_mb"] + 5
 
@@ -129,5 +129,5 @@ def test_the_books_are_right_at_the_end_of_many_connections(proxy, camera):
         watcher.wait(lambda: watcher.source.status()["state"] == "waiting", 5)
     watcher.more(5)
     watcher.stop()
-    check_books(watcher.source, len(watcher.frames))
+    check_counts(watcher.source, len(watcher.frames))
     assert [f.index for f in watcher.frames] == list(range(len(watcher.frames)))

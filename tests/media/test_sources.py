@@ -64,16 +64,16 @@ def web(video):
 
 STAND_IN = """#!{python}
 import os, sys, time
-words = sys.argv[1:]
-if "--help" in words:
+arguments = sys.argv[1:]
+if "--help" in arguments:
     print("  --libav-format arg")
     sys.exit()
 wanted = {{"--camera": "0", "--width": "96", "--height": "64", "--framerate": "25",
           "--codec": "h264", "--timeout": "0", "--output": "-", "--libav-format": "h264"}}
-got = dict(zip(words, words[1:]))
+got = dict(zip(arguments, arguments[1:]))
 wrong = {{k: got.get(k) for k, v in wanted.items() if got.get(k) != v}}
-if wrong or not {{"--inline", "--flush", "--nopreview"}} <= set(words):
-    sys.exit(f"wrong words: {{wrong}}")
+if wrong or not {{"--inline", "--flush", "--nopreview"}} <= set(arguments):
+    sys.exit(f"wrong arguments: {{wrong}}")
 open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
 content = open({film!r}, "rb").read()
 for start in range(0, len(content), {piece}):
@@ -96,8 +96,8 @@ def pi(tmp_path, monkeypatch):
     pids = tmp_path / "pids"
     pids.touch()
     piece = -(-film.stat().st_size // 150)
-    words = {"python": sys.executable, "pids": str(pids), "film": str(film), "piece": piece}
-    program.write_text(STAND_IN.format(**words))
+    arguments = {"python": sys.executable, "pids": str(pids), "film": str(film), "piece": piece}
+    program.write_text(STAND_IN.format(**arguments))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return pids
@@ -229,7 +229,7 @@ def test_an_absent_device_is_reported_and_tried_again(watch):
     watcher = watch("/dev/video97")
     watcher.wait(lambda: watcher.source.status()["reason"] == "not-found", 5)
     time.sleep(1)
-    assert watcher.said == [
+    assert watcher.reported == [
         "/dev/video97: not-found: no such device; is the camera plugged in?; "
         "trying again until it is back"
     ]
@@ -257,8 +257,8 @@ def test_a_synthetic_camera_keeps_its_pace():
 def test_a_missing_camera_program_is_told_with_its_install_line(watch, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     watcher = watch("picamera:")
-    watcher.wait(lambda: watcher.said, 5)
-    assert "sudo apt-get install rpicam-apps" in watcher.said[0]
+    watcher.wait(lambda: watcher.reported, 5)
+    assert "sudo apt-get install rpicam-apps" in watcher.reported[0]
     watcher.stop()
 
 
@@ -294,12 +294,12 @@ for captured in open_source("picamera:0?size=96x64&fps=25", SourceOptions(), pri
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("wish", ["auto", "cuda", "vaapi"])
-def test_hardware_that_is_not_there_falls_back_and_says_why(video, wish):
-    with open_source(str(video), SourceOptions(decoder=wish), print) as source:
+@pytest.mark.parametrize("name", ["auto", "cuda", "vaapi"])
+def test_hardware_that_is_not_there_falls_back_with_the_reason(video, name):
+    with open_source(str(video), SourceOptions(decoder=name), print) as source:
         assert len(list(source)) == 40
         decoder = source.status()["decoder"]
-    assert decoder == wish or decoder.startswith("software (") or wish == "auto"
+    assert decoder == name or decoder.startswith("software (") or name == "auto"
 
 
 def test_a_decoder_that_nobody_knows_is_refused(video):

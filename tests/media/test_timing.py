@@ -113,9 +113,9 @@ def test_a_streams_time_never_goes_back_whatever_the_stamps_say(frames, restarts
 
 def test_stamps_are_followed_while_they_make_sense():
     clock = StreamClock()
-    told = [clock.advance(100 + n / 25, 7 + n / 25 + (n % 3) / 50) for n in range(50)]
-    assert [t for t, _ in told] == [pytest.approx(n / 25) for n in range(50)]
-    assert not any(jumped for _, jumped in told)
+    times = [clock.advance(100 + n / 25, 7 + n / 25 + (n % 3) / 50) for n in range(50)]
+    assert [t for t, _ in times] == [pytest.approx(n / 25) for n in range(50)]
+    assert not any(jumped for _, jumped in times)
 
 
 @pytest.mark.parametrize("jump_s", [-50.0, -0.5, 5.0, 1e6])

@@ -1,4 +1,4 @@
-"""Somebody who reads a source, as the runner would."""
+"""A reader of a source, as the runner is one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 class Watcher:
-    """Reads a source in a thread and keeps what came, without the pictures."""
+    """Reads a source in a thread and keeps its frames."""
 
-    def __init__(self, source, said: list[str] | None = None) -> None:
-        self.said = [] if said is None else said
+    def __init__(self, source, reported: list[str] | None = None) -> None:
+        self.reported = [] if reported is None else reported
         self.source = source
         self.frames: list = []
         self.times: list[float] = []
@@ -28,7 +28,7 @@ class Watcher:
             self.error = error
 
     def wait(self, what: Callable[[], object], within_s: float) -> float:
-        """Wait until ``what()``; gives the seconds that it took, fails where it took longer."""
+        """Wait until ``what()``; gives the seconds that it took, fails where it takes longer."""
         began = time.monotonic()
         while not what():
             took = time.monotonic() - began
@@ -57,7 +57,7 @@ class Watcher:
         return took
 
 
-def check_books(source, pictures: int) -> None:
+def check_counts(source, pictures: int) -> None:
     """After the end every packet was shown, skipped or lost."""
-    books = source.arrivals
-    assert books.captured == pictures + books.skipped + books.lost, books
+    counts = source.arrivals
+    assert counts.captured == pictures + counts.skipped + counts.lost, counts
