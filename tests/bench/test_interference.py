@@ -32,7 +32,7 @@ from edgevid.system import load
 from edgevid.system.cgroups import lowest_limit
 from rigs import machines
 from rigs.cgroups import cgroup
-from rigs.processes import descriptors
+from rigs.processes import descriptors, wait_for
 
 BURN = "while True: sum(range(1000))"
 
@@ -462,11 +462,17 @@ def test_the_monitor_leaves_nothing_behind():
     assert (descriptors(), threading.active_count()) == (before, threads)
 
 
-def test_a_long_timeline_is_thinned(monkeypatch):
+def test_a_long_timeline_is_thinned(monkeypatch, tmp_path):
     monkeypatch.setattr(monitors, "LONGEST", 20)
     monkeypatch.setattr(monitors, "LOOK_S", 0.002)
-    with Monitor(nobody, Path("/nonexistent")) as monitor:
-        time.sleep(0.5)
+    looks = []
+
+    def nobody_counted() -> list[int]:
+        looks.append(1)
+        return []
+
+    with Monitor(nobody_counted, tmp_path / "absent") as monitor:
+        wait_for(lambda: len(looks) > 45)
         record = monitor.stop()
     assert record.total().looks > 40
     assert 5 <= len(record.timeline) <= 20
