@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
     from edgevid.runner.config import RunConfig
+    from edgevid.runner.plugin_tables import SinkUse
     from edgevid.runner.service import Service
     from edgevid.runner.status_document import EngineStatus
     from edgevid.runner.summary import RunSummary
@@ -129,15 +131,20 @@ def _check(path: Path, as_json: bool) -> int:
 
 def _from_options(bundle: Path, sources: tuple[str, ...], options: dict[str, Any]) -> RunConfig:
     from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig
-    from edgevid.runner.plugin_tables import parse_sinks
 
     of_bundle = ("artifact", "runtime", "accelerator", "threads", "rate")
     of_camera = ("gate", "latency_ms", "transport", "stall_s", "decoder", "skip_loop_filter")
     use = BundleUse(bundle.stem, bundle, **{name: options[name] for name in of_bundle})
     shared = {name: options[name] for name in of_camera}
     cameras = tuple(CameraUse("", source, **shared) for source in sources)
-    sinks = parse_sinks(options["sinks"], taken=(OUTPUT,))
+    sinks = _parse_sinks(options["sinks"], taken=(OUTPUT,)) if options["sinks"] else ()
     return RunConfig((use,), cameras, status=options["status"], sinks=sinks)
+
+
+def _parse_sinks(texts: Sequence[str], taken: Sequence[str]) -> tuple[SinkUse, ...]:
+    from edgevid.runner.plugin_tables import parse_sinks  # costs a few milliseconds
+
+    return parse_sinks(texts, taken)
 
 
 def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:

@@ -25,26 +25,35 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import relative_to
-from edgevid.runner.plugin_tables import (
-    NAME_LIMIT,
-    EventUse,
-    SinkUse,
-    read_events,
-    read_name,
-    read_sinks,
-)
 from edgevid.settings import Document, option, shown
-from edgevid.sinks.jsonl import JsonLinesOptions
+
+if TYPE_CHECKING:
+    from edgevid.runner.plugin_tables import EventUse, SinkUse
+
+NAME_LIMIT = 64
 
 OUTPUT = "output"
 """Name of the sink that ``output`` and ``--output`` stand for."""
+
+
+def read_name(value: Any) -> str:
+    """Read the name of a table.
+
+    Raises:
+        ValueError: With what is wanted.
+    """
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError("text that can be printed")
+    if len(value) > NAME_LIMIT:
+        raise ValueError(f"at most {NAME_LIMIT} characters long")
+    return value
 
 
 def _path(value: Any) -> str:
@@ -145,6 +154,9 @@ class RunConfig:
         """All sinks; ``output`` is the first."""
         if self.output is None:
             return self.sinks
+        from edgevid.runner.plugin_tables import SinkUse
+        from edgevid.sinks.jsonl import JsonLinesOptions
+
         return (SinkUse("jsonl", OUTPUT, JsonLinesOptions(self.output)), *self.sinks)
 
 
@@ -199,6 +211,8 @@ def read_config(path: Path) -> RunConfig:
         MissingExtra: The library of a sink or an event stage is not installed.
         PluginFailed: A sink or an event stage of another package cannot be imported.
     """
+    from edgevid.runner.plugin_tables import read_events, read_sinks
+
     path = Path(path)
     document = settings.read(path)
     tables = settings.build(_File, document)

@@ -16,27 +16,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from edgevid import settings
 from edgevid.errors import BadInput, PluginFailed
 from edgevid.events import stage_class
+from edgevid.runner.config import read_name
 from edgevid.settings import Document, option
 from edgevid.sinks import sink_class
 
 T = TypeVar("T")
 
-NAME_LIMIT = 64
-
 _NEXT_OPTION = re.compile(r",(?=[a-z][a-z0-9_]*=)")
-
-
-def read_name(value: Any) -> str:
-    """Read the name of a table.
-
-    Raises:
-        ValueError: With what is wanted.
-    """
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError("text that can be printed")
-    if len(value) > NAME_LIMIT:
-        raise ValueError(f"at most {NAME_LIMIT} characters long")
-    return value
 
 
 def _event_name(value: Any) -> str:
