@@ -72,7 +72,7 @@ def test_what_is_tuned_there_is_found_by_a_service_whose_user_systemd_makes_up(
     assert uids(cache) == {cache.stat().st_uid}
     door.machine.run("systemctl", "restart", "edgevid")
     log = ("journalctl", "-u", "edgevid", "-o", "cat", "--no-pager")
-    wait_for(lambda: f"as tuned: {found['choice']}" in door.machine.run(*log).stdout, 30)
+    wait_for(lambda: f": tuned: {found['choice']}" in door.machine.run(*log).stdout, 30)
     assert not bench(person, bundle, "--tune", "--forget")["tuned"]["kept"]
     assert not list(cache.glob("edgevid/tuned/*"))
 
