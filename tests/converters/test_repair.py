@@ -248,7 +248,7 @@ def test_owner_outputs_prove_the_preprocessing(data, tmp_path):
         "out": tmp_path / "x.edgevid",
     }
     contract.write_text(right.replace("[[input]]", '[[input]]\ncolour = "bgr"'))
-    with pytest.raises(CheckFailed, match="does not give its owner's outputs"):
+    with pytest.raises(CheckFailed, match="does not compute its owner's outputs"):
         convert(model, **options)
     assert not (tmp_path / "x.edgevid").exists()
     contract.write_text(right)
