@@ -226,6 +226,8 @@ def test_power_lost_in_the_first_deployment_leaves_nothing_serving(device):
         device.stage(session, first)
         session.ask("activate", id=first.id, health={**HEALTH, "seconds": 60})
         until(lambda: device.current() == first.id)
+        lock = device.root / "state" / "supervisor.lock"
+        until(lambda: lock.exists() and lock.read_text())  # only it can notice
         end_guards(device.root)
         session.kill()
     until(lambda: device.journal()["state"] == "rolled-back")  # its supervisor noticed
