@@ -96,6 +96,8 @@ def command(
         raise BadInput("--check needs a configuration; give --config FILE")
     if bundle is None or not sources:
         raise BadInput("give a bundle and its sources, or --config FILE; see: edgevid run --help")
+    if as_json and output == Path("-"):
+        raise BadInput("--json and --output - both write to stdout; give one of them")
     return _run_sources(_from_options(bundle, sources, options), output, as_json)
 
 
@@ -161,18 +163,19 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     may_be_live = any(not always_ends(camera.source) for camera in config.cameras)
     with ExitStack() as stack:
         sinks: list[GivenSink] = []
-        if output is not None and may_be_live:
+        if output is not None and may_be_live and output != STDOUT:
             config = replace(config, output=output)
-        elif output is not None:
-            part = stack.enter_context(writing(output))
-            file = stack.enter_context(part.open("wb", buffering=0))
+        elif output is not None and output != STDOUT:
+            replaceable = output.is_file() or not output.exists()  # not a device or a pipe
+            path = stack.enter_context(writing(output)) if replaceable else output
+            file = stack.enter_context(path.open("wb", buffering=0))
             sinks.append(GivenSink(OUTPUT, "jsonl", JsonLines.to(file)))
         elif not as_json:
             sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
         service = Service(config, sinks, in_turn=True, report=say)
         stopped = _stop_in_order(service) if may_be_live else []
         summary = service.run()
-    if output is not None or as_json:
+    if (output is not None or as_json) and output != STDOUT:
         _print(summary, as_json)
     if summary.truncated:
         say("edgevid: the video is truncated: results cover what could be decoded; copy it again")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EdgevidError
+from edgevid.errors import EdgevidError, EnvironmentFailed
 from edgevid.runner import notify
 from edgevid.runner.assembly import Assembly, GivenSink
 from edgevid.runner.config import RunConfig
@@ -86,7 +86,8 @@ class Service:
 
         Raises:
             EdgevidError: A file cannot be read, no engine is left, or nothing could be started.
-            OSError: A sink that was given as an argument failed.
+            EnvironmentFailed: A sink that was given as an argument failed.
+            BrokenPipeError: Nobody reads what such a sink writes.
         """
         try:
             self._start()
@@ -189,6 +190,11 @@ class Service:
     def _raise(self) -> None:
         """Raise what ended the run: an engine's or a sink's failure before a source's."""
         if (error := self.parts.error()) is not None:
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                raise EnvironmentFailed(
+                    f"results cannot be written: {error.strerror}; free some space or name "
+                    "another output"
+                ) from error
             raise error
         for reader in self.parts.readers:
             for error in reader.errors:

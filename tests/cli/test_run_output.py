@@ -1,0 +1,61 @@
+"""Where ``edgevid run`` writes: files are replaced, pipes and devices are written into."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgevid.runner.check import check
+from edgevid.runner.config import BundleUse, CameraUse, RunConfig
+from edgevid.runner.plugin_tables import EventUse
+from rigs.stand_ins import LabelOptions
+
+
+def lines(text):
+    return [json.loads(line)["index"] for line in text.splitlines()]
+
+
+def test_a_pipe_is_written_into_and_stays_a_pipe(edgevid, null_bundle, video, tmp_path):
+    fifo, got = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
+    reader.start()
+    done = edgevid("run", null_bundle, video, "--rate", "all", "--output", fifo)
+    assert done.returncode == 0, done.stderr
+    reader.join(30)
+    assert lines(got[0]) == list(range(40))
+    assert fifo.is_fifo()
+
+
+def test_a_dash_is_stdout(edgevid, null_bundle, video, tmp_path):
+    done = edgevid("run", null_bundle, video, "--rate", "all", "--output", "-", cwd=tmp_path)
+    assert lines(done.stdout) == list(range(40))
+    assert list(tmp_path.glob("-")) == []
+    both = edgevid("run", null_bundle, video, "--output", "-", "--json")
+    assert both.returncode == 2
+
+
+def test_a_full_disk_behind_stdout_is_one_line(null_bundle, video):
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("this machine has no /dev/full")
+    command = [sys.executable, "-m", "edgevid", "run", null_bundle, video]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 4
+    (line,) = [one for one in done.stderr.splitlines() if one]
+    assert "results cannot be written: No space left on device" in line
+
+
+def test_check_finds_event_stages_that_cannot_run(stand_ins, null_bundle, video):
+    config = RunConfig(
+        (BundleUse("motion", null_bundle),),
+        (CameraUse("door", str(video)),),
+        events=(EventUse("label", "light", LabelOptions("bright"), durable=True),),
+    )
+    (finding,) = check(config)
+    assert (finding.where, finding.state) == ("event 'light'", "warn")
+    assert "add state = " in finding.text
