@@ -174,7 +174,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
             sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
         service = Service(config, sinks, in_turn=True, report=say)
         stopped = _stop_in_order(service) if may_be_live else []
-        summary = service.run()
+        summary = _run(service)
     if (output is not None or as_json) and output != STDOUT:
         _print(summary, as_json)
     if summary.truncated:
@@ -212,11 +212,22 @@ def _run_service(path: Path, as_json: bool) -> int:
     service = Service(config, [stdout] if to_stdout else [], report=say)
     stopped = _stop_in_order(service)
     signal.signal(signal.SIGHUP, lambda *_: service.reload(reread))
-    summary = service.run()
+    summary = _run(service)
     if not to_stdout:
         _print(summary, as_json)
     lost = _sinks_failed(summary)
     return _exit_code(stopped) if stopped else lost
+
+
+def _run(service: Service) -> RunSummary:
+    """Run to the end; a reader that closes our stdout ends it quietly, with exit code 0."""
+    import os
+
+    try:
+        return service.run()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has no reader
+        sys.exit(0)
 
 
 def _stop_in_order(service: Service) -> list[int]:

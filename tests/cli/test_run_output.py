@@ -59,3 +59,13 @@ def test_check_finds_event_stages_that_cannot_run(stand_ins, null_bundle, video)
     (finding,) = check(config)
     assert (finding.where, finding.state) == ("event 'light'", "warn")
     assert "add state = " in finding.text
+
+
+def test_a_reader_that_goes_ends_the_run_quietly(null_bundle, video):
+    command = [sys.executable, "-m", "edgevid", "run", null_bundle, *[video] * 40, "--rate", "all"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as run:
+        assert json.loads(run.stdout.readline())["index"] == 0
+        run.stdout.close()  # 1600 lines do not fit into the pipe
+        assert run.wait(60) == 0
+        assert run.stderr.read() == ""
