@@ -8,7 +8,6 @@ target is data only: what its runtimes need is in their declarations, see `edgev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from edgevid import settings
@@ -142,7 +141,7 @@ class Target:
 def folders() -> list[Path]:
     """The folders of target files: the user's own first, then the one that ships."""
     config = user_folder("XDG_CONFIG_HOME", ".config")
-    packaged = Path(str(resources.files("edgevid"))) / "_targets"
+    packaged = Path(__file__).parent / "_targets"
     beside = Path(__file__).resolve().parent.parent / "targets"  # an editable install
     return [config / "edgevid" / "targets", packaged if packaged.is_dir() else beside]
 

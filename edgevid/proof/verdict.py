@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
 from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
 from edgevid.isolation.child_task import run_child
+from edgevid.system.distributions import installed_version
 from edgevid.system.kernel import processor_identity
 
 PROOF_TIMEOUT_S = 120.0
@@ -175,20 +175,13 @@ def machine_identity(bundle: Bundle) -> dict[str, Any]:
         "processor": _processor_key(),
         "python": platform.python_version(),
         "edgevid": __version__,
-        "av": _version("av"),
+        "av": installed_version("av") or "",
     }
 
 
 def _processor_key() -> str:
     identity = processor_identity()
     return platform.processor() if identity is None else sha256_of(identity.encode())
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _verdict_file(identity: Mapping[str, Any]) -> Path:

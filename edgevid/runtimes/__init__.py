@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid import registry
 from edgevid.errors import BadInput, EngineFailed, MissingExtra
 from edgevid.runtimes.spec import CPU, AcceleratorSpec, ArtifactFormat, Library, RuntimeSpec
+from edgevid.system.distributions import installed_version
 
 if TYPE_CHECKING:
     from edgevid.contract import Contract, Inputs, Tensors
@@ -159,14 +160,10 @@ class Runtime:
         Raises:
             MissingExtra: No library of it is installed.
         """
-        from importlib import metadata
-
         for library in self.spec.libraries:
             if find_spec(library.package) is not None:
-                try:
-                    return f"{library.project} {metadata.version(library.project)}"
-                except metadata.PackageNotFoundError:
-                    return f"{library.project} of an unknown version"
+                version = installed_version(library.project)
+                return f"{library.project} {version or 'of an unknown version'}"
         if message := self.missing():
             raise MissingExtra(message)
         return self._own_version()
