@@ -113,8 +113,10 @@ def test_batched_source_outputs_equal_streamed_ones(lowered):
     assert len(at_once) == len(clips)
     for scores, clip in zip(at_once, clips, strict=True):
         state = zero_state(contract)
-        for number in range(len(clip)):
-            answer, state = engine.step(clip[number : number + 1], state)
+        images = clip[contract.frame.name]
+        for number in range(len(images)):
+            inputs = {contract.frame.name: images[number : number + 1]}
+            answer, state = engine.step(inputs, state)
         np.testing.assert_allclose(answer["scores"], scores, atol=1e-4)
 
 

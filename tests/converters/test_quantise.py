@@ -226,7 +226,7 @@ def test_processes_of_a_child_end_with_it(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(tmp_path), *sys.path])
-        answer = run_child("leaving", {}, 20.0).answer()
+        answer = run_child("leaving", {}, 20.0).result()
     assert answer
     wait_for(lambda: not _runs(answer["pid"]))
 

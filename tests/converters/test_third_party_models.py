@@ -32,8 +32,8 @@ def test_an_imported_model_computes_what_its_runtime_does(name, formats, result,
     file.write_text(third_party_models.CONTRACTS[name])
     convert(
         third_party_models.model(name),
-        formats,
-        ["float32"],
+        formats=formats,
+        quantize=["float32"],
         calibrate=third_party_models.calibration(name, tmp_path),
         contract=file,
         out=out,
