@@ -4,7 +4,7 @@
 
 The stand-in accelerator runs the real artifact in a process of its own, like any accelerator.
 Prints: a step there against a step in this process, in interleaved blocks; the time from a fault
-to the CPU's first result, and how many earlier results had to be retaken; the memory of both
+to the CPU's first result, and how many earlier results had to be rerun; the memory of both
 processes (PSS); and, where Debian's chromium provides a software Vulkan driver, a step of the
 float32 artifact on LiteRT's GPU accelerator.
 """

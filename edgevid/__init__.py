@@ -1,9 +1,9 @@
 """edgevid: train, convert, prove, run and benchmark compact video models on edge devices.
 
 The one idea: a model is a step, ``step(inputs, state) -> outputs, state'``, with explicit state.
-Everything in this package does something with a step: train, convert, prove, run, measure it.
+Everything in this package works on a step: it trains, converts, proves, runs or measures it.
 
-Importing edgevid is cheap: what is listed here is loaded when it is first used.
+Importing edgevid is cheap: each name is loaded when it is first used.
 """
 
 from importlib import import_module

@@ -23,7 +23,7 @@ def evaluate(
 
     Args:
         model: A run folder or a bundle.
-        data: Folder of the data set.
+        data: Folder of the dataset.
         split: ``train``, ``val`` or ``test`` as recorded at training, or ``all``.
         artifact: Only this artifact of a bundle.
         runtime: Only in this runtime.

@@ -1,7 +1,7 @@
 """Every error that edgevid raises on purpose.
 
     EdgevidError                    one line: what is wrong; what to do
-    ├── BadInput            (2)     wrong use, or a file that cannot be used
+    ├── BadInput            (2)     a usage error, or a file that cannot be used
     │   ├── BadBundle               a bundle that is damaged or of another version
     │   ├── BadVideo                a file or stream without usable frames
     │   └── MissingExtra            a package that one of edgevid's extras provides
@@ -26,7 +26,7 @@ class EdgevidError(Exception):
 
 
 class BadInput(EdgevidError):
-    """Wrong use, or a file, folder or value that cannot be used."""
+    """A usage error, or a file, folder or value that cannot be used."""
 
 
 class BadBundle(BadInput):

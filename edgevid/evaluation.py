@@ -1,7 +1,7 @@
 """The task's metric of each artifact on held-out clips, through the runner's own stream.
 
-A clip is streamed from its first frame on, with an empty state. Its annotated frames are decoded to
-predictions; the task says which ones these are.
+A clip is streamed from its first frame on, with an empty state. Its annotated frames, which the
+task selects, are decoded to predictions.
 """
 
 from __future__ import annotations

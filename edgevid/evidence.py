@@ -1,4 +1,4 @@
-"""The evidence of a bundle: what a conversion shows about each artifact before it writes them.
+"""The evidence of a bundle: what a conversion proves about each artifact before writing the bundle.
 
 It is part of the bundle's manifest and holds no times and no paths of the machine, so that equal
 conversions write equal bytes.
@@ -16,8 +16,8 @@ from edgevid.documents import optional
 PreprocessingProof = Literal["own", "reference", "floor", "unproven"]
 PREPROCESSING_PROOF: Mapping[PreprocessingProof, str] = {
     "own": "the model's own: edgevid trained it with this preprocessing",
-    "reference": "proven by the owner's outputs",
-    "floor": "the metric reaches a floor on labelled clips",
+    "reference": "proven by the model owner's outputs",
+    "floor": "the metric reaches the required minimum on labelled clips",
     "unproven": "unproven: nothing shows that the model gets the input that it was trained on",
 }
 """What shows that the preprocessing of a model is right."""
@@ -66,12 +66,12 @@ class ReferenceRecord:
 
 @dataclass(frozen=True)
 class GateRecord:
-    """The limits that every artifact keeps to."""
+    """The limits that every artifact must meet."""
 
     max_drop: float
     """Largest allowed drop of the task's metric from source model to artifact."""
     min_metric: float | None = None
-    """Floor of the metric for both."""
+    """Minimum of the metric for both."""
     reference: ReferenceRecord | None = None
     notes: tuple[str, ...] = ()
     """What the data cannot show, and other findings."""
@@ -115,7 +115,7 @@ class RepairTry:
     """Layers kept in float32."""
     ok: bool
     reason: str | None
-    """Which gate refused it."""
+    """Which gate rejected it."""
     bytes: int
     metric: float | None
     agreement: float | None
@@ -124,10 +124,10 @@ class RepairTry:
 
 @dataclass(frozen=True)
 class RepairRecord:
-    """How an int8 artifact was brought into the budget."""
+    """How an int8 artifact was brought within the budget."""
 
     reason: str
-    """Why the artifact with every layer in int8 was refused."""
+    """Why the artifact with every layer in int8 was rejected."""
     kept: tuple[str, ...] | None
     """Layers kept in float32 in the bundle; null if no attempt was accepted."""
     rungs: tuple[RepairTry, ...]
@@ -136,7 +136,7 @@ class RepairRecord:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a conversion shows about each artifact; keys by artifact are artifact names."""
+    """What a conversion proves about each artifact; mappings are keyed by artifact name."""
 
     schema_version: Literal[1] = 1
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class Evidence:
     held_out: HeldOutRecord = HeldOutRecord()
     preprocessing: PreprocessingProof | None = None
     """What shows that the model gets the input that it was trained on: the training itself
-    (own), its owner's outputs (reference), a floor of the metric (floor), or nothing."""
+    (own), its owner's outputs (reference), a minimum of the metric (floor), or nothing."""
     gates: GateRecord | None = None
     outputs: Mapping[str, Mapping[str, TensorDifference]] = field(default_factory=dict)
     """By artifact and tensor."""

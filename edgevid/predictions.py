@@ -1,6 +1,6 @@
-"""What a model says about one frame, as typed values.
+"""Predictions about one frame, as typed values.
 
-A task turns the output tensors of a step into one of these. Each knows its JSON form, which is what
+A task turns the output tensors of a step into one of these. Each has a JSON form, which is what
 ``edgevid run`` writes for a frame. Coordinates are pixels of the source frame, never of the model's
 input: `FrameMeta` maps from one to the other.
 
@@ -70,7 +70,7 @@ class FrameMeta:
 
 @runtime_checkable
 class Prediction(Protocol):
-    """What a task decodes from the outputs of one step."""
+    """The result of decoding the outputs of one step."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the prediction as plain data for JSON."""

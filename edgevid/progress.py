@@ -15,7 +15,7 @@ class Progress(Protocol):
             what: The work.
             done: Units that are finished; equal to ``total`` at the end.
             total: All units.
-            note: A short remark, such as the present loss.
+            note: A short remark, such as the current loss.
         """
 
 

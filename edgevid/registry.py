@@ -328,7 +328,7 @@ def install_line(what: str, extra: str) -> str:
 
 
 def need(module: str, extra: str) -> Any:
-    """Import a module of an optional library.
+    """Import a module from an optional library.
 
     Args:
         module: The module's full name.
@@ -339,7 +339,7 @@ def need(module: str, extra: str) -> Any:
 
     Raises:
         MissingExtra: The library is not installed.
-        ImportError: The library is installed, and something else is missing that it imports.
+        ImportError: The library is installed, but something that it imports is missing.
     """
     try:
         return import_module(module)

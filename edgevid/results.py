@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EventType: TypeAlias = Literal["new", "update", "end"]
 
 CORRECTED = "corrected"
-"""The reason of an event that ended, or changed, because a failed step was retaken."""
+"""The reason of an event that ended, or changed, because a failed step was rerun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Event:
         what: What happened, such as a label.
         where: Where, as plain data: a zone, a box. Empty if it has no place.
         since_s: Presentation time in the stream at which it began, in seconds.
-        reason: Why it changed or ended; ``corrected`` if a retaken step withdrew it.
+        reason: Why it changed or ended; ``corrected`` if a rerun step withdrew it.
     """
 
     id: str

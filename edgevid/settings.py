@@ -266,7 +266,7 @@ def option(default: Any = MISSING, *, read: Callable[[Any], Any], secret: bool =
 
     Args:
         default: The default; without one the key is required.
-        read: Parses the TOML value. It raises ValueError with what is expected, such as "a number
+        read: Parses the TOML value. It raises ValueError with the expected value, such as "a number
             above 0".
         secret: Whether to hide the value when the object is printed.
 
@@ -302,7 +302,7 @@ def positive(value: Any) -> float:
         The number.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is not a positive finite number.
     """
     if type(value) not in (int, float) or not 0 < value < _LARGE:
         raise ValueError("a number above 0")

@@ -182,7 +182,7 @@ def _reasons(job: Job, engine: measurement.MeasuredEngine, found: JobFigures) ->
     requested = {name: getattr(job, name) for name in served}
     if served != requested:
         names = [" ".join(one.values()) for one in (requested, served)]
-        yield f"{names[0]} was requested, and {names[1]} ran"
+        yield f"{names[0]} was requested, but {names[1]} ran"
     left = operators.fallen_back(engine.operators, job.accelerator)
     if left is not None:
         yield left

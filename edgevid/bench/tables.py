@@ -144,7 +144,7 @@ def starts(jobs: Sequence[JobResult]) -> Table:
         (*name, _middle(one.ready_s), _middle(one.first_answer_s), one.peak_rss_mb)
         for name, one in engines.items()
     ]
-    head = ("artifact", "engine", "ready s", "first answer s", "peak MB")
+    head = ("artifact", "engine", "ready s", "first result s", "peak MB")
     return Table("starts", "Start and memory", head, tuple(rows))
 
 

@@ -184,7 +184,7 @@ def measure_finalists(
         count = max(LAST, (len(jobs) + 1) // 2)
         jobs = [job for job in jobs if job in ordered[:count]]
         best = ordered[0]
-        log(f"{len(jobs)} of {len(ordered)} go on; {best} leads, {1000 * times[best]:.3g} ms")
+        log(f"{len(jobs)} of {len(ordered)} continue; {best} leads, {1000 * times[best]:.3g} ms")
         plan = replace(plan, rounds=2 * plan.rounds, samples=2 * plan.samples)
     return bench.bench(bundle, jobs, video, plan=final, progress=progress)
 

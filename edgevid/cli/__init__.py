@@ -1,7 +1,7 @@
 """The command line: parses and prints, no logic; one module per command, imported when called.
 
-Exit codes: 0 done; 1 a check failed; 2 wrong use or bad input; 3 inconclusive; 4 environment error;
-130 interrupted.
+Exit codes: 0 done; 1 a check failed; 2 usage error or bad input; 3 inconclusive; 4 environment
+error; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name not in (module, "edgevid.cli.host"):
                 raise
-            raise BadInput(f"edgevid {cmd_name} is not on a device; run it on a computer") from None
+            raise BadInput(
+                f"edgevid {cmd_name} is not available on a device; run it on a computer"
+            ) from None
         return command
 
     def resolve_command(

@@ -69,7 +69,7 @@ class BenchCommand(click.Command):
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    help="Compare with this result, or with this bundle, measured too; exit code 1 if worse.",
+    help="Compare with this result, or measure this bundle too and compare; exit code 1 if worse.",
 )
 @reporting
 @click.option(
@@ -81,13 +81,15 @@ class BenchCommand(click.Command):
 )
 @bench_tune.tuning
 @click.option(
-    "--pause-service", is_flag=True, help="With --target: pause the device's service meanwhile."
+    "--pause-service",
+    is_flag=True,
+    help="With --target: pause the device's service during the measurement.",
 )
 @click.option(
     "--keep-runner", is_flag=True, help="With --target: keep a temporary runner on the device."
 )
 @click.option(
-    "--end-other", is_flag=True, help="With --target: end another benchmark that runs there."
+    "--end-other", is_flag=True, help="With --target: stop another benchmark that is running there."
 )
 @click.option(
     "--wheel",
@@ -97,9 +99,9 @@ class BenchCommand(click.Command):
     metavar="FILE",
     help="With --target: the wheel of a plug-in that the bundle needs. Repeatable.",
 )
-@click.option("--trust-new", is_flag=True, help="Trust a host key that is not known yet.")
+@click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
 @click.option("--kind", metavar="NAME", help="The device's target; see: edgevid targets.")
-@click.option("--root", metavar="DIR", help="Directory of edgevid on the device.")
+@click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
 @common
 def command(
     bundle: Path,
@@ -127,7 +129,7 @@ def command(
 
     With --target all of this happens on the device, with its installed runner or a temporary one.
     It continues there if the connection is lost; the same command resumes it. The results of
-    several devices are written to the directory --out, a file each.
+    several devices are written to the directory --out, one file per device.
 
     \b
     Example:  edgevid bench motion.edgevid --source video.mp4
@@ -195,12 +197,12 @@ def _measured(
 
 
 def _reports(page: Path | None, markdown: Path | None, as_json: bool) -> Any:
-    """What is to be written besides; None for nothing, as always on a device."""
+    """The reports to write in addition; None for none, as always on a device."""
     if page is None and markdown is None:
         return None
     message = (
-        "pages and Markdown are not made on a device; run edgevid bench report on a computer, on "
-        "the file that --out wrote"
+        "pages and Markdown are not available on a device; run edgevid bench report on a "
+        "computer, on the file that --out wrote"
     )
     module = on_host("edgevid.cli.host.bench_report", message)
     return module.Reports.checked(page, markdown, as_json)
@@ -223,7 +225,7 @@ def text(result: BenchResult | ForgottenTuning) -> str:
     from edgevid.bench.tables import tables, verdict
 
     if not isinstance(result, BenchResult):
-        return "The stored choice was removed; run chooses the engine itself."
+        return "The stored choice was removed; edgevid run chooses the engine itself again."
     parts = [table(one.formatted(compact=True), one.head) for one in tables(result)]
     parts.append("\n".join(verdict(result)))
     if result.tuned is not None:

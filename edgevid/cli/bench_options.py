@@ -25,7 +25,7 @@ _OPTIONS = (
     click.option("--runtime", help="Measure only in this runtime."),
     click.option("--accelerator", help="Measure only on this accelerator; see: edgevid doctor."),
     click.option(
-        "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of a step."
+        "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads per step."
     ),
     click.option(
         "--decoder", default="software", help="software, auto, or a device such as vaapi."
@@ -52,14 +52,14 @@ _OPTIONS = (
         type=click.IntRange(2),
         default=10,
         show_default=True,
-        help="Rounds of each job.",
+        help="Rounds per job.",
     ),
     click.option(
         "--samples",
         type=click.IntRange(100),
         default=800,
         show_default=True,
-        help="Least number of samples of each job.",
+        help="Minimum number of samples per job.",
     ),
 )
 
@@ -76,7 +76,7 @@ def reporting(function: Command) -> Command:
     function = click.option(
         "--page",
         type=click.Path(path_type=Path),
-        help="Write a self-contained page for a browser to this file.",
+        help="Write a self-contained HTML page to this file.",
     )(function)
     return click.option(
         "--markdown",

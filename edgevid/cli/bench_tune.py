@@ -74,5 +74,5 @@ def tuned(
 
 def text(found: TuningResult) -> str:
     """Describe the choice."""
-    stored = "" if found.kept in (None, True) else ", but not stored: no service is installed there"
-    return f"Chosen of {found.tried}: {found.choice}{stored}"
+    stored = "" if found.kept in (None, True) else ", but not stored: no service installed there"
+    return f"Chosen from {found.tried}: {found.choice}{stored}"

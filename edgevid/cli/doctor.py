@@ -16,8 +16,8 @@ from edgevid.cli.console import common, emit, table
 def command(bundle: Path | None, as_json: bool) -> int:
     """Check this machine: hardware, libraries, plug-ins, and how to fix each problem.
 
-    With a BUNDLE, also which of its artifacts can be served here, and by which engines. The exit
-    code is 1 if something is missing that serving needs.
+    With a BUNDLE, also show which of its artifacts can be served here, and by which engines. The
+    exit code is 1 if something that serving needs is missing.
 
     Example:  edgevid doctor motion.edgevid
     """

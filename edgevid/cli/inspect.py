@@ -56,14 +56,14 @@ def _text(opened: Bundle) -> str:
     state = {
         "none": "none, each step on its own",
         "window": f"the last {contract.frames} frames",
-        "carry": "carried on without end",
+        "carry": "carried from step to step",
     }
     facts: list[tuple[str, Any]] = [
         ("task", contract.task),
         *([("labels", ", ".join(contract.labels))] if contract.labels else []),
         *(("input", _input(one)) for one in contract.inputs),
         *([] if contract.is_video else [("video", "no source feeds these inputs; verify only")]),
-        ("steps a second", f"{contract.rate_fps:g}"),
+        ("steps/s", f"{contract.rate_fps:g}"),
         ("state", state[contract.temporal]),
         ("sha256", opened.sha256),
         *evidence_facts(opened.evidence),
@@ -82,7 +82,7 @@ def _text(opened: Bundle) -> str:
     ]
     named = (a.metric["name"] for a in opened.artifacts if a.metric.get("name"))
     metric = next(named, "metric")
-    head = ("artifact", "bytes", metric, "source's", "max abs", "agreement", "float operators")
+    head = ("artifact", "bytes", metric, "source model", "max abs", "agreement", "float operators")
     lines = "\n".join(f"{name:<15} {value}" for name, value in facts)
     return f"{lines}\n\n{table(rows, head)}"
 

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     "sinks",
     multiple=True,
     metavar="NAME[:KEY=VALUE,...]",
-    help="Also send results to this sink; can be repeated.",
+    help="Also send results to this sink; repeatable.",
 )
 @click.option("--rate", help="Steps per second, or all. Default: the model's own rate.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine. Default: 1.")
-@click.option("--gate", is_flag=True, help="Skip steps while the scene stands still.")
+@click.option("--gate", is_flag=True, help="Skip steps while the scene is still.")
 @click.option(
     "--latency-ms",
     type=click.FloatRange(0, min_open=True),
@@ -81,8 +81,8 @@ def command(
     A SOURCE is a file, rtsp://..., http://..., /dev/video0, picamera: or synthetic:. Files are
     processed completely, one after another; cameras until Ctrl-C or SIGTERM, newest frames first.
     Results go to --output (for cameras they are appended), or to stdout without --output and
-    --json. Lost and frozen cameras are retried forever; a failed accelerator is replaced by the
-    CPU.
+    --json. Lost and frozen cameras are retried forever; if an accelerator fails, the CPU takes
+    over.
 
     \b
     Example:  edgevid run motion.edgevid video.mp4 --output results.jsonl

@@ -11,9 +11,9 @@ from edgevid.cli.console import Bar, common, emit, table
 
 @click.command(name="verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--artifact", help="Only this one. Default: all.")
-@click.option("--runtime", help="Only in this runtime.")
-@click.option("--accelerator", help="Only on this accelerator.")
+@click.option("--artifact", help="Verify only this artifact. Default: all.")
+@click.option("--runtime", help="Verify only in this runtime.")
+@click.option("--accelerator", help="Verify only on this accelerator.")
 @common
 def command(
     bundle: Path,

@@ -38,7 +38,7 @@ class Clips:
         paths: Path of each clip relative to the root.
         images: RGB frames of each clip, uint8 (frames, height, width, 3), memory-mapped and
             read-only.
-        annotations: What is known about each clip, in the form of the data set's task.
+        annotations: What is known about each clip, in the form of the dataset's task.
         classes: Names of the classes.
         left_out: ``path`` and ``reason`` of each clip that could not be used.
     """
@@ -67,12 +67,12 @@ def load_clips(
     """Decode clips to the size and rate of a model, or load them from the cache.
 
     Args:
-        tree: The data set.
+        tree: The dataset.
         paths: Relative paths of the clips.
         frame: The size and fit that the model expects.
         rate_fps: Frames to keep per second.
         min_frames: Clips with fewer frames at the model's rate are left out.
-        cache: Folder of the shards; by default a hidden folder in the data set.
+        cache: Folder of the shards; by default a hidden folder in the dataset.
         workers: Number of processes; by default one per core.
         progress: Called after each batch.
 
@@ -80,13 +80,13 @@ def load_clips(
         The clips, and those that were left out with the reason.
 
     Raises:
-        BadInput: A path is not in the data set.
+        BadInput: A path is not in the dataset.
     """
     import numpy as np
 
     annotations = tree.annotations
     if unknown := [path for path in paths if path not in annotations]:
-        raise BadInput(f"{unknown[0]} is not in {tree.root}; has the data set changed?")
+        raise BadInput(f"{unknown[0]} is not in {tree.root}; has the dataset changed?")
     cache = cache or tree.root / CACHE_FOLDER
     decode = partial(_shard, root=tree.root, frame=frame, rate_fps=rate_fps, cache=cache)
     images: dict[str, NDArray[np.uint8]] = {}

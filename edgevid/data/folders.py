@@ -64,10 +64,10 @@ class Tree:
 
 
 def find(root: Path) -> Tree:
-    """Find the classes and files of a data set. No file is opened.
+    """Find the classes and files of a dataset. No file is opened.
 
     Args:
-        root: The folder of the data set.
+        root: The folder of the dataset.
 
     Returns:
         The files with their classes and splits.
@@ -122,7 +122,7 @@ def without_root(root: Path, error: BadVideo) -> str:
     """The reason of an error without the path, which is reported next to it.
 
     Args:
-        root: The folder of the data set.
+        root: The folder of the dataset.
         error: What decoding a file of it raised.
 
     Returns:

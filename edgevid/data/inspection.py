@@ -1,4 +1,4 @@
-"""A report on a data set: what is in it, and which files cannot be decoded."""
+"""A report on a dataset: what is in it, and which files cannot be decoded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgevid.progress import Progress, silent
 
 
 def check(root: Path, *, workers: int | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Decode every file of a data set and report on it.
+    """Decode every file of a dataset and report on it.
 
     Args:
-        root: The folder of the data set.
+        root: The folder of the dataset.
         workers: Number of processes; by default one per core.
         progress: Called after each batch.
 
@@ -64,7 +64,7 @@ def common_rate_fps(tree: Tree, sample: int = 32) -> float:
     """The median of the rates that a sample of the files declares.
 
     Args:
-        tree: The data set.
+        tree: The dataset.
         sample: Number of files to open.
 
     Returns:

@@ -59,7 +59,7 @@ def poses(
         motion: One of `MOTIONS`.
         frames: Number of frames.
         rng: Source of randomness.
-        speeds: Ranges; by default those of the data set.
+        speeds: Ranges; by default those of the dataset.
 
     Returns:
         float64 (frames, 4): x and y in widths of the image, modulo 1; angle in degrees, clockwise;

@@ -1,4 +1,4 @@
-"""Splits of a data set into train, val and test: by folder, or by file and seed."""
+"""Splits of a dataset into train, val and test: by folder, or by file and seed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Split = dict[str, list[str]]
 
 
 def split_files(tree: Tree, seed: int = 0) -> Split:
-    """Split a data set into train, val and test.
+    """Split a dataset into train, val and test.
 
     Folders that name splits are kept; if there is none for val, 15 % of train becomes val. Without
     such folders each class is split 70/15/15 at random. A class with at least three files has one
     in every split.
 
     Args:
-        tree: The data set.
+        tree: The dataset.
         seed: Seed of the random split; equal seeds give equal splits.
 
     Returns:

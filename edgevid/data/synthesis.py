@@ -1,4 +1,4 @@
-"""Synthetic data sets: H.264 files of a bold shape that moves over a textured background.
+"""Synthetic datasets: H.264 files of a bold shape that moves over a textured background.
 
 Equal seeds give equal files, byte for byte, with any number of processes.
 """
@@ -30,7 +30,7 @@ SPLITS = ("train", "val", "test")
 SETTINGS_FILE = "synth.json"
 TEMPLATE_PX = 64
 LASTING = Speeds(shift=(0.026, 0.036), turn_deg=(6.5, 6.9), growth=(0.037, 0.0385))
-"""Speeds at which thirty frames stay within the sizes and tilts of the clips of a data set."""
+"""Speeds at which thirty frames stay within the sizes and tilts of the clips of a dataset."""
 
 # Outlines in the square from -1 to 1, without rotational symmetry.
 SHAPES: dict[str, list[list[tuple[float, float]]]] = {
@@ -50,7 +50,7 @@ class ClipSpec:
     """One clip to render.
 
     Attributes:
-        path: Path relative to the data set.
+        path: Path relative to the dataset.
         motion: One of `edgevid.data.motion.MOTIONS`.
         seed: Seed of its random numbers.
     """
@@ -76,7 +76,7 @@ def synth_motion(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write the data set of motions, ``out/{train,val,test}/{motion}/NNNN.mp4``.
+    """Write the dataset of motions, ``out/{train,val,test}/{motion}/NNNN.mp4``.
 
     An interrupted call is resumed when it is repeated with the same arguments.
 
@@ -206,7 +206,7 @@ def render_clip(clip: ClipSpec, *, size: int, frames: int, speeds: Speeds | None
         clip: The clip.
         size: Width and height in pixels.
         frames: Number of frames.
-        speeds: How fast it moves; by default as in the data set.
+        speeds: How fast it moves; by default as in the dataset.
 
     Returns:
         RGB images, uint8 (frames, size, size, 3).
@@ -348,7 +348,7 @@ def synth_video(
     """Write a video of several motions, one after another.
 
     Each motion has its own scene. For two seconds at 15 fps it stays within the sizes and tilts of
-    the data set's clips.
+    the dataset's clips.
 
     Args:
         out: The file to write.

@@ -1,4 +1,4 @@
-"""Is this machine fit to serve: what is there, what is wrong, and how to fix it.
+"""Whether this machine is fit to serve: what was found, what is wrong, and how to fix it.
 
 Everything is read through a root path, so that another machine's ``/proc`` and ``/sys`` can be
 checked as well. Libraries are never imported here: each is tried in a child process, because a

@@ -26,6 +26,6 @@ class Check:
 
 
 def names(items: list[str], most: int = 4) -> str:
-    """The first ``most`` names, and how many more there are."""
+    """The first ``most`` names, and the number of the others."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

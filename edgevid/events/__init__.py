@@ -1,7 +1,7 @@
-"""Event stages: what turns predictions into events, and may change the predictions themselves.
+"""Event stages turn predictions into events, and may change the predictions themselves.
 
 A stage is a step of its own: ``(prediction, frame, state) -> prediction', events, state'``. Its
-state lives with the stream, so it is saved, restored and retaken together with the model's. A stage
+state lives with the stream, so it is saved, restored and rerun together with the model's. A stage
 is a plug-in of kind ``event`` that subclasses `EventStage`::
 
     class Presence(EventStage):
@@ -79,7 +79,7 @@ class EventStage(ABC):
 
         Args:
             prediction: The task's prediction, after the stages before this one.
-            frame: The frame; its ``image`` is None when a step is retaken.
+            frame: The frame; its ``image`` is None when a step is rerun.
             state: The state after the stream's frame before; must not be changed.
 
         Returns:

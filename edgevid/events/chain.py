@@ -1,6 +1,6 @@
 """The event stages of one stream, one after another, with their state and the ids of events.
 
-`EventChain` computes what is true; its state is saved, restored and retaken with the model's.
+`EventChain` computes what is true; its state is saved, restored and rerun with the model's.
 `EventLedger` knows which events were emitted, and after a correction computes what to emit now, so
 that the events in the output always form valid sequences: ``new``, ``update``..., ``end``.
 """
@@ -73,7 +73,7 @@ class EventChain:
         Args:
             prediction: What the task decoded.
             frame: The frame it is about.
-            ids: What was emitted before; a retaken step gets the ids of its first time from it.
+            ids: What was emitted before; a rerun step gets the ids of its first time from it.
 
         Returns:
             The prediction after all stages, and the events of all stages with unique ids.
@@ -133,7 +133,7 @@ class EventLedger:
         self._issued: dict[str, list[str]] = {}
         self._known: set[str] = set()
         self._claimed: set[str] | None = None
-        """Ids that retaken steps have issued again; None while no step is retaken."""
+        """Ids that rerun steps have issued again; None while no step is rerun."""
 
     def announce(self, events: Iterable[Event]) -> None:
         """Note events that go to the sinks."""
@@ -147,12 +147,12 @@ class EventLedger:
                 self._announced[event.id] = event
 
     def confirm(self) -> None:
-        """All announced events are right: no step before now is retaken."""
+        """All announced events are right: no step before now is rerun."""
         if self._issued or len(self._known) != len(self._announced):
             self._issued, self._known = {}, set(self._announced)
 
     def retake(self) -> None:
-        """Steps since the last confirmed one are retaken from now on, until `reconcile`."""
+        """Steps since the last confirmed one are rerun from now on, until `reconcile`."""
         if self._claimed is None:
             self._claimed = set()
 
@@ -166,10 +166,10 @@ class EventLedger:
         return chosen
 
     def correct(self, right: Sequence[Event], before: Sequence[Event]) -> tuple[Event, ...]:
-        """What to emit for a retaken frame.
+        """What to emit for a rerun frame.
 
         Args:
-            right: The events of the retaken step.
+            right: The events of the rerun step.
             before: The events that were emitted for this frame before.
         """
         emitted = []
@@ -186,7 +186,7 @@ class EventLedger:
         return tuple(emitted)
 
     def reconcile(self, open_events: Mapping[str, Event]) -> tuple[Event, ...]:
-        """What to emit after the last retaken frame, so that exactly ``open_events`` are open."""
+        """What to emit after the last rerun frame, so that exactly ``open_events`` are open."""
         right = {event.id: event for event in open_events.values()}
         withdrawn = [
             replace(event, type="end", reason=CORRECTED)

@@ -1,6 +1,6 @@
 """An activation, watched from the host.
 
-The device decides by itself whether a release is kept; here it is only asked and watched. A link
+The device decides by itself whether a release is kept; this module only asks and watches. A link
 that is lost meanwhile changes nothing there.
 """
 
@@ -58,7 +58,7 @@ class RolledBack(CheckFailed):
 def activate(
     device: AgentClient, request: Mapping[str, Any], health: Health, log: Log
 ) -> dict[str, Any]:
-    """Ask for another release to serve, and watch until the device has decided.
+    """Request another release, and watch until the device has decided.
 
     Args:
         device: The device, whose session has the lock.
@@ -71,12 +71,12 @@ def activate(
         ``restarted``, ``health`` and ``reason``.
 
     Raises:
-        DeviceFailed: The device was not seen again.
+        DeviceFailed: The device could not be reached again.
     """
     reply = device.call({**request, "health": asdict(health)}, notice=reporter(device, log))
     if not reply.get("started", True):
         return {"release": reply.get("release"), "outcome": "unchanged", "restarted": False}
-    log(f"{device.name}: {reply.get('release')} starts; judged for {health.seconds:g} s")
+    log(f"{device.name}: {reply.get('release')} is starting; health check for {health.seconds:g} s")
     end = _watch(device, reply.get("activation"), health, log)
     outcome = "rolled-back" if end.get("state") == "rolled-back" else "serving"
     if outcome == "serving" and end.get("healthy") is False:
@@ -103,14 +103,14 @@ def _watch(device: AgentClient, activation: Any, health: Health, log: Log) -> di
             if error.kind not in LINK_LOST:
                 raise
             if lost is None:
-                log(f"{error}; the device goes on judging by itself; reconnecting")
+                log(f"{error}; the device continues by itself; reconnecting")
                 deadline = time.monotonic() + health.seconds + ACTIVATION_S
             lost = error
         if time.monotonic() > deadline:
             raise DeviceFailed(
-                f"{device.name}: not seen again, so the outcome is not known here: the device "
-                "serves the release if it was healthy, or else the one before; flash again to "
-                "see which",
+                f"{device.name}: could not be reached again, so the outcome is unknown: the "
+                "device serves the new release if it was healthy, otherwise the previous one; "
+                "flash again to find out",
                 "unknown",
             ) from lost
         time.sleep(RETRY_S)
@@ -121,7 +121,10 @@ def _interruptible(device: AgentClient, log: Log) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        log(f"{device.name}: goes on judging by itself, and rolls back an unhealthy release")
+        log(
+            f"{device.name}: continues the health check by itself, and rolls back an unhealthy "
+            "release"
+        )
         raise
 
 
@@ -150,7 +153,7 @@ def checked(result: dict[str, Any]) -> dict[str, Any]:
     if result["outcome"] == "rolled-back":
         raise RolledBack(f"{what} was rolled back: {text}; fix that, then flash again", result)
     if result["outcome"] == "sick":
-        raise RolledBack(f"{what} served already, and is not healthy now: {text}", result)
+        raise RolledBack(f"{what} was already serving, but is not healthy now: {text}", result)
     return result
 
 

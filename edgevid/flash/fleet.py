@@ -218,7 +218,7 @@ def _line(outcome: Outcome) -> str:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """One exit code for all: a failed check first, then the environment, then wrong use."""
+    """One exit code for all: a failed check first, then the environment, then usage errors."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (1, 4, 2, 3) if code in codes), 0)
 
@@ -337,7 +337,7 @@ def _silent(_: str) -> None:
 
 
 def condition(device: DeviceEntry) -> Condition:
-    """Ask one device how it is; raises `EnvironmentFailed` where it does not log."""
+    """Get the state of one device; raises `EnvironmentFailed` where it does not log."""
     with connect(device) as session:
         first = session.call({"do": "status"})
         rate = None

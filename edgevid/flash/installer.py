@@ -143,10 +143,10 @@ def arguments(about: Any) -> argparse.Namespace:
     parser.add_argument(
         "--allow-degraded",
         action="store_true",
-        help="a release on a fallback engine counts as healthy",
+        help="count a release on a fallback engine as healthy",
     )
     parser.add_argument("--health-s", type=float, default=20.0, help="health window in seconds")
-    parser.add_argument("--p95-ms", type=float, help="the largest healthy latency")
+    parser.add_argument("--p95-ms", type=float, help="the highest latency that counts as healthy")
     return parser.parse_args()
 
 
@@ -181,9 +181,9 @@ def activate(agent: LocalAgent, options: argparse.Namespace, release: str) -> in
     }
     answer = agent.call("activate", id=release, health=health)
     if not answer.get("started", True):
-        report(f"release {release} serves already; nothing was restarted")
+        report(f"release {release} is already serving; nothing was restarted")
         return 0
-    report(f"release {release} starts; judged for {options.health_s:g} s")
+    report(f"release {release} is starting; health check for {options.health_s:g} s")
     end = agent.call("watch", activation=answer.get("activation"))
     if end.get("state") != "rolled-back" and end.get("healthy", True):
         report(f"release {release} serves")

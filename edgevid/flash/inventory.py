@@ -141,7 +141,7 @@ def _check(document: Document, tables: Sequence[DeviceEntry]) -> None:
             line = document.line(("device", first[entry.name]))
             raise document.fault(
                 ("device", index, "name"),
-                f"device {shown(entry.name)} is defined already, in line {line}; "
+                f"device {shown(entry.name)} is already defined on line {line}; "
                 "give each device its own name",
             )
         first[entry.name] = index

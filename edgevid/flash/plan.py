@@ -113,7 +113,7 @@ class DeployPlan:
         if not self.unchanged:
             count, much = len(self.missing), self.send_bytes / 1e6
             lines.append(f"  sends        {count} files, {much:.1f} MB")
-            lines.append(f"  runner       {'another one' if self.new_runner else 'stays'}")
+            lines.append(f"  runner       {'replaced' if self.new_runner else 'unchanged'}")
         lines.append(f"  restart      {'no' if self.unchanged else 'yes'}")
         lines += [f"  {'FAILS' if lack.blocks else 'note':<12} {lack}" for lack in self.lacks]
         return "\n".join(lines)
@@ -202,10 +202,11 @@ def choose(name: str, kind: str | None, facts: DeviceFacts, log: Log) -> Target:
     proposals = propose(facts)
     if not proposals:
         raise BadInput(
-            f"{name}: no target is for {facts.architecture}; write one, and give it with --kind"
+            f"{name}: there is no target for {facts.architecture}; write one, and name it with "
+            "--kind"
         )
     target = proposals[0].target
-    log(f"{name}: taken as {target.name} ({target.title}); use --kind to change that")
+    log(f"{name}: treated as {target.name} ({target.title}); use --kind to change that")
     return target
 
 

@@ -48,12 +48,12 @@ class ChildOutcome:
         """Describe the failure as a phrase, with the last line of standard error."""
         last = last_line(self.stderr)
         if self.returncode is None:
-            return f"gave no answer in {timeout_s:g} s{last}"
+            return f"did not respond within {timeout_s:g} s{last}"
         if self.returncode < 0:
             return f"crashed with {signal_name(-self.returncode)}{last}"
         if self.returncode > 0:
             return f"failed with exit code {self.returncode}{last}"
-        return f"ended without a readable answer{last}"
+        return f"ended without a readable reply{last}"
 
     def result(self) -> dict[str, Any] | None:
         """Return the child's result; None if it crashed, hung or wrote something else.

@@ -2,7 +2,7 @@
 
 The device measures with the runner that was deployed there, if that is this version of edgevid and
 has the required runtimes, or else with a temporary runner in a folder of its own, which is removed
-afterwards. The job goes on if the link is lost or this process is killed, and the same command
+afterwards. The job continues if the link is lost or this process is killed, and the same command
 finds it again, running or ended.
 """
 
@@ -91,7 +91,7 @@ def bench(
 
     Raises:
         BenchStopped: The bench was stopped; nothing is left on the device.
-        DeviceLost: The device was out of sight for too long. The job goes on there, and the same
+        DeviceLost: The device was out of sight for too long. The job continues there, and the same
             request takes it over.
         DeviceFailed: The device cannot be reached, or cannot run the bench.
         BadInput: The device cannot run the bundle, or the command there rejects its arguments.
@@ -189,12 +189,14 @@ class BenchRun:
         reported = place.ask("job-state", id=name)
         if reported["state"] in ("running", "ended"):
             if not self._asked:
-                self.log(f"the same bench exists already, {reported['state']}; it is taken over")
+                self.log(
+                    f"the same benchmark is already there, {reported['state']}; attaching to it"
+                )
             return
         if reported["busy"] and not request.end_other:
             raise DeviceFailed(
-                f"{self.entry.name}: another bench runs there; wait for its end, or end it with "
-                "--end-other",
+                f"{self.entry.name}: another benchmark is running there; wait until it ends, or "
+                "stop it with --end-other",
                 "occupied",
             )
         self.log(
@@ -319,7 +321,7 @@ class BenchRun:
         if end["why"] == "deadline":
             hours = self.request.deadline_s / 3600
             raise EnvironmentFailed(
-                f"{self.entry.name}: it was ended after {hours:.3g} hours; measure less at a time"
+                f"{self.entry.name}: it was stopped after {hours:.3g} hours; measure less at once"
             )
         text = str(end["last"]).removeprefix("edgevid: ") if end["why"] == "ended" else end["why"]
         error = kinds.get(end["exit_code"], EnvironmentFailed)
@@ -363,7 +365,7 @@ class BenchRun:
                 if time.monotonic() > until:
                     raise DeviceLost(self.entry.name) from error
                 if not lost:
-                    self._log(f"{error}; the job goes on; reconnecting")
+                    self._log(f"{error}; the job continues; reconnecting")
                 lost = True
             else:
                 if lost:
@@ -386,7 +388,7 @@ class BenchRun:
         try:
             self._across_links(lambda: self._clean(place, name))
         except EdgevidError as error:  # the document matters more
-            self.log(f"could not be cleaned up: {error}; the next bench does it")
+            self.log(f"could not be cleaned up: {error}; the next benchmark will do it")
 
     def _clean(self, place: _Location, name: str) -> None:
         place.ask("job-end", id=name)

@@ -1,4 +1,4 @@
-"""What is to be measured on a device, and the errors of that."""
+"""A benchmark to run on a device, and the errors that may occur."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgevid.flash import device_code
 from edgevid.targets import Target
 
 OUT_OF_SIGHT_S = 600.0
-"""How long a device may be out of sight; what it measures goes on meanwhile."""
+"""How long a device may be out of sight; the measurement continues meanwhile."""
 DEADLINE_S = 4 * 3600.0
 
 
@@ -32,7 +32,7 @@ class BenchRequest:
         root: edgevid's folder there; None: the usual one.
         pause_service: Pause the service meanwhile.
         keep_runner: Keep a temporary runner.
-        end_other: End another bench that runs there.
+        end_other: Stop another benchmark that is running there.
         trust_new: Accept an unknown host key.
         deadline_s: The longest time that the job may take.
         limit_kbit: The largest rate of the transfer, kilobits a second.
@@ -68,10 +68,11 @@ class BenchRequest:
 
 
 class DeviceLost(DeviceFailed):
-    """The device was not seen again; the job goes on there."""
+    """The device could not be reached again; the job continues there."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name}: not seen again; it goes on measuring, and the same command takes it over",
+            f"{name}: could not be reached again; it continues to measure, and the same command "
+            "attaches to it",
             "lost",
         )

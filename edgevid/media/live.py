@@ -38,8 +38,8 @@ class _Stopped(Exception):
 class ReconnectingSource:
     """Frames of an endpoint until it is stopped, over as many connections as that takes.
 
-    A finite stream, such as a file over HTTP, ends by itself. Which one it is, `live`, is decided
-    when the first connection is open, and stays.
+    A finite stream, such as a file over HTTP, ends by itself. Whether it is `live` is decided
+    once the first connection is open, and never changes.
     """
 
     CLOSE_S = 1.0
@@ -176,7 +176,7 @@ class ReconnectingSource:
         new = why.reason not in self._reported
         if not self._reported or (new and why.reason in NEEDS_PEOPLE):
             self._reported.add(why.reason)
-            self._report(f"{why.reason}: {why.detail}; trying again until it is back")
+            self._report(f"{why.reason}: {why.detail}; retrying until it is back")
 
     def _report(self, what: str) -> None:
         self._report_line(f"{self.name}: {what}")
@@ -186,7 +186,7 @@ class ReconnectingSource:
         self._stopping.wait(delay_s)
 
     def stop(self) -> None:
-        """Ask for the end, from any thread; the iteration ends within `POLL_S`."""
+        """Request the end, from any thread; the iteration ends within `POLL_S`."""
         self._stopping.set()
 
     def close(self) -> None:

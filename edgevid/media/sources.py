@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgevid.results import Frame
 
 Report = Callable[[str], None]
-"""Takes one line for people whenever the state of a stream changes."""
+"""Takes one human-readable line whenever the state of a stream changes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Source(Protocol):
         """Yield frames in presentation order; a live stream ends only after `stop`."""
 
     def stop(self) -> None:
-        """Ask for the end, from any thread. Returns at once; the iteration ends soon after."""
+        """Request the end, from any thread. Returns at once; the iteration ends soon after."""
 
     def close(self) -> None:
         """Release everything, once the iteration has ended."""
@@ -105,8 +105,8 @@ class Source(Protocol):
 
         Returns:
             ``state`` (``connecting``, ``open``, ``waiting`` or ``ended``), ``reason`` (a
-            `edgevid.media.unavailable.Reason` or None), ``detail``, ``reconnects``, and what else
-            the source knows.
+            `edgevid.media.unavailable.Reason` or None), ``detail``, ``reconnects``, and whatever
+            else the source reports.
         """
 
 

@@ -41,7 +41,7 @@ def verify(
 
     Returns:
         Plain data: ``ok``, ``checks`` (one verdict per artifact, runtime and accelerator) and
-        ``skipped`` (artifacts that nothing here executes).
+        ``skipped`` (artifacts that no runtime here executes).
 
     Raises:
         BadBundle: The file is not a bundle, or it is damaged.
@@ -56,7 +56,7 @@ def verify(
     ]
     if not jobs:
         raise BadInput(
-            f"nothing here executes {', '.join(one.name for one in chosen)}; "
+            f"no runtime here executes {', '.join(one.name for one in chosen)}; "
             f"{_remedy(chosen[0].format)}"
         )
     checks = []

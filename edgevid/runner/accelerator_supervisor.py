@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BackoffPolicy:
-    """When a failed accelerator is retried, and when no more.
+    """When a failed accelerator is retried, and when edgevid stops retrying.
 
     Attributes:
         first_s: Delay before the first retry; it doubles each time.
@@ -70,7 +70,7 @@ class AcceleratorState:
             flap: It failed in service or in its proof, which may end the retries.
 
         Returns:
-            What happens next, for people.
+            What happens next, as text for people.
         """
         now = time.monotonic()
         if now - self.since_s > backoff.within_s:
@@ -88,7 +88,7 @@ class AcceleratorState:
             return f"not retried after {len(self.flaps)} failures; restart to try it again"
         delay_s = min(backoff.first_s * 2.0 ** min(self.in_a_row - 1, 32), backoff.longest_s)
         self.state, self.next_s = "failed", now + delay_s
-        return f"next try in {delay_s:g} s"
+        return f"next retry in {delay_s:g} s"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the status."""

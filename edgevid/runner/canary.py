@@ -1,4 +1,4 @@
-"""Canaries: golden steps that an engine repeats while it serves, with the outputs it had at first.
+"""Canaries: golden steps that an engine repeats while it serves, with the outputs it gave at first.
 
 An engine can begin to compute wrong results long after its proof: overheated, badly powered, with
 corrupt memory. Right after the proof it takes a few golden steps, whose outputs must be close to

@@ -291,7 +291,7 @@ def _check_names(document: Document, what: str, names: list[str]) -> None:
             line = document.line((what, first[name]))
             raise document.fault(
                 (what, index, "name"),
-                f"{what} {shown(name)} is already defined in line {line}; give each its own name",
+                f"{what} {shown(name)} is already defined on line {line}; give each its own name",
             )
         first[name] = index
 

@@ -2,8 +2,8 @@
 
 A preferred accelerator runs in a process of its own. A proven CPU engine stays loaded next to it,
 which makes the change instant. An accelerator can also start to compute wrong results, so it
-repeats a canary step at intervals: what it stepped since the last right canary is unconfirmed until
-the next one. The state of a stream is kept by the caller, so nothing is lost in a change.
+repeats a canary step at intervals: what it stepped since the last correct canary is unconfirmed
+until the next one. The state of a stream is kept by the caller, so nothing is lost in a change.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class EngineFailover:
 
     def _report_failure(self, failed: str, then: str) -> None:
         """Report what failed, what serves now, and what happens next."""
-        serves = f"{self._cpu_choice} serves" if self._cpu else "nothing else serves"
+        serves = f"{self._cpu_choice} serves" if self._cpu else "no other engine can serve"
         self._report("; ".join((failed, *([serves] if self._serving is None else []), then)))
 
     def check(self, *, idle: bool = False) -> bool | None:
@@ -204,7 +204,7 @@ class EngineFailover:
         Returns:
             None: no check was due. True: all steps so far are confirmed. False: the accelerator
             failed its canary; the CPU serves now, and the steps since the last True must be
-            retaken.
+            rerun.
         """
         confirmed = None
         if self._serving is not None and self._unconfirmed:

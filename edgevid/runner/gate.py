@@ -1,9 +1,9 @@
-"""Motion gate: no steps while the scene stands still.
+"""Motion gate: no steps while the scene is still.
 
 The gate compares the means of small blocks of the model's input with those of the last frame that
 was stepped, not of the last frame that arrived, so that slow motion adds up until it is detected.
-The frame with the motion is stepped. After a motion, steps go on until the recurrent state depends
-on the still scene alone, so it is the same as without a gate when the next motion begins.
+The frame with the motion is stepped. After a motion, steps continue until the recurrent state
+depends on the still scene alone, so it is the same as without a gate when the next motion begins.
 """
 
 from __future__ import annotations

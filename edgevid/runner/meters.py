@@ -21,7 +21,7 @@ class FrameCounters:
     Attributes:
         answered: Frames with a result.
         sampled_out: Frames that the rate of steps leaves out, without those the source skipped.
-        gated: Frames without a step because the scene stood still.
+        gated: Frames without a step because the scene was still.
         dropped: Frames of a live stream that came faster than they could be stepped.
         failed: Frames that could not be stepped, without those that the decoder lost.
         arrivals: The counters of the sources that were read, one after another.

@@ -2,7 +2,7 @@
 
 One frame per pipeline and turn, so a stream that is ten times busier than the others waits and they
 do not. When an accelerator fails or is found faulty, the state of every stream goes back to the
-last confirmed step; the steps since then are retaken on the engine that replaces it, and then the
+last confirmed step; the steps since then are rerun on the engine that replaces it, and then the
 frame that failed.
 """
 
@@ -225,7 +225,7 @@ class Scheduler:
         self._settle(confirmed=False)
 
     def _settle(self, confirmed: bool | None) -> None:
-        """Confirm or retake the unconfirmed steps; retaking may cost the next engine too."""
+        """Confirm or retake the unconfirmed steps; rerunning may cost the next engine too."""
         while confirmed is not None:
             try:
                 for pipeline in tuple(self._pipelines):

@@ -217,7 +217,7 @@ class Service:
         notify.notify(notify.READY)
 
     def _while_waiting(self, thread: threading.Thread) -> None:
-        """Wait for a thread that may take a while, and go on reporting progress."""
+        """Wait for a thread that may take a while, and keep reporting progress."""
         while thread.is_alive():
             thread.join(self._tick_s)
             self._publish()

@@ -1,8 +1,8 @@
 """Every sink of a run in a thread of its own, behind a bounded queue.
 
-A sink that is slow, hangs or fails holds up no other sink and no live stream. When a queue is full,
-live streams drop its oldest live result, and finite streams wait: their scheduler skips them until
-every queue has room.
+A sink that is slow, hangs or fails does not hold up other sinks or live streams. When a queue is
+full, live streams drop its oldest live result, and finite streams wait: their scheduler skips them
+until every queue has room.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class StatusBoard:
         """Update file and socket; the file is replaced atomically.
 
         It is not synced to the disk: it is useless after a power cut, and once per second would
-        wear out an SD card. A full disk is `trouble` and no error, so that the cameras go on.
+        wear out an SD card. A full disk is `trouble` and not an error, so the cameras continue.
         """
         self._publish(self._read())
 

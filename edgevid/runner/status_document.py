@@ -29,7 +29,7 @@ class FrameCounts:
         captured: Frames whose packet arrived.
         answered: Frames with a result.
         sampled_out: Frames that the rate of steps leaves out.
-        gated: Frames without a step because the scene stood still.
+        gated: Frames without a step because the scene was still.
         dropped: Frames of live streams that came faster than they could be stepped.
         failed: Frames that could not be decoded or stepped.
         in_flight: Frames that wait or are being processed.

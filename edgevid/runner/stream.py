@@ -1,12 +1,12 @@
 """The recurrent state of one stream, and its steps on an engine.
 
 The state belongs to the stream and not to the engine, so a stream can change its engine between two
-frames, or retake a failed step on another one, without losing anything.
+frames, or rerun a failed step on another one, without losing anything.
 
 A gap resets the state: the time since the last step is longer than half of what the state spans
-(for ``carry``: than a second) *and* more than twice the previous interval. So a dropped frame, a
-short reconnection or a slower camera is bridged, and a stream that returns after a while starts
-afresh.
+(for ``carry``: longer than a second) *and* more than twice the previous interval. So a dropped
+frame, a short reconnection or a slower camera is bridged, and a stream that returns after a longer
+pause starts from an empty state.
 """
 
 from __future__ import annotations
@@ -93,5 +93,5 @@ class Stream:
         return self._state, self._seen
 
     def restore(self, saved: SavedState) -> None:
-        """Go back to a state that `save` returned; the stream's time goes on."""
+        """Go back to a state that `save` returned; the stream's time continues."""
         self._state, self._seen = saved

@@ -43,7 +43,7 @@ class ResultOutput(Protocol):
         """Take a result, without waiting; ``live`` ones may displace others when it is full."""
 
     def has_room(self) -> bool:
-        """Whether a finite stream may go on; it waits otherwise."""
+        """Whether a finite stream may continue; it waits otherwise."""
 
 
 class DirectOutput:
@@ -70,7 +70,7 @@ class StreamOptions:
 
     Attributes:
         rate_fps: Steps per second; None steps every frame.
-        gate: Skip steps while the scene stands still.
+        gate: Skip steps while the scene is still.
         latency_s: Drop frames of a live stream whose result would come later than this after
             their arrival; None drops none.
     """
@@ -234,7 +234,7 @@ class StreamPipeline:
         self._confirm_events()
 
     def redo(self, engine: Steps, differs: Callable[[Tensors, Tensors], bool]) -> None:
-        """Retake every unconfirmed step on a trusted engine.
+        """Rerun every unconfirmed step on a trusted engine.
 
         Results of a finite stream are emitted now; of a live stream only corrections are: results
         whose prediction is not the same by the task, or whose outputs differ.
@@ -244,7 +244,7 @@ class StreamPipeline:
             differs: Whether the outputs of a step differ by more than the artifact's tolerance.
 
         Raises:
-            EngineFailed: A step failed; a further call goes on with that step.
+            EngineFailed: A step failed; a further call continues with that step.
         """
         if not self._journal:
             return
@@ -254,7 +254,7 @@ class StreamPipeline:
             pending = self._journal[0]
             before, emitted = replace(pending), pending.events
             self._take(pending, engine)
-            # Removed now, so that it is not retaken if the next step fails on this engine too.
+            # Removed now, so that it is not rerun if the next step fails on this engine too.
             del self._journal[0]
             self._saved = self._save()
             if not self.live:
@@ -275,7 +275,7 @@ class StreamPipeline:
         after: PendingFrame,
         differs: Callable[[Tensors, Tensors], bool],
     ) -> bool:
-        """Whether a retaken step gives something else than what was emitted."""
+        """Whether a rerun step gives something else than what was emitted."""
         if before.outputs is None or after.outputs is None:
             return True
         if not self._task.same(before.prediction, after.prediction):

@@ -2,7 +2,7 @@
 
 A runtime loads an artifact on an accelerator and returns an engine; an engine has ``step()``. An
 engine keeps no state of a stream: ``step`` is a pure function of its arguments, so a failed step
-can be retaken, with the same state, on another engine.
+can be rerun, with the same state, on another engine.
 
 What a runtime is and needs is data, its `RuntimeSpec`; how it executes on the CPU and on each
 accelerator is one subclass of `Accelerator` in one module.
@@ -87,7 +87,7 @@ class Accelerator(ABC):
     """How one runtime executes artifacts in one place, the CPU or an accelerator."""
 
     def why_not(self) -> str | None:
-        """Why it cannot be tried on this machine, with the remedy; None if it can.
+        """The reason it cannot be tried on this machine, with the remedy; None if it can.
 
         It looks at files and devices only: nothing is imported, loaded or opened.
         """
@@ -178,7 +178,7 @@ class Runtime:
         return f"{self.name} {__version__}"
 
     def accelerators(self) -> tuple[str, ...]:
-        """``cpu``, and every accelerator that can be tried here without being asked for."""
+        """``cpu``, and every accelerator that can be tried here without being requested."""
         return tuple(
             one.name
             for one in sorted(self.spec.accelerators, key=lambda one: one.name != CPU)
@@ -189,7 +189,7 @@ class Runtime:
         """The accelerator of that name, or the CPU.
 
         Raises:
-            BadInput: There is no such accelerator; the message names those there are.
+            BadInput: There is no such accelerator; the message lists those that exist.
         """
         found = self.spec.accelerator(name)
         if found is None:

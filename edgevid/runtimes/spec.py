@@ -35,11 +35,11 @@ class Library:
     Attributes:
         project: The name of its distribution.
         module: The module to import.
-        requirement: What installs it, as pip takes it.
+        requirement: The requirement that pip installs.
         extra: The extra of edgevid that installs it; None if none does.
         lazy: An attribute of the module that loads native code only when it is first used.
         counts_releases: Whether its version is comparable with `Artifact.smallest_runtime`.
-        below: Versions of other distributions from which on it does not load.
+        below: Versions of other distributions at which it stops loading.
     """
 
     project: str
@@ -71,8 +71,9 @@ class OperatorRules:
         source: Where the rules are published.
         operators: The operators it executes, by their names in the artifact format; None if that
             is not published.
-        wrong: Operators with which it has given wrong outputs, and how.
-        one_piece: Whether everything after an operator it does not execute stays on the CPU, too.
+        wrong: Operators for which it has given wrong outputs, and how.
+        one_piece: Whether everything after an operator that it does not execute stays on the CPU
+            too.
     """
 
     source: str
@@ -136,7 +137,7 @@ class RuntimeSpec:
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """What a device installs for it if its target says nothing else."""
+        """What a device installs for it unless its target says otherwise."""
         return tuple(library.requirement for library in self.libraries[:1])
 
     @property

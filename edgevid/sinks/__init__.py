@@ -14,7 +14,7 @@ A sink subclasses `Sink` and implements `Sink.write`::
             ...  # result.to_json() is plain data
 
 The runner gives every sink a bounded queue and a thread of its own, so `Sink.write` may block and
-may raise: other sinks and the streams go on, and the error is shown in the status.
+may raise: other sinks and the streams continue, and the error is shown in the status.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sink(ABC):
     needs_frame: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:
-        """Open the sink; must not wait for a peer, that is `write`'s job.
+        """Open the sink; must not wait for a peer; that is `write`'s job.
 
         Args:
             options: An instance of ``Options``.

@@ -72,7 +72,7 @@ class EventSuite:
         return open_stage(self.name, options, contract)
 
     def frame(self, index: int) -> Frame:
-        """A frame without an image, as a retaken step has it."""
+        """A frame without an image, as a rerun step has it."""
         return Frame(None, 64, 48, "door", index, index / RATE_FPS, 0.0)
 
     def run(

@@ -10,8 +10,8 @@ Subclass `RuntimeSuite`, name the runtime, and give a bundle whose artifacts it 
             artifact = Artifact("tiny-float32", "tiny", "float32")
             return record_bundle(tmp_path / "tiny.edgevid", CONTRACT, artifact, {"tiny": CONTENT})
 
-Set ``accelerator`` to test another one than the CPU, and ``apart`` to test it in a process of its
-own, as accelerators are served. Give `cases` to test graphs whose outputs are known.
+Set ``accelerator`` to test an accelerator other than the CPU, and ``apart`` to test it in a process
+of its own, as accelerators are served. Give `cases` to test graphs whose outputs are known.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class RuntimeSuite:
     # ------------------------------------------------------------ the declaration
 
     def test_the_declaration_is_complete(self, spec: RuntimeSpec) -> None:
-        """It has formats with endings, and the CPU; accelerators execute formats that there are."""
+        """It has formats with endings, and the CPU; accelerators execute formats that exist."""
         assert spec.name == self.name
         formats = {one.name for one in spec.formats}
         assert formats

@@ -82,10 +82,10 @@ class SourceReader:
         return not self._thread.is_alive()
 
     def stop(self) -> None:
-        """Stop and close the source; fails if its iteration goes on. May be repeated."""
+        """Stop and close the source; fails if its iteration continues. May be repeated."""
         self.source.stop()
         self._thread.join(10.0)
-        assert self.has_ended(), "the iteration goes on after stop()"
+        assert self.has_ended(), "the iteration continues after stop()"
         self.source.close()
         assert self.error is None, self.error
 

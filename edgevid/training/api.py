@@ -90,13 +90,13 @@ def train(
     *,
     progress: Progress = silent,
 ) -> TrainSummary:
-    """Train a model on a data set.
+    """Train a model on a dataset.
 
     An interrupted training resumes at its last finished epoch when it is called again with the same
     arguments.
 
     Args:
-        data: Folder of the data set: one folder per class, or the same below ``train``, ``val`` and
+        data: Folder of the dataset: one folder per class, or the same below ``train``, ``val`` and
             ``test``.
         out: The run folder to write. It must not exist.
         options: What to train and how.
@@ -134,7 +134,7 @@ def fine_tune(
     Args:
         run: The run folder to start from.
         out: The run folder to write. It must not exist.
-        data: Folder of the data set; by default that of the run, whose split is kept.
+        data: Folder of the dataset; by default that of the run, whose split is kept.
         epochs: Number of epochs.
         learning_rate: Peak of the schedule; by default a tenth of the run's.
         progress: Called as the work proceeds.

@@ -1,4 +1,4 @@
-"""Training of a model on a data set, into a run folder that has all that is needed to repeat it.
+"""Training of a model on a dataset, into a run folder that has all that is needed to repeat it.
 
 An interrupted training resumes at its last finished epoch when it is called again with the same
 arguments, and ends with the same history as an uninterrupted one.
@@ -58,7 +58,7 @@ def train(config: TrainConfig, data: Path, out: Path, progress: Progress = silen
 
     Args:
         config: The model and how to train it.
-        data: The folder of the data set.
+        data: The folder of the dataset.
         out: The run folder to write.
         progress: Called as clips are decoded and after each batch.
 
@@ -97,7 +97,7 @@ class Training:
 
         Args:
             config: The model and how to train it, with its rate and number of classes.
-            tree: The data set.
+            tree: The dataset.
             split: The clips of each split.
             out: The run folder to write.
             progress: Called as clips are decoded and after each batch.

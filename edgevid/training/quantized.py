@@ -49,7 +49,7 @@ def fine_tune(
     Args:
         run: The run folder to start from.
         out: The run folder to write.
-        data: Folder of the data set; None for that of the run. The run's split is kept, so that
+        data: Folder of the dataset; None for that of the run. The run's split is kept, so that
             test clips stay unseen.
         epochs: Number of epochs.
         learning_rate: Peak of the schedule; None for a tenth of the run's.

@@ -30,7 +30,7 @@ class Recipe:
     def data(
         self, out: Path, *, workers: int | None = None, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Write the data set; see `edgevid.data.synthesis.synth_motion`."""
+        """Write the dataset; see `edgevid.data.synthesis.synth_motion`."""
         return synth_motion(
             out, train=self.train, val=self.val, test=self.test, workers=workers, progress=progress
         )

@@ -41,7 +41,7 @@ class RunRecord:
     Attributes:
         config: The model and how it was trained.
         labels: Names of the classes.
-        data: The folder of the data set.
+        data: The folder of the dataset.
         split: The clips of each split.
         left_out: Clips that could not be used.
         epochs: Number of epochs.

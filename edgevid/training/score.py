@@ -15,7 +15,7 @@ def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent)
 
     Args:
         run: The run folder.
-        data: Folder of the data set.
+        data: Folder of the dataset.
         split: ``train``, ``val``, ``test`` or ``all``.
         progress: Called as clips are decoded.
 

@@ -211,7 +211,7 @@ def test_a_measuring_process_that_crashes_is_reported(make_null_bundle, video):
 def test_a_measuring_process_that_hangs_is_reported(monkeypatch, make_null_bundle, video):
     monkeypatch.setattr(measurement, "SLOW_S", 3.0)
     path = make_null_bundle(faults=[{"at": 30, "kind": "hang"}])
-    with pytest.raises(EnvironmentFailed, match="gave no answer in 3 s"):
+    with pytest.raises(EnvironmentFailed, match="did not respond within 3 s"):
         measured(path, video, "step")
     assert not children()
 

@@ -246,7 +246,7 @@ def test_the_edge_tpu_compiler_adds_an_artifact(quick, tmp_path, monkeypatch):
 def test_an_artifact_with_wrong_outputs_is_rejected(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVID_NULL", json.dumps({"faults": [{"at": 2, "kind": "wrong"}]}))
     monkeypatch.setattr(parity, "runtimes_for", lambda name: ("null",))
-    message = "tflite-float32 does not do in null what the model does: next_window of .* is off by"
+    message = "tflite-float32 does not reproduce the model in null: next_window of .* is off by"
     refused(quick, tmp_path, message, formats=["tflite"], quantize=["float32"])
 
 

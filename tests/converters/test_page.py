@@ -79,7 +79,7 @@ def test_the_page_shows_all_evidence(bundle):
     for name, version in evidence["versions"].items():
         assert f"<td>{name}</td><td>{version}</td>" in html
     assert all(note in html for note in evidence["gates"]["notes"])
-    assert f"{1.2345:.4g}" in html and "ms a step here" in html
+    assert f"{1.2345:.4g}" in html and "ms/step here" in html
 
 
 def test_int8_errors_are_measured_with_carried_state_too(carry_bundle):
@@ -102,7 +102,7 @@ def test_the_page_is_self_contained(bundle):
     assert not re.search(
         r"<script|<link|<iframe|<object|src=|href=\"(?!#)|url\((?!#)|@import|https?:", html
     )
-    assert "ms a step" not in html  # of a bundle alone there is no latency
+    assert "ms/step" not in html  # of a bundle alone there is no latency
 
 
 def test_unproven_preprocessing_stands_out(bundle):
@@ -162,7 +162,7 @@ def test_inspect_writes_the_page_from_the_bundle_alone(edgevid, real_bundle, tmp
 def test_convert_writes_the_page_next_to_the_bundle(real_bundle):
     page = page_path(real_bundle.parent / "making" / real_bundle.name)  # where it was written
     html = page.read_text(encoding="utf-8")
-    assert "ms a step here" in html and Bundle.open(real_bundle).sha256 in html
+    assert "ms/step here" in html and Bundle.open(real_bundle).sha256 in html
 
 
 def test_the_pages_name_follows_the_bundles(tmp_path):

@@ -241,7 +241,7 @@ def test_a_library_that_hangs_is_found(site, monkeypatch):
     monkeypatch.setattr(software, "TRY_S", 1.0)
     install(site, "av", "18.9", "av", "import time; time.sleep(60)")
     found = state_of("av")["av"]
-    assert (found.state, found.found) == ("fail", "18.9 does not load: gave no answer in 1 s")
+    assert (found.state, found.found) == ("fail", "18.9 does not load: did not respond within 1 s")
 
 
 def test_a_library_without_its_native_part_is_found(site):

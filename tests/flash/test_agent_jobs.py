@@ -161,7 +161,7 @@ def test_one_job_runs_at_a_time_including_temporary_runners(device, release, key
         assert session.ask("missing", blobs=sizes, beside=str(device.root))["missing"] == {}
         session.ask("stage", **package)
     begin(trial, release, SLEEP, throw_away=True)
-    with pytest.raises(Fault, match="another bench runs"):
+    with pytest.raises(Fault, match="another benchmark is running"):
         begin(device, release, SLEEP)
     assert device.ask("job-end")["ended"]
     begin(device, release, "pass")

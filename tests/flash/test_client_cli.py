@@ -118,7 +118,7 @@ def test_an_unhealthy_release_gives_one_document_and_exit_code_1(flash, bundle, 
     [
         ((), (), "name a bundle"),
         (("gone.edgevid",), (), "gone.edgevid: no such bundle"),
-        (("--rollback", "--uninstall"), (), "exclude each other"),
+        (("--rollback", "--uninstall"), (), "cannot be combined"),
         (("--rollback", "--source", "picamera:"), (), "nothing to serve"),
         (("--archive", "x.sh", "--source", "picamera:"), (), "with --kind"),
     ],

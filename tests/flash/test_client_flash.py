@@ -125,7 +125,7 @@ def test_a_link_lost_during_the_health_window_is_reconnected(server, device, roo
     with server.remote(port=proxy.port) as remote, AgentClient(remote, str(root)) as other:
         result = flash(other, package(), key=key, health=Health(seconds=3.0), log=listen)
     assert result["outcome"] == "serving"
-    assert any("goes on judging by itself" in line for line in told)
+    assert any("continues the health check by itself" in line for line in told)
     assert serving(root) == result["release"]
 
 

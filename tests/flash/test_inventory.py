@@ -93,7 +93,7 @@ def test_names_are_unique_and_differ_from_tags(tmp_path):
         '[[device]]\nname = "{}"\nhost = "b"\ntags = ["{}"]\n'.format(*n) for n in ("ax", "bx")
     )
     assert len(written(tmp_path, one + two)) == 2
-    assert "device 'a' is defined already, in line 1" in refusal(tmp_path, one + one)
+    assert "device 'a' is already defined on line 1" in refusal(tmp_path, one + one)
     assert refusal(tmp_path, one + two.replace("x", "a")).startswith(
         ":8: device 'b': the tag 'a' is also the name of a device"
     )

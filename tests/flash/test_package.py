@@ -313,4 +313,6 @@ def test_bench_works_from_it(unpacked, null_bundle, video):
 def test_a_command_that_is_not_on_the_device_says_so(unpacked):
     done = on_device(unpacked, "train", "data")
     assert done.returncode == 2
-    assert done.stderr == "edgevid: edgevid train is not on a device; run it on a computer\n"
+    assert done.stderr == (
+        "edgevid: edgevid train is not available on a device; run it on a computer\n"
+    )

@@ -57,7 +57,7 @@ def test_an_error_raised_on_purpose_is_raised_again(run):
     ("do", "timeout_s", "says"),
     [
         ("die", 20.0, "failed with exit code 7 (last words)"),
-        ("hang", 0.5, "gave no answer in 0.5 s"),
+        ("hang", 0.5, "did not respond within 0.5 s"),
         ("fill", 20.0, "failed with exit code 1 (MemoryError)"),
     ],
 )

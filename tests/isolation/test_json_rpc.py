@@ -64,14 +64,14 @@ def test_a_dead_child_is_reported_with_its_last_line(rpc):
 
 def test_a_hanging_child_is_killed_in_time_with_everything_it_started(rpc):
     started = rpc.call({"do": "start"}, 20)["pid"]
-    with pytest.raises(EnvironmentFailed, match=r"gave no answer in 0\.3 s"):
+    with pytest.raises(EnvironmentFailed, match=r"did not respond within 0\.3 s"):
         rpc.call({"do": "hang"}, 0.3)
     wait_for(lambda: not alive(started))
     wait_for(lambda: not alive(rpc.pid))
 
 
 def test_a_response_that_is_no_table_is_an_error(rpc):
-    with pytest.raises(EnvironmentFailed, match="without a readable answer"):
+    with pytest.raises(EnvironmentFailed, match="without a readable reply"):
         rpc.call({"do": "nonsense"}, 20)
 
 

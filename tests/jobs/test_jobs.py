@@ -246,7 +246,7 @@ def test_the_same_command_takes_over_what_a_killed_client_began(person):
     assert alive(pid)
     code, said, document = person.bench(*words)
     assert code in (0, 3), said
-    assert "it is taken over" in said
+    assert "attaching to it" in said
     assert document["results"][0]["sustained"]
     assert not beside(person.root()).exists()
 
@@ -263,7 +263,7 @@ def test_an_ended_job_of_a_killed_client_is_taken_over(person):
     (job,) = root.glob("jobs/*/job.json")
     began = json.loads(job.read_text())["began_unix_s"]
     code, said, document = person.bench(*SHORT)
-    assert code in (0, 3) and "ended; it is taken over" in said
+    assert code in (0, 3) and "ended; attaching to it" in said
     assert began < document["created_unix_s"] < began + 60
     assert not root.exists()
 
@@ -286,7 +286,7 @@ def test_another_bench_is_not_disturbed_unless_it_is_ended(person):
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     code, said, _ = person.bench(*SHORT)
-    assert code == 4 and "another bench runs" in said and "--end-other" in said
+    assert code == 4 and "another benchmark is running" in said and "--end-other" in said
     assert alive(pid)
     code, said, _ = person.bench(*SHORT, "--end-other")
     assert code in (0, 3), said

@@ -46,8 +46,8 @@ def test_a_good_engine_passes(opened):
         ("error", -1, "failed on schedule"),
         ("nan", 2, "not numbers"),
         ("wrong", 2, "is off by"),
-        ("hang", 2, "gave no answer in 1.5 s"),
-        ("hang", -1, "gave no answer in 1.5 s"),
+        ("hang", 2, "did not respond within 1.5 s"),
+        ("hang", -1, "did not respond within 1.5 s"),
     ],
 )
 def test_a_bad_engine_is_outlived_and_described(opened, kind, at, said, fault):
@@ -68,9 +68,9 @@ def test_a_bad_engine_is_outlived_and_described(opened, kind, at, said, fault):
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (ChildOutcome(0, b"babble", b""), "without a readable answer"),
-        (ChildOutcome(0, b"[1, 2]", b""), "without a readable answer"),
-        (ChildOutcome(0, b'{"ok": true}', b""), "without a readable answer"),
+        (ChildOutcome(0, b"babble", b""), "without a readable reply"),
+        (ChildOutcome(0, b"[1, 2]", b""), "without a readable reply"),
+        (ChildOutcome(0, b'{"ok": true}', b""), "without a readable reply"),
         (ChildOutcome(0, b"", b"some\nlast words\n\n"), r"\(last words\)"),
         (ChildOutcome(3, b"", b"\xff"), "exit code 3"),
         (ChildOutcome(-11, b"", b""), "crashed with SIGSEGV"),

@@ -40,7 +40,7 @@ def test_verify_checks_every_byte(opened):
 
 
 def test_verify_of_nothing_is_bad_input(opened):
-    with pytest.raises(BadInput, match="nothing here executes null-float32"):
+    with pytest.raises(BadInput, match="no runtime here executes null-float32"):
         proof.verify(opened.path)
-    with pytest.raises(BadInput, match="nothing here executes"):
+    with pytest.raises(BadInput, match="no runtime here executes"):
         proof.verify(opened.path, runtime="tflite")

@@ -126,8 +126,8 @@ def test_a_fault_in_the_middle_of_a_clip_changes_no_answer(real, broken, sit, ki
     assert told["failovers"] == 1
     assert told["places"][0]["state"] == "failed"
     assert told["reason"] == told["places"][0]["reason"]
-    (line,) = [line for line in player.failover.heard if "next try" in line]
-    assert "tflite-int8 in tflite on cpu serves; next try in 600 s" in line
+    (line,) = [line for line in player.failover.heard if "next retry" in line]
+    assert "tflite-int8 in tflite on cpu serves; next retry in 600 s" in line
 
 
 # --- there and back -------------------------------------------------------------------------------
@@ -170,21 +170,21 @@ def test_flapping_ends_on_the_cpu_with_an_alarm(own_children, opened, monkeypatc
 def test_patience_grows_and_is_bounded():
     place, backoff = AcceleratorState(Choice("a", "b", "c")), BackoffPolicy()
     said = [place.fail("it broke", backoff, flap=False) for _ in range(9)]
-    assert said == [f"next try in {s} s" for s in (5, 10, 20, 40, 80, 160, 300, 300, 300)]
+    assert said == [f"next retry in {s} s" for s in (5, 10, 20, 40, 80, 160, 300, 300, 300)]
     place.serve()
-    assert place.fail("again", backoff, flap=False) == "next try in 300 s"
+    assert place.fail("again", backoff, flap=False) == "next retry in 300 s"
     place.serve()
     place.since_s -= 601  # it has served for long: forgotten
-    assert place.fail("after long", backoff, flap=False) == "next try in 5 s"
+    assert place.fail("after long", backoff, flap=False) == "next retry in 5 s"
     for _ in range(2):
-        assert "next try" in place.fail("it flaps", backoff, flap=True)
+        assert "next retry" in place.fail("it flaps", backoff, flap=True)
     assert "not retried after 3 failures" in place.fail("it flaps", backoff, flap=True)
 
 
 def test_old_flaps_are_forgotten():
     place, backoff = AcceleratorState(Choice("a", "b", "c")), BackoffPolicy()
     for _ in range(10):
-        assert "next try" in place.fail("now and then", backoff, flap=True)
+        assert "next retry" in place.fail("now and then", backoff, flap=True)
         place.flaps = type(place.flaps)(when - 400 for when in place.flaps)
 
 

@@ -70,8 +70,8 @@ def test_it_answers_as_the_engine_does_here(opened, start):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("hang", "gave no answer in 1 s"),
-        ("freeze", "gave no answer in 1 s"),
+        ("hang", "did not respond within 1 s"),
+        ("freeze", "did not respond within 1 s"),
         ("abort", "crashed with SIGABRT"),
         ("vanish", "crashed with SIGKILL"),
         ("error", "failed on schedule"),
@@ -100,8 +100,8 @@ def test_a_failed_step_is_told_in_time_and_in_words(opened, start, monkeypatch, 
         ("nan", 2, CheckFailed, "not numbers"),
         ("error", -1, EngineFailed, "failed on schedule"),
         ("abort", -1, EngineFailed, "crashed with SIGABRT"),
-        ("hang", 2, EngineFailed, "gave no answer in 1.5 s"),
-        ("freeze", -1, EngineFailed, "gave no answer in 1.5 s"),
+        ("hang", 2, EngineFailed, "did not respond within 1.5 s"),
+        ("freeze", -1, EngineFailed, "did not respond within 1.5 s"),
     ],
 )
 def test_what_fails_its_proof_never_serves(start, monkeypatch, kind, at, error, says):

@@ -121,7 +121,7 @@ class ArtifactAcceptance:
         metric = NOT_MEASURED.to_json()
         built = replace(built, artifact=replace(artifact, parity=parity, metric=metric))
         if not verdict.ok:
-            reason = f"does not do in {runtime} what the model does: {verdict.reason}"
+            reason = f"does not reproduce the model in {runtime}: {verdict.reason}"
             repairable = artifact.quantize == "int8" and verdict.precision is not None
             return AcceptanceResult(built, reason, repairable)
         recorded = read_recorded(record)

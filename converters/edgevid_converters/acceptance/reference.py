@@ -72,7 +72,8 @@ class OwnerOutputs:
                     break
         if not worst <= TOLERANCE:
             raise CheckFailed(
-                f"the model does not compute its owner's outputs in {self.path}: {where} is off by "
+                f"the model does not reproduce its owner's outputs in {self.path}: {where} is "
+                "off by "
                 f"{worst:.3g}, more than {TOLERANCE:g}; check colour, scale, mean and std in "
                 f"{contract}"
             )

@@ -131,7 +131,7 @@ def _few(clips: Sequence[Clip]) -> Iterator[str]:
     frames = sum(map(len, clips))
     if frames < FEW_FRAMES:
         yield (
-            f"only {frames} frames of {len(clips)} clips; int8 knows only the ranges of these; "
+            f"only {frames} frames of {len(clips)} clips; int8 learns its ranges from these alone; "
             "give a hundred or more"
         )
 
@@ -153,7 +153,7 @@ def _noise(clips: Sequence[Clip]) -> Iterator[str]:
     found = sorted(_alike(clip[len(clip) // 2]) for clip in clips)
     if found[len(found) // 2] < ALIKE:
         yield (
-            "the images look like noise, neighbouring pixels hardly correlate "
+            "the images look like noise: neighbouring pixels hardly correlate "
             f"({np.median(found):.2f}); give clips of what the camera will see"
         )
 
@@ -193,7 +193,7 @@ def _tint(clips: Sequence[Clip], held_out: Sequence[Clip]) -> Iterator[str]:
     tinted = abs(float(ours[0] - ours[2])) > LEAST_TINT
     if tinted and apart > SWAPPED * swapped:
         yield (
-            "red and blue seem to be swapped, the colours match the held-out clips better the "
+            "red and blue seem to be swapped: the colours match the held-out clips better the "
             "other way round; write the clips as RGB"
         )
 

@@ -43,7 +43,7 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
     model = Path(model)
     kind = importers.kind_of(model)
     if kind == "run":
-        raise BadInput(f"{model} is a run and has a contract of its own; convert it as it is")
+        raise BadInput(f"{model} is a run, which has its own contract; convert it directly")
     file = out or default_contract_path(model)
     if file.exists():
         raise BadInput(f"{file} already exists; edit it, or write another one with -o")

@@ -34,7 +34,7 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
         BadInput: A file is damaged, or ``contract_file`` is given.
     """
     if contract_file is not None:
-        raise BadInput(f"{path} is a run and has a contract of its own; leave out --contract")
+        raise BadInput(f"{path} is a run, which has its own contract; leave out --contract")
     record = _json(path / RUN_FILE)
     data = record.get("data")
     return SourceModel(

@@ -59,8 +59,8 @@ def _page(bundle: Bundle, evidence: Evidence, times: StepTimes) -> str:
         Path(__file__).parent / "templates",
         "evidence.html",
         title=f"Evidence of {bundle.path.name}",
-        lead=f"{len(bundle.artifacts)} artifacts of one {bundle.contract.task} model, and what was "
-        "shown of each before the bundle was written.",
+        lead=f"{len(bundle.artifacts)} artifacts of one {bundle.contract.task} model, with the "
+        "evidence collected for each before the bundle was written.",
         footer=f"Bundle {bundle.sha256}; page made by edgevid {__version__}.",
         verdict=verdict,
         reasons=reasons,

@@ -32,7 +32,7 @@ def _bars(name: str, measured: Sequence[LayerCost], kept: Sequence[str]) -> Char
         text = "not a number" if layer.error is None else f"{layer.error:.3g}"
         rows.append((_layer(layer, prefix), [(part, layer.error or 0.0)], text))
     more = len(measured) - MAX_LAYERS
-    left_out = f" The other {more} have less." if more > 0 else ""
+    left_out = f" The other {more} layers have smaller errors." if more > 0 else ""
     figure = plots.stacked_bars(rows, (IN_INT8, KEPT))
     return Chart(figure, f"error of layers, {name}", f"{name}.{left_out}")
 

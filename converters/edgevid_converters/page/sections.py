@@ -50,7 +50,7 @@ def verdict(bundle: Bundle, evidence: Evidence) -> tuple[str, list[str]]:
         for name in evidence.repair
     ]
     count = len(bundle.artifacts)
-    outcome = "does what the model does" if count == 1 else "do what the model does"
+    outcome = "reproduces the model" if count == 1 else "reproduce the model"
     return f"{count} artifact{'s'[: count > 1]} {outcome}", reasons
 
 
@@ -113,7 +113,7 @@ def artifacts(bundle: Bundle, times: StepTimes) -> SectionTable:
         for one in bundle.artifacts
     ]
     if times.artifacts:
-        head.append("ms a step here")
+        head.append("ms/step here")
         rows = [[*row, times.artifacts.get(str(row[0]))] for row in rows]
     return SectionTable(head, rows)
 
@@ -176,7 +176,7 @@ def repairs(evidence: Evidence, times: StepTimes) -> list[RepairSection]:
             for rung in repair.rungs
         ]
         if name in times.rungs:
-            head.append("ms a step here")
+            head.append("ms/step here")
             rows = [[*row, ms] for row, ms in zip(rows, times.rungs[name], strict=True)]
         head.append("gates")
         reasons = [rung.reason or "accepted" for rung in repair.rungs]

@@ -42,7 +42,7 @@ def convert(
     Raises:
         BadInput: An option, the model, its contract or the data is wrong.
         MissingExtra: A package is missing.
-        CheckFailed: An artifact does not do what the model does; nothing is written.
+        CheckFailed: An artifact does not reproduce the model; nothing is written.
         ConverterFailed: A converter crashed; nothing is written.
     """
     paths = ("contract", "calibrate", "data", "reference", "out")
@@ -63,7 +63,7 @@ def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversi
     Raises:
         BadInput: An option, the model, its contract or the data is wrong.
         MissingExtra: A package is missing.
-        CheckFailed: An artifact does not do what the model does; nothing is written.
+        CheckFailed: An artifact does not reproduce the model; nothing is written.
         ConverterFailed: A converter crashed; nothing is written.
     """
     plan = make_plan(options)

@@ -44,7 +44,7 @@ def accept_artifacts(
     """Check each artifact and repair those that int8 broke.
 
     Raises:
-        CheckFailed: An artifact does not do what the model does, and cannot be repaired.
+        CheckFailed: An artifact does not reproduce the model, and cannot be repaired.
         ChildFailed: A converter crashed.
         MissingExtra: No runtime for a format is installed.
     """

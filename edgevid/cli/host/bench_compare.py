@@ -118,7 +118,7 @@ def _common(old: list[Choice], new: list[Choice]) -> tuple[list[Choice], list[Ch
     if len(old) == len(new) == 1:
         return old, new
     raise BadInput(
-        "the bundles have no artifact and engine in common; name one of each kind with --artifact "
+        "the bundles have no artifact and engine in common; select one in each with --artifact "
         "or --runtime"
     )
 

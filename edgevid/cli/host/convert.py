@@ -18,13 +18,13 @@ from edgevid.cli.console import Bar, common, emit, table
     "--format",
     "formats",
     multiple=True,
-    help=f"{', '.join(registry.builtin('converter'))}, edgetpu or a plug-in's; may be repeated. "
+    help=f"{', '.join(registry.builtin('converter'))}, edgetpu or a plug-in's; repeatable. "
     "Default: what --target needs, or the first two.",
 )
 @click.option(
     "--quantize",
     multiple=True,
-    help="float32, float16, dynamic, int8, int16x8; may be repeated. Default: float32 and int8.",
+    help="float32, float16, dynamic, int8, int16x8; repeatable. Default: float32 and int8.",
 )
 @click.option("--target", help="Build what the engines of this target prefer; see edgevid targets.")
 @click.option(
@@ -42,17 +42,18 @@ from edgevid.cli.console import Bar, common, emit, table
     type=float,
     help="Largest drop of the metric from model to artifact. Default: 0.01.",
 )
-@click.option("--min-metric", type=float, help="Floor of the metric, for model and artifact.")
+@click.option("--min-metric", type=float, help="Minimum of the metric, for model and artifact.")
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
-    help="The owner's outputs: an .npz of inputs and outputs, or a folder of them.",
+    help="The model owner's outputs: an .npz of inputs and outputs, or a folder of them.",
 )
 @click.option(
     "--repair/--no-repair",
     "repair",
     default=True,
-    help="Repair an int8 artifact that breaks the budget: keep the fewest layers in float32.",
+    help="Repair an int8 artifact that exceeds the budget: keep as few layers as possible in "
+    "float32.",
 )
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
 @click.option("--time-limit", type=float, help="Seconds that one converter may run. Default: 1200.")
@@ -64,9 +65,9 @@ from edgevid.cli.console import Bar, common, emit, table
 @click.option(
     "--contract",
     type=click.Path(path_type=Path),
-    help="What the model's file does not record. Default: MODEL.contract.toml next to it.",
+    help="Contract: what the model file does not record. Default: MODEL.contract.toml next to it.",
 )
-@click.option("--init", is_flag=True, help="Write a draft of that file and stop.")
+@click.option("--init", is_flag=True, help="Write a draft of the contract and stop.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Bundle to write.")
 @common
 def command(
@@ -95,7 +96,7 @@ def command(
     MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. Every
     model but a run needs a contract file; --init writes a draft.
 
-    Exit code 1, and no bundle, if an artifact does not do what the model does.
+    Exit code 1, and no bundle, if an artifact does not reproduce the model.
 
     Example:  edgevid convert run -f tflite -f openvino --quantize int8 -o motion.edgevid
     """
@@ -155,7 +156,7 @@ def text(result: dict[str, Any]) -> str:
         "agreement",
         "max abs",
         "float operators",
-        "ms a step here",
+        "ms/step here",
     )
     repairs = [text_of_repair(name, one) for name, one in result["repairs"].items()]
     lines = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
@@ -166,7 +167,8 @@ def text(result: dict[str, Any]) -> str:
 
 UNPROVEN = (
     "preprocessing: unproven; nothing shows that the model gets the input that it was trained on: "
-    "give its owner's outputs with --reference, or labelled clips with --data and --min-metric"
+    "give the model owner's outputs with --reference, or labelled clips with --data and "
+    "--min-metric"
 )
 
 
@@ -183,6 +185,6 @@ def text_of_repair(name: str, repair: dict[str, Any]) -> str:
         )
         for rung, latency_ms in zip(repair["rungs"], repair["latencies_ms"], strict=True)
     ]
-    head = ("", "layers in float32", "metric", "max abs", "bytes", "ms a step here")
+    head = ("", "layers in float32", "metric", "max abs", "bytes", "ms/step here")
     kept = ", ".join(repair["kept"])
     return f"{name} {repair['reason']}\nrepaired; kept in float32: {kept}\n{table(rows, head)}"

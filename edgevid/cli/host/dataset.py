@@ -12,12 +12,12 @@ from edgevid.cli.console import Bar, common, emit, table
 
 @click.group(name="dataset")
 def command() -> None:
-    """Make and check data sets."""
+    """Create and check datasets."""
 
 
 @command.group()
 def synth() -> None:
-    """Write a synthetic labelled data set of video files."""
+    """Write a synthetic labelled dataset of video files."""
 
 
 @synth.command()
@@ -41,7 +41,7 @@ def motion(
     test: int,
     as_json: bool,
 ) -> None:
-    """Eight motions and a background class that a single frame does not reveal.
+    """Write clips of eight motions and a background class that no single frame reveals.
 
     Example:  edgevid dataset synth motion --out data
     """
@@ -76,7 +76,7 @@ def motion(
 )
 @common
 def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bool) -> None:
-    """One video of all motions, one after another, with the times of each.
+    """Write one video of all motions, one after another, and print the times of each.
 
     Example:  edgevid dataset synth video --out video.mp4
     """
@@ -92,7 +92,7 @@ def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bo
 @click.argument("data", type=click.Path(path_type=Path))
 @common
 def check(data: Path, as_json: bool) -> None:
-    """Report clips, classes, lengths, rates and unreadable files of a data set.
+    """Report clips, classes, lengths, rates and unreadable files of a dataset.
 
     Example:  edgevid dataset check data
     """

@@ -21,7 +21,7 @@ from edgevid.cli.console import common, emit, say
 def command(out: Path, as_json: bool) -> None:
     """Train, convert, verify, run and benchmark a model on this machine, and write a report.
 
-    It takes about four minutes on two cores. An interrupted demo continues where it stopped.
+    It takes about four minutes on two cores. An interrupted demo resumes where it stopped.
 
     Example:  edgevid demo --out demo
     """

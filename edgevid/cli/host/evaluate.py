@@ -13,15 +13,15 @@ from edgevid.cli.console import Bar, common, emit, say, table
 @click.argument("model", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--split", default="test", show_default=True, help="train, val, test, or all.")
-@click.option("--artifact", help="Only this one of a bundle. Default: all.")
-@click.option("--runtime", help="Only in this runtime.")
+@click.option("--artifact", help="Evaluate only this artifact of a bundle. Default: all.")
+@click.option("--runtime", help="Evaluate only in this runtime.")
 @common
 def command(
     model: Path, data: Path, split: str, artifact: str | None, runtime: str | None, as_json: bool
 ) -> None:
     """Measure the task's metric of a run's model, or of each artifact of a bundle.
 
-    The split is the one recorded at training. A bundle's artifacts are streamed frame by frame
+    The split is the one that training recorded. A bundle's artifacts are streamed frame by frame
     through the code that runs on devices.
 
     Example:  edgevid evaluate motion.edgevid data

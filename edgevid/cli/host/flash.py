@@ -28,25 +28,33 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
     "names",
     multiple=True,
     metavar="T",
-    help="A device or a tag of the inventory, or user@host:port; may be repeated.",
+    help="A device or tag from the inventory, or user@host:port; repeatable.",
 )
-@click.option("--source", "sources", multiple=True, metavar="URL", help="A camera; see: run.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="Serve what this site.toml configures."
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="URL",
+    help="A camera; see: edgevid run --help. Repeatable.",
 )
-@click.option("--add", is_flag=True, help="Serve it in addition to what the device serves.")
-@click.option("--replace", is_flag=True, help="Serve it instead of what the device serves.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Serve this configuration (site.toml)."
+)
+@click.option("--add", is_flag=True, help="Add the bundles to what the device already serves.")
+@click.option("--replace", is_flag=True, help="Replace everything that the device serves now.")
 @click.option(
     "--wheel",
     "wheels",
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The wheel of a plug-in that is served; may be repeated.",
+    help="The wheel of a plug-in that is served; repeatable.",
 )
 @click.option("--kind", metavar="NAME", help="The kind of device; see: edgevid targets.")
-@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing there.")
-@click.option("--stage", is_flag=True, help="Send it, but do not activate it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would change; write nothing to the device."
+)
+@click.option("--stage", is_flag=True, help="Send the release, but do not activate it.")
 @click.option("--activate", is_flag=True, help="Activate the staged release.")
 @click.option("--rollback", is_flag=True, help="Activate the previous release.")
 @click.option("--uninstall", is_flag=True, help="Remove edgevid from the device.")
@@ -59,12 +67,12 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
 @click.option("--allow-downgrade", is_flag=True, help="Replace a newer release.")
 @click.option(
-    "--allow-degraded", is_flag=True, help="A release on a fallback engine counts as healthy."
+    "--allow-degraded", is_flag=True, help="Count a release on a fallback engine as healthy."
 )
 @click.option(
     "--p95-ms",
     type=click.FloatRange(0, min_open=True),
-    help="The largest healthy latency (95th percentile).",
+    help="The highest latency that counts as healthy (95th percentile).",
 )
 @click.option(
     "--health-s",
@@ -84,7 +92,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option(
     "--limit-kbit",
     type=click.FloatRange(1),
-    help="Limit the transfer to this many kilobits a second.",
+    help="Limit the transfer to this many kilobits per second.",
 )
 @click.option(
     "--wave", default="1,25%,100%", help="For several devices: how many are done after each wave."
@@ -103,7 +111,7 @@ def command(
     python: str | None,
     **given: Any,
 ) -> int:
-    """Deploy the runner and bundles to a device, or leave it as it was.
+    """Deploy the runner and bundles to a device, or leave the device as it was.
 
     The device needs SSH and python3, but no internet and no pip. The release is signed, checked on
     the device, and kept only if it is healthy there; otherwise the device returns to what it served
@@ -151,26 +159,30 @@ def command(
 def _verb(given: dict[str, Any], archive: Path | None) -> str:
     asked = [verb for verb in _VERBS if (archive if verb == "archive" else given[verb])]
     if len(asked) > 1:
-        raise BadInput(f"--{asked[0]} and --{asked[1]} exclude each other; give one")
+        raise BadInput(f"--{asked[0]} and --{asked[1]} cannot be combined; give one")
     return asked[0] if asked else "flash"
 
 
 def _fits(request: DeployRequest, verb: str, names: Sequence[str], given: dict[str, Any]) -> None:
-    """Refuse options that would have no effect."""
+    """Reject options that would have no effect."""
     serves = bool(request.bundles or request.sources or request.config)
     if verb in ("activate", "rollback", "uninstall"):
         if serves or request.add or request.replace or request.wheels:
-            raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
+            raise BadInput(
+                f"--{verb} takes only a --target and nothing to serve; leave the rest out"
+            )
         if given["stage"] or given["dry_run"]:
-            raise BadInput(f"--{verb} takes a --target and nothing to serve; leave the rest out")
+            raise BadInput(
+                f"--{verb} takes only a --target and nothing to serve; leave the rest out"
+            )
     elif not serves:
         raise BadInput("name a bundle, or --config; as in: edgevid flash x.edgevid --target T")
     if request.add and request.replace:
-        raise BadInput("--add and --replace exclude each other; give one")
+        raise BadInput("--add and --replace cannot be combined; give one")
     if verb == "archive" and names:
         raise BadInput("--archive is for a device that is not connected; give --kind, not --target")
     if verb != "archive" and not names:
-        raise BadInput("name a device with --target: a name of the inventory, or user@host:port")
+        raise BadInput("name a device with --target: a name from the inventory, or user@host:port")
     for bundle in request.bundles:
         if not bundle.is_file():
             raise BadInput(f"{bundle}: no such bundle; make one with: edgevid convert")

@@ -23,13 +23,13 @@ def command() -> None:
     "names",
     multiple=True,
     metavar="T",
-    help="A device, a tag, or user@host:port; may be repeated. Default: all of the inventory.",
+    help="A device, a tag, or user@host:port; repeatable. Default: all in the inventory.",
 )
 @common
 def status(names: tuple[str, ...], as_json: bool) -> int:
     """Show what each device serves, how well, and whether it is what was deployed from here.
 
-    The exit code is 1 if a device does not serve or has drifted, or else 4 if one could not be
+    The exit code is 1 if a device is not serving or has drifted, otherwise 4 if one could not be
     reached.
 
     Example:  edgevid fleet status

@@ -41,7 +41,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @common
 def show(name: str, as_json: bool) -> None:
-    """Show all of one target.
+    """Show everything about one target.
 
     Example:  edgevid targets show raspberry-pi-5
     """
@@ -53,7 +53,7 @@ def show(name: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("device", metavar="USER@HOST")
-@click.option("--target", "name", help="Compare it with this target. Default: the best one.")
+@click.option("--target", "name", help="Compare it with this target. Default: the best match.")
 @click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Private key to log in with. Default: ssh's own."
@@ -62,8 +62,8 @@ def show(name: str, as_json: bool) -> None:
 def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_json: bool) -> int:
     """Show a device's facts, the best target for it, and what it lacks.
 
-    DEVICE is user@host, user@host:port or a name of the inventory. Nothing is written there. The
-    exit code is 1 if nothing can be deployed to the device as it is.
+    DEVICE is user@host, user@host:port or a name from the inventory. Nothing is written to it.
+    The exit code is 1 if nothing can be deployed to the device as it is.
 
     Example:  edgevid targets probe pi@raspberrypi.local
     """
@@ -138,9 +138,9 @@ def _lines(target: Target) -> Iterator[str]:
     yield from (f"{key:<13} {value}" for key, value in plain.items() if value)
     for wanted in target.distribution:
         limit = f", below {wanted.below}" if wanted.below else ""
-        yield f"{'from apt':<13} {wanted.package} (from {wanted.least} on{limit})"
+        yield f"{'from apt':<13} {wanted.package} ({wanted.least} or newer{limit})"
     yield from (f"{'udev':<13} {rule}" for rule in target.udev)
-    yield "\nways to execute, the preferred one first:"
+    yield "\nengines, the preferred one first:"
     rows = [
         (
             _way(w),
@@ -151,10 +151,10 @@ def _lines(target: Target) -> Iterator[str]:
         )
         for w in target.engine
     ]
-    yield table(rows, ("engine", "quantize", "wheels", "must be there", "proven"))
+    yield table(rows, ("engine", "quantize", "wheels", "needs", "proven"))
     for way in target.engine:
         if way.operators:
-            yield f"{_way(way)} knows the operators up to release {way.operators}"
+            yield f"{_way(way)} supports operators up to release {way.operators}"
 
 
 def _needs(way: EngineChoice) -> str:

@@ -33,7 +33,7 @@ from edgevid.tasks import DEFAULT
     "origin",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Fine-tune the model of RUN with the rounding of int8. Default: 10 epochs.",
+    help="Fine-tune the model of RUN with simulated int8 rounding. Default: 10 epochs.",
 )
 @common
 @click.pass_context
@@ -62,10 +62,10 @@ def command(
 
     DATA holds one folder per class, or DATA/train, DATA/val and DATA/test do.
 
-    An interrupted training resumes when it is called again with the same options.
+    Interrupted training resumes when the command is repeated with the same options.
 
-    With --quantize-aware a model is fine-tuned for int8, in case convert cannot repair it. DATA
-    is by default that of the run.
+    --quantize-aware fine-tunes a model for int8, for when convert cannot repair its artifact. DATA
+    defaults to the data of the run.
 
     Example:  edgevid train data --model cnn-lstm --out run
     """

@@ -33,7 +33,10 @@ from .transport import SAME_EDGEVID, Refused
 START_S = 30.0
 STOP_S = 10.0
 PART = 1 << 20
-BUSY = ("another bench runs on this device", "wait for its end, or end it with --end-other")
+BUSY = (
+    "another benchmark is running on this device",
+    "wait until it ends, or stop it with --end-other",
+)
 MARK = "EDGEVID_JOB"
 """In the environment of everything that a job starts."""
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -65,7 +68,7 @@ def start(store: Store, request: dict[str, Any], report: Callable[[str], None]) 
     until = time.monotonic() + START_S
     while _state(store, name)["state"] == "lost":
         if time.monotonic() > until:
-            raise Refused("service", "the job did not start", "look at the device's log")
+            raise Refused("service", "the job did not start", "check the device's log")
         time.sleep(0.05)
     return {"already": False}
 

@@ -85,7 +85,7 @@ def read(text: bytes) -> Manifest:
         raise Refused(
             "manifest",
             f"the manifest has format {version!r}, this agent knows {FORMAT}",
-            "flash with one version of edgevid",
+            "use the same version of edgevid on both sides",
         )
     try:
         return _read(text, data)

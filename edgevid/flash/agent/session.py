@@ -146,7 +146,9 @@ class AgentSession:
         offset = fields.size(request.get("offset", 0))
         current = self.store.manifest(self.store.current())
         if current is None or sha256 not in current.blobs():
-            raise Refused("missing", f"{sha256[:16]} does not serve here", "flash it again")
+            raise Refused(
+                "missing", f"{sha256[:16]} is not part of the active release", "flash it again"
+            )
         with (self.store.blobs / sha256).open("rb") as file:
             file.seek(offset)
             return {"content": base64.b64encode(file.read(READ)).decode()}
@@ -248,7 +250,9 @@ class AgentSession:
             raise Refused("use", f"the release {release} is not on this device", "flash it again")
         if not service.paused(self.store).is_free():
             raise Refused(
-                "busy", "a bench has paused the service", "wait until it has ended, then try again"
+                "busy",
+                "a benchmark has paused the service",
+                "wait until it has ended, then try again",
             )
         control = services.of(self.store)
         control.fits(manifest)

@@ -31,7 +31,7 @@ _NUMBERS = {
     errno.EROFS: ("readonly", "the disk is read-only", "mount it writable, or give another --root"),
     errno.EACCES: ("permission", "no permission", "use sudo without password, or another --root"),
     errno.EPERM: ("permission", "not permitted", "use sudo without password, or another --root"),
-    errno.EIO: ("damaged", "the disk has faults", "replace the card or disk"),
+    errno.EIO: ("damaged", "the disk is faulty", "replace the card or disk"),
 }
 
 
@@ -39,7 +39,7 @@ def from_os(error: OSError) -> Refused:
     """Turn a system error into one line and a remedy."""
     said = error.strerror or str(error)
     kind, message, fix = _NUMBERS.get(
-        error.errno or 0, ("device", f"the device failed: {said}", "look at the device")
+        error.errno or 0, ("device", f"the device failed: {said}", "check the device")
     )
     where = f" ({error.filename})" if error.filename else ""
     return Refused(kind, message + where, fix)
@@ -57,7 +57,7 @@ class Transport:
         self._left = 0
         self.silence_s = 0
         """How long the client may be silent when it is its turn; then this process ends. A link may
-        be lost without notice, and the lock is held until then. 0: for ever."""
+        be lost without notice, and the lock is held until then. 0: forever."""
 
     def request(self) -> dict[str, Any] | None:
         """Read the next request.

@@ -35,10 +35,10 @@ def run(
     interrupted = journal["state"] == deployment.ACTIVATING
     if journal.get("activation") == token:  # this watchdog was killed, and started again
         if interrupted:
-            _interrupted(store, "watchdog", "the watchdog was killed while it judged")
+            _interrupted(store, "watchdog", "the watchdog was killed during the health check")
         return 0
     if interrupted:
-        _interrupted(store, "power", "the activation before was never judged")
+        _interrupted(store, "power", "the previous activation was never judged")
     elif str(journal.get("since_unix_s")) != seen:
         return 0
     try:
@@ -104,7 +104,7 @@ def recover(store: Store, *, inside: bool = False) -> bool:
     try:
         if store.journal()["state"] != deployment.ACTIVATING:
             return False
-        message = "it was interrupted before it was judged: the power or the process was gone"
+        message = "a power failure or a killed process interrupted the health check"
         _interrupted(store, "power", message, inside=inside)
     finally:
         store.watchdog.release()
@@ -116,7 +116,7 @@ def try_to_recover(store: Store) -> bool:
     try:
         return recover(store, inside=True)
     except (Refused, OSError) as error:
-        print(f"edgevid: an interrupted activation is still to be undone: {error}", file=sys.stderr)
+        print(f"edgevid: an interrupted activation is not undone yet: {error}", file=sys.stderr)
         return False
 
 
@@ -135,7 +135,7 @@ def start(store: Store, release: str, options: health.HealthOptions, what: str) 
     until = time.monotonic() + START_S
     while store.journal().get("activation") != token:
         if time.monotonic() > until:
-            raise Refused("service", "the watchdog did not start", "look at the device's log")
+            raise Refused("service", "the watchdog did not start", "check the device's log")
         time.sleep(0.05)
     return token
 

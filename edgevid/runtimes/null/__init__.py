@@ -1,4 +1,4 @@
-"""The honest stand-in: a runtime that needs no library, as slow and as faulty as one asks.
+"""The stand-in: a runtime that needs no library, as slow and as faulty as requested.
 
 It executes artifacts of its own format ``null``, a small JSON that parametrises a built-in
 arithmetic step, or any real artifact through the runtime made for it. In both cases it is an engine
@@ -14,8 +14,8 @@ steps (``-1`` is the moment of loading), or at the first step ``after_s`` second
 ``when`` a file exists. ``kind`` is one of ``error`` (raises), ``abort`` and ``vanish`` (the process
 dies), ``hang`` and ``freeze`` (never returns; ``freeze`` in native code), ``nan`` and ``wrong``
 (wrong outputs and a wrong state). ``times`` bounds how many steps in a row it strikes: without it
-wrong outputs go on, what happens ``when`` a file exists goes on as long as the file, and the rest
-happens once.
+wrong outputs continue, a fault ``when`` a file exists lasts as long as the file, and the rest
+happen once.
 """
 
 from __future__ import annotations

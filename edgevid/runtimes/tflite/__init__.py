@@ -42,8 +42,8 @@ SPEC = RuntimeSpec(
             rules=OperatorRules(
                 "the delegate, on the device",
                 wrong={
-                    "CUMSUM": "passed its input through where it was tried",
-                    "SPLIT": "gave wrong answers in int8 where it was tried",
+                    "CUMSUM": "passed its input through when it was tried",
+                    "SPLIT": "gave wrong outputs in int8 when it was tried",
                 },
             ),
         ),
