@@ -263,7 +263,7 @@ def test_another_engine_than_the_one_asked_for_is_invalid(monkeypatch, quiet, nu
 
     monkeypatch.setattr(measurement.JsonRpcProcess, "call", call)
     (reason,) = measured(null_bundle, video, "step")["reasons"]
-    assert reason.endswith("null-float32 null cpu was requested, and null-float32 null other ran")
+    assert reason.endswith("null-float32 null cpu was requested, but null-float32 null other ran")
 
 
 def run_command(capsys, *words):

@@ -300,5 +300,5 @@ def test_damaged_results_are_rejected(edgevid, document, tmp_path):
 
 def test_pages_are_made_on_computers_only(monkeypatch, null_bundle, tmp_path):
     monkeypatch.setitem(sys.modules, "edgevid.cli.host.bench_report", None)
-    with pytest.raises(BadInput, match="not made on a device"):
+    with pytest.raises(BadInput, match="not available on a device"):
         command.main([str(null_bundle), "--page", str(tmp_path / "p.html")], standalone_mode=False)

@@ -59,7 +59,7 @@ def test_values_of_0_and_1_instead_of_0_to_255_are_rejected():
         (lambda: [np.repeat(clip[:1], 16, axis=0) for clip in clips()], "nothing moves"),
         (
             lambda: [np.random.default_rng(1).integers(0, 256, (40, 24, 32, 3), dtype=np.uint8)],
-            "look like noise, neighbouring pixels hardly correlate",
+            "look like noise: neighbouring pixels hardly correlate",
         ),
     ],
 )

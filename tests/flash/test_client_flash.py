@@ -118,7 +118,7 @@ def test_a_link_lost_during_the_health_window_is_reconnected(server, device, roo
 
     def listen(text):
         told.append(text)
-        if "judged for" in text:
+        if "health check for" in text:
             proxy.cut()
             threading.Timer(2.0, proxy.restore).start()
 
@@ -133,7 +133,7 @@ def test_an_unhealthy_release_behind_a_lost_link_is_reported_later(
     server, device, root, key, proxy
 ):
     def listen(text):
-        if "judged for" in text:
+        if "health check for" in text:
             proxy.cut()
             threading.Timer(4.0, proxy.restore).start()
 
@@ -153,13 +153,13 @@ def test_a_link_that_stays_lost_leaves_the_outcome_unknown_here_only(
     monkeypatch.setattr(activation, "ACTIVATION_S", 3.0)
 
     def listen(text):
-        if "judged for" in text:
+        if "health check for" in text:
             proxy.cut()
 
     sick = package(sick={"dies_s": 1.0})
     with server.remote(port=proxy.port) as remote:
         other = AgentClient(remote, str(root))
-        with pytest.raises(DeviceFailed, match="not known here") as caught:
+        with pytest.raises(DeviceFailed, match="outcome is unknown") as caught:
             flash(other, sick, key=key, health=Health(seconds=3.0), log=listen)
     assert (caught.value.kind, caught.value.exit_code) == ("unknown", 4)
     wait_for(lambda: look(device)[1].journal["state"] == "rolled-back", 30)
@@ -167,7 +167,7 @@ def test_a_link_that_stays_lost_leaves_the_outcome_unknown_here_only(
 
 def test_an_ssh_server_killed_during_the_health_window_changes_nothing(server, device, root, key):
     def listen(text):
-        if "judged for" in text:
+        if "health check for" in text:
             server.kill_connections()
 
     result = flash(device, package(), key=key, health=Health(seconds=2.0), log=listen)

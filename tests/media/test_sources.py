@@ -231,7 +231,7 @@ def test_an_absent_device_is_reported_and_tried_again(watch):
     time.sleep(1)
     assert watcher.reported == [
         "/dev/video97: not-found: no such device; is the camera plugged in?; "
-        "trying again until it is back"
+        "retrying until it is back"
     ]
     watcher.stop()
 
