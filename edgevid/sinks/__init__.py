@@ -32,7 +32,7 @@ __all__ = ["Sink", "open_sink", "sink_class"]
 
 
 class Sink(ABC):
-    """Takes results. All methods are called from one thread, the sink's own.
+    """Takes results. All methods but ``__init__`` are called from one thread, the sink's own.
 
     Attributes:
         Options: Frozen dataclass of the sink's options: the keys of its ``[[sink]]`` table. Types
