@@ -103,7 +103,7 @@ def _watch(device: AgentClient, activation: Any, health: Health, log: Log) -> di
             if error.kind not in LINK_LOST:
                 raise
             if lost is None:
-                log(f"{error}; the device continues by itself; reconnecting")
+                log(f"{error}; the device continues the health check by itself; reconnecting")
                 deadline = time.monotonic() + health.seconds + ACTIVATION_S
             lost = error
         if time.monotonic() > deadline:

@@ -186,7 +186,7 @@ class AgentSession:
         while self._is_judging():
             if time.monotonic() - reported_at > BEAT_S:
                 reported_at = time.monotonic()
-                self.report("waiting until the previous release is judged")
+                self.report("waiting for the health check of the previous release")
             time.sleep(0.1)
         watchdog.recover(self.store)
 
@@ -282,7 +282,7 @@ class AgentSession:
             line = watchdog.progress(self.store, str(token))
             if line != last or time.monotonic() - reported_at > BEAT_S:
                 last, reported_at = line, time.monotonic()
-                self.report(line or "judging")
+                self.report(line or "health check in progress")
             time.sleep(0.2)
         while self._is_judging():  # it has decided, and is about to end
             time.sleep(0.05)

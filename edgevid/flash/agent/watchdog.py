@@ -38,7 +38,7 @@ def run(
             _interrupted(store, "watchdog", "the watchdog was killed during the health check")
         return 0
     if interrupted:
-        _interrupted(store, "power", "the previous activation was never judged")
+        _interrupted(store, "power", "the health check of the previous activation never ended")
     elif str(journal.get("since_unix_s")) != seen:
         return 0
     try:
