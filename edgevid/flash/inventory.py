@@ -158,8 +158,8 @@ def _check(document: Document, tables: Sequence[DeviceEntry]) -> None:
 def resolve(word: str, inventory: Sequence[DeviceEntry]) -> list[DeviceEntry]:
     """Find the devices for a name, a tag, or ``user@host:port``.
 
-    A plain word that is neither a name nor a tag is refused, since it is more likely a typing error
-    than a host.
+    A plain word that is neither a name nor a tag is refused, since it is more likely a typo than
+    a host.
 
     Raises:
         BadInput: There is no such device or tag.

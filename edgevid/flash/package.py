@@ -160,7 +160,7 @@ def same_release(one: bytes, other: bytes) -> bool:
 def wanted_wheels(
     facts: DeviceFacts, target: Target, bundles: Sequence[Bundle], site: bytes = b""
 ) -> WheelRequest:
-    """What the device must be given for these bundles: what serves them, and no other runtime."""
+    """Return the wheels that the device needs to serve these bundles, and no other runtime."""
     ways = _ways(facts, target, bundles, site)
     requirements = dict.fromkeys(
         [*target.requires, *(r for way in ways for r in catalog.requirements(way))]

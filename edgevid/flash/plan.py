@@ -38,7 +38,7 @@ class DeployPlan:
         device: The device's name.
         facts: What the device is.
         installed: What is on it.
-        target: The kind of device it is taken for.
+        target: The kind of device it is treated as.
         service: What would serve.
         package: What would be sent.
         missing: How many bytes the device has of each blob that it does not have whole.
@@ -131,7 +131,7 @@ def _changes(service: ServiceConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def changes_text(service: ServiceConfig) -> str:
-    """Say in a few words which bundles are added, replaced, kept or removed."""
+    """Summarise which bundles are added, replaced, kept or removed."""
     return "; ".join(f"{what} {', '.join(names)}" for what, names in _changes(service))
 
 

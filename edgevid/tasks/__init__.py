@@ -1,4 +1,4 @@
-"""What the outputs of a model mean; one package per task.
+"""The meaning of a model's outputs; one package per task.
 
 A task is a plug-in. Its registry row points to a `TaskPlugin`, a declaration that imports nothing
 heavy. The modules it names are loaded separately:
@@ -73,10 +73,10 @@ class Task(ABC, Generic[P]):
 
     @abstractmethod
     def same(self, reference: P, other: P) -> bool:
-        """Tell whether two predictions for one frame are the same to a user of the task.
+        """Return whether two predictions for one frame are the same to a user of the task.
 
         This is the one definition of "the same prediction": the proof, evaluate, bench and the
-        runner use it. A prediction with values that are not finite is the same as none.
+        runner use it. A prediction with non-finite values never matches any other.
         """
 
     def agreement(self, reference: Sequence[P], other: Sequence[P]) -> float:

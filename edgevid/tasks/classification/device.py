@@ -28,7 +28,7 @@ class ClassificationTask(Task[Classification]):
         """Check that the contract has scores, one for each label.
 
         Raises:
-            BadInput: It has not.
+            BadInput: It does not have them.
         """
         super().__init__(contract)
         self._labels = contract.labels
@@ -47,7 +47,7 @@ class ClassificationTask(Task[Classification]):
         return Classification(outputs[SCORES][0], self._labels)
 
     def same(self, reference: Classification, other: Classification) -> bool:
-        """Tell whether both have the same most probable label; see `Task.same`."""
+        """Return whether both have the same most probable label; see `Task.same`."""
         import numpy as np
 
         finite = bool(np.isfinite(reference.scores).all() and np.isfinite(other.scores).all())

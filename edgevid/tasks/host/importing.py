@@ -1,7 +1,7 @@
-"""What a task says about models from elsewhere, and to tools elsewhere.
+"""The task's part in importing models, and in describing artifacts to other tools.
 
 An imported model's own file does not record what its outputs mean. The task drafts the part of the
-contract file that is about outputs, and checks what the user wrote into it.
+contract file that is about outputs, and checks what the user wrote in it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class OutputDraft:
 
     Attributes:
         output_names: Names in the contract, in the order of the model's outputs.
-        settings: Keys for the top of the file, with values for TOML; guesses all.
+        settings: Keys for the top of the file, with values for TOML; all are guesses.
         missing: Keys that the user has to fill in, with an example and a comment.
         output_settings: Keys for each ``[[output]]``, with a value and a comment.
     """

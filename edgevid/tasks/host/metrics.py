@@ -24,7 +24,7 @@ DECIMALS = 6
 
 
 class PairedTest(ABC):
-    """What two models' predictions for the same samples say about their difference.
+    """A test of whether two models differ, from their predictions for the same samples.
 
     A *drop* is how much worse the second model is, in units of the metric; it is positive if the
     second one is worse, whichever direction is better.
@@ -70,7 +70,7 @@ class Metric(ABC, Generic[P]):
     """A task's figure of merit.
 
     Attributes:
-        name: The field's own name of it, as shown in tables and evidence.
+        name: The field's own name for it, as shown in tables and evidence.
         higher_is_better: False for errors.
         bounds: Lowest and highest value that it can have.
         samples: What one sample is, in the plural.
