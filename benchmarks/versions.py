@@ -42,7 +42,17 @@ class Version:
     def run(self, video: Path, artifact: str, *options: str) -> dict[str, Any]:
         """The summary of one `edgevid run`."""
         output = self.cache / "results.jsonl"
-        command = [self.python, "-m", "edgevid", "run", self.bundle, video, "--artifact", artifact]
+        command = [
+            self.python,
+            "-P",
+            "-m",
+            "edgevid",
+            "run",
+            self.bundle,
+            video,
+            "--artifact",
+            artifact,
+        ]
         command += ["--json", "--output", output, *options]
         found: dict[str, Any] = run_json(*command, env=self.environment, stderr=subprocess.DEVNULL)
         return found
@@ -50,7 +60,7 @@ class Version:
     def wall_s(self, *args: str) -> float:
         """Wall-clock seconds of one call of its interpreter."""
         began = time.perf_counter()
-        subprocess.run([self.python, *args], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([self.python, "-P", *args], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - began
 
 

@@ -6,10 +6,12 @@ Everything in this package works on a step: it trains, converts, proves, runs or
 Importing edgevid is cheap: each name is loaded when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgevid.api import evaluate
     from edgevid.errors import EdgevidError
     from edgevid.evaluation import Evaluation
@@ -62,6 +64,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _WHERE:
         raise AttributeError(f"module 'edgevid' has no attribute {name!r}")
+    from importlib import import_module
+
     found = getattr(import_module(_WHERE[name]), name)
     globals()[name] = found
     return found
