@@ -224,6 +224,16 @@ def _results(config: RunConfig, log: Log, *, frames: bool) -> Iterator[Result]:
         raise failure[0]
 
 
+def _check_image(image: Any) -> None:
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if shape is None or dtype is None:
+        raise BadInput(
+            f"an image must be a numpy array, uint8 (H, W, 3) RGB; this is a {type(image).__name__}"
+        )
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or str(dtype) != "uint8":
+        raise BadInput(f"an image must be uint8 (H, W, 3) RGB; this one is {dtype} {shape}")
+
+
 class ModelStream:
     """A stream of images through a model: one step per call, with the state kept in between.
 
@@ -266,10 +276,7 @@ class ModelStream:
         """
         from av import VideoFrame
 
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype.name != "uint8":
-            raise BadInput(
-                f"an image must be uint8 (H, W, 3) RGB; this one is {image.dtype} {image.shape}"
-            )
+        _check_image(image)
         pixels = self._preprocessor.apply(VideoFrame.from_ndarray(image, format="rgb24"))
         height, width = image.shape[:2]
         outputs = self._step({self._input.name: pixels})

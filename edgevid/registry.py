@@ -22,9 +22,11 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
-from edgevid.errors import BadInput, MissingExtra, PluginFailed
+from edgevid.errors import BadInput, EdgevidError, MissingExtra, PluginFailed
+
+T = TypeVar("T")
 
 GROUP = "edgevid."
 """What the name of an entry point group starts with; the kind follows."""
@@ -274,6 +276,52 @@ def _load_third_party(kind: str, name: str, found: Row) -> Any:
         raise PluginFailed(
             f"{kind} {name} of the package {found.origin} cannot be imported: {reason}; "
             "repair or uninstall that package"
+        ) from error
+
+
+def load_class(kind: str, name: str, base: type) -> Any:
+    """Load a plug-in that is a class.
+
+    Args:
+        kind: The kind of plug-in, a key of `TABLE`.
+        name: The plug-in's name.
+        base: The class that such plug-ins subclass.
+
+    Raises:
+        BadInput: There is no plug-in of that name.
+        MissingExtra: Its library is not installed.
+        PluginFailed: The plug-in of another package cannot be imported, or is not a subclass.
+    """
+    found = load(kind, name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise PluginFailed(
+            f"{kind} {name} of the package {row(kind, name).origin} is not a subclass of "
+            f"{base.__module__}.{base.__name__}; repair or uninstall that package"
+        )
+    return found
+
+
+def instance(kind: str, name: str, made: type[T], *args: Any) -> T:
+    """Create an object of a plug-in's class, which may be another package's.
+
+    Args:
+        kind: The kind of plug-in, a key of `TABLE`.
+        name: The plug-in's name.
+        made: The plug-in's class.
+        *args: Arguments of the class.
+
+    Raises:
+        EdgevidError: What the plug-in rejects on purpose.
+        PluginFailed: The class raised another exception.
+    """
+    try:
+        return made(*args)
+    except EdgevidError:
+        raise
+    except Exception as error:
+        raise PluginFailed(
+            f"{kind} {name} of the package {row(kind, name).origin} cannot be opened: "
+            f"{type(error).__name__}: {error}; check its options, or repair that package"
         ) from error
 
 

@@ -68,7 +68,8 @@ def test_one_image_is_a_stream_of_one_step(null_bundle):
 
 def test_images_of_the_wrong_kind_are_rejected_in_one_line(null_bundle):
     model = edgevid.load(null_bundle)
-    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+    empty, grey, real = (0, 4, 3), (4, 4), np.zeros((4, 4, 3), np.float32)
+    for image in (np.zeros(empty, np.uint8), np.zeros(grey, np.uint8), real, "a.png", None):
         with pytest.raises(BadInput, match="uint8"):
             model(image)
 

@@ -122,6 +122,9 @@ def main() -> None:
         sys.stdout.flush()
     except EdgevidError as error:
         code = _report(str(error), error.exit_code, type(error).__name__, error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
     except click.ClickException as error:
         code = _report(error.format_message(), 2, "BadInput", error)
     except (click.Abort, KeyboardInterrupt):

@@ -166,6 +166,8 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
         if output is not None and may_be_live and output != STDOUT:
             config = replace(config, output=output)
         elif output is not None and output != STDOUT:
+            if output.is_dir():
+                raise BadInput(f"{output} is a folder; name a file")
             replaceable = output.is_file() or not output.exists()  # not a device or a pipe
             path = stack.enter_context(writing(output)) if replaceable else output
             file = stack.enter_context(path.open("wb", buffering=0))
@@ -180,7 +182,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     if summary.truncated:
         say("edgevid: the video is truncated: results cover what could be decoded; copy it again")
         return 2
-    lost = _sinks_failed(summary)
+    lost = _losses(summary, finite=not may_be_live)
     return _exit_code(stopped) if stopped else lost
 
 
@@ -215,7 +217,7 @@ def _run_service(path: Path, as_json: bool) -> int:
     summary = _run(service)
     if not to_stdout:
         _print(summary, as_json)
-    lost = _sinks_failed(summary)
+    lost = _losses(summary, finite=False)
     return _exit_code(stopped) if stopped else lost
 
 
@@ -249,13 +251,23 @@ def _exit_code(stopped: list[int]) -> int:
     return 130 if stopped[:1] == [signal.SIGINT] else 0
 
 
-def _sinks_failed(summary: RunSummary) -> int:
-    """Report sinks that lost results; 4 if there is one."""
-    lossy = [sink for sink in summary.sinks if sink.failed]
-    for sink in lossy:
-        reason = f": {sink.error}" if sink.error else ""
-        say(f"edgevid: sink {sink.name}: {sink.failed} results could not be written{reason}")
-    return 4 if lossy else 0
+def _losses(summary: RunSummary, *, finite: bool) -> int:
+    """Report sinks that lost results and event stages that raised; 4 if there are any.
+
+    A live stream may drop results, a finite one may not.
+    """
+    code = 0
+    for sink in summary.sinks:
+        lost = sink.failed + (sink.dropped + sink.queued if finite else 0)
+        if lost:
+            reason = f": {sink.error}" if sink.error else ""
+            say(f"edgevid: sink {sink.name}: {lost} results were not written{reason}")
+            code = 4
+    for stage in summary.events:
+        if stage.failures:
+            say(f"edgevid: event stage {stage.name}: raised {stage.failures} times: {stage.error}")
+            code = 4
+    return code
 
 
 def _print(summary: RunSummary, as_json: bool) -> None:

@@ -91,10 +91,16 @@ class EventStage(ABC):
 
 def stage_class(kind: str) -> type[EventStage]:
     """Load the class of the event plug-in ``kind``; raises as `edgevid.registry.load`."""
-    found: type[EventStage] = registry.load("event", kind)
+    found: type[EventStage] = registry.load_class("event", kind, EventStage)
     return found
 
 
 def open_stage(kind: str, options: Any, contract: Contract) -> EventStage:
-    """Open the stage ``kind`` with an instance of its ``Options``; raises as `stage_class`."""
-    return stage_class(kind)(options, contract)
+    """Open the stage ``kind`` with an instance of its ``Options``.
+
+    Raises:
+        BadInput: There is no such stage, or it cannot read this model's predictions.
+        MissingExtra: Its library is not installed.
+        PluginFailed: The stage of another package cannot be imported, opened or used.
+    """
+    return registry.instance("event", kind, stage_class(kind), options, contract)

@@ -13,10 +13,10 @@ from edgevid import runtimes
 from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
 from edgevid.runner.canary import Canaries
 from edgevid.runner.engines import Choice
-from edgevid.runner.worker import WorkerEngine
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
+    from edgevid.runner.worker import WorkerEngine
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,8 @@ class AcceleratorSupervisor(threading.Thread):
         return None
 
     def _prove(self, rank: int) -> Candidate:
+        from edgevid.runner.worker import WorkerEngine
+
         choice = self.places[rank].choice
         if reason := runtimes.get(choice.runtime).why_not(choice.accelerator):
             raise EngineFailed(f"{choice}: {reason}")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from edgevid import proof, registry, runtimes
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EngineFailed, MissingExtra
 from edgevid.proof.verify import runtimes_for
-from edgevid.runner.worker import WorkerEngine
 from edgevid.runtimes import CPU, catalog
 
 if TYPE_CHECKING:
@@ -192,6 +191,8 @@ def _open(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
 
 
 def _open_worker(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
+    from edgevid.runner.worker import WorkerEngine
+
     engine = WorkerEngine(
         bundle, choice.artifact, choice.runtime, choice.accelerator, threads=threads
     )

@@ -346,7 +346,7 @@ def build(parts: Assembly, service: RunState) -> ServiceStatus:
             for name, served in parts.served.items()
         ),
         sinks=tuple(map(SinkStatus.of, parts.sinks.threads)),
-        events=tuple(one for _, pipeline, _ in parts.streams() for one in _events(pipeline)),
+        events=tuple(one for _, pipeline, _ in parts.streams() for one in event_statuses(pipeline)),
         reloads=service.reloads,
         refused_configuration=service.refused,
         rss_mb=round(rss_mb(), 1),
@@ -385,7 +385,8 @@ def _stream(pipeline: StreamPipeline) -> StreamStatus:
     )
 
 
-def _events(pipeline: StreamPipeline) -> Iterator[EventStatus]:
+def event_statuses(pipeline: StreamPipeline) -> Iterator[EventStatus]:
+    """The counters of each event stage of a stream now."""
     chain = pipeline.chain
     for one in chain.stages:
         is_open = sum(key.startswith(f"{one.name}:") for key in chain.state.open)

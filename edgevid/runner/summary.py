@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgevid.runner.meters import STAGES, Meters, mean_ms, percentiles_ms
-from edgevid.runner.status_document import EngineStatus, FrameCounts, SinkStatus
+from edgevid.runner.status_document import (
+    EngineStatus,
+    EventStatus,
+    FrameCounts,
+    SinkStatus,
+    event_statuses,
+)
 from edgevid.system.process import first_answer_age_s, peak_rss_mb
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ class RunSummary:
         truncated: Whether a file ended before the frames that it promises.
         engines: The engines of each model.
         sinks: What each sink wrote.
+        events: The event stages of each stream.
     """
 
     frames: FrameCounts
@@ -40,6 +47,7 @@ class RunSummary:
     truncated: bool
     engines: tuple[EngineStatus, ...]
     sinks: tuple[SinkStatus, ...]
+    events: tuple[EventStatus, ...]
 
 
 def build(parts: Assembly, elapsed_s: float) -> RunSummary:
@@ -59,6 +67,7 @@ def build(parts: Assembly, elapsed_s: float) -> RunSummary:
             EngineStatus.of(served.failover.status(), name) for name, served in parts.served.items()
         ),
         sinks=tuple(map(SinkStatus.of, parts.sinks.threads)),
+        events=tuple(one for _, pipeline, _ in parts.streams() for one in event_statuses(pipeline)),
     )
 
 

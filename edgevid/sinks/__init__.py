@@ -83,10 +83,16 @@ def sink_class(kind: str) -> type[Sink]:
         MissingExtra: Its library is not installed.
         PluginFailed: The sink of another package cannot be imported.
     """
-    found: type[Sink] = registry.load("sink", kind)
+    found: type[Sink] = registry.load_class("sink", kind, Sink)
     return found
 
 
 def open_sink(kind: str, options: Any) -> Sink:
-    """Open the sink ``kind`` with an instance of its ``Options``; raises as `sink_class` and it."""
-    return sink_class(kind)(options)
+    """Open the sink ``kind`` with an instance of its ``Options``.
+
+    Raises:
+        BadInput: There is no such sink, or its options cannot work.
+        MissingExtra: Its library is not installed.
+        PluginFailed: The sink of another package cannot be imported, opened or used.
+    """
+    return registry.instance("sink", kind, sink_class(kind), options)

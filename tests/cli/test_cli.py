@@ -152,3 +152,17 @@ def test_bench_reports_every_figure(edgevid, null_bundle, video):
     assert set(result["stages_ms"]) == stages
     said = edgevid("bench", null_bundle, *short, "--scenario", "step").stdout
     assert "null-float32" in said
+
+
+def test_the_bare_command_prints_its_help(edgevid):
+    done = edgevid()
+    assert done.returncode == 2
+    assert done.stdout.startswith("Usage: ")
+    assert len(done.stdout.splitlines()) > 10
+    assert done.stderr == ""
+
+
+def test_an_output_that_is_a_folder_is_one_line(edgevid, null_bundle, video, tmp_path):
+    done = edgevid("run", null_bundle, video, "--output", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"edgevid: {tmp_path} is a folder; name a file"

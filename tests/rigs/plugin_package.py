@@ -10,12 +10,15 @@ EXAMPLES = TESTS.parent / "docs" / "examples"
 STAND_INS = {
     "edgevid.sink": {
         "webhook": "edgevid_webhook:Webhook",
+        "no-sink": "rigs.stand_ins:NoSink",
         "slow": "rigs.stand_ins:Slow",
+        "unopenable": "rigs.stand_ins:Unopenable",
         "pictures": "rigs.stand_ins:Pictures",
     },
     "edgevid.event": {
         "label": "rigs.stand_ins:Label",
         "label-today": "rigs.stand_ins:LabelOfToday",
+        "raising": "rigs.stand_ins:Raising",
     },
 }
 

@@ -73,3 +73,26 @@ class Pictures(Sink):
     def write(self, result):
         with self.options.path.open("a") as file:
             file.write(f"{result.frame.rgb().shape}\n")
+
+
+class Unopenable(Sink):
+    """Raises when it is opened, as a plug-in with a fault does."""
+
+    def __init__(self, options):
+        raise RuntimeError("no such board")
+
+    def write(self, result):
+        """Never called."""
+
+
+class NoSink:
+    """Not a sink at all."""
+
+
+class Raising(EventStage):
+    """Raises at frame 3."""
+
+    def step(self, prediction, frame, state):
+        if frame.index == 3:
+            raise ValueError("no such zone")
+        return prediction, (), state

@@ -16,6 +16,7 @@ from edgevid.errors import BadInput, CheckFailed, EngineFailed
 from edgevid.proof.verdict import PROOF_TIMEOUT_S
 from edgevid.runner import accelerator_supervisor as supervisor
 from edgevid.runner import engine_failover as failover
+from edgevid.runner import worker
 from edgevid.runner.accelerator_supervisor import AcceleratorState, BackoffPolicy
 from edgevid.runner.canary import Canaries, distinct
 from edgevid.runner.engine_failover import EngineFailover
@@ -277,11 +278,11 @@ def test_the_better_place_is_taken_when_it_is_proven(own_children, opened, monke
     """Two accelerators: the second serves while the first is broken, then hands over."""
     first, second = Choice(NAME, "null", "null"), Choice(NAME, "null", "other")
 
-    class Renamed(supervisor.WorkerEngine):
+    class Renamed(worker.WorkerEngine):
         def __init__(self, bundle, artifact, runtime, accelerator, **options) -> None:
             super().__init__(bundle, artifact, runtime, "null", **options)
 
-    monkeypatch.setattr(supervisor, "WorkerEngine", Renamed)
+    monkeypatch.setattr(worker, "WorkerEngine", Renamed)
     monkeypatch.setattr(runtimes.Runtime, "why_not", lambda _, name: broken.get(name))
     broken = {"null": "it is unplugged"}
     player = Player(sit(opened, wanted=[first, second], backoff=SOON), opened.contract)

@@ -213,3 +213,18 @@ def test_a_durable_event_needs_a_folder(start, env, null_bundle):
     out, said = service.process.communicate(timeout=60)
     assert service.process.returncode == 2, said
     assert "there is no folder for its state" in json.loads(out)["error"]
+
+
+def test_a_stage_that_raises_is_reported_at_the_end(start, env, null_bundle, video):
+    text = "\n".join(
+        [
+            bundle(null_bundle, rate="all"),
+            camera("door", source=str(video)),
+            '[[event]]\nkind = "raising"\n',
+        ]
+    )
+    service = start(text, **env)
+    out, said = service.process.communicate(timeout=60)
+    assert service.process.returncode == 4, said
+    assert "event stage raising: raised 1 times: ValueError: no such zone" in said
+    assert json.loads(out)["events"][0]["failures"] == 1

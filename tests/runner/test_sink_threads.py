@@ -186,7 +186,7 @@ def test_a_sink_that_fails_in_a_finite_run_is_reported(edgevid, env, null_bundle
     out = tmp_path / "results.jsonl"
     done, summary = run(edgevid, env, null_bundle, video, "--sink", bad, "--output", out)
     assert done.returncode == 4
-    assert "sink slow: 40 results could not be written: the line is cut" in done.stderr
+    assert "sink slow: 40 results were not written: the line is cut" in done.stderr
     assert len(out.read_text().splitlines()) == 40
     assert summary["frames"]["answered"] == 40
 
@@ -239,3 +239,31 @@ def test_a_new_configuration_changes_the_sinks(start, null_bundle, tmp_path):
     assert "sink[0] has an unknown key 'pth'; did you mean 'path'?" in refused
     assert service.end()[0] == 0
     assert [json.loads(line) for line in (tmp_path / "more.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("sink", "reason"),
+    [
+        ("unopenable", "cannot be opened: RuntimeError: no such board"),
+        ("no-sink", "is not a subclass of edgevid.sinks.Sink"),
+    ],
+)
+def test_a_sink_with_a_fault_is_named_with_its_package(
+    edgevid, env, null_bundle, video, sink, reason
+):
+    done, document = run(edgevid, env, null_bundle, video, "--sink", sink)
+    assert done.returncode == 4
+    assert reason in document["error"]
+    assert "stand-ins 1.0" in document["error"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_finite_run_reports_what_a_stuck_sink_did_not_write(
+    edgevid, env, null_bundle, video, tmp_path
+):
+    url = "webhook:url=http://127.0.0.1:9/,attempts=1,retry_s=0.01"
+    done, _ = run(
+        edgevid, env, null_bundle, video, "--sink", url, "--output", tmp_path / "results.jsonl"
+    )
+    assert done.returncode == 4
+    assert "sink webhook: 40 results were not written: " in done.stderr
