@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevid.contract import FrameInput
+from edgevid.predictions import FrameMeta
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,9 +121,7 @@ class FrameTransform:
             float32 ``(N, 4)`` within the source image.
         """
         height, width = self.source
-        corners = self.to_source(np.reshape(xyxy, (-1, 2)))
-        clipped: NDArray[np.float32] = np.clip(corners, 0, np.array([width, height], np.float32))
-        return clipped.reshape(-1, 4)
+        return FrameMeta(width, height, to_source=self.to_source).boxes_to_source(xyxy)
 
     def _scale_and_offset(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The map's factors as float64 ``(2,)``, x before y."""
