@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/models.py`: models as their owners give them, and their own runtimes."""
