@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 Fit = Literal["stretch", "letterbox", "crop"]
+Resize = Literal["area", "bilinear", "bilinear-antialias", "nearest"]
 Temporal = Literal["none", "window", "carry"]
 
 FRAME = "frame"
@@ -41,10 +42,15 @@ class FrameInput:
         name: Name of the input tensor.
         height: Height in pixels.
         width: Width in pixels.
-        fit: How an image of another size becomes this size, always with swscale's AREA filter.
-            ``stretch`` scales both axes independently, ``crop`` scales the shorter side and cuts
-            out the middle, ``letterbox`` scales the longer side and pads with grey.
+        fit: How an image of another size becomes this size. ``stretch`` scales both axes
+            independently, ``crop`` scales the shorter side and cuts out the middle, ``letterbox``
+            scales the longer side and pads with grey.
         colour: Order of the channels.
+        resize: The filter that scales the image. ``area`` averages what each pixel covers, as
+            OpenCV's INTER_AREA. ``bilinear`` mixes the four nearest pixels, as OpenCV's
+            INTER_LINEAR and ``tf.image.resize``. ``bilinear-antialias`` widens that to what each
+            pixel covers, as Pillow's BILINEAR and torchvision. ``nearest`` picks single pixels,
+            as OpenCV's INTER_NEAREST.
     """
 
     name: str
@@ -52,6 +58,7 @@ class FrameInput:
     width: int
     fit: Fit = "stretch"
     colour: Literal["rgb"] = "rgb"
+    resize: Resize = "area"
     kind: Literal["frame"] = "frame"
 
     @property

@@ -90,7 +90,7 @@ def _text(opened: Bundle) -> str:
 def _input(one: Input) -> str:
     """Describe one input of a contract in a line."""
     if one.kind == "frame":
-        return f"{one.name}: {one.width}x{one.height} {one.colour}, {one.fit}"
+        return f"{one.name}: {one.width}x{one.height} {one.colour}, {one.fit}, {one.resize}"
     if one.kind == "audio":
         return f"{one.name}: audio, {one.samples} samples at {one.sample_rate_hz} Hz"
     return f"{one.name}: vector {one.shape}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CACHE_FOLDER = ".edgevid-cache"
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Increment it whenever decoded pixels or the layout of a shard change."""
 
 
@@ -153,7 +153,12 @@ def _key(batch: list[str], root: Path, frame: FrameInput, rate_fps: float) -> st
     states = [(root / path).stat() for path in batch]
     what = {
         "format": CACHE_FORMAT,
-        "frame": {"size": [frame.height, frame.width], "fit": frame.fit, "rate_fps": rate_fps},
+        "frame": {
+            "size": [frame.height, frame.width],
+            "fit": frame.fit,
+            "resize": frame.resize,
+            "rate_fps": rate_fps,
+        },
         "files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(batch, states, strict=True)],
     }
     return sha256_of(canonical_json(what))[:24]

@@ -1,8 +1,7 @@
 """From a decoded image to the pixels of a step, and back from model to source coordinates.
 
-Training, calibration, proof and devices use the same function. swscale converts directly from the
-decoder's YUV to RGB at the model's size with its AREA filter: its default SIMD and C versions
-produce the same pixels, unlike those of FAST_BILINEAR.
+Training, calibration, proof and devices use the same function; `edgevid.media.scaling` has the
+filters.
 
 Coordinates are continuous, x before y: pixel ``i`` covers ``i`` to ``i + 1``, so that the edges of
 an image lie at 0 and at its size.
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevid.contract import FrameInput
+from edgevid.media.scaling import CHANNELS, scaler
 from edgevid.predictions import FrameMeta
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class FrameTransform:
             frame: The model's input.
         """
         height, width = scaled = scaled_size(source, frame)
-        offset = -((height - frame.height) // 2), -((width - frame.width) // 2)
-        return cls(source, scaled, offset)
+        top, left = abs(frame.height - height) // 2, abs(frame.width - width) // 2
+        return cls(source, scaled, (-top, -left) if frame.fit == "crop" else (top, left))
 
     def to_model(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points from source pixels to pixels of the model's input.
@@ -133,17 +133,15 @@ class FrameTransform:
 class Preprocessor:
     """Converts images to a model's input, uint8 RGB (1, height, width, 3), in a reused buffer.
 
-    Use one instance per stream: it keeps swscale's tables and its buffer from frame to frame.
+    Use one instance per stream: it keeps the scaler's tables and its buffer from frame to frame.
 
     Args:
         frame: The model's input.
     """
 
     def __init__(self, frame: FrameInput) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self.frame = frame
-        self._reformatter = VideoReformatter()
+        self._scaler = scaler(frame.resize)
         self._pixels = np.full((1, frame.height, frame.width, 3), LETTERBOX_GREY, np.uint8)
         self.transform = FrameTransform.between((frame.height, frame.width), frame)
         """The map between the last image and the model's input."""
@@ -161,21 +159,15 @@ class Preprocessor:
         if size != self.transform.source:
             self.transform = FrameTransform.between(size, self.frame)
             self._pixels[:] = LETTERBOX_GREY
-        height, width = self.transform.scaled
-        scaled = self._reformatter.reformat(
-            image, width=width, height=height, format="rgb24", interpolation="AREA"
-        )
-        plane: Any = scaled.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        self._place(rows[:height, : width * 3].reshape(height, width, 3))
+        planes = self._scaler.scale(image, self.transform.scaled)
+        for channel, plane in zip(CHANNELS, planes, strict=True):
+            self._place(plane, self._pixels[0, :, :, channel])
         return self._pixels
 
-    def _place(self, pixels: NDArray[np.uint8]) -> None:
-        """Crop the centre of ``pixels``, uint8 (H, W, 3), or pad them with grey on all sides."""
-        height, width = pixels.shape[:2]
+    def _place(self, plane: NDArray[np.uint8], onto: NDArray[np.uint8]) -> None:
+        """Copy the centre of ``plane``, uint8 (H, W), or put it into the middle of ``onto``."""
         top, left = self.transform.offset
         if self.frame.fit == "letterbox":
-            self._pixels[0, top : top + height, left : left + width] = pixels
+            onto[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
         else:
-            crop = pixels[-top : self.frame.height - top, -left : self.frame.width - left]
-            self._pixels[0] = crop
+            onto[:] = plane[-top : self.frame.height - top, -left : self.frame.width - left]

@@ -157,10 +157,11 @@ def rewritten(made: Bundle, path: Path, change, names=lambda name: name) -> Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m.update(format=3), "newer edgevid.*pip install -U edgevid"),
-        (lambda m: m.update(format=3, surprise=1), "newer edgevid"),
+        (lambda m: m.update(format=4), "newer edgevid.*pip install -U edgevid"),
+        (lambda m: m.update(format=4, surprise=1), "newer edgevid"),
         (lambda m: m.update(format="old"), "unknown format"),
         (lambda m: m.update(format=1), "older edgevid.*edgevid convert"),
+        (lambda m: m.update(format=2), "older edgevid.*format 2.*reads 3.*edgevid convert"),
         (lambda m: m.update(surprise=1), "unknown key 'surprise'"),
         (lambda m: m.pop("contract"), "lacks the key 'contract'"),
         (lambda m: m["contract"].update(surprise=1), "unknown key 'surprise'"),

@@ -135,7 +135,7 @@ def test_padding_and_crop_are_centred(height, width, to_height, to_width):
     padded = transform_of(height, width, to_height, to_width, "letterbox")
     for offset, size, room in zip(padded.offset, padded.scaled, (to_height, to_width), strict=True):
         assert offset >= 0
-        assert 0 <= 2 * offset - (room - size) <= 1
+        assert 0 <= (room - size) - 2 * offset <= 1
     cropped = transform_of(height, width, to_height, to_width, "crop")
     for offset, size, room in zip(
         cropped.offset, cropped.scaled, (to_height, to_width), strict=True

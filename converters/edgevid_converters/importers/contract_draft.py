@@ -171,6 +171,7 @@ def _frame(tensor: TensorInfo, name: str) -> Iterator[str]:
         line = f"{key} = {size or 224}"
         yield line if size else f"# {line}  # TODO: the model leaves it open"
     yield 'fit = "stretch"  # or crop, letterbox' + GUESS
+    yield 'resize = "area"  # or bilinear, bilinear-antialias, nearest' + GUESS
     yield 'colour = "rgb"  # or bgr' + GUESS
     if tensor.dtype.startswith("float"):
         yield "scale = 255" + GUESS

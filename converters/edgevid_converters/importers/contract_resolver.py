@@ -284,7 +284,7 @@ class ContractResolver:
         for key, size in (("height", height), ("width", width)):
             if getattr(table, key) not in (None, size):
                 raise self._fault(("input", one.index, key), f"the model's {key} is {size}")
-        return FrameInput(one.name, height, width, table.fit)
+        return FrameInput(one.name, height, width, table.fit, resize=table.resize)
 
     # ------------------------------------------------------------ what comes of it
 

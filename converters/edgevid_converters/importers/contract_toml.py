@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgevid.contract import FRAME, Fit
+from edgevid.contract import FRAME, Fit, Resize
 from edgevid.settings import option, positive, whole
 from edgevid_converters.importers.preprocessing import Colour, Layout
 
@@ -78,6 +78,7 @@ class FrameTable:
     height: int | None = option(None, read=whole(1))
     width: int | None = option(None, read=whole(1))
     fit: Fit = "stretch"
+    resize: Resize = "area"
     colour: Colour = "rgb"
     layout: Layout | None = None
     scale: float = option(1.0, read=positive)

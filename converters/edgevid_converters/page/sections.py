@@ -91,7 +91,7 @@ def source(bundle: Bundle, evidence: Evidence) -> list[tuple[str, object]]:
 
 def _input(one: Input) -> str:
     if one.kind == "frame":
-        return f"{one.name} {one.width}x{one.height} {one.colour}, {one.fit}"
+        return f"{one.name} {one.width}x{one.height} {one.colour}, {one.fit}, {one.resize}"
     if one.kind == "audio":
         return f"{one.name}, {one.samples} samples of audio at {one.sample_rate_hz} Hz"
     return f"{one.name} {one.shape}"
