@@ -3,6 +3,7 @@
     EdgevidError                    one line: what is wrong; what to do
     ├── BadInput            (2)     a usage error, or a file that cannot be used
     │   ├── BadBundle               a bundle that is damaged or of another version
+    │   ├── BadOutput               an output that can never be written, such as a folder
     │   ├── BadVideo                a file or stream without usable frames
     │   └── MissingExtra            a package that one of edgevid's extras provides
     ├── CheckFailed         (1)     an accuracy, parity, health or regression check failed
@@ -11,6 +12,7 @@
         ├── ConverterFailed (1)     a converter crashed, hung or ran out of memory on this model
         ├── DeviceFailed            a device cannot be reached or failed at its part
         ├── EngineFailed            an engine crashed, hung or failed to load
+        ├── OutputFailed            no permission to write an output, or the disk is full
         └── PluginFailed            a plug-in of another package cannot be imported
 
 The number is the exit code of the command line. Any other exception that escapes is a bug.
@@ -31,6 +33,10 @@ class BadInput(EdgevidError):
 
 class BadBundle(BadInput):
     """A bundle that is damaged, incomplete or written by another version."""
+
+
+class BadOutput(BadInput, OSError):
+    """An output that can never be written as named: a folder, or too long a name."""
 
 
 class BadVideo(BadInput):
@@ -82,6 +88,10 @@ class DeviceFailed(EnvironmentFailed):
 
 class EngineFailed(EnvironmentFailed):
     """An engine crashed, hung or failed to load its artifact."""
+
+
+class OutputFailed(EnvironmentFailed, OSError):
+    """An output that the user may not write, or that does not fit on the disk."""
 
 
 class PluginFailed(EnvironmentFailed):

@@ -1,14 +1,22 @@
-"""Files that are complete or absent: write a temporary file, fsync, rename, fsync the folder."""
+"""Files that are complete or absent: write a temporary file, fsync, rename, fsync the folder.
+
+What a user names as an output goes through `edgevid.output`, which tries it before the work.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from edgevid.errors import BadOutput, OutputFailed
 
 
 def user_folder(variable: str, below_home: str) -> Path:
@@ -45,33 +53,152 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def failure(path: Path, error: OSError) -> BadOutput | OutputFailed:
+    """Make the one-line error of an output that cannot be written, to be raised.
+
+    Args:
+        path: The output, as the user named it.
+        error: Why.
+
+    Returns:
+        `BadOutput` if the name can never be written, else `OutputFailed`.
+    """
+    if isinstance(error, BadOutput | OutputFailed):
+        return error
+    number = error.errno or 0
+    kind = BadOutput if number in _WRONG_NAME else OutputFailed
+    why = error.strerror or str(error)
+    text = f"{path} cannot be written: {why}; {_REMEDY.get(number, 'name another output')}"
+    made = kind(text)
+    made.errno = number
+    return made
+
+
+_WRONG_NAME = {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_OF_THE_DISK = {*_FULL, errno.EFBIG, errno.EIO, errno.EROFS}
+_REMEDY = {
+    errno.EISDIR: "it is a folder: name a file",
+    errno.ENOTDIR: "part of the path is a file: name another output",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its symbolic links lead in a circle: name another output",
+    **dict.fromkeys(_FULL, "free some space, or name another output"),
+}
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a device, a pipe or a socket: what is written into, not replaced."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    name = f".{path.name}.{os.getpid()}.part"
+    if len(os.fsencode(name)) > _NAME_BYTES:
+        name = f".{sha256_of(os.fsencode(path.name))[:16]}.{os.getpid()}.part"
+    return path.with_name(name)
+
+
+_NAME_BYTES = 255
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Replace a file atomically and durably.
+    """Replace a file atomically and durably; a device or a pipe is written into instead.
 
-    On an error or an interrupt the temporary file is removed and the old file stays.
+    A symbolic link is followed, and an existing file keeps its mode and owner. On an error or an
+    interrupt the temporary file is removed and the old file stays. Where no other file can be put
+    in its place (a folder without permission, a file that is a mount point), the file is
+    overwritten when the temporary one is complete.
 
     Args:
-        path: The file to replace or create.
+        path: The file to replace or create; missing folders are created.
 
     Yields:
         The path of the temporary file to write.
+
+    Raises:
+        BadOutput: The path can never be written.
+        OutputFailed: It may not be written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _temporary(path)
+    place = Path(os.path.realpath(path))
+    if is_special(path):
+        with _aside(path) as part:
+            yield part
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        old = place.stat() if place.exists() else None
+        part = _temporary(place)
+        beside = _can_create(part, or_overwrite=old is not None and os.access(place, os.W_OK))
+    except OSError as error:
+        raise failure(path, error) from error
+    if not beside:
+        with _aside(place, path) as part:
+            yield part
+        return
     try:
         yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
+        _commit(part, place, old)
+    except OSError as error:
+        if error.filename in (str(part), str(place)) or error.errno in _OF_THE_DISK:
+            raise failure(path, error) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+
+
+def _can_create(part: Path, *, or_overwrite: bool) -> bool:
+    """Whether the temporary file can be created; False only if there is another way."""
+    try:
+        part.open("wb").close()
+        part.unlink()
+    except OSError as error:
+        if or_overwrite and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return False
+        raise
+    return True
+
+
+def _commit(part: Path, place: Path, old: os.stat_result | None) -> None:
+    """Put a complete temporary file in place."""
+    with part.open("rb") as written:
+        if old is not None:
+            with suppress(OSError):  # only root may give a file away
+                os.fchown(written.fileno(), old.st_uid, old.st_gid)
+            with suppress(OSError):
+                os.fchmod(written.fileno(), stat.S_IMODE(old.st_mode))
+        os.fsync(written.fileno())
+    try:
+        part.replace(place)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # a mount point, as of a container
+            raise
+        _pour(part, place)
+    sync_folder(place.parent)
+
+
+@contextmanager
+def _aside(place: Path, named: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary file elsewhere whose content goes into ``place`` at the end."""
+    with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
+        part = Path(folder) / (place.name or "output")
+        yield part
+        try:
+            _pour(part, place)
+        except OSError as error:
+            raise failure(named or place, error) from error
+
+
+def _pour(part: Path, place: Path) -> None:
+    with part.open("rb") as source, place.open("wb") as target:
+        shutil.copyfileobj(source, target)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -91,9 +218,18 @@ def sha256_of(what: Path | bytes) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Encode plain data so that equal values give equal bytes: sorted keys, no NaN."""
+    """Encode plain data so that equal values give equal bytes: sorted keys, no NaN.
+
+    Bytes of a file name that are not UTF-8 become escapes, which `json.loads` and `os.fsencode`
+    turn into the same bytes again.
+    """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return json_bytes(text) + b"\n"
+
+
+def json_bytes(text: str) -> bytes:
+    """Encode a JSON text as UTF-8; bytes of a file name that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -103,7 +239,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
-    """Replace a folder atomically and durably.
+    """Replace a folder atomically and durably; a symbolic link to a folder is followed.
 
     Args:
         path: The folder to replace or create.
@@ -112,18 +248,34 @@ def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
 
     Yields:
         The temporary folder to fill, ``.NAME.part``.
+
+    Raises:
+        BadOutput: The path can never be a folder.
+        OutputFailed: It may not be written, or the disk is full.
     """
-    path = Path(path)
+    named = path = Path(path)
+    path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.part")
     if not keep:
         shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        part.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(named, error) from error
     try:
         yield part
-    except BaseException:
+        _commit_folder(part, path)
+    except BaseException as error:
         if not keep:
             shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise failure(named, error) from error
         raise
+
+
+def _commit_folder(part: Path, path: Path) -> None:
     for folder, _, names in os.walk(part):
         for name in names:
             descriptor = os.open(Path(folder) / name, os.O_RDONLY)
@@ -134,8 +286,15 @@ def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         sync_folder(Path(folder))
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    part.rename(path)
+    try:
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+    except OSError as error:
+        if error.errno != errno.EBUSY or any(path.iterdir()):
+            raise
+        for entry in part.iterdir():  # an empty folder that is a mount point, as of a container
+            shutil.move(entry, path / entry.name)
+        part.rmdir()
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -20,13 +20,13 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgevid.errors import BadInput
+from edgevid.text import expand, read_text
 
 Place: TypeAlias = tuple[str | int, ...]
 """Keys and indices from the root of a document to one value, as in ``("camera", 0, "source")``."""
 
 T = TypeVar("T")
 
-_LIMIT_BYTES = 4 << 20
 _SHOWN_CHARACTERS = 60
 _LARGE = 1e30
 _MAX_DOTS = 500  # tomllib's memory grows with the square of the length of a dotted key
@@ -99,7 +99,7 @@ def read(file: Path) -> Document:
     Raises:
         BadInput: The file cannot be read, or it is not valid TOML; the message has the line.
     """
-    text = _text(file)
+    text = read_text(file, use="a readable TOML file")
     try:
         if max(line.count(".") for line in text.split("\n")) > _MAX_DOTS:
             raise BadInput(f"{file}: is nested too deeply; reduce the nesting")
@@ -109,22 +109,6 @@ def read(file: Path) -> Document:
     except ValueError as error:
         what, line = _syntax(str(error), text)
         raise BadInput(f"{file}{line}: not valid TOML ({what}); correct that line") from error
-
-
-def _text(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(_LIMIT_BYTES + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a usable name"
-        raise BadInput(f"{file}: {why}; use a readable TOML file") from error
-    if len(content) > _LIMIT_BYTES:
-        raise BadInput(f"{file}: is implausibly large; use a TOML file")
-    try:
-        return content.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise BadInput(f"{file}:{line}: is not UTF-8; correct that line") from error
 
 
 def _syntax(message: str, text: str) -> tuple[str, str]:
@@ -443,7 +427,7 @@ class _Builder:
         """A path relative to the document's folder; ``-`` stays as it is."""
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise self._wrong(place, "the name of a file", value)
-        return Path(value) if value == "-" else self._document.file.parent / value
+        return Path(value) if value == "-" else self._document.file.parent / expand(value)
 
     def _plain(self, kind: type, value: Any, place: Place) -> Any:
         if kind is float and type(value) in (int, float) and abs(value) < _LARGE:

@@ -1,14 +1,17 @@
 """The command line: parses and prints, no logic; one module per command, imported when called.
 
 Exit codes: 0 done; 1 a check failed; 2 usage error or bad input; 3 inconclusive; 4 environment
-error; 130 interrupted.
+error; 130 interrupted. If the reader of stdout closes it, the end is quiet and the code 0.
 """
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -16,7 +19,9 @@ from typing import Any
 import click
 
 from edgevid import __version__
+from edgevid.cli import console
 from edgevid.errors import BadInput, EdgevidError
+from edgevid.output import ReaderGone, stdout_reader_is_gone
 
 # name -> (module in this package, one line of help): listing the commands imports none of them
 COMMANDS = {
@@ -115,24 +120,85 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _occupy_standard_streams()
+    for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, _interrupt)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background
+            signal.signal(number, handler)
+    for stream in (sys.stdout, sys.stderr):
+        console.let_names_through(stream)
     try:
-        outcome = cli.main(standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0
-        sys.stdout.flush()
+        code = _code_of(_run) or _code_of(console.flush)
+    finally:
+        console.abandon_unwritten()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the rest needs no unwinding
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Parse the command line and run the command; returns its exit code."""
+    if "_EDGEVID_COMPLETE" in os.environ:
+        cli.main(prog_name="edgevid")
+    # Not click's `main`: it answers a closed pipe with exit code 1, which is for checks.
+    try:
+        with cli.make_context("edgevid", sys.argv[1:]) as context:
+            outcome = cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _code_of(act: Callable[[], int]) -> int:
+    """Call ``act``; what it raises becomes one line and an exit code."""
+    try:
+        return act()
     except EdgevidError as error:
-        code = _report(str(error), error.exit_code, type(error).__name__, error)
+        return _report(str(error), error.exit_code, type(error).__name__, error)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        code = 2
+        return 2
     except click.ClickException as error:
-        code = _report(error.format_message(), 2, "BadInput", error)
+        return _report(error.format_message(), 2, "BadInput", error)
     except (click.Abort, KeyboardInterrupt):
-        code = _report("interrupted; nothing was left half-written", 130, "Interrupted", None)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever reads our output closed the pipe: not an error
-        code = 0
-    sys.exit(code)
+        return _report("interrupted; nothing was left half-written", 130, "Interrupted", None)
+    except OSError as error:
+        return _of_the_system(error)
+    except MemoryError as error:
+        text = "out of memory; close other programs, or use a machine with more memory"
+        return _report(text, 4, "EnvironmentFailed", error)
+
+
+_NOT_OURS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
+"""What the system refuses, whatever the program; any other OSError that escapes is a bug."""
+
+
+def _of_the_system(error: OSError) -> int:
+    """Report what the system refused; a closed stdout ends quietly."""
+    if isinstance(error, BrokenPipeError) and (
+        isinstance(error, ReaderGone) or stdout_reader_is_gone()
+    ):
+        return 0
+    if error.errno not in _NOT_OURS:
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    text = f"{where}{error.strerror}; check permissions, free space and limits (ulimit -a)"
+    return _report(text, 4, "EnvironmentFailed", error)
+
+
+def _occupy_standard_streams() -> None:
+    """Open what was closed as /dev/null: else the next file that is opened would be stdout."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -141,12 +207,13 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _report(message: str, code: int, kind: str, error: BaseException | None) -> int:
-    if error is not None and "--debug" in sys.argv:
+    if error is not None and "--debug" in sys.argv and sys.stderr is not None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"edgevid: {' '.join(message.split())}", file=sys.stderr)
-    if "--json" in sys.argv:
+    console.say(f"edgevid: {' '.join(message.split())}")
+    if "--json" in sys.argv and not console.has_printed():
         document: dict[str, Any] = {"error": message, "kind": kind, "exit_code": code}
-        print(json.dumps(document))
+        with suppress(OSError):  # the error's line says enough
+            console.emit(document, True, "")
     return code

@@ -11,10 +11,11 @@ import click
 
 from edgevid.cli import bench_tune
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring, reporting
-from edgevid.cli.console import Bar, common, emit, on_host, say, table
+from edgevid.cli.console import PATH, Bar, common, emit, on_host, outputs, save, table
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult, ForgottenTuning
+    from edgevid.output import Output
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 INVALID = 3
@@ -55,7 +56,7 @@ class BenchCommand(click.Command):
 
 
 @click.command(name="bench", cls=BenchCommand)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @measuring
 @click.option(
     "--sustained",
@@ -63,12 +64,10 @@ class BenchCommand(click.Command):
     metavar="TIME",
     help="Measure each job without a break for this long, such as 30m.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the whole result to this file (JSON)."
-)
+@click.option("--out", type=PATH, help="Write the whole result to this file (JSON).")
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Compare with this result, or measure this bundle too and compare; exit code 1 if worse.",
 )
 @reporting
@@ -95,7 +94,7 @@ class BenchCommand(click.Command):
     "--wheel",
     "wheels",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="With --target: the wheel of a plug-in that the bundle needs. Repeatable.",
 )
@@ -142,9 +141,11 @@ def command(
               edgevid bench report pi-4.json pi-5.json --page bench.html
     """
     from edgevid.documents import to_json
-    from edgevid.files import write_json
+    from edgevid.files import canonical_json
 
-    reports = _reports(page, markdown, as_json)
+    here = None if devices else out  # for several devices it is a folder
+    opened = outputs(as_json, out=here, page=page, markdown=markdown)
+    reports = _reports(opened)
     if devices:
         return _on_devices(bundle, source, as_json, reports)
     before, paired = None, False
@@ -154,16 +155,15 @@ def command(
     else:
         bench_tune.check_options(options)
         before, result, paired = _measured(bundle, source, options)
-    if out is not None:
-        write_json(out, to_json(result))
-        say(f"written: {out}")
+    if "out" in opened:
+        save(opened["out"], canonical_json(to_json(result)))
     code = 0 if result.valid else INVALID
     shown = text(result)
     if before is not None:
         compare = on_host("edgevid.cli.host.bench_compare", f"--baseline {ON_COMPUTER}")
         result, shown, code = compare.with_baseline(before, result, shown, code, paired=paired)
     if reports is not None:
-        shown = reports.write([result], shown)
+        reports.write([result])
     emit(to_json(result), as_json, shown)
     return code
 
@@ -196,16 +196,16 @@ def _measured(
     return before, bench.bench(opened, jobs, video, plan=plan, progress=Bar()), False
 
 
-def _reports(page: Path | None, markdown: Path | None, as_json: bool) -> Any:
+def _reports(opened: Mapping[str, Output]) -> Any:
     """The reports to write in addition; None for none, as always on a device."""
-    if page is None and markdown is None:
+    if not {"page", "markdown"} & set(opened):
         return None
     message = (
         "pages and Markdown are not available on a device; run edgevid bench report on a "
         "computer, on the file that --out wrote"
     )
     module = on_host("edgevid.cli.host.bench_report", message)
-    return module.Reports.checked(page, markdown, as_json)
+    return module.Reports.checked(opened.get("page"), opened.get("markdown"))
 
 
 def _on_devices(bundle: Path, source: Path | None, as_json: bool, reports: Any) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from edgevid.cli.console import PATH
 
 if TYPE_CHECKING:
     from edgevid.bench.job import Job
@@ -18,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option(
         "--source",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Video to measure on. Default: a synthetic one.",
     ),
     click.option("--artifact", help="Measure only this artifact. Default: all."),
@@ -75,14 +76,14 @@ def reporting(function: Command) -> Command:
     """Add ``--page`` and ``--markdown``."""
     function = click.option(
         "--page",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Write a self-contained HTML page to this file.",
     )(function)
     return click.option(
         "--markdown",
-        type=click.Path(path_type=Path, allow_dash=True),
+        type=PATH,
         metavar="FILE",
-        help="Write tables as Markdown to this file; - prints them instead of the text.",
+        help="Write tables as Markdown to this file; - prints them, and the text goes to stderr.",
     )(function)
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import click
 
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, BadOutput, OutputFailed
+from edgevid.files import json_bytes
+from edgevid.output import Output, print_bytes, same_file
 from edgevid.progress import in_digits
+from edgevid.text import expand
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,14 +36,161 @@ def common(function: Command) -> Command:
     )(function)
 
 
+class PathType(click.Path):
+    """The path of a file or folder; ``~`` works where a shell leaves it, as in ``--out=~/x``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Make a path of the argument; an empty one is rejected."""
+        if not str(value):
+            self.fail("an empty path; name a file or folder", param, ctx)
+        return Path(expand(os.fspath(value)))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        """Let the shell complete files."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+PATH = PathType()
+
+
 def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print the result: as JSON, or as ``text``."""
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+    """Print the result: as JSON, or as ``text``; on stderr if an output of the command is stdout.
+
+    Raises:
+        OutputFailed: stdout cannot be written, or `save` failed before.
+        BadOutput: `save` failed before.
+    """
+    kept = _kept()
+    content = json_bytes(json.dumps(result, indent=2, ensure_ascii=False)) if as_json else None
+    if "stdout" in kept:
+        say(text)
+    else:
+        _PRINTED.append(True)
+        print_bytes(f"{text}\n".encode(*_coding()) if content is None else content + b"\n")
+    if failed := kept.pop("failed", None):
+        raise failed
+
+
+def outputs(as_json: bool, **named: Path | None) -> dict[str, Output]:
+    """Try the outputs of a command before its work; they are closed at its end.
+
+    Args:
+        as_json: Whether the result is printed as JSON, so that no output can be stdout.
+        named: The path of each output by the name of its option; None if it is not given.
+
+    Returns:
+        The outputs that are given.
+
+    Raises:
+        BadOutput: One can never be written, or two are the same.
+        OutputFailed: One may not be written.
+    """
+    given = {f"--{name}": path for name, path in named.items() if path is not None}
+    for number, (option, path) in enumerate(given.items()):
+        for other in list(given)[:number]:
+            if same_file(path, given[other]):
+                raise BadOutput(f"{other} and {option} both write to {path}; give another one")
+    opened = {}
+    for option, path in given.items():
+        opened[option.removeprefix("--")] = output = Output(path)
+        click.get_current_context().call_on_close(output.close)
+        if output.is_stdout:
+            if as_json:
+                text = f"--json and {option} - both write to stdout; give {option} a file"
+                raise BadOutput(text)
+            _kept()["stdout"] = True
+    return opened
+
+
+def save(output: Output, content: bytes) -> bool:
+    """Write an output; `emit` raises its error, so that the result is printed all the same.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        output.write(content)
+    except (BadOutput, OutputFailed) as error:
+        _kept().setdefault("failed", error)
+        return False
+    if not output.is_stdout:
+        say(f"written: {output.path}")
+    return True
+
+
+_PRINTED: list[bool] = []
+
+
+def _kept() -> dict[str, Any]:
+    """What one call of the command line keeps between its parts."""
+    context = click.get_current_context(silent=True)
+    kept: dict[str, Any] = {} if context is None else context.meta.setdefault(__name__, {})
+    return kept
+
+
+def has_printed() -> bool:
+    """Whether this process has printed a result on stdout."""
+    return bool(_PRINTED)
 
 
 def say(text: str) -> None:
-    """Print a message on stderr."""
-    click.echo(text, err=True)
+    """Print a message on stderr, if there is one that can be written."""
+    if sys.stderr is None:
+        return
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def flush() -> int:
+    """Write what stdout has buffered.
+
+    Raises:
+        OutputFailed: It cannot be written.
+        ReaderGone: Nobody reads it any more.
+    """
+    if sys.stdout is not None:
+        print_bytes(b"")
+    return 0
+
+
+def abandon_unwritten() -> None:
+    """Let what stdout could not write go, or Python would report it once more at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def let_names_through(stream: Any) -> None:
+    """Let file names that are not UTF-8 pass unchanged, and escape what the stream cannot show."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=_ERRORS)
+
+
+def _coding() -> tuple[str, str]:
+    return getattr(sys.stdout, "encoding", None) or "utf-8", _ERRORS
+
+
+_ERRORS = "edgevid.names"
+
+
+def _encode_rest(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode one character that a stream's encoding lacks: a raw byte as itself, others escaped."""
+    assert isinstance(error, UnicodeEncodeError)
+    code = ord(error.object[error.start])
+    if 0xDC80 <= code <= 0xDCFF:
+        return bytes([code - 0xDC00]), error.start + 1
+    return ascii(error.object[error.start])[1:-1], error.start + 1
+
+
+codecs.register_error(_ERRORS, _encode_rest)
 
 
 def on_host(module: str, message: str) -> ModuleType:
@@ -86,7 +241,7 @@ class Bar:
     """A `Progress`: a bar on a terminal, a line per quarter elsewhere."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._what = ""
         self._began = self._drawn = 0.0
         self._quarter = -1
@@ -102,7 +257,7 @@ class Bar:
                 self._draw(done, total, now - self._began, note)
         elif (quarter := 4 * done // max(total, 1)) > self._quarter:
             self._quarter = quarter
-            click.echo(f"{what}: {done}/{total} {note}".rstrip(), err=True)
+            say(f"{what}: {done}/{total} {note}".rstrip())
 
     def _draw(self, done: int, total: int, elapsed_s: float, note: str) -> None:
         share = done / max(total, 1)
@@ -110,4 +265,5 @@ class Bar:
         filled = "█" * int(24 * share)
         end = "\n" if done >= total else ""
         text = f"{self._what:<24} {filled:<24} {done}/{total} {left_s:4.0f} s left  {note}"
-        click.echo(f"\r\033[K{text}{end}", nl=False, err=True)
+        with suppress(OSError):
+            click.echo(f"\r\033[K{text}{end}", nl=False, err=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import common, emit, table
+from edgevid.cli.console import PATH, common, emit, table
 
 
 @click.command(name="doctor")
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("bundle", type=PATH, required=False)
 @common
 def command(bundle: Path | None, as_json: bool) -> int:
     """Check this machine: hardware, libraries, plug-ins, and how to fix each problem.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import common, emit, table
+from edgevid.cli.console import PATH, common, emit, outputs, save, table
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 @click.command(name="inspect")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
     "--page",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write the evidence, with graphs, as an HTML page.",
 )
 @common
@@ -32,8 +32,8 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
 
     from edgevid import registry
     from edgevid.bundle import Bundle
-    from edgevid.files import write_bytes
 
+    written = outputs(as_json, page=page)
     opened = Bundle.open(bundle)
     opened.check()
     result = {
@@ -44,10 +44,10 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
         "evidence": opened.evidence,
     }
     text = _text(opened)
-    if page is not None:
-        write_bytes(page, registry.load("tool", "page")(opened).encode())
-        result["page"] = str(page)
-        text = f"{text}\n{page}"
+    if "page" in written:
+        content = registry.load("tool", "page")(opened).encode("utf-8", "backslashreplace")
+        if save(written["page"], content):
+            result["page"] = str(page)
     emit(result, as_json, text)
 
 

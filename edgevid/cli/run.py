@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import common, emit, say
+from edgevid.cli.console import PATH, common, emit, outputs, say
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 @click.command(name="run")
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("bundle", type=PATH, required=False)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--artifact", help="Run this artifact; see: edgevid inspect.")
 @click.option("--runtime", help=f"Use this runtime: {', '.join(registry.builtin('runtime'))}, ...")
 @click.option("--accelerator", help="Run on this accelerator, such as cpu; see: edgevid doctor.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write results here as JSON lines.")
+@click.option("--output", type=PATH, help="Write results here as JSON lines.")
 @click.option(
     "--sink",
     "sinks",
@@ -57,12 +57,12 @@ if TYPE_CHECKING:
 @click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser images.")
 @click.option(
     "--status",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Directory for status.json and status.sock.",
 )
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Service configuration in TOML: cameras, models and sinks; replaces all options above.",
 )
 @click.option("--check", is_flag=True, help="Check --config without running it.")
@@ -96,8 +96,6 @@ def command(
         raise BadInput("--check needs a configuration; give --config FILE")
     if bundle is None or not sources:
         raise BadInput("give a bundle and its sources, or --config FILE; see: edgevid run --help")
-    if as_json and output == Path("-"):
-        raise BadInput("--json and --output - both write to stdout; give one of them")
     return _run_sources(_from_options(bundle, sources, options), output, as_json)
 
 
@@ -153,24 +151,26 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     """Run what the command line names."""
     from dataclasses import replace
 
-    from edgevid.files import writing
-    from edgevid.media.sources import always_ends
+    from edgevid.media.sources import always_ends, local_file
+    from edgevid.output import STDOUT, reject_input
     from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import OUTPUT
+    from edgevid.runner.plugin_tables import check_files
     from edgevid.runner.service import Service
-    from edgevid.sinks.jsonl import STDOUT, JsonLines, JsonLinesOptions
+    from edgevid.sinks.jsonl import JsonLines, JsonLinesOptions
 
     may_be_live = any(not always_ends(camera.source) for camera in config.cameras)
+    use = () if output is None else replace(config, output=output).all_sinks()[:1]
+    check_files((*use, *config.sinks))
+    if output is not None:
+        files = [local_file(camera.source) for camera in config.cameras]
+        reject_input(output, filter(None, (config.bundles[0].path, *files)))
     with ExitStack() as stack:
         sinks: list[GivenSink] = []
         if output is not None and may_be_live and output != STDOUT:
             config = replace(config, output=output)
-        elif output is not None and output != STDOUT:
-            if output.is_dir():
-                raise BadInput(f"{output} is a folder; name a file")
-            replaceable = output.is_file() or not output.exists()  # not a device or a pipe
-            path = stack.enter_context(writing(output)) if replaceable else output
-            file = stack.enter_context(path.open("wb", buffering=0))
+        elif output is not None:
+            file = stack.enter_context(outputs(as_json, output=output)["output"].stream())
             sinks.append(GivenSink(OUTPUT, "jsonl", JsonLines.to(file)))
         elif not as_json:
             sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
@@ -191,10 +191,11 @@ def _run_service(path: Path, as_json: bool) -> int:
     import os
     from dataclasses import replace
 
+    from edgevid.output import STDOUT
     from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import read_config
     from edgevid.runner.service import Service
-    from edgevid.sinks.jsonl import STDOUT, JsonLines, JsonLinesOptions
+    from edgevid.sinks.jsonl import JsonLines, JsonLinesOptions
 
     def reread() -> RunConfig:
         config = read_config(path)

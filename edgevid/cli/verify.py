@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, table
+from edgevid.cli.console import PATH, Bar, common, emit, table
 
 
 @click.command(name="verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option("--artifact", help="Verify only this artifact. Default: all.")
 @click.option("--runtime", help="Verify only in this runtime.")
 @click.option("--accelerator", help="Verify only on this accelerator.")

@@ -24,6 +24,7 @@ from edgevid.files import user_folder
 from edgevid.registry import unknown
 from edgevid.remote.ssh import Address
 from edgevid.settings import Document, option, shown
+from edgevid.text import expand
 
 FILE = Path("edgevid") / "devices.toml"
 
@@ -64,10 +65,10 @@ def _names(value: Any) -> tuple[str, ...]:
 def _key(value: Any) -> Path:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ValueError("the name of a file")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError("a file's name without ~, since this user has no home") from None
+    path = expand(value)
+    if path.startswith("~"):
+        raise ValueError("a file's name without ~, since there is no such home folder")
+    return Path(path)
 
 
 def _absolute(value: Any) -> str:

@@ -19,6 +19,7 @@ from edgevid.errors import BadInput
 from edgevid.media.sources import local_file
 from edgevid.runner.config import derived_name, read_config
 from edgevid.settings import Document
+from edgevid.text import expand
 
 Table = dict[str, Any]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -58,7 +59,7 @@ def from_config(path: Path) -> ServiceConfig:
     data: Table = json.loads(json.dumps(document.data))
     files: dict[str, Path] = {}
     for index, table in enumerate(data["bundle"]):
-        file = path.parent / table["path"]
+        file = path.parent / expand(table["path"])
         if not file.is_file():
             raise document.fault(("bundle", index, "path"), f"{file}: no such bundle")
         if files.setdefault(file.name, file) != file:
@@ -72,8 +73,8 @@ def from_config(path: Path) -> ServiceConfig:
             value = table.get(key)
             if not value:
                 continue
-            file = Path(value) if key == "password_file" else local_file(value)
-            if file is not None and not file.is_absolute():
+            named = Path(value) if key == "password_file" else local_file(value)
+            if named is not None and (expand(value) != value or not named.is_absolute()):
                 raise document.fault(
                     ("camera", index, key),
                     f"{key} {value!r} is a file on the device; give its absolute path there",

@@ -1,7 +1,8 @@
 """Sources: what every source of frames provides, and how a name leads to one.
 
 A name with a scheme belongs to the source of that name in the registry (``rtsp://...``,
-``synthetic:640x480@15``), ``/dev/video...`` belongs to ``v4l2``, anything else is a file.
+``synthetic:640x480@15``), ``/dev/video...`` belongs to ``v4l2``, anything else is a file, also
+``12:30:05.mp4``. The case of a scheme does not matter; ``./`` before a name makes it a file.
 
 To add a source, write a `SourcePlugin` and name it in a registry row or an entry point::
 
@@ -19,11 +20,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from edgevid import registry
 from edgevid.errors import BadInput
 from edgevid.media.secrets import HIDDEN, without_secrets
+from edgevid.text import expand
 
 if TYPE_CHECKING:
     from edgevid.media.decode import Arrivals
@@ -196,18 +198,41 @@ def resolve(name: str) -> tuple[SourcePlugin, SourceAddress]:
     """
     scheme = scheme_of(name)
     plugin: SourcePlugin = registry.load("source", scheme)
-    target = name.removeprefix(f"{scheme}:")
+    has_scheme = name[: len(scheme) + 1].lower() == f"{scheme}:"
+    target = name[len(scheme) + 1 :] if has_scheme else name
+    if has_scheme:
+        name = f"{scheme}:{target}"
+    if plugin.local == "file":
+        target, _, query = target.partition("?") if plugin.parameters else (target, "", "")
+        path = _path_of_url(name, target) if has_scheme and scheme == "file" else expand(target)
+        parameters = _parameters(name, query, plugin) if plugin.parameters else None
+        return plugin, SourceAddress(name, scheme, path, parameters)
     if plugin.parameters is None:
         return plugin, SourceAddress(name, scheme, target)
     target, _, query = target.partition("?")
     return plugin, SourceAddress(name, scheme, target, _parameters(name, query, plugin))
 
 
+def _path_of_url(name: str, target: str) -> str:
+    """The path that ``file:`` or ``file://`` leads to; percent escapes are decoded.
+
+    A file whose name has the escapes in it, literally, takes precedence.
+    """
+    path = target
+    if target.startswith("//"):
+        host, slash, rest = target[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise BadInput(f"{name}: leads to another machine; write file:///path/of/clip.mp4")
+        path = f"{slash}{rest}"
+    path = expand(path)
+    return path if Path(path).exists() else unquote(path, errors="surrogateescape")
+
+
 def scheme_of(name: str) -> str:
     """The registry's name of the source that reads a name.
 
     Args:
-        name: The name of a source.
+        name: The name of a source; the case of its scheme does not matter.
 
     Returns:
         The scheme, or ``file``.
@@ -218,10 +243,11 @@ def scheme_of(name: str) -> str:
     if name.startswith("/dev/video"):
         return "v4l2"
     scheme, colon, _ = name.partition(":")
-    if colon and registry.has("source", scheme):
-        return scheme
-    if "://" in name:
-        registry.row("source", scheme)  # raises, because the scheme is unknown
+    for known in (scheme, scheme.lower()):
+        if colon and registry.has("source", known):
+            return known
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+        registry.row("source", scheme.lower())  # raises, because the scheme is unknown
     return "file"
 
 
@@ -232,7 +258,7 @@ def local_file(name: str) -> Path | None:
         name: The name of a source.
 
     Returns:
-        The path as written in the name.
+        The path, with ``~`` and escapes of a ``file:`` URL resolved.
 
     Raises:
         BadInput: The name is wrong.
@@ -270,11 +296,14 @@ def relative_to(name: str, folder: Path) -> str:
     Raises:
         BadInput: The name is wrong.
     """
-    path = local_file(name)
-    if path is None or path.is_absolute():
+    plugin, address = resolve(name)
+    if plugin.local != "file":
         return name
-    before, _, after = name.partition(str(path))
-    return f"{before}{folder / path}{after}"
+    path = folder / address.target
+    if address.scheme == "file":
+        return str(path) if scheme_of(str(path)) == "file" else f"file:{path}"
+    _, asked, query = name.partition("?") if plugin.parameters else (name, "", "")
+    return f"{address.scheme}:{path}{asked}{query}"
 
 
 def _parameters(name: str, query: str, plugin: SourcePlugin) -> Any:

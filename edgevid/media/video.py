@@ -68,7 +68,7 @@ class FileSource:
         accelerated, self._decoder_name = hardware(options.decoder)
         try:
             self._container: Any = av.open(
-                str(file) if isinstance(file, Path) else file,
+                _plain(file) if isinstance(file, Path) else file,
                 metadata_errors="replace",  # a title in another encoding is no reason to fail
                 **accelerated,
             )
@@ -199,6 +199,11 @@ class FileSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _plain(file: Path) -> str:
+    """The path such that FFmpeg takes no part of it for a protocol, as in ``12:30:05.mp4``."""
+    return str(file) if file.is_absolute() else f"./{file}"
 
 
 def open_file(name: str | Path, options: SourceOptions = DEFAULTS) -> FileSource:

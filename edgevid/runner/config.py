@@ -32,7 +32,9 @@ from edgevid import settings
 from edgevid.errors import BadInput
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import relative_to
+from edgevid.output import STDOUT
 from edgevid.settings import Document, option, shown
+from edgevid.text import expand, read_secret
 
 if TYPE_CHECKING:
     from edgevid.runner.plugin_tables import EventUse, SinkUse
@@ -211,7 +213,7 @@ def read_config(path: Path) -> RunConfig:
         MissingExtra: The library of a sink or an event stage is not installed.
         PluginFailed: A sink or an event stage of another package cannot be imported.
     """
-    from edgevid.runner.plugin_tables import read_events, read_sinks
+    from edgevid.runner.plugin_tables import check_files, read_events, read_sinks
 
     path = Path(path)
     document = settings.read(path)
@@ -232,6 +234,10 @@ def read_config(path: Path) -> RunConfig:
     _check_names(document, "bundle", bundles)
     _check_names(document, "camera", cameras)
     _check_names(document, "sink", [one.name for one in config.sinks])
+    try:
+        check_files(config.all_sinks())
+    except BadInput as error:
+        raise document.fault(("sink",) if tables.sink else (), str(error)) from None
     _check_names(document, "event", [one.name for one in config.events])
     for index, camera in enumerate(config.cameras):
         _check_known(document, ("camera", index, "bundles"), camera, camera.bundles, bundles)
@@ -262,7 +268,9 @@ def _camera(document: Document, index: int, table: _CameraTable) -> CameraUse:
 
 
 def _at(config: Path, name: str | None) -> Any:
-    return None if name is None else config.parent / name
+    if name == "-":
+        return STDOUT
+    return None if name is None else config.parent / expand(name)
 
 
 def _printable(name: str) -> str:
@@ -323,14 +331,11 @@ def read_password(camera: CameraUse) -> str | None:
     """
     if camera.password_file is None:
         return None
+    use = "a file with one line that the service's user can read"
     try:
-        password = camera.password_file.read_text("utf-8").strip("\r\n")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not text"
-        raise BadInput(
-            f"camera {shown(camera.name)}: password_file {camera.password_file}: {why}; "
-            "make it readable for the service's user"
-        ) from None
+        password = read_secret(camera.password_file, use=use)
+    except BadInput as error:
+        raise BadInput(f"camera {shown(camera.name)}: password_file {error}") from None
     if not password:
         raise BadInput(
             f"camera {shown(camera.name)}: password_file {camera.password_file} is empty; "

@@ -16,8 +16,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from edgevid import settings
 from edgevid.errors import BadInput, PluginFailed
 from edgevid.events import stage_class
+from edgevid.output import same_file
 from edgevid.runner.config import read_name
-from edgevid.settings import Document, option
+from edgevid.settings import Document, option, shown
 from edgevid.sinks import sink_class
 
 T = TypeVar("T")
@@ -172,6 +173,22 @@ def parse_sink(text: str) -> SinkUse:
         data[key] = _typed(hints.get(key), value)
     one, own = _read(_SinkTable, options, Document(Path(where), data, {}), ())
     return SinkUse(one.kind, one.name or one.kind, own, one.queue)
+
+
+def check_files(uses: Sequence[SinkUse]) -> None:
+    """Check that no two sinks ``jsonl`` write to one file, where each would tear the other's lines.
+
+    Raises:
+        BadInput: Two do.
+    """
+    files = [one for one in uses if one.kind == "jsonl"]
+    for number, one in enumerate(files):
+        for other in files[:number]:
+            if same_file(one.options.path, other.options.path):
+                raise BadInput(
+                    f"sinks {shown(other.name)} and {shown(one.name)} both write to "
+                    f"{one.options.path}; give each its own file"
+                )
 
 
 def _typed(hint: Any, text: str) -> Any:

@@ -190,7 +190,9 @@ class Service:
     def _raise(self) -> None:
         """Raise what ended the run: an engine's or a sink's failure before a source's."""
         if (error := self.parts.error()) is not None:
-            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            if isinstance(error, OSError) and not isinstance(
+                error, (BrokenPipeError, EdgevidError)
+            ):
                 raise EnvironmentFailed(
                     f"results cannot be written: {error.strerror}; free some space or name "
                     "another output"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from edgevid.errors import BadInput
+from edgevid.files import is_special
+from edgevid.output import STDOUT, open_append, stdout
 from edgevid.sinks import Sink
 
 if TYPE_CHECKING:
     from edgevid.results import Result
-
-STDOUT = Path("-")
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -38,7 +36,7 @@ class JsonLines(Sink):
 
     def __init__(self, options: JsonLinesOptions) -> None:
         self._path: Path | None = options.path
-        self._file: BinaryIO = _stdout() if options.path == STDOUT else _append(options.path)
+        self._file = stdout() if options.path == STDOUT else open_append(options.path)
         self._lines: list[str] = []
         self._is_torn = False
 
@@ -64,7 +62,9 @@ class JsonLines(Sink):
         text = "\n".join((*self._lines, ""))
         self._lines.clear()
         # After a failed write the file may end in the middle of a line.
-        data = memoryview((f"\n{text}" if self._is_torn else text).encode("utf-8", "replace"))
+        data = memoryview(
+            (f"\n{text}" if self._is_torn else text).encode("utf-8", "backslashreplace")
+        )
         try:
             while data:
                 data = data[self._file.write(data) :]
@@ -76,9 +76,9 @@ class JsonLines(Sink):
 
     def reopen(self) -> None:
         """Continue at the end of the file of this name, which may be a new one."""
-        if self._path is None or self._path == STDOUT:
+        if self._path is None or self._path == STDOUT or is_special(self._path):
             return
-        opened = _append(self._path)
+        opened = open_append(self._path)
         self._close_file()
         self._file, self._is_torn = opened, False
 
@@ -90,17 +90,3 @@ class JsonLines(Sink):
     def _close_file(self) -> None:
         with suppress(OSError):
             self._file.close()
-
-
-def _stdout() -> BinaryIO:
-    stream: Any = sys.stdout
-    file: BinaryIO = stream.buffer
-    return file
-
-
-def _append(path: Path) -> BinaryIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab", buffering=0)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}; name another file") from error

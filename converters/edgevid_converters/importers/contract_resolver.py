@@ -23,6 +23,7 @@ from edgevid.errors import BadInput
 from edgevid.settings import Place, shown
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.importing import ImportedOutput
+from edgevid.text import expand, read_lines
 from edgevid_converters.importers.contract_toml import (
     AudioTable,
     ConstantTable,
@@ -126,12 +127,11 @@ class ContractResolver:
             return self._file.labels
         if self._file.labels:
             raise self._fault(("labels",), "labels and labels_file are both given; leave one out")
-        path = self._document.file.parent / self._file.labels_file
+        path = self._document.file.parent / expand(self._file.labels_file)
         try:
-            lines = path.read_text("utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise self._fault(("labels_file",), f"{path} cannot be read ({error})") from None
-        return tuple(line.strip() for line in lines if line.strip())
+            return read_lines(path, use="a text file with one label per line")
+        except BadInput as error:
+            raise self._fault(("labels_file",), str(error)) from None
 
     def _read_constants(self) -> dict[str, ConstantTable]:
         """Read the inputs that never change, by the model's own name."""

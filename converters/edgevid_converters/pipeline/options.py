@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from edgevid.errors import BadInput
+from edgevid.output import Output, reject_input
 from edgevid_converters.acceptance.gates import MAX_DROP, Budget
 from edgevid_converters.child_process import DEFAULT_LIMITS, Limits
 from edgevid_converters.page import page_path
@@ -95,8 +96,13 @@ class ConvertOptions:
         """Check the values.
 
         Raises:
-            BadInput: A value is out of range, or the page cannot be written.
+            BadInput: A value is out of range, or ``out`` is no name for a bundle.
+            OutputFailed: The bundle or its page may not be written.
         """
         self.limits.check()
-        if self.page.is_dir():
-            raise BadInput(f"{self.page} is a folder; remove it, or give another --out")
+        inputs = (self.model, self.contract)
+        for path in (self.out, self.page):
+            with Output(path) as output:
+                if not output.is_regular:
+                    raise BadInput(f"{path} is a device or a pipe; a bundle needs a file")
+            reject_input(path, (one for one in inputs if one is not None))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring
-from edgevid.cli.console import Bar, common, emit, say, table
+from edgevid.cli.console import PATH, Bar, common, emit, outputs, save, say, table
 from edgevid.errors import BadInput
-from edgevid.files import write_json
+from edgevid.files import canonical_json
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchComparison, BenchResult
@@ -23,12 +23,12 @@ CODES = {"better": 0, "no worse": 0, "worse": 1, "inconclusive": 3}
 
 
 @click.command(name="compare")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
 @measuring
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write the comparison and both results to this file (JSON).",
 )
 @common
@@ -57,12 +57,13 @@ def command(old: Path, new: Path, out: Path | None, as_json: bool, **options: An
     from edgevid.bench.host.compare import compare_results
     from edgevid.documents import to_json
 
+    opened = outputs(as_json, out=out)
     before, after = side_by_side(old, new, options) if paired else (read(old), read(new))
     comparison = compare_results(before, after, paired=paired)
     document = to_json(comparison)
-    if out is not None:
-        write_json(out, {**document, "old": to_json(before), "new": to_json(after)})
-        say(f"written: {out}")
+    if "out" in opened:
+        both = {**document, "old": to_json(before), "new": to_json(after)}
+        save(opened["out"], canonical_json(both))
     emit(document, as_json, text(comparison))
     return CODES[comparison.outcome]
 

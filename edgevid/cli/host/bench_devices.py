@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import Bar, emit, say, table
+from edgevid.cli.console import Bar, emit, outputs, save, say, table
 from edgevid.errors import BadInput
+from edgevid.files import canonical_json
+from edgevid.output import Output, try_folder
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult, ForgottenTuning
@@ -54,7 +56,10 @@ def measure(
     request = _request(context, video)
     out: Path | None = options["out"]
     if len(devices) == 1:
-        return _one(devices[0], request, options.get("baseline"), out, as_json, text, reports)
+        file = outputs(as_json, out=out).get("out")
+        return _one(devices[0], request, options.get("baseline"), file, as_json, text, reports)
+    if out is not None:
+        try_folder(out)
     return _several(devices, request, out, as_json, reports)
 
 
@@ -125,7 +130,7 @@ def _one(
     device: DeviceEntry,
     request: BenchRequest,
     baseline: Path | None,
-    out: Path | None,
+    out: Output | None,
     as_json: bool,
     text: Text,
     reports: Reports | None,
@@ -138,13 +143,13 @@ def _one(
     before = bench_compare.read(baseline) if baseline else None
     data = bench(device, request, key=signing_key, progress=Bar(), log=say)
     if out is not None:
-        _write(out, data)
+        save(out, canonical_json(data))
     result = _read(data, device.name)
     code, shown = 0 if result.valid else 3, text(result)
     if before is not None and isinstance(result, BenchResult):
         result, shown, code = bench_compare.with_baseline(before, result, shown, code)
     if reports is not None and isinstance(result, BenchResult):
-        shown = reports.write([result], shown)
+        reports.write([result])
     emit(to_json(result), as_json, shown)
     return code
 
@@ -170,23 +175,17 @@ def _several(
     from edgevid.bench.summary_table import HEAD, rows
     from edgevid.jobs.client import bench_all
 
-    if out is not None and out.is_file():
-        raise BadInput(f"{out} is a file; the results of several devices need a directory")
     outcomes = bench_all(devices, request, key=signing_key, log=say)
     data = [one.result["document"] for one in outcomes if one.result]
     for one in data if out is not None else ():
-        _write(out / f"{one['device']['name']}.json", one)  # type: ignore[operator]
+        save(Output(out / f"{one['device']['name']}.json"), canonical_json(one))  # type: ignore[operator]
     results = [read_result(one, one["device"]["name"]) for one in data if one["results"]]
     parts = [table(rows(results), HEAD)] if results else []
-    failed = [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
-    parts += failed
+    parts += [f"{one.device}: {one.reason}" for one in outcomes if one.reason]
     parts += [f"{one.device_name}: INVALID: {why}" for one in results for why in one.reasons]
     text = "\n".join(parts)
     if results and reports is not None:
-        shown = reports.write(results, text)
-        for line in failed if shown != text else ():  # a report does not contain them
-            say(line)
-        text = shown
+        reports.write(results)
     emit({"devices": [asdict(one) for one in outcomes]}, as_json, text)
     return _exit_code(outcomes)
 
@@ -196,10 +195,3 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
 
     invalid = any(one.state == "INVALID" for one in outcomes)
     return fleet.exit_code(outcomes) or (3 if invalid else 0)
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    from edgevid.files import write_json
-
-    write_json(path, document)
-    say(f"written: {path}")

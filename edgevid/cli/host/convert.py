@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgevid import registry
-from edgevid.cli.console import Bar, common, emit, table
+from edgevid.cli.console import PATH, Bar, common, emit, outputs, table
 
 
 @click.command(name="convert")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.option(
     "-f",
     "--format",
@@ -29,12 +30,12 @@ from edgevid.cli.console import Bar, common, emit, table
 @click.option("--target", help="Build what the engines of this target prefer; see edgevid targets.")
 @click.option(
     "--calibrate",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Clips to calibrate on. Default: the run's training split.",
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Labelled clips to measure on. Default: the run's test split.",
 )
 @click.option(
@@ -45,7 +46,7 @@ from edgevid.cli.console import Bar, common, emit, table
 @click.option("--min-metric", type=float, help="Minimum of the metric, for model and artifact.")
 @click.option(
     "--reference",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The model owner's outputs: an .npz of inputs and outputs, or a folder of them.",
 )
 @click.option(
@@ -64,11 +65,11 @@ from edgevid.cli.console import Bar, common, emit, table
 )
 @click.option(
     "--contract",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Contract: what the model file does not record. Default: MODEL.contract.toml next to it.",
 )
 @click.option("--init", is_flag=True, help="Write a draft of the contract and stop.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option("-o", "--out", type=PATH, help="Bundle to write.")
 @common
 def command(
     model: Path,
@@ -101,12 +102,15 @@ def command(
     Example:  edgevid convert run -f tflite -f openvino --quantize int8 -o motion.edgevid
     """
     if init:
+        if out is not None:
+            outputs(as_json, out=out)
         draft = registry.load("tool", "contract")(model, out)
         what = f"{draft['open']} lines" if draft["open"] else "guesses"
         emit(draft, as_json, f"{draft['contract']}: check the {what} in it, then convert")
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
+    output = outputs(as_json, out=out)["out"]
     convert = registry.load("tool", "convert")
     given = {
         "formats": formats or None,
@@ -116,19 +120,23 @@ def command(
         "time_limit_s": time_limit,
         "memory_limit_mb": memory_limit,
     }
-    result = convert(
-        model,
-        calibrate=calibrate,
-        contract=contract,
-        out=out,
-        progress=Bar(),
-        data=data,
-        reference=reference,
-        repair=repair,
-        target=target,
-        allow_float=allow_float,
-        **{name: value for name, value in given.items() if value is not None},
-    ).to_json()
+    with ExitStack() as stack:
+        place = out if output.is_regular else stack.enter_context(output.file())
+        result = convert(
+            model,
+            calibrate=calibrate,
+            contract=contract,
+            out=place,
+            progress=Bar(),
+            data=data,
+            reference=reference,
+            repair=repair,
+            target=target,
+            allow_float=allow_float,
+            **{name: value for name, value in given.items() if value is not None},
+        ).to_json()
+    if not output.is_regular:  # the bundle was written into a pipe, without its page
+        result |= {"bundle": str(out), "page": ""}
     emit(result, as_json, text(result))
 
 
@@ -162,7 +170,7 @@ def text(result: dict[str, Any]) -> str:
     lines = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
     if result["preprocessing"] == "unproven":
         lines.append(UNPROVEN)
-    return "\n".join([*lines, result["page"], result["bundle"]])
+    return "\n".join([*lines, *filter(None, (result["page"], result["bundle"]))])
 
 
 UNPROVEN = (

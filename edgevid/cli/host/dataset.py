@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, table
+from edgevid.cli.console import PATH, Bar, common, emit, outputs, table
 
 
 @click.group(name="dataset")
@@ -21,7 +21,7 @@ def synth() -> None:
 
 
 @synth.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=int, default=64, show_default=True, help="Width and height in pixels.")
 @click.option("--frames", type=int, default=12, show_default=True, help="Frames per clip.")
@@ -47,7 +47,9 @@ def motion(
     """
     from edgevid.data.motion import MOTIONS
     from edgevid.data.synthesis import synth_motion
+    from edgevid.output import try_folder
 
+    try_folder(out)
     settings = synth_motion(
         out,
         seed=seed,
@@ -65,7 +67,7 @@ def motion(
 
 
 @synth.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--out", type=PATH, required=True, help="File to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--size", type=int, default=256, show_default=True, help="Width and height in pixels."
@@ -82,14 +84,16 @@ def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bo
     """
     from edgevid.data.synthesis import synth_video
 
-    segments = synth_video(out, seconds_each=seconds, size=size, fps=fps, seed=seed)
+    output = outputs(as_json, out=out)["out"]
+    with output.file() as file:
+        segments = synth_video(file, seconds_each=seconds, size=size, fps=fps, seed=seed)
     rows = [(s["label"], s["start_s"], s["end_s"]) for s in segments]
     result = {"video": str(out), "stretches": segments}
     emit(result, as_json, table(rows, ("motion", "from s", "to s")))
 
 
 @command.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PATH)
 @common
 def check(data: Path, as_json: bool) -> None:
     """Report clips, classes, lengths, rates and unreadable files of a dataset.

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import common, emit, say
+from edgevid.cli.console import PATH, common, emit, say
 
 
 @click.command(name="demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("demo"),
     show_default=True,
     help="Directory for everything that the demo creates.",
@@ -26,6 +26,8 @@ def command(out: Path, as_json: bool) -> None:
     Example:  edgevid demo --out demo
     """
     from edgevid.demo import demo
+    from edgevid.output import try_folder
 
+    try_folder(out)
     result = demo(out, say)
     emit(result, as_json, result["report"])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, say, table
+from edgevid.cli.console import PATH, Bar, common, emit, say, table
 
 
 @click.command(name="evaluate")
-@click.argument("model", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH, metavar="RUN|BUNDLE")
+@click.argument("data", type=PATH)
 @click.option("--split", default="test", show_default=True, help="train, val, test, or all.")
 @click.option("--artifact", help="Evaluate only this artifact of a bundle. Default: all.")
 @click.option("--runtime", help="Evaluate only in this runtime.")

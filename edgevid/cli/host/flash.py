@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, say, table
+from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 
 
 @click.command(name="flash")
-@click.argument("bundles", nargs=-1, metavar="[BUNDLE]...", type=click.Path(path_type=Path))
+@click.argument("bundles", nargs=-1, metavar="[BUNDLE]...", type=PATH)
 @click.option(
     "--target",
     "names",
@@ -37,16 +37,14 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
     metavar="URL",
     help="A camera; see: edgevid run --help. Repeatable.",
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="Serve this configuration (site.toml)."
-)
+@click.option("--config", type=PATH, help="Serve this configuration (site.toml).")
 @click.option("--add", is_flag=True, help="Add the bundles to what the device already serves.")
 @click.option("--replace", is_flag=True, help="Replace everything that the device serves now.")
 @click.option(
     "--wheel",
     "wheels",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="The wheel of a plug-in that is served; repeatable.",
 )
@@ -60,7 +58,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--uninstall", is_flag=True, help="Remove edgevid from the device.")
 @click.option(
     "--archive",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write an installer for a device without a network.",
 )
 @click.option("--python", metavar="3.11", help="With --archive: the device's Python.")
@@ -80,12 +78,10 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
     default=20.0,
     help="Health window in seconds. Default: 20.",
 )
-@click.option(
-    "--key", type=click.Path(path_type=Path), help="Sign with this SSH key; see: edgevid keys."
-)
+@click.option("--key", type=PATH, help="Sign with this SSH key; see: edgevid keys.")
 @click.option(
     "--old-key",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The key that the device trusts now; it signs the change to the new key.",
 )
 @click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
@@ -142,7 +138,9 @@ def command(
     devices = [] if verb == "archive" else _devices(names)
     options = _options(given, one=len(devices) <= 1)
     if archive is not None:
-        made = archives.make(archive, request, options, python)
+        with outputs(as_json, archive=archive)["archive"].file() as file:
+            made = archives.make(file, request, options, python)
+        made |= {"archive": str(archive)} if "archive" in made else {}
         emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
         return 0
     acts: dict[str, Act] = {

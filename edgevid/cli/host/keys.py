@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import common, emit
+from edgevid.cli.console import PATH, common, emit
 
 
 @click.command(name="keys")
 @click.option(
     "--key",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Show this SSH key instead (its .pub if the private part is in your SSH agent).",
 )
 @common

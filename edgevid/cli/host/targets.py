@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import common, emit, table
+from edgevid.cli.console import PATH, common, emit, table
 from edgevid.runtimes import catalog
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("device", metavar="USER@HOST")
 @click.option("--target", "name", help="Compare it with this target. Default: the best match.")
 @click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
-@click.option(
-    "--key", type=click.Path(path_type=Path), help="Private key to log in with. Default: ssh's own."
-)
+@click.option("--key", type=PATH, help="Private key to log in with. Default: ssh's own.")
 @common
 def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_json: bool) -> int:
     """Show a device's facts, the best target for it, and what it lacks.

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from edgevid.cli.console import Bar, common, emit, say
+from edgevid.cli.console import PATH, Bar, common, emit, say
 from edgevid.tasks import DEFAULT
 
 
 @click.command(name="train")
-@click.argument("data", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
+@click.argument("data", type=PATH, required=False)
+@click.option("--out", type=PATH, required=True, help="Run folder to write.")
 @click.option("--task", default=DEFAULT, show_default=True, help="What the model predicts.")
 @click.option("--model", default="cnn-lstm", show_default=True, help="cnn or cnn-lstm.")
 @click.option("--size", default="compact", show_default=True, help="compact or article.")
@@ -32,7 +32,7 @@ from edgevid.tasks import DEFAULT
     "--quantize-aware",
     "origin",
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Fine-tune the model of RUN with simulated int8 rounding. Default: 10 epochs.",
 )
 @common
@@ -69,8 +69,10 @@ def command(
 
     Example:  edgevid train data --model cnn-lstm --out run
     """
+    from edgevid.output import try_folder
     from edgevid.training.api import TrainOptions, train
 
+    try_folder(out)
     if origin is not None:
         _fine_tune(context, origin, data, out, as_json)
         return
