@@ -131,10 +131,10 @@ def writing(path: Path) -> Iterator[Path]:
             yield part
         return
     try:
-        if path.is_dir():
+        old = _status(path)
+        if old is not None and stat.S_ISDIR(old.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         place.parent.mkdir(parents=True, exist_ok=True)
-        old = place.stat() if place.exists() else None
         part = _temporary(place)
         beside = _can_create(part, or_overwrite=old is not None and os.access(place, os.W_OK))
     except OSError as error:
@@ -152,6 +152,13 @@ def writing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _can_create(part: Path, *, or_overwrite: bool) -> bool:

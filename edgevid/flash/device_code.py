@@ -15,6 +15,7 @@ from pathlib import Path
 from edgevid import __version__, targets
 from edgevid.runtimes import catalog
 from edgevid.targets import EngineChoice, Target
+from edgevid.text import read_text
 
 HOST_CODE = (
     "edgevid.**.host",
@@ -74,7 +75,7 @@ def is_host_code(module: str) -> bool:
 
 def local_target(target: Target) -> bytes:
     """The target's file; on the device it is the target ``local``."""
-    text = targets.find(target.name).read_text("utf-8")
+    text = read_text(targets.find(target.name), use="a readable TOML file")
     text = re.sub(r"^name\s*=.*\n", "", text, flags=re.MULTILINE)
     listed = {way.runtime for way in target.engine}
     missing = [way for way in catalog.stand_ins() if way.runtime not in listed]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sync_folder, user_folder
+from edgevid.text import read_text
 
 NAMESPACE = "edgevid"
 """The purpose of a signature; devices reject signatures for any other."""
@@ -78,7 +79,7 @@ def load(path: Path) -> SigningKey:
         raise BadInput(f"{path}: no such key; make one with: edgevid keys")
     beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
     if beside.is_file():
-        text = beside.read_text(errors="replace")
+        text = read_text(beside, use="an SSH key")
     else:
         text = _keygen("-y", "-f", path, key=path).decode(errors="replace")
     parts = text.split()
