@@ -146,9 +146,8 @@ def _source(video: Path) -> BenchVideo:
     from edgevid.media.video import open_file
 
     with open_file(str(video)) as source:
-        status = source.status()
-    size, rate_fps, codec = status["size"], status["rate_fps"], status["codec"]
-    return BenchVideo(video.name, tuple(size), rate_fps, codec, sha256_of(video))
+        size, codec = source.size, source.status()["codec"]
+        return BenchVideo(video.name, size, source.rate_fps, codec, sha256_of(video))
 
 
 def _result(

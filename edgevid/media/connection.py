@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgevid.media.decode import is_flush, video_stream
 from edgevid.media.unavailable import Reason, Unavailable, unavailable
 
 if TYPE_CHECKING:
@@ -110,14 +111,14 @@ class ConnectionThread(threading.Thread):
         return_freed_memory()
 
     def _read(self, container: Any) -> None:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         while not self._abandoned.is_set():
             # PyAV reads the time limit once per iterator, so each packet gets its own iterator.
             packet = next(container.demux(stream), None)
             arrived_s = time.perf_counter()
             if packet is not None:
                 self._put((packet, arrived_s))
-            if packet is None or not packet.size:  # an empty packet flushes the decoder
+            if packet is None or is_flush(packet):
                 self._put(Unavailable(Reason.ENDED, "the stream ended"))
                 return
 

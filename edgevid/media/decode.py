@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgevid.errors import BadInput
+from edgevid.media.orientation import Upright
+from edgevid.media.timeline import Stamp, Timeline
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Arrivals:
         captured: Packets with image data that arrived.
         skipped: Packets that were deliberately not decoded because no step needs them.
         lost: Packets that arrived, but no image ever came out of the decoder.
+
+    Packets that no image belongs to, such as frames hidden by an edit list, are not counted.
     """
 
     captured: int = 0
@@ -27,106 +30,225 @@ class Arrivals:
     lost: int = 0
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A packet in the decoder."""
+class DecodedImage(NamedTuple):
+    """An image that left the decoder.
 
-    pts: int | None
+    Attributes:
+        image: An upright `av.VideoFrame`.
+        arrived_s: `time.perf_counter` at the arrival of its packet.
+        pts_s: Its time in the stream in seconds; it always increases.
+        since_s: Seconds since the frame before it, decoded or not; None if unknown.
+        cut: Whether the stream's time stamps begin anew with it.
+    """
+
+    image: Any
     arrived_s: float
-    needed: bool
+    pts_s: float
+    since_s: float | None
+    cut: bool
+
+
+STILLS = {"mjpeg", "png", "apng", "webp", "tiff", "jpegls"}
+"""Codecs of still pictures, which may have an orientation each."""
+INVISIBLE = {"vp8": 0x10}
+"""Codec -> bit of a packet's first byte that is set if the packet is shown."""
 
 
 class Decoder:
-    """The decoder of one stream: images in presentation order, every packet accounted for."""
+    """The decoder of one stream: upright images in presentation order, every packet accounted for.
+
+    Each packet goes through the decoder with its number in place of its time stamp, so that an
+    image leads to its packet whatever the stamps say.
+    """
 
     MAX_PENDING = 64
     """No decoder delays more packets than this, so an older one never becomes an image."""
 
-    def __init__(self, stream: Any, arrivals: Arrivals, *, skip_loop_filter: bool = False) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        arrivals: Arrivals,
+        timeline: Timeline | None = None,
+        *,
+        skip_loop_filter: bool = False,
+    ) -> None:
+        """Prepare the decoder.
+
+        Args:
+            stream: The `av` video stream.
+            arrivals: Its counters.
+            timeline: The time of its frames; by default that of a file of which nothing is known.
+            skip_loop_filter: Skip the deblocking filter.
+        """
         self._arrivals = arrivals
-        self._stream = stream
+        self.timeline = timeline or Timeline(live=False)
         self._context: Any = stream.codec_context
         if skip_loop_filter:
             self._context.options = {**self._context.options, "skip_loop_filter": "all"}
+        self._upright = Upright(stream)
+        self._are_stills = self._context.name in STILLS
+        self._shown_bit = INVISIBLE.get(self._context.name)
         self._level = "DEFAULT"
-        self._pending: list[_Pending] = []
-        self._latest_pts: int | None = None
+        self._skips = False
+        self._pending: dict[int, Stamp] = {}
+        self._stills: dict[int, Any] = {}
+        self._last: Stamp | None = None
         self.packets = 0
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether the last image was turned upright."""
+        return bool(self._upright.filters)
+
+    def admit(self, packet: Any, arrived_s: float) -> Stamp:
+        """Take the stamps of a packet, which `take` decodes next.
+
+        Args:
+            packet: An `av.Packet`.
+            arrived_s: `time.perf_counter` at its arrival.
+
+        Returns:
+            Its stamps.
+        """
+        if not packet.size or packet.is_discard or not self._is_shown(packet):
+            return Stamp(None, None, 0, arrived_s, shown=False)
+        return self.timeline.admit(packet.pts, packet.dts, arrived_s)
+
     def take(
-        self,
-        packet: Any,
-        level: str = "DEFAULT",
-        *,
-        arrived_s: float | None = None,
-        needed: bool = True,
-    ) -> Iterator[tuple[Any, float, float | None]]:
+        self, packet: Any, stamp: Stamp, level: str = "DEFAULT", *, needed: bool = True
+    ) -> Iterator[DecodedImage]:
         """Decode one packet.
 
         Args:
-            packet: An `av.Packet`. One without data flushes what the decoder still holds.
+            packet: An `av.Packet`. One without data or stamps flushes what the decoder still holds.
+            stamp: Its stamps, from `admit`.
             level: FFmpeg's ``skip_frame`` for this packet.
-            arrived_s: `time.perf_counter` at its arrival; None is now.
             needed: Whether an image is wanted. If none comes, the packet counts as lost, otherwise
                 as skipped.
 
         Yields:
-            An `av.VideoFrame`, the `time.perf_counter` of its packet's arrival, and the seconds
-            since the frame before it, None if unknown.
+            The images that come out.
 
         Raises:
             av.FFmpegError: The data is damaged. Continue with the next packet.
         """
-        arrived_s = time.perf_counter() if arrived_s is None else arrived_s
+        number, pts = self.packets, packet.pts
         if packet.size:
             self.packets += 1
-            self._arrivals.captured += 1
-            self._pending.append(_Pending(packet.pts, arrived_s, needed))
-            if len(self._pending) > self.MAX_PENDING:
-                self._count_gone(self._pending.pop(0))
+            if stamp.shown:
+                stamp.needed = needed
+                self._expect(number, stamp, packet)
+        elif not is_flush(packet):
+            return  # a frame that repeats the one before, as AVI writes it: nothing to decode
         if level != self._level:
             self._context.skip_frame = self._level = level
-        for image in packet.decode():
-            yield image, *self._match(image, arrived_s)
+            self._skips = True
+        packet.pts = number
+        try:
+            images = packet.decode()
+        finally:
+            packet.pts = pts
+        for image in images:
+            yield self._identify(image, stamp)
 
-    def _match(self, image: Any, arrived_s: float) -> tuple[float, float | None]:
-        """Find the packet of ``image``; packets before it that gave no image never will."""
-        pts = image.pts
-        own: _Pending | None = None
-        before, pending = self._latest_pts, []
-        for one in self._pending:
-            if own is None and (one.pts == pts or pts is None):
-                own = one
-            elif one.pts is not None and pts is not None and one.pts < pts:
-                self._count_gone(one)
-                before = one.pts if before is None else max(before, one.pts)
-            else:
-                pending.append(one)
-        self._pending, self._latest_pts = pending, pts
+    def _is_shown(self, packet: Any) -> bool:
+        """Whether an image comes of a packet; some only hold what other frames refer to."""
+        return self._shown_bit is None or bool(memoryview(packet)[0] & self._shown_bit)
+
+    def _expect(self, number: int, stamp: Stamp, packet: Any) -> None:
+        self._arrivals.captured += 1
+        self._pending[number] = stamp
+        if self._are_stills:
+            self._stills[number] = packet
+        if len(self._pending) > self.MAX_PENDING:
+            self._count_gone(next(iter(self._pending)))
+
+    def _identify(self, image: Any, latest: Stamp) -> DecodedImage:
+        """Find the packet of ``image`` and give it its time."""
+        number = image.pts
+        if number is None and self._pending:
+            number = next(iter(self._pending))
+        own, before = self._pending.pop(number, None), self._last
         if own is None:
             self._arrivals.captured += 1  # one packet may contain more than one image
-        since_s = None
-        if before is not None and pts is not None:
-            since_s = seconds(pts - before, image)
-        return (arrived_s if own is None else own.arrived_s), since_s
+            own = before or latest
+        elif self._skips and own.pts is not None:
+            before = self._pass(own)
+        pts_s, cut = self.timeline.frame(own)
+        self._last = own
+        image.pts = own.pts
+        image = self._upright.turn(image, self._stills.pop(number, None))
+        since_s = None if cut else self._since_s(before, own)
+        return DecodedImage(image, own.arrived_s, pts_s, since_s, cut)
 
-    def _count_gone(self, pending: _Pending) -> None:
-        if pending.needed:
+    def _since_s(self, before: Stamp | None, own: Stamp) -> float | None:
+        """Seconds between two frames of one recording by their stamps."""
+        if before is None or before.pts is None or own.pts is None or own.part != before.part:
+            return None
+        return self.timeline.between_s(own.pts - before.pts) if own.pts > before.pts else None
+
+    def _pass(self, own: Stamp) -> Stamp | None:
+        """Packets before an image that gave none never will; return the latest of them."""
+        latest = self._last
+        pts, part = own.pts, own.part
+        for number, stamp in [*self._pending.items()]:
+            if stamp.pts is None or stamp.part != part or stamp.pts >= pts:  # type: ignore[operator]
+                continue
+            self._count_gone(number)
+            if latest is None or latest.pts is None or stamp.pts > latest.pts:
+                latest = stamp
+        return latest
+
+    def _count_gone(self, number: int) -> None:
+        stamp = self._pending.pop(number)
+        self._stills.pop(number, None)
+        self.timeline.miss()
+        if stamp.needed:
             self._arrivals.lost += 1
         else:
             self._arrivals.skipped += 1
 
     def end(self) -> None:
         """Account for what never came out of the decoder; no packet may follow."""
-        for pending in self._pending:
-            self._count_gone(pending)
-        self._pending = []
+        for number in [*self._pending]:
+            self._count_gone(number)
 
     def free(self) -> None:
         """End the decoder's threads at once; not while one of them may still decode (``AUTO``)."""
         # PyAV 10 frees a decoder only when Python happens to collect cycles; newer ones cannot.
         if close := getattr(self._context, "close", None):
             close(strict=False)
+
+
+def is_flush(packet: Any) -> bool:
+    """Whether an `av.Packet` is the end of its stream, on which the decoder gives up all images."""
+    return not packet.size and packet.pts is None and packet.dts is None
+
+
+def video_stream(container: Any) -> Any:
+    """The video stream of a file that FFmpeg's own tools choose.
+
+    Args:
+        container: An open `av` container.
+
+    Returns:
+        The largest video stream that is no cover art; the default one first. None if there is none.
+    """
+    # PyAV before 13 knows no dispositions.
+    streams = [s for s in container.streams.video if not _has(s, "attached_pic")]
+    streams = [s for s in streams if s.codec_context is not None] or streams
+    return max(streams, key=_preference, default=None)
+
+
+def _preference(stream: Any) -> int:
+    context = stream.codec_context
+    pixels = context.width * context.height if context else 0
+    return int(pixels + 5_000_000 * _has(stream, "default"))
+
+
+def _has(stream: Any, name: str) -> bool:
+    disposition = getattr(stream, "disposition", None)
+    return disposition is not None and bool(disposition & getattr(type(disposition), name))
 
 
 def seconds(stamp: int | None, of: Any) -> float | None:

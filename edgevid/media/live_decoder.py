@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgevid.media.connection import OpenStream
-from edgevid.media.decode import Arrivals, Decoder, seconds
+from edgevid.media.decode import Arrivals, DecodedImage, Decoder, video_stream
 from edgevid.media.sampling import KeyFrames, Skipper
 from edgevid.media.sources import Report, SourceOptions
-from edgevid.media.timing import StreamClock
+from edgevid.media.timeline import Stamp, StreamTiming, Timeline, declared_fps
 from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.results import Frame
 
@@ -37,7 +37,7 @@ class LiveDecoder:
     ) -> None:
         self._name = name
         self._arrivals, self._options, self._report = arrivals, options, report
-        self._clock = StreamClock()
+        self._timeline = Timeline(live=True)
         self._skipper = Skipper(options.rate_fps)
         self._stamps: deque[float] = deque(maxlen=self.RATE_FRAMES)
         self._size: tuple[int, int] | None = None
@@ -49,19 +49,23 @@ class LiveDecoder:
 
     def begin(self, opened: OpenStream) -> None:
         """Start with a new connection."""
-        stream = opened.container.streams.video[0]
+        stream = video_stream(opened.container)
         # One thread per frame would delay each frame by as many frames as there are threads.
         stream.thread_type = "SLICE"
         codec = str(stream.codec_context.name)
         if self.frames:
             self._cut = "reconnect" if codec == self._codec else "codec"
         self._codec, self._decoded_by = codec, opened.decoder
-        self.declared_fps = float(stream.average_rate or stream.guessed_rate or 0)
+        self.declared_fps = declared_fps(stream)
         self._clockless = opened.clockless
+        base = stream.time_base
+        self._timeline.begin(StreamTiming((base.numerator, base.denominator) if base else (1, 1)))
         self._decoder = Decoder(
-            stream, self._arrivals, skip_loop_filter=self._options.skip_loop_filter
+            stream,
+            self._arrivals,
+            self._timeline,
+            skip_loop_filter=self._options.skip_loop_filter,
         )
-        self._clock.restart()
         self._forget_stamps()
         self._shedding = self._damage_reported = False
         self._keys_in_vain = self._packets_in_vain = 0
@@ -89,17 +93,18 @@ class LiveDecoder:
         import av
 
         began = time.perf_counter()
-        level, needed = self._level(packet, began - arrived_s if live else 0.0)
+        stamp = self._decoder.admit(packet, arrived_s)
+        if self._clockless:
+            stamp.pts = stamp.dts = None
+        level, needed = self._level(packet, stamp, began - arrived_s if live else 0.0)
         self._packets_in_vain += 1
         self._keys_in_vain += packet.is_keyframe
         try:
-            for image, came_s, since_s in self._decoder.take(
-                packet, level, arrived_s=arrived_s, needed=needed
-            ):
+            for decoded in self._decoder.take(packet, stamp, level, needed=needed):
                 now = time.perf_counter()
                 self._keys_in_vain = self._packets_in_vain = 0
                 self._last_image_s = now
-                yield self._frame(image, came_s, since_s, now - began)
+                yield self._frame(decoded, now - began)
                 began = time.perf_counter()
         except av.FFmpegError:
             self._damaged += 1
@@ -108,15 +113,15 @@ class LiveDecoder:
                 self._report("sends damaged data; what cannot be decoded is skipped")
         self._check_hopeless()
 
-    def _level(self, packet: Any, late_s: float) -> tuple[str, bool]:
+    def _level(self, packet: Any, stamp: Stamp, late_s: float) -> tuple[str, bool]:
         """FFmpeg's ``skip_frame`` for a packet, and whether an image is wanted of it."""
         late = late_s > self.MAX_DELAY_S
         self._shedding = late or (self._shedding and not packet.is_keyframe)
-        raw_s = None if self._clockless else seconds(packet.pts, packet)
+        raw_s = None if stamp.pts is None else self._timeline.between_s(stamp.pts)
         if self._keys.enough(raw_s, packet.is_keyframe):
             return "NONKEY", bool(packet.is_keyframe)
-        dts_s = self._clock.predict(seconds(packet.dts, packet))
-        level = self._skipper.level(self._clock.predict(raw_s), dts_s)
+        predict = self._timeline.predict
+        level = self._skipper.level(predict(stamp), predict(stamp, dts=True))
         return ("NONKEY" if self._shedding else level), level == "DEFAULT"
 
     def _check_hopeless(self) -> None:
@@ -128,9 +133,8 @@ class LiveDecoder:
         if keys >= self.HOPELESS_KEYS or vain_s > self.HOPELESS_S:
             raise Unavailable(Reason.CODEC, f"{packets} packets of {self._codec} and no image")
 
-    def _frame(self, image: Any, arrived_s: float, since_s: float | None, decode_s: float) -> Frame:
-        raw_s = None if self._clockless else seconds(image.pts, image)
-        pts_s, jumped = self._clock.advance(raw_s, arrived_s)
+    def _frame(self, decoded: DecodedImage, decode_s: float) -> Frame:
+        image, arrived_s, pts_s, since_s, jumped = decoded
         if jumped:
             self._cut = self._cut or "time"
             self._forget_stamps()

@@ -72,6 +72,8 @@ class Skipper:
 
     MAX_KNOWN = 64
     """Packets, more than any decoder delays."""
+    MAX_REORDER = 32
+    """Packets after which one of unknown time no longer matters."""
     MIN_EARLY_TICKS = 2e-6
     """Two frames are never nearer to each other than twice this."""
 
@@ -80,6 +82,7 @@ class Skipper:
         self._start_s: float | None = None
         self._known: list[float] = []
         self._order: deque[float] = deque()
+        self._unknown = 0
 
     def forget(self) -> None:
         """Forget the stamps, which start again; the sampler's ticks continue."""
@@ -102,7 +105,10 @@ class Skipper:
             FFmpeg's ``skip_frame``: ``DEFAULT``, or ``NONREF`` to skip it if no other frame refers
             to it.
         """
-        if self._rate is None or pts_s is None:
+        if self._rate is None:
+            return "DEFAULT"
+        if pts_s is None:
+            self._unknown = self.MAX_REORDER
             return "DEFAULT"
         needed = self._start_s is None or self._needed(pts_s, dts_s, self._start_s, self._rate)
         self._remember(pts_s)
@@ -115,14 +121,17 @@ class Skipper:
         before_s = self._known[place - 1]
         early_s = self.MIN_EARLY_TICKS / rate
         # Packets arrive in the order of dts, and no pts is before its dts: everything before this
-        # packet's dts is known, and so is the true distance of the frame before.
-        if place > 1 and dts_s is not None and before_s <= dts_s <= pts_s:
+        # packet's dts is known, and so is the true distance of the frame before, unless a packet
+        # without a known time came a moment ago.
+        complete = place > 1 and not self._unknown
+        if complete and dts_s is not None and before_s <= dts_s <= pts_s:
             early_s = max(early_s, min(before_s - self._known[place - 2], 1 / rate) / 2)
         lowest = tick(before_s - start_s, early_s, rate)
         highest = tick(pts_s - start_s, min(pts_s - before_s, 1 / rate) / 2, rate)
         return highest > lowest
 
     def _remember(self, pts_s: float) -> None:
+        self._unknown = max(0, self._unknown - 1)
         insort(self._known, pts_s)
         self._order.append(pts_s)
         if len(self._order) > self.MAX_KNOWN:

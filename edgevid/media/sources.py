@@ -49,6 +49,8 @@ class SourceOptions:
         skip_loop_filter: Skip the deblocking filter of H.264 and HEVC: faster, with slightly
             different pixels.
         frame_threads: Whether a file's frames may be decoded in parallel, which delays each.
+        source_fps: The true rate of a file in frames per second, in place of its own times. None
+            uses the file's time stamps; without any, the rate in the bitstream, or a guess.
         user: User name for the source.
         password: Password for the source.
     """
@@ -59,6 +61,7 @@ class SourceOptions:
     decoder: str = "software"
     skip_loop_filter: bool = False
     frame_threads: bool = True
+    source_fps: float | None = None
     user: str | None = None
     password: str | None = None
 

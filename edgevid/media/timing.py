@@ -1,4 +1,4 @@
-"""Timing of a stream that reconnects: retries, stall detection, and the time of its frames."""
+"""Timing of a stream that reconnects: retries and stall detection."""
 
 from __future__ import annotations
 
@@ -101,49 +101,3 @@ class StallDetector:
     def __float__(self) -> float:
         """FFmpeg's limit for the next packet: longer than ours, because it only ends the thread."""
         return self.limit_s + 1.0
-
-
-class StreamClock:
-    """The time of frames in a stream: the camera's time stamps while they are plausible.
-
-    Stamps that go back, jump or are missing are replaced by the time since the last arrival.
-    """
-
-    JUMP_S = 2.0
-    MIN_STEP_S = 0.001
-
-    def __init__(self) -> None:
-        self._pts_s: float | None = None
-        self._raw_s: float | None = None
-        self._arrived_s = 0.0
-
-    def restart(self) -> None:
-        """Start with a new connection, whose stamps are unrelated to the ones before."""
-        self._raw_s = None
-
-    def advance(self, raw_s: float | None, arrived_s: float) -> tuple[float, bool]:
-        """The time of the next frame.
-
-        Args:
-            raw_s: Its time stamp in seconds, if it has one.
-            arrived_s: The time of its arrival in seconds.
-
-        Returns:
-            Seconds in the stream, which always increase; and whether the stamps jumped.
-        """
-        jumped = False
-        if self._pts_s is None:
-            self._pts_s = 0.0
-        else:
-            waited = max(arrived_s - self._arrived_s, self.MIN_STEP_S)
-            step = 0.0 if raw_s is None or self._raw_s is None else raw_s - self._raw_s
-            jumped = step < 0 or step > waited + self.JUMP_S
-            self._pts_s += waited if jumped or step < self.MIN_STEP_S else step
-        self._raw_s, self._arrived_s = raw_s, arrived_s
-        return self._pts_s, jumped
-
-    def predict(self, raw_s: float | None) -> float | None:
-        """The time that a frame with this stamp gets if the stamps continue; None if unknown."""
-        if raw_s is None or self._raw_s is None or self._pts_s is None:
-            return None
-        return self._pts_s + raw_s - self._raw_s

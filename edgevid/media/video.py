@@ -9,13 +9,15 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput, BadVideo
-from edgevid.media.decode import Arrivals, Decoder, hardware, seconds
+from edgevid.media.decode import Arrivals, Decoder, hardware, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
+from edgevid.media.timeline import FALLBACK_FPS, Timeline, declared_fps, timing_of
 from edgevid.registry import need
 from edgevid.results import Frame
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from edgevid.contract import FrameInput
 
 DEFAULTS = SourceOptions()
-FALLBACK_FPS = 25.0
-"""The rate of a file that has neither time stamps nor a declared rate."""
+GUESSED = (
+    f"has neither time stamps nor a frame rate, {FALLBACK_FPS:g} frames/s are assumed; "
+    "give the true rate with --source-fps, or source_fps in a configuration"
+)
 VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 
 
@@ -39,6 +43,11 @@ class FileSource:
         arrivals: Counts of the packets so far.
         expected: The number of frames that the file declares; 0 if it declares none.
         truncated: Whether frames that the file promises cannot be had.
+        timing: What times its frames.
+        rate_fps: The rate in frames per second: the one that the file declares, or that its frames
+            are timed by; 0 if it is unknown.
+        pixel_aspect: Width of a pixel by its height as the file declares it. Images keep their
+            pixels.
     """
 
     live = False
@@ -50,6 +59,7 @@ class FileSource:
         file: Path | IO[bytes],
         name: str | None = None,
         options: SourceOptions = DEFAULTS,
+        report: Report | None = None,
     ) -> None:
         """Open the file.
 
@@ -57,6 +67,7 @@ class FileSource:
             file: A path, or an open binary file.
             name: What people see; by default the path.
             options: How to read it.
+            report: Gets a line if the rate of the file is a guess.
 
         Raises:
             BadVideo: The file is not a readable video.
@@ -64,10 +75,9 @@ class FileSource:
         """
         av = need("av", "runner")
         self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
-        self._options = options
         accelerated, self._decoder_name = hardware(options.decoder)
         try:
-            self._container: Any = av.open(
+            container: Any = av.open(
                 _plain(file) if isinstance(file, Path) else file,
                 metadata_errors="replace",  # a title in another encoding is no reason to fail
                 **accelerated,
@@ -77,39 +87,65 @@ class FileSource:
                 f"{self.name}: not a readable video ({_reason(error)}); "
                 "use a complete file that ffmpeg can read"
             ) from error
-        if not self._container.streams.video:
-            self._container.close()
+        self._begin(container, options, report)
+
+    def _begin(self, container: Any, options: SourceOptions, report: Report | None) -> None:
+        """Prepare to decode an open container."""
+        self._container, self._options, self._report = container, options, report
+        self._stream: Any = video_stream(container)
+        if self._stream is None:
+            container.close()
             raise BadVideo(f"{self.name}: has no video track; use a file with video in it")
-        self._stream: Any = self._container.streams.video[0]
         if self._stream.codec_context is None:
-            self._container.close()
+            container.close()
             raise BadVideo(
                 f"{self.name}: no decoder for its codec; use a complete file in a common format"
             )
         self._stream.thread_type = "AUTO" if options.frame_threads else "SLICE"
         self.arrivals = Arrivals()
+        self.timing = timing_of(container, self._stream, options.source_fps)
+        by_stamps = self.timing.origin == "stamps"
+        self.rate_fps = declared_fps(self._stream) if by_stamps else self.timing.rate_fps
+        self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+        self._codec = str(self._stream.codec_context.name)
+        timeline = Timeline(live=False)
+        timeline.begin(self.timing)
         self._decoder = Decoder(
-            self._stream, self.arrivals, skip_loop_filter=options.skip_loop_filter
+            self._stream, self.arrivals, timeline, skip_loop_filter=options.skip_loop_filter
         )
+        self._frames_read = self._read()
+        self._first: Frame | None = None
+        self._size: tuple[int, int] | None = None
         self._stopped = threading.Event()
         self._ended = False
-        self.expected = int(self._stream.frames or 0)
+        self.expected = _promised(self._stream)
         self.truncated = False
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the coded image in pixels."""
-        return int(self._stream.codec_context.height), int(self._stream.codec_context.width)
+        """Height and width of its upright images in pixels; decodes the first one to know them.
+
+        Raises:
+            BadVideo: No frame can be decoded.
+        """
+        if self._size is None:
+            self._first = next(self._frames_read, None)
+        if self._size is None:
+            raise self._no_frame()
+        return self._size
 
     @property
-    def rate_fps(self) -> float:
-        """The average rate that the file declares in frames per second; 0 if it declares none."""
-        return float(self._stream.average_rate or 0)
+    def turned(self) -> bool:
+        """Whether images were turned upright by the file's orientation, once one was decoded."""
+        return self._decoder.is_turned
 
     def __iter__(self) -> Iterator[Frame]:
+        first, self._first = self._first, None
         shown = 0
-        for frame in self._frames():
+        for frame in self._frames_read if first is None else chain([first], self._frames_read):
             shown += 1
+            if shown == 2 and self.timing.origin == "guess" and self._report:
+                self._report(f"{self.name}: {GUESSED}")
             yield frame
             if self._stopped.is_set():
                 break
@@ -119,42 +155,47 @@ class FileSource:
             return
         self.truncated = self.truncated or self._decoder.packets < self.expected
         if not shown:
-            raise BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
+            raise self._no_frame()
 
-    def _frames(self) -> Iterator[Frame]:
+    def _no_frame(self) -> BadVideo:
+        return BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
+
+    def _read(self) -> Iterator[Frame]:
         import av
 
-        skipper = Skipper(self._options.rate_fps)
+        decoder, skipper = self._decoder, Skipper(self._options.rate_fps)
         skips = self._options.rate_fps is not None
         index = 0
         mark = time.perf_counter()
         for packet in self._packets():
             if self._stopped.is_set():
                 return
+            stamp = decoder.admit(packet, time.perf_counter())
             level = "DEFAULT"
             if skips:
-                level = skipper.level(seconds(packet.pts, packet), seconds(packet.dts, packet))
+                predict = decoder.timeline.predict
+                level = skipper.level(predict(stamp), predict(stamp, dts=True))
             try:
-                for image, arrived_s, since_s in self._decoder.take(
-                    packet, level, needed=level == "DEFAULT"
+                for image, arrived_s, pts_s, since_s, cut in decoder.take(
+                    packet, stamp, level, needed=level == "DEFAULT"
                 ):
-                    number = index + self.arrivals.skipped
-                    pts_s = seconds(image.pts, image)
-                    if pts_s is None:
-                        pts_s = number / (self.rate_fps or FALLBACK_FPS)
-                    else:
-                        skipper.shown(pts_s)
+                    if cut:
+                        skipper.forget()
+                    skipper.shown(pts_s)
                     decode_s = time.perf_counter() - mark
+                    width, height = int(image.width), int(image.height)
+                    self._size = height, width
                     yield Frame(
                         image=image,
-                        width=int(image.width),
-                        height=int(image.height),
+                        width=width,
+                        height=height,
                         source=self.name,
-                        index=number,
+                        index=index + self.arrivals.skipped,
                         pts_s=pts_s,
                         captured_s=arrived_s,
                         decode_s=decode_s,
                         since_s=since_s,
+                        cut="time" if cut else None,
                     )
                     index += 1
                     mark = time.perf_counter()
@@ -184,9 +225,10 @@ class FileSource:
             "reason": None,
             "detail": "",
             "reconnects": 0,
-            "size": list(self.size),
+            "size": list(self._size) if self._size else None,
             "rate_fps": self.rate_fps,
-            "codec": self._stream.codec_context.name,
+            "timed_by": self.timing.origin,
+            "codec": self._codec,
             "decoder": self._decoder_name,
         }
 
@@ -206,12 +248,15 @@ def _plain(file: Path) -> str:
     return str(file) if file.is_absolute() else f"./{file}"
 
 
-def open_file(name: str | Path, options: SourceOptions = DEFAULTS) -> FileSource:
+def open_file(
+    name: str | Path, options: SourceOptions = DEFAULTS, report: Report | None = None
+) -> FileSource:
     """Open a video file.
 
     Args:
         name: Its path.
         options: How to read it.
+        report: Gets a line if the rate of the file is a guess.
 
     Returns:
         The source.
@@ -225,11 +270,11 @@ def open_file(name: str | Path, options: SourceOptions = DEFAULTS) -> FileSource
         raise BadInput(f"{name}: no such file; give a video file")
     if path.is_dir():
         raise BadInput(f"{name}: is a folder; give a video file")
-    return FileSource(path, options=options)
+    return FileSource(path, options=options, report=report)
 
 
 def _open(address: SourceAddress, options: SourceOptions, report: Report) -> FileSource:
-    return open_file(address.target, options)
+    return open_file(address.target, options, report)
 
 
 FILE = SourcePlugin(_open, "clip.mp4", finite=True, local="file")
@@ -263,6 +308,14 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDA
         if source.truncated:
             raise BadVideo(f"{source.name}: truncated after {len(kept)} frames; copy it again")
     return np.stack(kept)
+
+
+def _promised(stream: Any) -> int:
+    """The number of packets that a file promises; 0 if it promises none."""
+    declared = int(stream.frames or 0)
+    # The index leaves out what an edit list cuts, and repeated frames of an AVI.
+    indexed = len(getattr(stream, "index_entries", ()))
+    return min(declared, indexed) if indexed > 1 else declared
 
 
 def _reason(error: Any) -> str:

@@ -6,7 +6,7 @@ frames, or rerun a failed step on another one, without losing anything.
 A gap resets the state: the time since the last step is longer than half of what the state spans
 (for ``carry``: longer than a second) *and* more than twice the previous interval. So a dropped
 frame, a short reconnection or a slower camera is bridged, and a stream that returns after a longer
-pause starts from an empty state.
+pause starts from an empty state. In a file, where another recording begins is a gap too.
 """
 
 from __future__ import annotations
@@ -60,16 +60,18 @@ class Stream:
         """Whether the last outputs depend on as many steps as the model can use."""
         return self._seen >= self._contract.warm_after
 
-    def is_gap(self, time_s: float) -> bool:
+    def is_gap(self, time_s: float, *, cut: bool = False) -> bool:
         """Record the stream time of the next frame; return whether it follows a gap.
 
         Args:
             time_s: Presentation time of the frame in seconds.
+            cut: Another recording begins, so the time since the last frame says nothing.
         """
         last_s, before_s = self._last_s, self._interval_s
         interval_s = 0.0 if last_s is None else time_s - last_s
         self._last_s, self._interval_s = time_s, interval_s
-        return bool(self._contract.states) and interval_s > max(self._bridge_s, 2 * before_s)
+        too_long = interval_s > max(self._bridge_s, 2 * before_s)
+        return bool(self._contract.states) and (too_long or cut)
 
     def step(self, engine: Steps, inputs: Inputs) -> Tensors:
         """Return the outputs for ``inputs``; the state advances only if the engine succeeds.

@@ -139,6 +139,7 @@ class StreamPipeline:
         """The state of the event stages after the last confirmed step; for any thread."""
         self.waiting: deque[Frame] = deque()
         self.ended = False
+        self._cuts: deque[int] = deque()
         self._sampler = Sampler(options.rate_fps)
         self._stream = Stream(contract, options.rate_fps)
         self._gate = Gate(contract) if options.gate else None
@@ -159,10 +160,21 @@ class StreamPipeline:
     def wants(self, frame: Frame) -> bool:
         """Whether the sampling rate takes this frame; if not, it is counted as sampled out."""
         self._adds["decode"](frame.decode_s)
+        if frame.cut is not None:
+            self._cuts.append(frame.index)
         if self._sampler.take(frame.pts_s, frame.since_s):
             return True
         self.meters.frames.sampled_out += 1
         return False
+
+    def _follows_cut(self, frame: Frame) -> bool:
+        """Whether the stream was cut at this frame, or at one since the last that was prepared."""
+        follows = False
+        while self._cuts and self._cuts[0] <= frame.index:
+            self._cuts.popleft()
+            follows = True
+        # The time of a live stream is measured, across cuts too: `Stream.is_gap` decides.
+        return follows and not self.live
 
     @property
     def is_pending(self) -> bool:
@@ -189,7 +201,7 @@ class StreamPipeline:
             self._preprocessor = Preprocessor(self._frame)
         pixels = self._preprocessor.apply(frame.image)
         self._adds["geometry"](time.perf_counter() - began)
-        gap = self._stream.is_gap(frame.pts_s)
+        gap = self._stream.is_gap(frame.pts_s, cut=bool(self._cuts) and self._follows_cut(frame))
         if self._gate and not self._gate.opens(pixels, frame.pts_s):
             self.meters.frames.gated += 1
             return None

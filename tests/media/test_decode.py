@@ -2,6 +2,7 @@
 
 import io
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from edgevid.errors import BadVideo
 from edgevid.media.decode import Arrivals, Decoder
 from edgevid.media.sources import SourceOptions
+from edgevid.media.timeline import StreamTiming, Timeline
 from edgevid.media.video import FileSource
 from rigs.videos import moving_images, write_video
 from rigs.watch import check_counts
@@ -60,40 +62,54 @@ def test_a_file_that_is_stopped(video):
 
 
 class Scripted:
-    """A codec whose packets hold the stamps of the pictures that come out of them."""
+    """A decoder that gives up images in any order, and more or fewer than packets went in."""
 
     def __init__(self) -> None:
         self.codec_context = self
+        self.name = "scripted"
         self.options: dict[str, str] = {}
         self.skip_frame = "DEFAULT"
 
 
 class Picture:
+    rotation, side_data, width, height = 0, {}, 64, 48
+
     def __init__(self, pts) -> None:
         self.pts, self.time_base = pts, 1
 
 
 class Packet:
-    size = 1
+    size, is_discard = 1, False
 
-    def __init__(self, pts, out) -> None:
-        self.pts, self._out = pts, out
+    def __init__(self, pts, dts, out) -> None:
+        self.pts, self.dts, self._out = pts, dts, out
 
     def decode(self):
-        return [Picture(pts) for pts in self._out]
+        return [Picture(None if back is None else self.pts - back) for back in self._out]
 
 
-STAMP = st.none() | st.integers(-5, 40)
+STAMP = st.none() | st.integers(-5, 40) | st.integers(-(1 << 34), 1 << 34)
+BACK = st.none() | st.integers(0, 70)
+SCRIPT = st.lists(
+    st.tuples(STAMP, STAMP, st.lists(BACK, max_size=3), st.booleans(), st.booleans()), max_size=150
+)
 
 
-@given(st.lists(st.tuples(STAMP, st.lists(STAMP, max_size=3), st.booleans()), max_size=150))
-def test_the_books_close_for_any_decoder(script):
-    """Whatever stamps go in and come out: none, twice, backwards, too many, too few."""
+@given(SCRIPT)
+def test_the_books_close_and_time_rises_for_any_decoder(script):
+    """Whatever stamps go in and images come out: none, twice, backwards, too many, too few."""
     arrivals = Arrivals()
-    decoder = Decoder(Scripted(), arrivals)
-    shown = 0
-    for pts, out, needed in script:
-        shown += len(list(decoder.take(Packet(pts, out), needed=needed)))
-        assert arrivals.captured >= shown + arrivals.skipped + arrivals.lost
+    timeline = Timeline(live=False)
+    timeline.begin(StreamTiming((1, 25)))
+    decoder = Decoder(Scripted(), arrivals, timeline)
+    times = []
+    for pts, dts, out, needed, skip in script:
+        packet = Packet(pts, dts, out)
+        stamp = decoder.admit(packet, 0.0)
+        level = "NONREF" if skip else "DEFAULT"
+        times += [d.pts_s for d in decoder.take(packet, stamp, level, needed=needed)]
+        assert packet.pts == pts, "the packet is as it was"
+        assert arrivals.captured >= len(times) + arrivals.skipped + arrivals.lost
     decoder.end()
-    assert arrivals.captured == shown + arrivals.skipped + arrivals.lost
+    assert arrivals.captured == len(times) + arrivals.skipped + arrivals.lost
+    assert all(b > a for a, b in pairwise(times))

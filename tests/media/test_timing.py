@@ -1,12 +1,8 @@
 """How long a camera may be silent, when it is tried again, and what its time stamps are worth."""
 
-from itertools import pairwise
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgevid.media.timing import Backoff, StallDetector, StreamClock
+from edgevid.media.timing import Backoff, StallDetector
 from edgevid.media.unavailable import Reason
 
 
@@ -89,38 +85,3 @@ def test_a_wrong_password_is_tried_a_few_times_an_hour_at_most():
         spent += backoff.delay_s(Reason.AUTH, tries)
         tries += 1
     assert tries < 130
-
-
-@given(
-    st.lists(
-        st.tuples(st.none() | st.floats(-1e6, 1e6), st.floats(0, 10)), min_size=2, max_size=60
-    ),
-    st.sets(st.integers(0, 59)),
-)
-def test_a_streams_time_never_goes_back_whatever_the_stamps_say(frames, restarts):
-    clock, arrived, times = StreamClock(), 0.0, []
-    for n, (raw, waited) in enumerate(frames):
-        arrived += waited
-        if n in restarts:
-            clock.restart()
-        before = times[-1] if times else 0.0
-        pts_s, jumped = clock.advance(raw, arrived)
-        assert not (jumped and n == 0)
-        assert pts_s - before <= max(waited, StreamClock.MIN_STEP_S) + StreamClock.JUMP_S + 1e-6
-        times.append(pts_s)
-    assert all(b > a for a, b in pairwise(times))
-
-
-def test_stamps_are_followed_while_they_make_sense():
-    clock = StreamClock()
-    times = [clock.advance(100 + n / 25, 7 + n / 25 + (n % 3) / 50) for n in range(50)]
-    assert [t for t, _ in times] == [pytest.approx(n / 25) for n in range(50)]
-    assert not any(jumped for _, jumped in times)
-
-
-@pytest.mark.parametrize("jump_s", [-50.0, -0.5, 5.0, 1e6])
-def test_a_jump_is_told_and_bridged_by_the_clock_of_arrival(jump_s):
-    clock = StreamClock()
-    clock.advance(100.0, 7.0)
-    assert clock.advance(100.04 + jump_s, 7.05) == (pytest.approx(0.05), True)
-    assert clock.advance(100.08 + jump_s, 7.10) == (pytest.approx(0.09), False)

@@ -16,7 +16,7 @@ from typing import Any
 from edgevid.bench.playback import play
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
-from edgevid.media.decode import Arrivals, Decoder
+from edgevid.media.decode import Arrivals, Decoder, video_stream
 from edgevid.media.sources import SourceOptions
 from edgevid.registry import need
 from edgevid.results import Frame
@@ -84,7 +84,7 @@ class PacedSource:
         self._shown = 0
         av = need("av", "runner")
         self._container: Any = av.open(str(video), metadata_errors="replace")
-        self._stream: Any = self._container.streams.video[0]
+        self._stream: Any = video_stream(self._container)
         self._stream.thread_type = "SLICE"
         self._packets = self._read()
 
@@ -119,7 +119,8 @@ class PacedSource:
 
         mark = perf_counter()
         try:
-            for image, _, _ in self._decoder.take(packet, arrived_s=due):
+            stamp = self._decoder.admit(packet, due)
+            for image, *_ in self._decoder.take(packet, stamp):
                 decoded_s = perf_counter() - mark
                 pts_s = self._shown / self._rate_fps
                 yield Frame(
