@@ -55,7 +55,7 @@ class SwscaleGraph:
     """
 
     def __init__(self, filter_name: str) -> None:
-        self._flags = f"{filter_name}+{EXACT}"
+        self._filter = filter_name
         self._key: tuple[Any, ...] | None = None
         self._graph: Any = None
 
@@ -73,13 +73,16 @@ class SwscaleGraph:
         from av.filter import Graph
 
         graph = Graph()
+        # An image of that size already is not filtered: colour is repeated, not smoothed.
+        same = size == (image.height, image.width)
+        flags = f"{'neighbor' if same else self._filter}+{EXACT}"
         nodes = [
             graph.add(
                 "buffer",
                 f"video_size={image.width}x{image.height}:pix_fmt={image.format.name}"
                 ":time_base=1/1000:pixel_aspect=1/1",
             ),
-            graph.add("scale", f"{size[1]}:{size[0]}:flags={self._flags}"),
+            graph.add("scale", f"{size[1]}:{size[0]}:flags={flags}"),
             graph.add("format", "gbrp"),
             graph.add("buffersink"),
         ]
@@ -99,7 +102,7 @@ class PixelSampler:
     def __init__(
         self, sample: Callable[[NDArray[np.uint8], tuple[int, int]], NDArray[np.uint8]]
     ) -> None:
-        self._whole = SwscaleGraph("neighbor")  # colour is repeated, not smoothed
+        self._whole = SwscaleGraph("neighbor")
         self._sample = sample
 
     def scale(self, image: Any, size: tuple[int, int]) -> Planes:

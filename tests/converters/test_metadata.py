@@ -223,7 +223,10 @@ def test_model_api_predicts_the_same_label(reader, single, real_data, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         given = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
         engine = runtimes.get(catalog.made_for(artifact.format)[0]).load(files, bundle.contract)
-        own = [engine.step(frame[None], {})[0]["scores"][0] for frame in frames]
+        own = [
+            engine.step({bundle.contract.frame.name: frame[None]}, {})[0]["scores"][0]
+            for frame in frames
+        ]
         assert [label for label, _ in given] == [
             bundle.contract.labels[int(scores.argmax())] for scores in own
         ]
