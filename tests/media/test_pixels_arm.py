@@ -52,6 +52,7 @@ def test_arm_boards_see_the_same_pixels(architecture, tmp_path):
     here: dict[str, np.ndarray] = {}
     with arm_machine(architecture, DISTRIBUTION if architecture == "armhf" else ()) as machine:
         packages = machine.root / "opt"
+        packages.mkdir(exist_ok=True)
         source = Path(edgevid.__file__).parent
         subprocess.run(["cp", "-r", source, packages / "edgevid"], check=True)
         if architecture == "arm64":
