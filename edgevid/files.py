@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,6 +64,8 @@ def failure(path: Path, error: OSError) -> BadOutput | OutputFailed:
     """
     if isinstance(error, BadOutput | OutputFailed):
         return error
+    if error.errno == errno.EEXIST:  # of a folder to create, where a file is
+        error = system_error(errno.ENOTDIR)
     number = error.errno or 0
     kind = BadOutput if number in _WRONG_NAME else OutputFailed
     why = error.strerror or str(error)
@@ -72,6 +73,11 @@ def failure(path: Path, error: OSError) -> BadOutput | OutputFailed:
     made = kind(text)
     made.errno = number
     return made
+
+
+def system_error(number: int) -> OSError:
+    """Make the error of the system that has this number."""
+    return OSError(number, os.strerror(number))
 
 
 _WRONG_NAME = {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -133,7 +139,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         old = _status(path)
         if old is not None and stat.S_ISDIR(old.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise system_error(errno.EISDIR)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = _temporary(place)
         beside = _can_create(part, or_overwrite=old is not None and os.access(place, os.W_OK))
@@ -194,6 +200,8 @@ def _commit(part: Path, place: Path, old: os.stat_result | None) -> None:
 @contextmanager
 def _aside(place: Path, named: Path | None = None) -> Iterator[Path]:
     """Yield a temporary file elsewhere whose content goes into ``place`` at the end."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
         part = Path(folder) / (place.name or "output")
         yield part
@@ -267,7 +275,7 @@ def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
     try:
         if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise system_error(errno.ENOTDIR)
         part.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise failure(named, error) from error

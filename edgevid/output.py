@@ -1,8 +1,8 @@
 """Outputs that a user names: files, folders, ``-``, devices and pipes, tried before the work.
 
-Every command opens its `Output`s first, works, and writes them last::
+Every command opens its destinations first, works, and writes them last::
 
-    with Output(path) as output:      # raises in one line what would fail later
+    with Destination(path) as output:      # raises in one line what would fail later
         output.write(measured())      # a regular file is replaced whole or not at all
 
 A regular file is replaced atomically and keeps its mode and owner; a symbolic link is followed;
@@ -14,18 +14,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
-import socket
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgevid.errors import BadOutput, OutputFailed
-from edgevid.files import failure, is_special, writing
+from edgevid.files import failure, is_special, system_error, writing
 
 STDOUT = Path("-")
 
@@ -36,7 +33,7 @@ class ReaderGone(BrokenPipeError):
     """Whoever read an output has closed it: a quiet end, not an error."""
 
 
-class Output:
+class Destination:
     """One output file, tried when it is made.
 
     Attributes:
@@ -121,6 +118,8 @@ class Output:
             with writing(self.path) as part:
                 yield part
             return
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
             part = Path(folder) / "output"
             yield part
@@ -134,7 +133,7 @@ class Output:
             with suppress(OSError):
                 self._to_close.close()
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> Destination:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,6 +187,8 @@ def print_bytes(content: bytes) -> None:
 
 def stdout_reader_is_gone() -> bool:
     """Whether stdout is a pipe whose reader has closed it."""
+    import select
+
     poll = select.poll()
     poll.register(1, 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))
@@ -223,7 +224,7 @@ def try_folder(path: Path) -> None:
     """
     try:
         if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise system_error(errno.ENOTDIR)
         if path.is_dir():
             _try_to_create(path)
         else:
@@ -281,6 +282,8 @@ def _descriptor(path: Path) -> int | None:
 
 def _open_special(path: Path) -> BinaryIO:
     if stat.S_ISSOCK(path.stat().st_mode):
+        import socket
+
         with socket.socket(socket.AF_UNIX) as channel:
             channel.connect(str(path))
             return os.fdopen(os.dup(channel.fileno()), "wb", buffering=0)
@@ -309,15 +312,17 @@ def _try_below(path: Path) -> None:
     while not present.exists():
         present = present.parent
     if not present.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise system_error(errno.ENOTDIR)
     longest = os.pathconf(present, "PC_NAME_MAX")
     if any(len(os.fsencode(part)) > longest for part in path.relative_to(present).parts):
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise system_error(errno.ENAMETOOLONG)
     _try_to_create(present)
 
 
 def _try_to_create(folder: Path) -> None:
     """Try whether a file can be created in a folder."""
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix=".edgevid-", dir=folder)
     os.close(descriptor)
     Path(name).unlink()

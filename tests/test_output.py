@@ -13,7 +13,7 @@ import pytest
 
 from edgevid.errors import BadOutput, OutputFailed
 from edgevid.files import write_bytes, writing, writing_folder
-from edgevid.output import Output, ReaderGone, open_append, reject_input, same_file, try_folder
+from edgevid.output import Destination, ReaderGone, open_append, reject_input, same_file, try_folder
 from rigs.need import need_root
 
 
@@ -41,7 +41,7 @@ def only(folder):
 
 def test_a_file_appears_whole_and_in_missing_folders(tmp_path):
     path = tmp_path / "a/b/result.json"
-    with Output(path) as output:
+    with Destination(path) as output:
         assert output.is_regular
         assert not path.parent.exists()  # trying it creates nothing
         output.write(b"new")
@@ -55,13 +55,13 @@ def test_an_existing_file_keeps_its_mode_and_owner(tmp_path):
     path.write_text("old")
     path.chmod(0o640)
     os.chown(path, 12, 34)
-    Output(path).write(b"new")
+    Destination(path).write(b"new")
     status = path.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 12, 34)
     assert path.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("write", [lambda path: Output(path).write(b"new"), None])
+@pytest.mark.parametrize("write", [lambda path: Destination(path).write(b"new"), None])
 def test_a_link_is_followed_and_stays_a_link(tmp_path, write):
     write = write or (lambda path: write_bytes(path, b"new"))
     for target in ("there", "missing"):
@@ -89,9 +89,9 @@ def test_a_device_is_written_into_and_stays_one(tmp_path):
     need_root()
     device = tmp_path / "null"
     os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    Output(device).write(b"gone")
+    Destination(device).write(b"gone")
     write_bytes(device, b"gone")
-    with Output(device) as output, output.file() as part:
+    with Destination(device) as output, output.file() as part:
         part.write_bytes(b"gone")
     assert stat.S_ISCHR(device.stat().st_mode)
     assert only(tmp_path) == ["null"]
@@ -106,7 +106,7 @@ def test_a_pipe_is_written_into_once(tmp_path, way):
     if way == "writing":
         write_bytes(fifo, b"all of it")
     else:
-        with Output(fifo) as output:
+        with Destination(fifo) as output:
             assert not output.is_regular
             if way == "write":
                 output.write(b"all of it")
@@ -122,7 +122,7 @@ def test_a_socket_is_written_into(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         server.listen(1)
-        with Output(tmp_path / "socket") as output:
+        with Destination(tmp_path / "socket") as output:
             output.write(b"line\n")
         taken, _ = server.accept()
         with taken:
@@ -131,7 +131,7 @@ def test_a_socket_is_written_into(tmp_path):
 
 def test_a_pipe_whose_reader_is_gone_is_no_failure(tmp_path):
     reading, writing_end = os.pipe()
-    output = Output(Path(f"/dev/fd/{writing_end}"))
+    output = Destination(Path(f"/dev/fd/{writing_end}"))
     os.close(reading)
     with pytest.raises(ReaderGone):
         output.write(b"x")
@@ -142,7 +142,7 @@ def test_a_pipe_whose_reader_is_gone_is_no_failure(tmp_path):
 def test_a_descriptor_is_continued_and_not_opened_afresh(tmp_path):
     with (tmp_path / "log").open("wb", buffering=0) as file:
         file.write(b"before ")
-        Output(Path(f"/proc/self/fd/{file.fileno()}")).write(b"after")
+        Destination(Path(f"/proc/self/fd/{file.fileno()}")).write(b"after")
         with open_append(Path(f"/dev/fd/{file.fileno()}")) as more:
             more.write(b" more")
     assert (tmp_path / "log").read_bytes() == b"before after more"
@@ -164,7 +164,7 @@ def test_a_name_that_can_never_be_written_is_found_before(tmp_path, name, says):
     (tmp_path / "loop").symlink_to("loop")
     before = only(tmp_path)
     with pytest.raises(BadOutput, match=says) as caught:
-        Output(tmp_path / name)
+        Destination(tmp_path / name)
     assert caught.value.exit_code == 2
     assert only(tmp_path) == before
     with pytest.raises(BadOutput, match=says.partition(";")[0]):
@@ -174,13 +174,13 @@ def test_a_name_that_can_never_be_written_is_found_before(tmp_path, name, says):
 
 def test_the_longest_name_can_be_written(tmp_path):
     for name in ("x" * 255, "ä" * 127):
-        Output(tmp_path / name).write(b"new")
+        Destination(tmp_path / name).write(b"new")
         assert (tmp_path / name).read_bytes() == b"new"
 
 
 def test_a_name_that_is_not_utf_8_is_kept(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    Output(path).write(b"new")
+    Destination(path).write(b"new")
     assert os.listdir(os.fsencode(tmp_path)) == [b"caf\xe9"]  # noqa: PTH208
 
 
@@ -190,7 +190,7 @@ def test_a_read_only_disk_is_found_before(mount):
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     for name in ("old", "new", "new/folder/file"):
         with pytest.raises(OutputFailed, match="Read-only file system") as caught:
-            Output(folder / name)
+            Destination(folder / name)
         assert caught.value.exit_code == 4
     for name in (".", "new", "new/folder"):
         with pytest.raises(OutputFailed, match="Read-only file system"):
@@ -205,7 +205,7 @@ def test_an_immutable_file_is_found_before(tmp_path):
         pytest.skip("this file system has no immutable files")
     try:
         with pytest.raises(OutputFailed, match="Operation not permitted"):
-            Output(file)
+            Destination(file)
     finally:
         subprocess.run(["chattr", "-i", file], check=True)
 
@@ -245,7 +245,7 @@ def open_folder():
 def test_what_the_user_may_not_write_is_found_before(open_folder):
     (open_folder / "old").write_text("old")
     for name in ("old", "new", "new/below"):
-        said = _as_nobody(lambda name=name: Output(open_folder / name))
+        said = _as_nobody(lambda name=name: Destination(open_folder / name))
         assert said.startswith("OutputFailed: ")
         assert "Permission denied" in said
     assert "Permission denied" in _as_nobody(lambda: try_folder(open_folder / "run"))
@@ -255,7 +255,7 @@ def test_a_file_in_a_folder_of_others_is_overwritten_in_place(open_folder):
     file = open_folder / "mine"
     file.write_text("old and longer")
     os.chown(file, 65534, 65534)
-    assert _as_nobody(lambda: Output(file).write(b"new")) == ""
+    assert _as_nobody(lambda: Destination(file).write(b"new")) == ""
     assert file.read_bytes() == b"new"
     assert only(open_folder) == ["mine"]
 
@@ -266,7 +266,7 @@ def test_a_file_that_is_a_mount_point_is_overwritten_in_place(tmp_path):
     (tmp_path / "inside").touch()
     subprocess.run(["mount", "--bind", tmp_path / "outside", tmp_path / "inside"], check=True)
     try:
-        Output(tmp_path / "inside").write(b"new")
+        Destination(tmp_path / "inside").write(b"new")
     finally:
         subprocess.run(["umount", tmp_path / "inside"], check=True)
     assert (tmp_path / "outside").read_bytes() == b"new"
@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(mount):
     folder = mount("disk", "size=32k")
     (folder / "result").write_bytes(b"old")
     with pytest.raises(OutputFailed, match="No space left on device; free some space") as caught:
-        Output(folder / "result").write(b"x" * 100_000)
+        Destination(folder / "result").write(b"x" * 100_000)
     assert caught.value.exit_code == 4
     with pytest.raises(OutputFailed, match="No space left"), writing(folder / "new") as part:
         part.write_bytes(b"x" * 100_000)

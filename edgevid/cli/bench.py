@@ -15,7 +15,7 @@ from edgevid.cli.console import PATH, Bar, common, emit, on_host, outputs, save,
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult, ForgottenTuning
-    from edgevid.output import Output
+    from edgevid.output import Destination
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 INVALID = 3
@@ -196,7 +196,7 @@ def _measured(
     return before, bench.bench(opened, jobs, video, plan=plan, progress=Bar()), False
 
 
-def _reports(opened: Mapping[str, Output]) -> Any:
+def _reports(opened: Mapping[str, Destination]) -> Any:
     """The reports to write in addition; None for none, as always on a device."""
     if not {"page", "markdown"} & set(opened):
         return None

@@ -19,7 +19,7 @@ import click
 
 from edgevid.errors import BadInput, BadOutput, OutputFailed
 from edgevid.files import json_bytes
-from edgevid.output import Output, print_bytes, same_file
+from edgevid.output import Destination, print_bytes, same_file
 from edgevid.progress import in_digits
 from edgevid.text import expand
 
@@ -77,7 +77,7 @@ def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
         raise failed
 
 
-def outputs(as_json: bool, **named: Path | None) -> dict[str, Output]:
+def outputs(as_json: bool, **named: Path | None) -> dict[str, Destination]:
     """Try the outputs of a command before its work; they are closed at its end.
 
     Args:
@@ -98,7 +98,7 @@ def outputs(as_json: bool, **named: Path | None) -> dict[str, Output]:
                 raise BadOutput(f"{other} and {option} both write to {path}; give another one")
     opened = {}
     for option, path in given.items():
-        opened[option.removeprefix("--")] = output = Output(path)
+        opened[option.removeprefix("--")] = output = Destination(path)
         click.get_current_context().call_on_close(output.close)
         if output.is_stdout:
             if as_json:
@@ -108,7 +108,7 @@ def outputs(as_json: bool, **named: Path | None) -> dict[str, Output]:
     return opened
 
 
-def save(output: Output, content: bytes) -> bool:
+def save(output: Destination, content: bytes) -> bool:
     """Write an output; `emit` raises its error, so that the result is printed all the same.
 
     Returns:

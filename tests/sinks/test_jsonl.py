@@ -75,5 +75,5 @@ def test_it_continues_at_the_end_of_a_file(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="cannot be written: File exists; name another file"):
+    with pytest.raises(BadInput, match="cannot be written: Not a directory; part of the path is"):
         JsonLines(JsonLinesOptions(Path(tmp_path / "file" / "results.jsonl")))

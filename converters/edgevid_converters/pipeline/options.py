@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from edgevid.errors import BadInput
-from edgevid.output import Output, reject_input
+from edgevid.output import Destination, reject_input
 from edgevid_converters.acceptance.gates import MAX_DROP, Budget
 from edgevid_converters.child_process import DEFAULT_LIMITS, Limits
 from edgevid_converters.page import page_path
@@ -102,7 +102,7 @@ class ConvertOptions:
         self.limits.check()
         inputs = (self.model, self.contract)
         for path in (self.out, self.page):
-            with Output(path) as output:
+            with Destination(path) as output:
                 if not output.is_regular:
                     raise BadInput(f"{path} is a device or a pipe; a bundle needs a file")
             reject_input(path, (one for one in inputs if one is not None))

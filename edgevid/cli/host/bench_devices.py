@@ -12,7 +12,7 @@ import click
 from edgevid.cli.console import Bar, emit, outputs, save, say, table
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json
-from edgevid.output import Output, try_folder
+from edgevid.output import Destination, try_folder
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult, ForgottenTuning
@@ -130,7 +130,7 @@ def _one(
     device: DeviceEntry,
     request: BenchRequest,
     baseline: Path | None,
-    out: Output | None,
+    out: Destination | None,
     as_json: bool,
     text: Text,
     reports: Reports | None,
@@ -178,7 +178,7 @@ def _several(
     outcomes = bench_all(devices, request, key=signing_key, log=say)
     data = [one.result["document"] for one in outcomes if one.result]
     for one in data if out is not None else ():
-        save(Output(out / f"{one['device']['name']}.json"), canonical_json(one))  # type: ignore[operator]
+        save(Destination(out / f"{one['device']['name']}.json"), canonical_json(one))  # type: ignore[operator]
     results = [read_result(one, one["device"]["name"]) for one in data if one["results"]]
     parts = [table(rows(results), HEAD)] if results else []
     parts += [f"{one.device}: {one.reason}" for one in outcomes if one.reason]

@@ -14,18 +14,18 @@ from edgevid.cli.console import PATH, common, emit, outputs, save, table
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult
-    from edgevid.output import Output
+    from edgevid.output import Destination
 
 
 @dataclass(frozen=True)
 class Reports:
     """The files to write, opened before anything is measured."""
 
-    page: Output | None
-    markdown: Output | None
+    page: Destination | None
+    markdown: Destination | None
 
     @classmethod
-    def checked(cls, page: Output | None, markdown: Output | None) -> Reports:
+    def checked(cls, page: Destination | None, markdown: Destination | None) -> Reports:
         """Check that a page can be made.
 
         Raises:
