@@ -135,10 +135,11 @@ def command(
         given["wheels"],
     )
     _fits(request, verb, names, given)
+    opened = outputs(as_json, archive=archive)
     devices = [] if verb == "archive" else _devices(names)
     options = _options(given, one=len(devices) <= 1)
     if archive is not None:
-        with outputs(as_json, archive=archive)["archive"].file() as file:
+        with opened["archive"].file() as file:
             made = archives.make(file, request, options, python)
         made |= {"archive": str(archive)} if "archive" in made else {}
         emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
