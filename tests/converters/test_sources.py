@@ -218,7 +218,7 @@ def terms(tmp_path):
 def settled(found: ContractResolver, **shapes):
     answers = {"probs": np.float32([[0.2, 0.3, 0.5]])}
     answers |= {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    return found.resolve(answers)
+    return found.resolve([answers])
 
 
 def test_the_file_becomes_contract_and_preprocessing(terms):
@@ -234,7 +234,7 @@ def test_the_file_becomes_contract_and_preprocessing(terms):
         ("next_m", "hn"),
     ]
     assert preprocessing.constants[0].array().tolist() == 16
-    assert found.zeros()["sr"].dtype == np.int64
+    assert next(found.examples())["sr"].dtype == np.int64
     assert type(preprocessing).from_json(preprocessing.to_json()) == preprocessing
     assert contract.frame.name == FRAME
 
@@ -293,6 +293,8 @@ def test_open_sizes_must_be_fixed(terms):
 
 def test_unsuitable_inputs_are_rejected(terms):
     with pytest.raises(BadInput, match="takes no image of three channels"):
+        terms(FRAMED, (TensorInfo("image", (1, 8, 8, 5), "float32"),))
+    with pytest.raises(BadInput, match='has one channel; add colour = "grey"'):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
     with pytest.raises(BadInput, match="name the model's input for this frame: 'image', 'h'"):
         terms(FRAMED, (IMAGE, MEMORY))
@@ -310,9 +312,9 @@ def test_a_state_must_keep_its_shape(terms):
 def test_logits_are_not_taken_for_scores(terms):
     found = terms(FRAMED)
     with pytest.raises(BadInput, match=r"is no softmax .* add softmax = true"):
-        found.resolve({"probs": np.float32([[1, 2, 3]])})
+        found.resolve([{"probs": np.float32([[1, 2, 3]])}])
     text = FRAMED + '[[output]]\nname = "scores"\noutput = "probs"\nsoftmax = true\n'
-    assert terms(text).resolve({"probs": np.float32([[1, 2, 3]])})[1].outputs[0].softmax
+    assert terms(text).resolve([{"probs": np.float32([[1, 2, 3]])}])[1].outputs[0].softmax
 
 
 def test_labels_may_be_in_a_file(terms, tmp_path):

@@ -24,7 +24,7 @@ def host():
 
 def output(name="scores", shape=(1, 3), total=1.0, softmax=False):
     sample = np.full(shape, total / np.prod(shape), np.float32)
-    return ImportedOutput(name, "probs:0", shape, softmax, sample)
+    return ImportedOutput(name, "probs:0", shape, softmax, (sample,))
 
 
 def test_the_last_frame_of_a_clip_has_the_class_of_its_folder(host):
@@ -50,7 +50,7 @@ def test_data_with_a_class_that_the_model_lacks(host, tmp_path):
             r"3 labels do not match .*'probs:0' of the shape",
         ),
         ([output(shape=(1, 5, 3))], "labels", "do not match"),
-        ([output(total=7.5)], "output", r"sum to 7.5\); add softmax = true"),
+        ([output(total=7.5)], "output", r"values from 2.5 to 2.5\); add softmax = true"),
     ],
 )
 def test_an_imported_model_that_is_no_classifier(host, outputs, key, text):

@@ -123,7 +123,7 @@ def repair_artifact(
     """
     artifact = first.built.artifact
     name = artifact.name
-    if not first.repairable:
+    if not first.repairable or builder.as_it_is:
         raise CheckFailed(f"{name} {first.reason}; leave this artifact out, or change the model")
     if not repair:
         raise CheckFailed(f"{name} {first.reason}; leave out --no-repair, or this artifact")

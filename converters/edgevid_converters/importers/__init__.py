@@ -57,6 +57,7 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
         forms=importer.forms,
         record=described["record"],
         preprocessing=Preprocessing.from_json(described["preprocessing"]),
+        quantised=described["quantised"],
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from edgevid.tasks.host.importing import OutputDraft
 from edgevid_converters import importers
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.contract_toml import default_contract_path
-from edgevid_converters.importers.tensors import TensorInfo, layout_of, plain_names
+from edgevid_converters.importers.tensors import TensorInfo, channels_of, layout_of, plain_names
 
 GUESS = "  # a guess: check it"
-MARK = "# TODO"
+MARK = "  # TODO"
 """Marks lines that the user has to fill in."""
 FALLBACK = "raw"
 """The task of a model whose outputs no task recognises."""
@@ -34,7 +35,8 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
         out: Where to write it. Default: next to the model.
 
     Returns:
-        ``contract``, the file's path, and ``open``, how many lines the user has to fill in.
+        ``contract``, the file's path, ``open``, how many lines the user has to fill in, and
+        ``guesses``, how many others are guessed.
 
     Raises:
         BadInput: The file exists already, or there is no model.
@@ -51,13 +53,15 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
     inputs, outputs = (imported.read_tensors(described[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)
     write_bytes(file, content.encode())
-    return {"contract": str(file), "open": content.count(MARK)}
+    count = sum(MARK in line for line in content.splitlines())
+    return {"contract": str(file), "open": count, "guesses": content.count(GUESS[3:])}
 
 
 def draft(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> str:
     """Return the text of the file; lines that the user has to fill in have a ``# TODO``."""
     parts = _sort(inputs, outputs)
-    return "\n".join([*_head(name, inputs, outputs), *_body(parts), ""])
+    body = [*_body(parts), ""]
+    return "\n".join([*_head(name, inputs, outputs, body), *body])
 
 
 @dataclass(frozen=True)
@@ -72,60 +76,109 @@ class _Parts:
 
 
 def _sort(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> _Parts:
-    images = tuple(tensor for tensor in inputs if layout_of(tensor.shape))
-    rest = [tensor for tensor in inputs if tensor not in images]
-    states, left = [], list(outputs)
-    for tensor in rest:
-        fitting = [one for one in left if _could_return(tensor, one)]
-        if fitting:
-            best = max(
-                fitting, key=lambda one: SequenceMatcher(None, tensor.name, one.name).ratio()
-            )
-            states.append((tensor, best))
-            left.remove(best)
-    kept = {tensor.name for tensor, _ in states}
-    rest = [tensor for tensor in rest if tensor.name not in kept]
-    floats = [
-        tensor for tensor in rest if tensor.dtype.startswith("float") and len(tensor.shape) > 1
-    ]
+    images = [tensor for tensor in inputs if layout_of(tensor.shape)]
+    sure = [tensor for tensor in images if _is_colour(tensor)]
+    images = sure or images  # what has one channel may be a map of features
+    pairs = _states([tensor for tensor in inputs if tensor not in sure], outputs)
+    if not sure and not _left_new(inputs, pairs):
+        pairs = pairs[:-1]  # something has to be new at every step
+    kept = {tensor.name for tensor, _ in pairs}
+    images = [tensor for tensor in images if tensor.name not in kept]
+    rest = [tensor for tensor in inputs if tensor not in images and tensor.name not in kept]
+    floats = [tensor for tensor in rest if _is_new(tensor)]
     vectors = () if images else tuple(floats)
     others = tuple(tensor for tensor in rest if tensor not in vectors)
-    return _Parts(images, vectors, tuple(states), others, tuple(left))
+    given = {tensor.name for _, tensor in pairs}
+    left = tuple(tensor for tensor in outputs if tensor.name not in given)
+    return _Parts(tuple(images), vectors, tuple(pairs), others, left)
+
+
+def _is_colour(tensor: TensorInfo) -> bool:
+    layout = layout_of(tensor.shape)
+    return layout is not None and channels_of(layout, tensor.shape) == 3
+
+
+def _is_new(tensor: TensorInfo) -> bool:
+    """Whether an input may be new at every step: numbers, and not a single one."""
+    return tensor.dtype.startswith("float") and len(tensor.shape) > 1
+
+
+def _left_new(inputs: Sequence[TensorInfo], pairs: Sequence[tuple[TensorInfo, TensorInfo]]) -> bool:
+    kept = {tensor.name for tensor, _ in pairs}
+    return any(_is_new(tensor) and tensor.name not in kept for tensor in inputs)
+
+
+def _states(
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> list[tuple[TensorInfo, TensorInfo]]:
+    """Pair inputs with outputs that could be their next values; the most alike pairs come first."""
+    fitting = sorted(
+        (
+            (taken, given)
+            for taken, given in product(inputs, outputs)
+            if _could_return(taken, given)
+        ),
+        key=lambda pair: (-_alike(*pair), inputs.index(pair[0])),
+    )
+    found: dict[str, tuple[TensorInfo, TensorInfo]] = {}
+    for taken, given in fitting:
+        if taken.name not in found and given not in [one for _, one in found.values()]:
+            found[taken.name] = taken, given
+    return list(found.values())
 
 
 def _could_return(taken: TensorInfo, given: TensorInfo) -> bool:
-    """Whether an output could be the next step's input."""
-    same = taken.dtype == given.dtype and len(taken.shape) == len(given.shape) > 1
-    sizes = zip(taken.shape, given.shape, strict=False)
-    return same and all(a == b or a is None or b is None for a, b in sizes)
+    """Whether an output could be the next step's input.
+
+    Behind the batch, an output must not have a size that the input leaves open: a piece of sound
+    of any length is no memory of one number.
+    """
+    if taken.dtype != given.dtype or not len(taken.shape) == len(given.shape) > 1:
+        return False
+    pairs = list(zip(taken.shape, given.shape, strict=True))
+    return _open(*pairs[0]) and all(a == b or (b is None and a is not None) for a, b in pairs[1:])
 
 
-def _head(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Iterator[str]:
+def _open(a: int | None, b: int | None) -> bool:
+    return a == b or a is None or b is None
+
+
+def _alike(taken: TensorInfo, given: TensorInfo) -> float:
+    """How alike two names are, and, less important, how many sizes are known to be equal."""
+    names = SequenceMatcher(None, taken.name.lower(), given.name.lower()).ratio()
+    known = sum(a == b is not None for a, b in zip(taken.shape, given.shape, strict=True))
+    return names + known / 100
+
+
+def _head(
+    name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], body: Sequence[str]
+) -> Iterator[str]:
     yield f"# What {name} does not record about itself. Its inputs are"
     yield from (f"#     {tensor}" for tensor in inputs)
     yield "# and its outputs"
     yield from (f"#     {tensor}" for tensor in outputs)
-    yield "# Fill in the lines with TODO and remove their first #."
+    if any(MARK in line for line in body):
+        yield "# Fill in the lines with TODO and remove their first #."
+    if any(GUESS in line for line in body):
+        yield "# Check the lines marked as a guess."
     yield ""
 
 
 def _body(parts: _Parts) -> Iterator[str]:
     task, found = _guess_task(parts)
     yield from _task(task, found)
-    rate_fps = 15 if parts.images or not parts.vectors else 1
-    yield f"rate_fps = {rate_fps}  # steps per second" + GUESS
+    yield from _rate(parts)
     for number, tensor in enumerate(parts.images, 1):
         yield from _frame(tensor, "" if len(parts.images) == 1 else f"frame_{number}")
     if not parts.images and not parts.vectors:
         yield from ("", "# [[input]]  # TODO: which input takes the image", '# kind = "frame"')
     for tensor in parts.vectors:
         yield from ("", "[[input]]  # new at every step")
-        yield 'kind = "vector"  # or audio, with its sample_rate_hz' + GUESS
-        yield f"input = {_text(tensor.name)}"
-        yield from _shape("shape", tensor)
+        yield from _sound(tensor) if _is_sound(tensor) else _vector(tensor)
     for tensor in parts.others:
         yield from ("", '[[input]]  # kind = "vector" if it is new at every step')
-        yield from ('kind = "constant"', f"input = {_text(tensor.name)}  # {tensor}")
+        yield f'kind = "constant"{GUESS}'
+        yield f"input = {_text(tensor.name)}  # {tensor}"
         yield "# value = 0  # TODO: its value"
     names = plain_names([tensor.name for tensor, _ in parts.states])
     for name, (taken, given) in zip(names, parts.states, strict=True):
@@ -135,6 +188,39 @@ def _body(parts: _Parts) -> Iterator[str]:
         yield f"output = {_text(given.name)}"
         yield from _shape("shape", taken)
     yield from _outputs(parts, found)
+
+
+def _rate(parts: _Parts) -> Iterator[str]:
+    clips = [tensor for tensor in parts.images if "t" in str(layout_of(tensor.shape))]
+    if clips:
+        yield "# rate_fps = 15  # TODO: frames per second of the clips that it was trained on"
+        return
+    rate_fps = 15 if parts.images or not parts.vectors else 1
+    yield f"rate_fps = {rate_fps}  # steps per second" + GUESS
+
+
+SOUND = ("audio", "pcm", "samples", "signal", "sound", "speech", "wav")
+"""Parts of the names that inputs of sound have."""
+
+
+def _is_sound(tensor: TensorInfo) -> bool:
+    """Whether a vector may be sound: one row, of any length or by its name."""
+    named = any(part in tensor.name.lower() for part in SOUND)
+    return len(tensor.shape) == 2 and (tensor.shape[1] is None or named)
+
+
+def _sound(tensor: TensorInfo) -> Iterator[str]:
+    yield f'kind = "audio"  # or vector, with its shape{GUESS}'
+    yield f"input = {_text(tensor.name)}"
+    yield "# sample_rate_hz = 16000  # TODO: samples per second"
+    if tensor.shape[1] is None:
+        yield "# samples = 512  # TODO: samples per step"
+
+
+def _vector(tensor: TensorInfo) -> Iterator[str]:
+    yield f'kind = "vector"  # or audio, with its sample_rate_hz{GUESS}'
+    yield f"input = {_text(tensor.name)}"
+    yield from _shape("shape", tensor)
 
 
 def _guess_task(parts: _Parts) -> tuple[str, OutputDraft | None]:
@@ -161,19 +247,34 @@ def _task(name: str, found: OutputDraft | None) -> Iterator[str]:
 
 def _frame(tensor: TensorInfo, name: str) -> Iterator[str]:
     layout = layout_of(tensor.shape)
-    height, width = tensor.shape[2:] if layout == "nchw" else tensor.shape[1:3]
-    yield from ("", "[[input]]  # each value is (pixel / scale - mean) / std", 'kind = "frame"')
+    assert layout is not None
+    size = dict(zip(layout, tensor.shape, strict=True))
+    kind = 'kind = "frame"' + ("" if _is_colour(tensor) else f"  # or vector{GUESS}")
+    yield from ("", "[[input]]  # each value is (pixel / scale - mean) / std", kind)
     if name:
         yield f"name = {_text(name)}" + GUESS
     yield f"input = {_text(tensor.name)}"
-    yield f'layout = "{layout}"'
-    for key, size in (("height", height), ("width", width)):
-        line = f"{key} = {size or 224}"
-        yield line if size else f"# {line}  # TODO: the model leaves it open"
+    frames = "  # a clip: t is the frames, of which the camera gives one at each step"
+    yield f'layout = "{layout}"' + (frames + GUESS if "t" in layout else "")
+    if "t" in layout and size["t"] is None:
+        yield "# frames = 16  # TODO: the model leaves it open"
+    for key, axis in (("height", "h"), ("width", "w")):
+        line = f"{key} = {size[axis] or 224}"
+        yield line if size[axis] else f"# {line}  # TODO: the model leaves it open"
     yield 'fit = "stretch"  # or crop, letterbox' + GUESS
     yield 'resize = "area"  # or bilinear, bilinear-antialias, nearest' + GUESS
-    yield 'colour = "rgb"  # or bgr' + GUESS
-    if tensor.dtype.startswith("float"):
+    if _is_colour(tensor):
+        yield 'colour = "rgb"  # or bgr' + GUESS
+    else:
+        yield 'colour = "grey"'
+    yield from _arithmetic(tensor)
+
+
+def _arithmetic(tensor: TensorInfo) -> Iterator[str]:
+    if tensor.levels is not None and tensor.levels.dtype != "int16":
+        yield f"# Pixels go in as they are, as the levels of {tensor.levels};{GUESS[3:]}"
+        yield "# with scale, mean and std they are computed first, and then quantised."
+    elif tensor.dtype.startswith("float"):
         yield "scale = 255" + GUESS
         yield "mean = 0  # or one for each channel" + GUESS
         yield "std = 1  # or one for each channel" + GUESS

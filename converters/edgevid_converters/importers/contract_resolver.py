@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from edgevid_converters.importers.contract_toml import (
     StateTable,
     VectorTable,
 )
+from edgevid_converters.importers.image_tables import image_mapping
 from edgevid_converters.importers.preprocessing import (
     ConstantInput,
     ImageMapping,
@@ -42,12 +43,15 @@ from edgevid_converters.importers.preprocessing import (
 from edgevid_converters.importers.tensors import (
     Shape,
     TensorInfo,
-    layout_of,
     plain_name,
     plain_names,
     sizes,
 )
 
+_CLIP = "clip"
+"""Name of the state with the earlier frames of a clip."""
+_SPREADS = (1.0, 0.25)
+"""Spread of values by chance: of all pixels' levels, and of the middle ones."""
 _NUMERIC = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool")
 
 
@@ -107,6 +111,16 @@ class ContractResolver:
         self._check_all_mapped()
         self.shapes = {name: self._shape(tensor) for name, tensor in self._inputs.items()}
         """Shape of every input of the model, with all sizes known."""
+        self._images = {
+            name: replace(
+                one,
+                shape=self.shapes[one.input],
+                state=_CLIP if name == FRAME else f"{name}_{_CLIP}",
+            )
+            if one.is_clip
+            else one
+            for name, one in self._images.items()
+        }
         self._contract_inputs = tuple(self._contract_input(one) for one in self._entries)
 
     # ------------------------------------------------------------ reading, table by table
@@ -183,26 +197,12 @@ class ContractResolver:
         return list(self._file.state)
 
     def _image_mapping(self, one: _InputEntry) -> ImageMapping:
-        table, tensor = one.table, one.tensor
-        assert isinstance(table, FrameTable)
-        layout = table.layout or layout_of(tensor.shape)
-        channel = {"nhwc": 3, "nchw": 1}.get(layout or "", 0)
-        if len(tensor.shape) != 4 or layout is None or tensor.shape[channel] not in (3, None):
-            raise self._fault(
-                ("input", one.index),
-                f"input {tensor} takes no image of three channels"
-                + ("" if table.layout else "; if it does, add its layout"),
-            )
-        return ImageMapping(
-            one.name,
-            tensor.name,
-            tensor.dtype,
-            table.colour,
-            layout,
-            table.scale,
-            table.mean,
-            table.std,
-        )
+        assert isinstance(one.table, FrameTable)
+
+        def fault(text: str) -> BadInput:
+            return self._fault(("input", one.index), text)
+
+        return image_mapping(one.name, one.table, one.tensor, fault)
 
     def _check_all_mapped(self) -> None:
         mapped = {s.input for s in self._states} | set(self._constants)
@@ -237,12 +237,26 @@ class ContractResolver:
                 raise self._fault(place, f"{sizes(pinned)} does not fit the model's input {tensor}")
             known = size if size is not None else wanted
             shape.append(known if known is not None else 1 if axis == 0 else 0)
+        self._check_frames(tensor, shape)
         if 0 in shape:
             raise BadInput(
                 f"{self._document.file}: the model leaves sizes of its input {tensor} open; "
                 f'pin them down, as in: [shapes] "{tensor.name}" = {_example(tensor.shape)}'
             )
         return tuple(shape)
+
+    def _check_frames(self, tensor: TensorInfo, shape: Sequence[int]) -> None:
+        """Check that the number of frames of a clip is known, and more than one."""
+        for one in self._entries:
+            if one.tensor is not tensor or not _is_frame(one):
+                continue
+            layout = self._images[one.name].layout
+            count = shape[layout.index("t")] if "t" in layout else None
+            if count is not None and count < 2:
+                text = f"the model leaves the number of frames of its input {tensor} open"
+                if tensor.shape[layout.index("t")] is not None:
+                    text = f"input {tensor} takes a clip of one frame; export it for more"
+                raise self._fault(("input", one.index), f"{text}; add, for example, frames = 16")
 
     def _pinned(self, tensor: TensorInfo) -> tuple[Shape, Place]:
         if tensor.name in self._file.shapes:
@@ -263,9 +277,10 @@ class ContractResolver:
             return table.shape, ("input", one.index, "shape")
         if isinstance(table, AudioTable):
             return ((None, table.samples), ("input", one.index)) if table.samples else ((), ())
-        size = (table.height, table.width)
-        nchw = self._images[one.name].layout == "nchw"
-        return ((None, 3, *size) if nchw else (None, *size, 3)), ("input", one.index)
+        mapping = self._images[one.name]
+        channels = 1 if mapping.colour == "grey" else 3
+        known = {"h": table.height, "w": table.width, "c": channels, "t": table.frames}
+        return tuple(known.get(axis) for axis in mapping.layout), ("input", one.index)
 
     def _contract_input(self, one: _InputEntry) -> Input:
         """Build the contract's input once every shape is known."""
@@ -277,27 +292,48 @@ class ContractResolver:
                 text = f"input {one.tensor} takes no audio of the shape (1, samples); use a vector"
                 raise self._fault(("input", one.index), text)
             return AudioInput(one.name, table.sample_rate_hz, shape[1])
-        nchw = self._images[one.name].layout == "nchw"
-        batch, (height, width) = shape[0], shape[2:] if nchw else shape[1:3]
-        if batch != 1:
-            raise BadInput(f"the model takes {batch} images at once; export it with a batch of 1")
-        for key, size in (("height", height), ("width", width)):
-            if getattr(table, key) not in (None, size):
-                raise self._fault(("input", one.index, key), f"the model's {key} is {size}")
-        return FrameInput(one.name, height, width, table.fit, resize=table.resize)
+        size = dict(zip(self._images[one.name].layout, shape, strict=True))
+        for key, axis in (("height", "h"), ("width", "w")):
+            if getattr(table, key) not in (None, size[axis]):
+                raise self._fault(("input", one.index, key), f"the model's {key} is {size[axis]}")
+        if table.frames is not None and size.get("t", 1) != table.frames:
+            text = f"the model takes {size.get('t', 1)} frames at once"
+            raise self._fault(("input", one.index, "frames"), text)
+        return FrameInput(one.name, size["h"], size["w"], table.fit, resize=table.resize)
 
     # ------------------------------------------------------------ what comes of it
 
-    def zeros(self) -> dict[str, Any]:
-        """Return an input for the model: its constants, and zeros for the rest.
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Yield inputs for the model: zeros, then pictures and other values by chance.
 
-        Returns:
+        Constants stay what they are. Integers other than pixels may be indices or switches, and
+        stay zero.
+
+        Yields:
             The model's own name -> array of the shape and dtype that the model takes.
         """
         import numpy as np
 
-        values = {n: np.zeros(s, self._inputs[n].dtype) for n, s in self.shapes.items()}
-        return values | {one.own: one.array() for one in self._constant_inputs()}
+        rng, zeros = np.random.default_rng(0), {}
+        for name, shape in self.shapes.items():
+            zeros[name] = np.zeros(shape, self._inputs[name].dtype)
+        constants = {one.own: one.array() for one in self._constant_inputs()}
+        yield zeros | constants
+        for spread in _SPREADS:
+            values: dict[str, Any] = {}
+            for name, zero in zeros.items():
+                if zero.dtype.kind == "f":
+                    values[name] = (spread * rng.normal(size=zero.shape)).astype(zero.dtype)
+            for image in self._images.values():
+                low, high = 127.5 - 127.5 * spread, 127.5 + 127.5 * spread
+                frames = rng.uniform(low, high, self._pixels(image))
+                values[image.input] = image.arrange(frames.astype(np.uint8))
+            yield zeros | values | constants
+
+    def _pixels(self, image: ImageMapping) -> tuple[int, ...]:
+        """Shape of the frames of an image: ``(frames, H, W, 3)``."""
+        size = dict(zip(image.layout, self.shapes[image.input], strict=True))
+        return size.get("t", 1), size["h"], size["w"], 3
 
     def _constant_inputs(self) -> tuple[ConstantInput, ...]:
         made = []
@@ -316,16 +352,17 @@ class ContractResolver:
             made.append(ConstantInput(one.input, shape, self._inputs[one.input].dtype, one.value))
         return tuple(made)
 
-    def resolve(self, samples: Mapping[str, Any]) -> tuple[Contract, Preprocessing]:
+    def resolve(self, taken: Sequence[Mapping[str, Any]]) -> tuple[Contract, Preprocessing]:
         """Build the contract and the preprocessing.
 
         Args:
-            samples: The model's outputs for `zeros`, by its own names: arrays of any shape and
-                dtype.
+            taken: The model's outputs for each of `examples`, by its own names: arrays of any
+                shape and dtype.
 
         Raises:
             BadInput: The outputs do not fit the file or the task.
         """
+        samples = taken[0]
         state_inputs = tuple(
             self._passed(f"state_{s.name}", s.input, self.shapes[s.input]) for s in self._states
         )
@@ -339,7 +376,7 @@ class ContractResolver:
                     f"{shown(state.input)} {sizes(self.shapes[state.input])}",
                 )
         outputs = tuple(Output(one.name, one.shape) for one in mapped)
-        self._check_outputs(mapped, samples)
+        self._check_outputs(mapped, taken)
         kept = [
             TensorMapping(
                 f"next_{s.name}",
@@ -349,15 +386,21 @@ class ContractResolver:
             )
             for s in self._states
         ]
+        clips = [one for one in self._images.values() if one.is_clip]
+        lengths = [one.batched_shape[one.time_axis] for one in clips]
+        lengths += [self._file.frames] if self._states else []
         contract = Contract(
             task=self._file.task,
             inputs=self._contract_inputs,
             outputs=outputs,
             labels=self._labels,
             rate_fps=self._file.rate_fps,
-            temporal="carry" if self._states else "none",
-            frames=self._file.frames if self._states else 1,
-            states=tuple(StateTensor(s.name, self.shapes[s.input]) for s in self._states),
+            temporal="carry" if self._states else "window" if clips else "none",
+            frames=max(lengths) if clips or self._states else 1,
+            states=(
+                *(StateTensor(s.name, self.shapes[s.input]) for s in self._states),
+                *(StateTensor(one.state, one.state_shape) for one in clips),
+            ),
             options=self._file.options,
         )
         contract.check()
@@ -408,10 +451,19 @@ class ContractResolver:
         shape = tuple(value.shape)
         return TensorMapping(table.name, str(table.output), shape, str(value.dtype), table.softmax)
 
-    def _check_outputs(self, outputs: Sequence[TensorMapping], samples: Mapping[str, Any]) -> None:
+    def _check_outputs(
+        self, outputs: Sequence[TensorMapping], samples: Sequence[Mapping[str, Any]]
+    ) -> None:
         fault = self._host.check_outputs(
             [
-                ImportedOutput(one.name, one.own, one.shape, one.softmax, samples[one.own])
+                ImportedOutput(
+                    one.name,
+                    one.own,
+                    one.shape,
+                    one.softmax,
+                    tuple(sample[one.own] for sample in samples),
+                    levels.scale if (levels := self._outputs[one.own].levels) else 0.0,
+                )
                 for one in outputs
             ],
             self._labels,

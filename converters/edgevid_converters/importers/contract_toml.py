@@ -71,7 +71,10 @@ def _divisors(value: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class FrameTable:
-    """An ``[[input]]`` that takes images; see `ImageMapping` for its arithmetic."""
+    """An ``[[input]]`` that takes images; see `ImageMapping` for its arithmetic.
+
+    Without ``scale``, ``mean`` and ``std`` a quantised input takes pixels as they are.
+    """
 
     name: str = option(FRAME, read=_name)
     input: str | None = None
@@ -81,9 +84,10 @@ class FrameTable:
     resize: Resize = "area"
     colour: Colour = "rgb"
     layout: Layout | None = None
-    scale: float = option(1.0, read=positive)
-    mean: tuple[float, ...] = option((0.0,), read=_channels)
-    std: tuple[float, ...] = option((1.0,), read=_divisors)
+    frames: int | None = option(None, read=whole(2))
+    scale: float | None = option(None, read=positive)
+    mean: tuple[float, ...] | None = option(None, read=_channels)
+    std: tuple[float, ...] | None = option(None, read=_divisors)
     kind: Literal["frame"] = "frame"
 
 

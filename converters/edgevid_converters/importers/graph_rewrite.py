@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
 from edgevid_converters.importers.preprocessing import ImageMapping, TensorMapping
+from edgevid_converters.importers.tensors import Levels
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIGNATURE = "serving_default"
+_VERSIONS = {"DEQUANTIZE": 3, "QUANTIZE": 2}
+"""Versions that have all types of `Levels`; of other operators the first one does."""
+_NEAR = 1e-3
+"""How far from a whole level the zero point of pixels may be."""
 
 
 class GraphRewrite:
@@ -35,46 +40,108 @@ class GraphRewrite:
         tensor = self._graph.tensors[self._input(name)]
         tensor.buffer = self._buffer(value)
 
-    def take(self, one: TensorMapping) -> int:
-        """Make an input float32 under the contract's name; returns its tensor."""
+    def take(self, one: TensorMapping, levels: Levels | None = None) -> int:
+        """Make an input float32 under the contract's name; returns its tensor.
+
+        Args:
+            one: The input.
+            levels: How the model stores its values, if it is quantised.
+        """
         old = self._input(one.own)
-        if one.dtype == "float32":
+        if one.dtype == "float32" and levels is None:
             self._graph.tensors[old].name = one.name.encode()
             return old
         new = self._tensor(one.name, one.shape, "float32")
-        self._front.append(self._cast(new, old))
+        kind = "CAST" if levels is None else "QUANTIZE"
+        self._front.append(self._operator(kind, [new], old))
         return new
 
-    def take_frame(self, image: ImageMapping) -> int:
-        """Put the arithmetic of ``image`` between a uint8 RGB frame and an input."""
+    def take_frame(self, image: ImageMapping, levels: Levels | None = None) -> dict[str, int]:
+        """Put the arithmetic of ``image`` between a uint8 RGB frame and an input.
+
+        Args:
+            image: The input.
+            levels: How the model stores its values, if it is quantised.
+
+        Returns:
+            The new inputs, and of a clip the next state, by the contract's full names: tensors.
+        """
         old = self._input(image.input)
-        shape = tuple(int(n) for n in self._graph.tensors[old].shape)
-        nchw = image.layout == "nchw"
-        if nchw:
-            shape = (shape[0], *shape[2:], shape[1])
+        sizes = dict(zip(image.layout, map(int, self._graph.tensors[old].shape), strict=True))
+        shape = (1, sizes["h"], sizes["w"], 3)
+        if levels is not None and (stored := _stored(image, levels)):
+            if stored == levels:  # the pixels are the model's levels
+                self._graph.tensors[old].name = image.name.encode()
+                return {image.name: old}
+            new = self._tensor(image.name, shape, "uint8")
+            self._quantise(new, stored)
+            self._front.append(self._operator("QUANTIZE", [new], old))
+            return {image.name: new}
         new = at = self._tensor(image.name, shape, "uint8")
+        at = self._arithmetic(image, at, shape)
+        taken = {image.name: new}
+        if image.is_clip:
+            at, more = self._joined(image, at)
+            taken |= more
+        now = "float32" if image.is_clip or image.computes else "uint8"
+        if levels is not None:
+            at = self._to(at, image.shape or self._shape_of(old), now, "float32")
+            at = self._then("QUANTIZE", [at], self._shape_of(old), levels.dtype)
+        else:
+            at = self._to(at, self._shape_of(old), now, image.dtype)
+        if at == new:  # the model takes the frame as it is
+            self._graph.tensors[old].name = image.name.encode()
+            return {image.name: old}
+        self._write_to(at, old)
+        return taken
+
+    def _arithmetic(self, image: ImageMapping, at: int, shape: tuple[int, ...]) -> int:
+        """Write `ImageMapping.apply` up to the model's type; values that change are float32."""
+        dtype = "float32" if image.computes else "uint8"
         if image.colour == "bgr":
             at = self._then("GATHER", [at, self._constant([2, 1, 0], "int32")], shape, "uint8")
-        if image.computes:
+        at = self._to(at, shape, "uint8", dtype)
+        if image.colour == "grey":
+            factors, offset = image.luma
+            kernel = self._constant(factors, "float32", (1, 1, 1, 3))
+            shape = (*shape[:3], 1)
+            taken = [at, kernel, self._constant([offset], "float32")]
+            at = self._then("CONV_2D", taken, shape, dtype)
+        elif image.computes:
             first, second = image.factors
-            at = self._to(at, shape, "uint8", "float32")
             if any(factor != 1.0 for factor in first):
-                at = self._then("MUL", [at, self._constant(first, "float32")], shape, "float32")
+                at = self._then("MUL", [at, self._constant(first, "float32")], shape, dtype)
             if any(second):
-                at = self._then("ADD", [at, self._constant(second, "float32")], shape, "float32")
-            at = self._to(at, shape, "float32", image.dtype)
-        else:
-            at = self._to(at, shape, "uint8", image.dtype)
-        if nchw:
+                at = self._then("ADD", [at, self._constant(second, "float32")], shape, dtype)
+        if image.channels_first:
+            shape = (shape[0], shape[3], *shape[1:3])
             order = self._constant([0, 3, 1, 2], "int32")
-            self._front.append(self._operator("TRANSPOSE", [at, order], old))
-        elif at == new:  # the model takes the frame as it is
-            self._graph.tensors[old].name = image.name.encode()
-            return old
-        else:
-            self._front[-1].outputs = _indices([old])
-            self._graph.tensors.pop()  # the one that the last operator wrote before
-        return new
+            at = self._then("TRANSPOSE", [at, order], shape, dtype)
+        return at
+
+    def _joined(self, image: ImageMapping, at: int) -> tuple[int, dict[str, int]]:
+        """Join a frame to the frames before it; returns the clip, state and next state."""
+        at = self._to(at, self._shape_of(at), self._dtype_of(at), "float32")
+        state = self._tensor(image.state_input, image.state_shape, "float32")
+        shape = image.frame_shape
+        newest = self._then("RESHAPE", [at, self._constant(shape, "int32")], shape, "float32")
+        axis, whole = image.time_axis, image.batched_shape
+        clip = self._then("CONCATENATION", [state, newest], whole, "float32")
+        self._front[-1].builtinOptions.axis = axis
+        begin = self._constant([int(place == axis) for place in range(len(whole))], "int32")
+        size = self._constant(image.state_shape, "int32")
+        rest = self._then("SLICE", [clip, begin, size], image.state_shape, "float32")
+        self._graph.tensors[rest].name = image.state_output.encode()
+        # A tensor of its own: what follows may be redirected into the model's input.
+        wanted = self._constant(image.shape, "int32")
+        at = self._then("RESHAPE", [clip, wanted], image.shape, "float32")
+        return at, {image.state_input: state, image.state_output: rest}
+
+    def _write_to(self, at: int, old: int) -> None:
+        """Let the operator that wrote ``at`` last, the newest tensor, write ``old`` instead."""
+        self._front[-1].outputs = _indices([old])
+        assert at == len(self._graph.tensors) - 1
+        self._graph.tensors.pop()
 
     def _then(self, kind: str, inputs: Sequence[int], shape: Sequence[int], dtype: str) -> int:
         new = self._tensor(f"edgevid/{kind.lower()}", shape, dtype)
@@ -85,19 +152,44 @@ class GraphRewrite:
         if dtype == wanted:
             return at
         new = self._tensor(f"edgevid/{wanted}", shape, wanted)
-        self._front.append(self._cast(at, new))
+        self._front.append(self._operator("CAST", [at], new))
         return new
+
+    def _shape_of(self, tensor: int) -> tuple[int, ...]:
+        return tuple(int(n) for n in self._graph.tensors[tensor].shape)
+
+    def _dtype_of(self, tensor: int) -> str:
+        from ai_edge_litert import schema_py_generated as schema
+
+        kind = self._graph.tensors[tensor].type
+        return next(str(k).lower() for k, v in vars(schema.TensorType).items() if v == kind)
+
+    def _quantise(self, tensor: int, levels: Levels) -> None:
+        """Record how a tensor stores its values."""
+        import numpy as np
+        from ai_edge_litert import schema_py_generated as schema
+
+        parameters = schema.QuantizationParametersT()
+        parameters.scale = np.array([levels.scale], np.float32)
+        parameters.zeroPoint = np.array([levels.zero_point], np.int64)
+        self._graph.tensors[tensor].quantization = parameters
 
     # ------------------------------------------------------------ outputs
 
-    def give(self, one: TensorMapping) -> int:
-        """Make an output float32 under the contract's name; returns its tensor."""
+    def give(self, one: TensorMapping, levels: Levels | None = None) -> int:
+        """Make an output float32 under the contract's name; returns its tensor.
+
+        Args:
+            one: The output.
+            levels: How the model stores its values, if it is quantised.
+        """
         at = self._place(self._graph.outputs, one.own)
         kind = "SOFTMAX" if one.softmax else "RESHAPE"
-        if one.dtype != "float32":
-            kind_of = self._tensor(f"edgevid/{one.name}", one.shape, "float32")
-            self._back.append(self._cast(at, kind_of))
-            at = kind_of
+        if one.dtype != "float32" or levels is not None:
+            plain = self._tensor(f"edgevid/{one.name}", one.shape, "float32")
+            to_float = "CAST" if levels is None else "DEQUANTIZE"
+            self._back.append(self._operator(to_float, [at], plain))
+            at = plain
         new = self._tensor(one.name, one.shape, "float32")
         extra = [] if one.softmax else [self._constant(one.shape, "int32")]
         self._back.append(self._operator(kind, [at, *extra], new))
@@ -210,15 +302,13 @@ class GraphRewrite:
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
-    def _constant(self, values: Sequence[float], dtype: str) -> int:
+    def _constant(self, values: Sequence[float], dtype: str, shape: Sequence[int] = ()) -> int:
         import numpy as np
 
         listed = np.array(values, dtype)
+        listed = listed.reshape(shape) if shape else listed
         name = f"edgevid/constant_{len(self._graph.tensors)}"
         return self._tensor(name, listed.shape, dtype, self._buffer(listed))
-
-    def _cast(self, source: int, target: int) -> Table:
-        return self._operator("CAST", [source], target)
 
     def _operator(self, kind: str, inputs: Sequence[int], output: int) -> Table:
         from ai_edge_litert import schema_py_generated as schema
@@ -229,9 +319,14 @@ class GraphRewrite:
         options = {
             "ADD": "AddOptions",
             "CAST": "CastOptions",
+            "CONCATENATION": "ConcatenationOptions",
+            "CONV_2D": "Conv2DOptions",
+            "DEQUANTIZE": "DequantizeOptions",
             "GATHER": "GatherOptions",
             "MUL": "MulOptions",
+            "QUANTIZE": "QuantizeOptions",
             "RESHAPE": "ReshapeOptions",
+            "SLICE": "SliceOptions",
             "SOFTMAX": "SoftmaxOptions",
             "TRANSPOSE": "TransposeOptions",
         }[kind]
@@ -241,6 +336,10 @@ class GraphRewrite:
             operator.builtinOptions.axis = 3
         if kind == "SOFTMAX":
             operator.builtinOptions.beta = 1.0
+        if kind == "CONV_2D":
+            operator.builtinOptions.strideH = operator.builtinOptions.strideW = 1
+            operator.builtinOptions.dilationHFactor = operator.builtinOptions.dilationWFactor = 1
+            operator.builtinOptions.padding = schema.Padding.VALID
         return operator
 
     def _code(self, kind: str) -> int:
@@ -252,9 +351,24 @@ class GraphRewrite:
             return names.index(kind)
         code = schema.OperatorCodeT()
         number = getattr(schema.BuiltinOperator, kind)
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
+        code.builtinCode, code.deprecatedBuiltinCode = number, min(number, 127)
+        code.version = _VERSIONS.get(kind, 1)
         self._model.operatorCodes.append(code)
         return len(names)
+
+
+def _stored(image: ImageMapping, levels: Levels) -> Levels | None:
+    """How uint8 pixels store the model's values, if one scale and zero point describe it."""
+    plain = image.colour == "rgb" and image.layout == "nhwc"
+    first, second = image.factors
+    if not plain or levels.dtype not in ("uint8", "int8") or len({*first}) * len({*second}) != 1:
+        return None
+    place = -second[0] / first[0]
+    if first[0] <= 0 or abs(place - round(place)) > _NEAR or not 0 <= round(place) <= 255:
+        return None
+    same = abs(first[0] / levels.scale - 1) < 1e-6
+    scale = levels.scale if same else first[0]
+    return Levels("uint8", scale, round(place))
 
 
 def _tensors_of(operator: Table) -> list[Any]:

@@ -35,6 +35,8 @@ class NativeModel(Protocol):
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    quantised: str
+    """The quantisation that the model has already; ``float32`` for none."""
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model once.
@@ -85,16 +87,16 @@ class ImportedModel:
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
-        given = self._reference.infer(self._own(inputs))
-        return {one.name: _answer(one, given[one.own]) for one in self._preprocessing.outputs}
-
-    def _own(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Map the contract's inputs to the model's own."""
         preprocessing = self._preprocessing
         own = {one.own: one.array() for one in preprocessing.constants}
         passed = preprocessing.tensor_inputs
         own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
-        return own | {one.input: one.apply(inputs[one.name]) for one in preprocessing.images}
+        following: dict[str, NDArray[Any]] = {}
+        for one in preprocessing.images:
+            own[one.input], state = one.step(inputs)
+            following |= state
+        given = self._reference.infer(own)
+        return {one.name: _answer(one, given[one.own]) for one in preprocessing.outputs} | following
 
     def last_outputs(self, clips: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Return None: it can only be stepped; see `ReferenceModel.last_outputs`."""
@@ -159,35 +161,23 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadInput: Contract file and model do not fit.
     """
-    import numpy as np
-
     path = Path(task["model"])
     reference = _open(task["kind"], path)
     resolver = ContractResolver(Path(task["contract_file"]), reference.inputs, reference.outputs)
-    zeros = resolver.zeros()
-    outputs = reference.infer(zeros)
-    rng = np.random.default_rng(0)
-    other = reference.infer({n: _perturbed(rng, v) for n, v in zeros.items()})
-    for name, value in outputs.items():
-        if other[name].shape != value.shape:
+    samples = [reference.infer(inputs) for inputs in resolver.examples()]
+    for name, value in samples[0].items():
+        if any(other[name].shape != value.shape for other in samples):
             raise BadInput(
                 f"{path}: the size of output {name!r} depends on the image; "
                 "export the model without its last, selecting part"
             )
-    contract, preprocessing = resolver.resolve(outputs)
+    contract, preprocessing = resolver.resolve(samples)
     return {
         "contract": contract.to_json(),
         "preprocessing": preprocessing.to_json(),
+        "quantised": getattr(reference, "quantised", "float32"),
         "record": {"model": path.name, "sha256": _sum(path), "fed": preprocessing.to_json()},
     }
-
-
-def _perturbed(rng: Any, value: NDArray[Any]) -> NDArray[Any]:
-    """Return random values for a float input; integers may be indices or switches and stay."""
-    if value.dtype.kind != "f":
-        return value
-    stirred: NDArray[Any] = rng.normal(size=value.shape).astype(value.dtype)
-    return stirred
 
 
 def tensors_task(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from edgevid.registry import need
 from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
-from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name
+from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name, quantisation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,6 +84,7 @@ class ONNXModel:
         self._path, self._model, self._session = path, model, session
         self.inputs = tuple(_tensor_info(one) for one in session.get_inputs())
         self.outputs = tuple(_tensor_info(one) for one in session.get_outputs())
+        self.quantised = quantisation_of(model.graph)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
@@ -149,9 +150,11 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
     import onnx
     from onnx import TensorProto, helper
 
+    clips = [one for one in preprocessing.images if one.is_clip]
     new = {one.name for one in preprocessing.images} | {
         one.name for one in (*preprocessing.state_inputs, *preprocessing.outputs)
     }
+    new |= {name for one in clips for name in (one.state_input, one.state_output)}
     renamed = any(one.name != one.own for one in preprocessing.tensors)
     if renamed or new & set(_tensor_names(model.graph)):
         model = onnx.compose.add_prefix(model, "model/", rename_nodes=False)
@@ -181,6 +184,10 @@ def framed(model: Any, preprocessing: Preprocessing, contract: Contract) -> Any:
     for one in preprocessing.outputs:
         outputs.append(helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape))
         back += _given(one, own + one.own)
+    for clip in clips:
+        for listed, name in ((inputs, clip.state_input), (outputs, clip.state_output)):
+            shape = clip.state_shape
+            listed.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     core = list(graph.node)
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend([*front, *core, *back])
@@ -198,28 +205,47 @@ def _prepared(image: ImageMapping, target: str, prefix: str) -> tuple[list[Any],
     made: list[Any] = []
     weights: list[Any] = []
 
-    def then(kind: str, value: NDArray[Any] | None = None, **attributes: Any) -> None:
-        taken = [made[-1].output[0] if made else image.name]
+    def constant(value: NDArray[Any]) -> str:
+        weights.append(numpy_helper.from_array(value, f"{prefix}constant_{len(weights)}"))
+        return str(weights[-1].name)
+
+    def then(kind: str, *values: NDArray[Any], before: str = "", **attributes: Any) -> None:
+        taken = [made[-1].output[0] if made else image.name, *map(constant, values)]
         name = f"{prefix}{kind.lower()}_{len(made)}"
-        if value is not None:
-            weights.append(numpy_helper.from_array(value, f"{name}_by"))
-            taken.append(f"{name}_by")
+        taken = [before, *taken] if before else taken
         made.append(helper.make_node(kind, taken, [name], name, **attributes))
 
     if image.colour == "bgr":
         then("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    if image.computes:
-        first, second = image.factors
+    if image.computes or image.is_clip:
         then("Cast", to=_kind("float32"))
+    if image.colour == "grey":
+        factors, offset = image.luma
+        then("MatMul", np.array(factors, np.float32)[:, None])
+        if offset:
+            then("Add", np.array([offset], np.float32))
+    elif image.computes:
+        first, second = image.factors
         if any(one != 1.0 for one in first):
             then("Mul", np.array(first, np.float32))
         if any(second):
             then("Add", np.array(second, np.float32))
-    if image.layout == "nchw":
+    if image.channels_first:
         then("Transpose", perm=[0, 3, 1, 2])
+    ends: list[Any] = []
+    if image.is_clip:
+        axis = image.time_axis
+        then("Reshape", np.array(image.frame_shape, np.int64))
+        then("Concat", before=image.state_input, axis=axis)
+        begin, end, along = (
+            constant(np.array([n], np.int64)) for n in (1, image.batched_shape[axis], axis)
+        )
+        taken = [made[-1].output[0], begin, end, along]
+        ends = [helper.make_node("Slice", taken, [image.state_output], f"{prefix}slice")]
+        then("Reshape", np.array(image.shape, np.int64))
     then("Cast", to=_kind(image.dtype))
     made[-1].output[0] = target
-    return made, weights
+    return made + ends, weights
 
 
 def _given(one: TensorMapping, source: str) -> list[Any]:

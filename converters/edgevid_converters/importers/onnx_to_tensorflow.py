@@ -52,7 +52,9 @@ def lower(
         function = loaded.signatures[tensorflow_step.SIGNATURE]
         core = _Core(function, reference, preprocessing)
         core.match()
-        images = tuple(replace(one, layout="nhwc") for one in preprocessing.images)
+        images = tuple(
+            one if one.is_clip else replace(one, layout="nhwc") for one in preprocessing.images
+        )
         preprocessing = replace(preprocessing, images=images, constants=())
         return tensorflow_step.write(core, loaded, preprocessing, contract, path)
 
@@ -66,7 +68,7 @@ def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
     simple = plain(simple)
     onnx.save(simple, file)
     kept = [one.own for one in preprocessing.tensor_inputs]
-    kept += [one.input for one in preprocessing.images if one.layout == "nhwc"]
+    kept += [one.input for one in preprocessing.images if one.layout != "nchw"]
     with _offline(folder) as onnx2tf:
         try:
             onnx2tf.convert(

@@ -13,6 +13,7 @@ from edgevid.runtimes.openvino import UNFUSED
 from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.lowering.openvino.converter import quantisation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class OpenVINOModel:
 
     def __init__(self, path: Path, model: Any) -> None:
         self._path, self._model = path, model
+        self.quantised = quantisation_of(model)
         self._compiled: tuple[Any, Any] | None = None
         self.inputs = tuple(_tensor_info(one) for one in model.inputs)
         self.outputs = tuple(_tensor_info(one) for one in model.outputs)
@@ -89,10 +91,15 @@ class OpenVINOModel:
         for constant in preprocessing.constants:
             _fix(model, constant.own, constant.array())
         own = [_own_name(one) for one in model.inputs]
+        names = {one.own: one.name for one in preprocessing.tensor_inputs}
+        for image in preprocessing.images:
+            names[image.input] = image.name
+            if image.is_clip:
+                own.append(image.state_input)
+                names[image.state_input] = image.state_input
+                _open_clip(model, image)
         for image in preprocessing.images:
             model = _prepared(model, own.index(image.input), image)
-        names = {one.own: one.name for one in preprocessing.tensor_inputs}
-        names |= {image.input: image.name for image in preprocessing.images}
         for name, one in zip(own, model.inputs, strict=True):
             one.get_tensor().set_names({names[name]})
             one.node.set_friendly_name(names[name])
@@ -100,9 +107,12 @@ class OpenVINOModel:
         sources = [result.input_value(0) for result in model.get_results()]
         values = [(one, sources[order.index(one.own)]) for one in preprocessing.outputs]
         ends = [_end(one, value) for one, value in values]
+        given = [one.name for one in preprocessing.outputs]
+        following = [one.state_output for one in preprocessing.images if one.is_clip]
+        ends += [source.get_node() for source in sources[len(order) :]]
         model = openvino.Model(ends, model.get_parameters())
-        for one, output in zip(preprocessing.outputs, model.outputs, strict=True):
-            output.get_tensor().set_names({one.name})
+        for name, output in zip([*given, *following], model.outputs, strict=True):
+            output.get_tensor().set_names({name})
         path = folder / form / "model.xml"
         path.parent.mkdir(parents=True)
         openvino.save_model(model, path, compress_to_fp16=False)
@@ -118,21 +128,79 @@ def _fix(model: Any, name: str, value: NDArray[Any]) -> None:
     model.remove_parameter(node)
 
 
+def _open_clip(model: Any, image: ImageMapping) -> None:
+    """Replace a clip by its newest frame and, as a last input and output, the frames before it.
+
+    The frame keeps the clip's place and name; it is float32 ``(1, H, W, C)`` or ``(1, C, H, W)``.
+    """
+    import numpy as np
+    import openvino
+    from openvino import opset13 as ops
+
+    clip = _of(model.inputs, image.input).node
+    axis, whole = image.time_axis, image.frame_shape
+    frame = ops.parameter([n for place, n in enumerate(whole) if place != axis], openvino.Type.f32)
+    before = ops.parameter(list(image.state_shape), openvino.Type.f32)
+    newest = ops.reshape(frame, ops.constant(np.array(whole, np.int64)), False)
+    joined = ops.concat([before, newest], axis)
+    one, end, along = (ops.constant(np.array([n], np.int64)) for n in (1, 1 << 30, axis))
+    rest = ops.slice(joined, one, end, one, along)
+    fed = joined
+    if image.shape != image.batched_shape:
+        fed = ops.reshape(fed, ops.constant(np.array(image.shape, np.int64)), False)
+    if image.dtype != "float32":
+        fed = ops.convert(fed, clip.get_element_type())
+    clip.output(0).replace(fed.output(0))
+    model.replace_parameter(model.get_parameter_index(clip), frame)
+    frame.output(0).get_tensor().set_names({image.input})
+    before.output(0).get_tensor().set_names({image.state_input})
+    model.add_parameters([before])
+    model.add_results([ops.result(rest)])
+    model.validate_nodes_and_infer_types()
+
+
+def _grey(model: Any, index: int, image: ImageMapping) -> None:
+    """Put the weighted sum of a frame's colours in front of an input of one channel."""
+    import numpy as np
+    import openvino
+    from openvino import opset13 as ops
+
+    node = model.input(index).node
+    sizes = list(node.get_output_partial_shape(0).to_shape())
+    height, width = sizes[2:] if image.channels_first else sizes[1:3]
+    frame = ops.parameter([1, height, width, 3], openvino.Type.f32)
+    factors, offset = image.luma
+    weights = ops.constant(np.array(factors, np.float32)[:, None])
+    value = ops.add(ops.matmul(frame, weights, False, False), np.float32(offset))
+    if image.channels_first:
+        value = ops.reshape(value, ops.constant(np.array(sizes, np.int64)), False)
+    if node.get_element_type() != openvino.Type.f32:
+        value = ops.convert(value, node.get_element_type())
+    node.output(0).replace(value.output(0))
+    model.replace_parameter(index, frame)
+    model.validate_nodes_and_infer_types()
+
+
 def _prepared(model: Any, index: int, image: ImageMapping) -> Any:
     """Let input ``index`` take a frame: uint8 RGB ``(1, H, W, 3)``."""
     import openvino
     from openvino import Layout
     from openvino.preprocess import ColorFormat, PrePostProcessor
 
+    if image.colour == "grey":
+        _grey(model, index, image)
+    first_channel = image.channels_first and image.colour != "grey"
     whole = PrePostProcessor(model)
     entry = whole.input(index)
     tensor = entry.tensor().set_element_type(openvino.Type.u8).set_layout(Layout("NHWC"))
-    entry.model().set_layout(Layout(image.layout.upper()))
+    entry.model().set_layout(Layout("NCHW" if first_channel else "NHWC"))
     steps = entry.preprocess()
     if image.colour == "bgr":
         tensor.set_color_format(ColorFormat.RGB)
         steps.convert_color(ColorFormat.BGR)
-    if image.computes:
+    if image.colour == "grey":
+        steps.convert_element_type(openvino.Type.f32)
+    elif image.computes:
         first, second = image.factors
         steps.convert_element_type(openvino.Type.f32)
         steps.mean([-b / a for a, b in zip(first, second, strict=True)])

@@ -12,25 +12,32 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Colour = Literal["rgb", "bgr"]
-Layout = Literal["nhwc", "nchw"]
+Colour = Literal["rgb", "bgr", "grey"]
+Layout = Literal["nhwc", "nchw", "nthwc", "ntchw", "ncthw", "thwc", "tchw"]
+"""Order of a picture's or a clip's axes: batch n, frames t, channels c, height h and width w."""
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey: ITU-R BT.601, as OpenCV and Pillow have them."""
 
 
 @dataclass(frozen=True)
 class ImageMapping:
     """How a frame, uint8 RGB ``(1, H, W, 3)``, becomes an input of the model.
 
-    Each value becomes ``(pixel / scale - mean) / std``.
+    Each value becomes ``(pixel / scale - mean) / std``. If the input is a clip, the frame joins the
+    frames before it, which are a state of the step: float32, prepared already, in the model's
+    order of axes without its last frame, with a batch axis of 1.
 
     Attributes:
         name: The contract's name of the input.
         input: The model's own name.
         dtype: Type that the model takes.
-        colour: Order of the model's channels.
-        layout: Where the model has its channels.
+        colour: Order of the model's channels, or one channel of grey (see `LUMA`).
+        layout: Order of the model's axes.
         scale: Divisor of a pixel.
         mean: One value, or one for each channel in the model's order.
         std: As ``mean``.
+        shape: Shape of the model's input, needed for a clip.
+        state: The contract's name of the state with a clip's earlier frames; empty for a picture.
     """
 
     name: str
@@ -41,6 +48,8 @@ class ImageMapping:
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    shape: tuple[int, ...] = ()
+    state: str = ""
 
     @property
     def factors(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -56,26 +65,134 @@ class ImageMapping:
     def computes(self) -> bool:
         """Whether the values change at all."""
         first, second = self.factors
-        return any(one != 1.0 for one in first) or any(second)
+        return self.colour == "grey" or any(one != 1.0 for one in first) or any(second)
+
+    @property
+    def luma(self) -> tuple[tuple[float, ...], float]:
+        """Factors of red, green and blue whose sum, plus an offset, is the grey value.
+
+        An integer input gets the nearest level.
+        """
+        (first, *_), (second, *_) = self.factors
+        half = 0.0 if self.dtype.startswith("float") else 0.5
+        return tuple(weight * first for weight in LUMA), second + half
+
+    # ------------------------------------------------------------ clips
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether the model takes several frames at once."""
+        return "t" in self.layout
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether a frame's channels come before its height and width."""
+        return self.layout.index("c") < self.layout.index("h")
+
+    @property
+    def time_axis(self) -> int:
+        """Axis of the frames in `batched_shape`."""
+        return self._batched.index("t")
+
+    @property
+    def batched_shape(self) -> tuple[int, ...]:
+        """Shape of the clip with a batch axis of 1, which the model may lack."""
+        return self.shape if self._batched == self.layout else (1, *self.shape)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """`batched_shape` of a single frame."""
+        return self._of_frames(1)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """`batched_shape` of the frames before the newest one."""
+        return self._of_frames(self.batched_shape[self.time_axis] - 1)
+
+    @property
+    def state_input(self) -> str:
+        """Full name of the state with a clip's earlier frames."""
+        return f"state_{self.state}"
+
+    @property
+    def state_output(self) -> str:
+        """Full name of the next such state."""
+        return f"next_{self.state}"
+
+    @property
+    def _batched(self) -> str:
+        return self.layout if "n" in self.layout else f"n{self.layout}"
+
+    def _of_frames(self, count: int) -> tuple[int, ...]:
+        sizes = list(self.batched_shape)
+        sizes[self.time_axis] = count
+        return tuple(sizes)
+
+    # ------------------------------------------------------------ the reference in numpy
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[Any]:
-        """Compute the model's input, as the reference for the lowered graph.
+        """Prepare one frame, as the reference for the lowered graph.
 
         Args:
             frame: uint8 RGB ``(1, H, W, 3)``.
 
         Returns:
-            ``(1, H, W, 3)`` or ``(1, 3, H, W)`` in the model's ``dtype``.
+            ``(1, H, W, C)`` or ``(1, C, H, W)`` in the model's ``dtype``; of a clip float32
+            `frame_shape`.
         """
         import numpy as np
 
         values = frame.astype(np.float64)
-        if self.colour == "bgr":
-            values = values[..., ::-1]
-        values = (values / self.scale - np.array(self.mean)) / np.array(self.std)
-        if self.layout == "nchw":
+        if self.colour == "grey":
+            factors, offset = self.luma
+            values = values @ np.array(factors)[:, None] + offset
+        else:
+            if self.colour == "bgr":
+                values = values[..., ::-1]
+            values = (values / self.scale - np.array(self.mean)) / np.array(self.std)
+        if self.channels_first:
             values = values.transpose(0, 3, 1, 2)
+        if self.is_clip:
+            return np.ascontiguousarray(values, np.float32).reshape(self.frame_shape)
         return np.ascontiguousarray(values, np.dtype(self.dtype))
+
+    def arrange(self, frames: NDArray[np.uint8]) -> NDArray[Any]:
+        """Prepare all frames of a picture or clip at once.
+
+        Args:
+            frames: uint8 RGB ``(frames, H, W, 3)``; one for a picture.
+
+        Returns:
+            The model's input in its ``dtype``; of a clip in its ``shape``.
+        """
+        import numpy as np
+
+        values = [self.apply(frame[None]) for frame in frames]
+        if not self.is_clip:
+            return values[0]
+        clip: NDArray[Any] = np.concatenate(values, self.time_axis)
+        return clip.reshape(self.shape).astype(self.dtype)
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Prepare a frame and, for a clip, join it to the frames before it.
+
+        Args:
+            inputs: Inputs and states by full name: uint8 RGB ``(1, H, W, 3)`` for the frame,
+                float32 `state_shape` for the state.
+
+        Returns:
+            The model's input in its shape and ``dtype``; the next state by full name, if any.
+        """
+        import numpy as np
+
+        value = self.apply(inputs[self.name])
+        if not self.is_clip:
+            return value, {}
+        axis = self.time_axis
+        clip = np.concatenate([inputs[self.state_input], value], axis)
+        rest = np.ascontiguousarray(np.delete(clip, 0, axis))
+        model_input: NDArray[Any] = clip.reshape(self.shape).astype(self.dtype)
+        return model_input, {self.state_output: rest}
 
 
 @dataclass(frozen=True)
@@ -128,7 +245,7 @@ class Preprocessing:
     """Maps a contract's tensors to an imported model's own.
 
     Attributes:
-        images: The frame inputs.
+        images: The frame inputs, with the states of those that are clips.
         tensors: The other inputs.
         constants: The model's inputs that never change.
         state_inputs: The states' inputs by the contract's full names (``state_x``).

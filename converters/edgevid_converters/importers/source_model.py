@@ -28,6 +28,7 @@ class SourceModel:
         split: Recorded split of that data: name -> paths below ``data``.
         preprocessing: Maps the contract's tensors to an imported model's own; None for a run,
             whose step has the contract's tensors itself.
+        quantised: The quantisation that the model has already; ``float32`` for none.
     """
 
     kind: str
@@ -38,11 +39,16 @@ class SourceModel:
     data: Path | None = None
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    quantised: str = "float32"
 
     @property
     def imported(self) -> bool:
         """Whether its preprocessing comes from a contract file, which may be wrong."""
         return self.preprocessing is not None
+
+    def form_for(self, accepted: Sequence[str]) -> str | None:
+        """Return the first of ``accepted`` that it can be lowered to; None if it is none."""
+        return next((form for form in accepted if form in self.forms), None)
 
     def to_task(self) -> dict[str, Any]:
         """Return what a child process needs to load the model, as plain data."""

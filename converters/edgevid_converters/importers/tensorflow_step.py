@@ -33,6 +33,7 @@ class TensorFlowModel:
     library: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    quantised: str = "float32"
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
@@ -81,15 +82,21 @@ def write(
         one.name: tf.TensorSpec(one.shape, tf.uint8, name=one.name) for one in contract.frame_inputs
     }
     passed = preprocessing.tensor_inputs
-    for one in passed:
-        specs[one.name] = tf.TensorSpec(one.shape, tf.float32, name=one.name)
+    shapes = {one.name: one.shape for one in passed}
+    shapes |= {one.state_input: one.state_shape for one in preprocessing.images if one.is_clip}
+    for name, shape in shapes.items():
+        specs[name] = tf.TensorSpec(shape, tf.float32, name=name)
 
     def answer(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = {one.own: tf.constant(one.array()) for one in preprocessing.constants}
         own |= {one.own: tf.cast(inputs[one.name], one.dtype) for one in passed}
-        own |= {one.input: prepared(one, inputs[one.name]) for one in preprocessing.images}
+        following: dict[str, Tensor] = {}
+        for image in preprocessing.images:
+            own[image.input], state = fed(image, inputs)
+            following |= state
         given = call(own)
-        return {one.name: _named(one, given[one.own]) for one in preprocessing.outputs}
+        named = {one.name: _named(one, given[one.own]) for one in preprocessing.outputs}
+        return named | following
 
     archive = keras.export.ExportArchive()
     archive.track(owner)
@@ -98,22 +105,44 @@ def write(
     return path
 
 
+def fed(image: ImageMapping, inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute `ImageMapping.step` in TensorFlow; arguments and results are the same."""
+    import tensorflow as tf
+
+    value = prepared(image, inputs[image.name])
+    if not image.is_clip:
+        return value, {}
+    axis = image.time_axis
+    newest = tf.reshape(tf.cast(value, tf.float32), image.frame_shape)
+    clip = tf.concat([inputs[image.state_input], newest], axis)
+    begin = [int(place == axis) for place in range(len(image.batched_shape))]
+    rest = tf.slice(clip, begin, image.state_shape)
+    whole = clip if image.shape == image.batched_shape else tf.reshape(clip, image.shape)
+    return tf.cast(whole, image.dtype), {image.state_output: rest}
+
+
 def prepared(image: ImageMapping, frame: Tensor) -> Tensor:
-    """Compute `ImageMapping.apply` in TensorFlow."""
+    """Compute `ImageMapping.apply` in TensorFlow; of a clip before its shape is changed."""
     import tensorflow as tf
 
     if image.colour == "bgr":
         frame = tf.gather(frame, [2, 1, 0], axis=3)
-    if image.computes:
+    if image.colour == "grey":
+        factors, offset = image.luma
+        kernel = tf.constant(factors, tf.float32, (1, 1, 3, 1))
+        frame = tf.nn.conv2d(tf.cast(frame, tf.float32), kernel, 1, "VALID")
+        if offset:
+            frame = frame + tf.constant([offset], tf.float32)
+    elif image.computes:
         first, second = image.factors
         frame = tf.cast(frame, tf.float32)
         if any(one != 1.0 for one in first):
             frame = frame * tf.constant(first, tf.float32)
         if any(second):
             frame = frame + tf.constant(second, tf.float32)
-    if image.layout == "nchw":
+    if image.channels_first:
         frame = tf.transpose(frame, [0, 3, 1, 2])
-    return tf.cast(frame, image.dtype)
+    return frame if image.is_clip else tf.cast(frame, image.dtype)
 
 
 def _named(one: TensorMapping, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Float ``.tflite`` models."""
+"""``.tflite`` models, float or quantised."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from edgevid.registry import need
 from edgevid_converters.importers.graph_rewrite import GraphRewrite
 from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.importers.tensors import TensorInfo, sizes
+from edgevid_converters.importers.tensors import Levels, TensorInfo, sizes
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
+from edgevid_converters.lowering.tflite.quantisation import quantisation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def open_model(path: Path) -> TFLiteModel:
     """Load it in LiteRT.
 
     Raises:
-        BadInput: The file is damaged, or quantised already.
+        BadInput: The file is damaged.
         MissingExtra: LiteRT is not installed.
     """
     litert = need("ai_edge_litert.interpreter", "convert")
@@ -40,17 +41,14 @@ def open_model(path: Path) -> TFLiteModel:
         reference = TFLiteModel(content, interpreter)
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
-    for tensor in (*reference.inputs, *reference.outputs):
-        if tensor.dtype in ("int8", "int16"):
-            raise BadInput(
-                f"{path} is quantised already ({tensor}); "
-                "give the float model that it was made from"
-            )
     return reference
 
 
 class TFLiteModel:
-    """A model in LiteRT, on one thread; see `edgevid_converters.importers.imported.NativeModel`."""
+    """A model in LiteRT, on one thread; see `edgevid_converters.importers.imported.NativeModel`.
+
+    Quantised inputs and outputs are float32 here: their scale and zero point are applied.
+    """
 
     def __init__(self, content: bytes, interpreter: Any) -> None:
         self._content, self._interpreter = content, interpreter
@@ -58,6 +56,7 @@ class TFLiteModel:
         self._outputs = interpreter.get_output_details()
         self.inputs = tuple(_tensor_info(one) for one in self._inputs)
         self.outputs = tuple(_tensor_info(one) for one in self._outputs)
+        self.quantised = quantisation_of(parse(content))
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -74,14 +73,17 @@ class TFLiteModel:
                 self._interpreter.allocate_tensors()
                 self._shapes = shapes
             for tensor, one in zip(self.inputs, self._inputs, strict=True):
-                self._interpreter.set_tensor(one["index"], inputs[tensor.name])
+                value = inputs[tensor.name]
+                stored = value if tensor.levels is None else tensor.levels.quantise(value)
+                self._interpreter.set_tensor(one["index"], stored)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"LiteRT cannot run the model: {first_line(error)}") from None
-        return {
-            tensor.name: self._interpreter.get_tensor(one["index"])
-            for tensor, one in zip(self.outputs, self._outputs, strict=True)
-        }
+        given = {}
+        for tensor, one in zip(self.outputs, self._outputs, strict=True):
+            value = self._interpreter.get_tensor(one["index"])
+            given[tensor.name] = value if tensor.levels is None else tensor.levels.dequantise(value)
+        return given
 
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
@@ -101,11 +103,19 @@ class TFLiteModel:
                     "write that size into the contract"
                 )
         rewrite.store_float16_as_float32()
+        levels = {one.name: one.levels for one in (*self.inputs, *self.outputs)}
         for constant in preprocessing.constants:
-            rewrite.fix(constant.own, constant.array())
-        inputs = [(one.name, rewrite.take_frame(one)) for one in preprocessing.images]
-        inputs += [(one.name, rewrite.take(one)) for one in preprocessing.tensor_inputs]
-        outputs = [(one.name, rewrite.give(one)) for one in preprocessing.outputs]
+            value, stored_as = constant.array(), levels[constant.own]
+            rewrite.fix(constant.own, value if stored_as is None else stored_as.quantise(value))
+        inputs: list[tuple[str, int]] = []
+        outputs: list[tuple[str, int]] = []
+        for image in preprocessing.images:
+            for name, tensor_index in rewrite.take_frame(image, levels[image.input]).items():
+                listed = outputs if name == image.state_output else inputs
+                listed.append((name, tensor_index))
+        inputs += [(o.name, rewrite.take(o, levels[o.own])) for o in preprocessing.tensor_inputs]
+        given = [(o.name, rewrite.give(o, levels[o.own])) for o in preprocessing.outputs]
+        outputs = given + outputs
         rewrite.sign(inputs, outputs)
         rewrite.drop_unused()
         path = folder / form / "model.tflite"
@@ -120,7 +130,25 @@ def _tensor_info(one: Mapping[str, Any]) -> TensorInfo:
     signature = [int(n) for n in one.get("shape_signature", one["shape"])]
     shape = signature if len(signature) == len(one["shape"]) else [int(n) for n in one["shape"]]
     sizes = tuple(n if n >= 0 else None for n in shape)
-    return TensorInfo(str(one["name"]), sizes, np.dtype(one["dtype"]).name)
+    dtype, levels = np.dtype(one["dtype"]).name, _levels(one)
+    return TensorInfo(str(one["name"]), sizes, dtype if levels is None else "float32", levels)
+
+
+def _levels(one: Mapping[str, Any]) -> Levels | None:
+    """Read how a quantised tensor stores its values; None for other tensors."""
+    import numpy as np
+
+    dtype = np.dtype(one["dtype"]).name
+    parameters = one["quantization_parameters"]
+    scales = parameters["scales"]
+    if dtype not in ("uint8", "int8", "int16") or not len(scales) or not float(scales[0]):
+        return None
+    if len(scales) > 1:
+        raise BadInput(
+            f"tensor {str(one['name'])!r} has a scale for each channel, which only weights may "
+            "have; export the model with one scale for each input and output"
+        )
+    return Levels(dtype, float(scales[0]), int(parameters["zero_points"][0]))
 
 
 IMPORTER = Importer("tflite", ".tflite", FORMS, matches, open_model)

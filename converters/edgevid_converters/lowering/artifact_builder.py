@@ -45,12 +45,15 @@ class ArtifactBuilder:
             (``lowered``) and of the recorded calibration (``trajectories``), and the contract.
         folder: Where the artifacts' files go.
         allow_float: Accept float operators in an integer artifact.
+        as_it_is: The model is quantised already: its artifacts compute what it computes, and no
+            layer of theirs can be kept in float32.
     """
 
     forms: Mapping[str, str]
     lowered: Mapping[str, Any]
     folder: Path
     allow_float: bool = False
+    as_it_is: bool = False
 
     def task(self, do: str, format_name: str) -> dict[str, Any]:
         """Return the part that every task of a converter has; see `child_tasks.TASKS`."""
@@ -95,7 +98,7 @@ class ArtifactBuilder:
             **self.task("convert", format_name),
             "quantize": list(quantisations),
             "keep": {name: list(layers) for name, layers in (keep or {}).items()},
-            "measure": not keep,
+            "measure": not keep and not self.as_it_is,
             "out": str(self.folder),
         }
         what = f"conversion to {format_name}"
@@ -136,7 +139,7 @@ class ArtifactBuilder:
         name = f"{format_name}-{quantisation}"
         operators = [Operator(**operator) for operator in described["float_ops"]]
         stray = [operator for operator in operators if operator.stray and not operator.kept]
-        if quantisation in CALIBRATED and stray and not self.allow_float:
+        if quantisation in CALIBRATED and stray and not (self.allow_float or self.as_it_is):
             raise CheckFailed(
                 f"{name} computes {len(stray)} operators in float: "
                 f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "

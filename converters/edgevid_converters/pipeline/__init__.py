@@ -67,7 +67,7 @@ def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversi
         ConverterFailed: A converter crashed; nothing is written.
     """
     plan = make_plan(options)
-    source = read_source(plan)
+    plan, source = read_source(plan)
     report = ProgressReport(progress, plan.steps)
     with (
         limited(options.limits),

@@ -76,7 +76,8 @@ def accept_artifacts(
         run.report.note("compiling for the Edge TPU")
         compiled, notes = _compile_for_edgetpu(results)
         results.append(compiled)
-    notes += notes_on(results, options.budget) + unmeasured_notes(built)
+    notes += notes_on(results, options.budget)
+    notes += [] if plan.as_it_is else unmeasured_notes(built)
     return AcceptedArtifacts(tuple(results), repairs, tuple(notes))
 
 

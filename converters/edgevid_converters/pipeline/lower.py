@@ -65,7 +65,11 @@ def lower_model(
     lowered = lower_in_child(source, data, run.folder)
     if plan.calibrates:
         checks.check_states(trajectories.read_arrays(run.folder / "calibration"), model)
-    builder = ArtifactBuilder(source.forms, lowered, run.folder, plan.options.allow_float)
+    builder = ArtifactBuilder(
+        source.forms, lowered, run.folder, plan.options.allow_float, plan.as_it_is
+    )
+    if plan.as_it_is:
+        notes.append(f"{model.path.name} is {model.quantised} already and is used as it is")
     notes += _accelerator_notes(plan, builder)
     for note in notes:
         run.report.note(note)

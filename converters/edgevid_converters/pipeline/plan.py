@@ -29,12 +29,14 @@ class Plan:
         target: The target, if one is named.
         quantisations: Format -> its quantisations, in order.
         edgetpu: Whether the int8 ``.tflite`` is compiled for the Edge TPU too.
+        as_it_is: Whether the model is quantised already, and is only repackaged.
     """
 
     options: ConvertOptions
     target: Target | None
     quantisations: Mapping[str, tuple[str, ...]]
     edgetpu: bool
+    as_it_is: bool = False
 
     @property
     def steps(self) -> int:
@@ -44,7 +46,9 @@ class Plan:
     @property
     def calibrates(self) -> bool:
         """Whether any artifact needs calibration."""
-        return any(one in CALIBRATED for listed in self.quantisations.values() for one in listed)
+        return not self.as_it_is and any(
+            one in CALIBRATED for listed in self.quantisations.values() for one in listed
+        )
 
 
 def make_plan(options: ConvertOptions) -> Plan:

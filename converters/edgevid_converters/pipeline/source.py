@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgevid import registry
 from edgevid.errors import BadInput
@@ -11,6 +11,7 @@ from edgevid.tasks.host import open_host
 from edgevid_converters import importers
 from edgevid_converters.acceptance.reference import OwnerOutputs, read_reference
 from edgevid_converters.importers.source_model import SourceModel
+from edgevid_converters.lowering.protocol import INTEGERS
 from edgevid_converters.pipeline.plan import Plan
 
 
@@ -29,8 +30,8 @@ class ConversionSource:
     owner: OwnerOutputs | None
 
 
-def read_source(plan: Plan) -> ConversionSource:
-    """Describe the model.
+def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
+    """Describe the model; returns the plan as far as the model can follow it, and the model.
 
     Raises:
         BadInput: There is no model, it cannot become a planned format, or the budget is out of
@@ -39,9 +40,37 @@ def read_source(plan: Plan) -> ConversionSource:
     """
     options = plan.options
     model = importers.describe(options.model, options.contract)
+    plan = fit_plan(plan, model)
     options.budget.check(open_host(model.contract.task).metric)
     owner = read_reference(options.reference, model.contract) if options.reference else None
-    return ConversionSource(model, choose_forms(model, plan.quantisations), owner)
+    return plan, ConversionSource(model, choose_forms(model, plan.quantisations), owner)
+
+
+def fit_plan(plan: Plan, model: SourceModel) -> Plan:
+    """Leave of a plan what a model that is quantised already can become: what it is.
+
+    Raises:
+        BadInput: Another quantisation is asked for, or no planned format has the model's own.
+    """
+    own, options = model.quantised, plan.options
+    if own not in INTEGERS:
+        return plan
+    remedy = f"leave out --quantize, or give the float model that {model.path.name} was made from"
+    if any(name != own for name in options.quantize or ()):
+        raise BadInput(f"{model.path} is {own} already, and stays so; {remedy}")
+    kept = {
+        name: (own,)
+        for name in plan.quantisations
+        if own in registry.load("converter", name).quantisations
+        and model.form_for(registry.load("converter", name).forms) != "saved_model"
+    }
+    if not kept:
+        listed = " or ".join(plan.quantisations)
+        raise BadInput(
+            f"{model.path} is {own} already, which cannot become {listed} as it is; give the "
+            "float model that it was made from"
+        )
+    return replace(plan, quantisations=kept, as_it_is=True)
 
 
 def choose_forms(model: SourceModel, formats: Mapping[str, object]) -> dict[str, str]:
@@ -53,7 +82,7 @@ def choose_forms(model: SourceModel, formats: Mapping[str, object]) -> dict[str,
     chosen = {}
     for format_name in formats:
         accepted = registry.load("converter", format_name).forms
-        form = next((form for form in accepted if form in model.forms), None)
+        form = model.form_for(accepted)
         if form is None:
             raise BadInput(
                 f"{model.path} cannot become {format_name}: {importers.why_not(model, accepted)}"

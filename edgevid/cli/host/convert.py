@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,7 @@ def command(
         if out is not None:
             outputs(as_json, out=out)
         draft = registry.load("tool", "contract")(model, out)
-        what = f"{draft['open']} lines" if draft["open"] else "guesses"
-        emit(draft, as_json, f"{draft['contract']}: check the {what} in it, then convert")
+        emit(draft, as_json, f"{draft['contract']}: {_to_do(draft)}, then convert")
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -138,6 +138,19 @@ def command(
     if not output.is_regular:  # the bundle was written into a pipe, without its page
         result |= {"bundle": str(out), "page": ""}
     emit(result, as_json, text(result))
+
+
+def _to_do(draft: Mapping[str, Any]) -> str:
+    """What is left to do in a draft, with the number of lines marked for it."""
+    steps = ((draft["open"], "fill in", "TODO"), (draft["guesses"], "check", "a guess"))
+    todo = [
+        f"{verb} the {count} lines marked {mark!r}"
+        if count > 1
+        else f"{verb} the line with {mark!r}"
+        for count, verb, mark in steps
+        if count
+    ]
+    return " and ".join(todo) or "check it"
 
 
 def text(result: dict[str, Any]) -> str:

@@ -25,15 +25,18 @@ class ImportedOutput:
         name: The contract's name.
         own: The model's own name.
         shape: Its shape, the batch axis included.
-        softmax: Whether the converter adds a softmax; then ``sample`` is without it.
-        sample: float32, of this shape: what the model gives for inputs of zeros.
+        softmax: Whether the converter adds a softmax; then ``samples`` are without it.
+        samples: What the model gives for inputs of zeros, and for some by chance; each float32, of
+            this shape.
+        step: Distance of two neighbouring values, if the model gives quantised ones; else 0.
     """
 
     name: str
     own: str
     shape: tuple[int, ...]
     softmax: bool
-    sample: NDArray[np.float32]
+    samples: tuple[NDArray[np.float32], ...]
+    step: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class OpenVINO(Converter):
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
         if quantize != "int8":
             model = _loaded(lowered, form)
+        elif quantisation_of(read(lowered, form)) == "int8":
+            model = _loaded(lowered, form)  # it is int8 already
         elif keep:
             model = quantize_int8(_loaded(lowered, form), _steps(trajectories), keep)
         else:
@@ -232,6 +234,21 @@ def _weight_nodes(model: Node) -> set[str]:
         if all(s.get_type_name() == "Constant" or s.get_friendly_name() in found for s in sources):
             found.add(node.get_friendly_name())
     return found
+
+
+def quantisation_of(model: Node) -> str:
+    """Name the quantisation of a model: by what most of its products compute in.
+
+    Returns:
+        ``int8``, ``dynamic`` (integer weights only) or ``float32``.
+    """
+    scales = _weight_nodes(model)
+    counts: Counter[str] = Counter()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in PRODUCTS:
+            values, weights = (_is_quantised(node, index, scales) for index in (0, 1))
+            counts["float32" if not weights else "int8" if values else "dynamic"] += 1
+    return max(counts, key=lambda name: counts[name], default="float32")
 
 
 def _is_quantised(node: Node, index: int, scales: set[str]) -> bool:

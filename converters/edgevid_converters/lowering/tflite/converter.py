@@ -20,6 +20,7 @@ from edgevid_converters.lowering.tflite.integers import (
     quantize_int8,
     quantize_int16x8,
 )
+from edgevid_converters.lowering.tflite.quantisation import quantisation_of
 from edgevid_converters.lowering.tflite.versions import needed
 from edgevid_converters.lowering.tflite.weights import to_dynamic, to_float16, to_float32
 
@@ -71,11 +72,13 @@ class TFLite(Converter):
     ) -> dict[str, bytes]:
         """Lower with TensorFlow's converter; see `Converter.convert`.
 
-        Frames are uint8 and states float32 at the boundary in every quantisation. In float32 a
-        ``.tflite`` stays as it is.
+        Frames are uint8 and states float32 at the boundary in every quantisation. In float32, and
+        in the quantisation that it has already, a ``.tflite`` stays as it is.
         """
-        if quantize == "float32" and form == "tflite":
-            return {"tflite": lowered.read_bytes()}
+        if form == "tflite":
+            content = lowered.read_bytes()
+            if quantize in ("float32", quantisation_of(parse(content))):
+                return {"tflite": content}
         content = self._float(lowered, form)
         if quantize == "float32":
             return {"tflite": content}
@@ -176,8 +179,8 @@ def _plain(file: Path) -> bytes:
     model = parse(content)
     if any(tensor.type in _integers() for graph in model.subgraphs for tensor in graph.tensors):
         raise BadInput(
-            "the .tflite is quantised already and cannot be quantised again; "
-            "use --quantize float32, which leaves it as it is, or its float model"
+            f"the .tflite is {quantisation_of(model)} already, at least in parts, and cannot be "
+            "quantised again; leave out --quantize, or give the float model that it was made from"
         )
     return to_float32(content)
 

@@ -77,14 +77,8 @@ class ClassificationHost(HostTask):
                 f"{count} labels do not match the model's output {own} of the shape "
                 f"({', '.join(map(str, scores.shape))}); give one label for each score",
             )
-        total = float(scores.sample.sum())
-        if not scores.softmax and not abs(total - 1) < SUM_TOLERANCE:
-            return OutputFault(
-                "output",
-                f"output {own} is no softmax (for zeros its scores sum to {total:.3g}); add "
-                'softmax = true to its [[output]], or use task = "raw"',
-            )
-        return None
+        text = _softmax_fault(scores)
+        return None if text is None else OutputFault("output", f"output {own} {text}")
 
     def draft_outputs(self, shapes: Sequence[Shape]) -> OutputDraft | None:
         """Take a single vector of two or more for scores; see `HostTask.draft_outputs`."""
@@ -109,3 +103,34 @@ class ClassificationHost(HostTask):
     def model_api_type(self, contract: Contract) -> str | None:
         """Return ``Classification`` if the scores are all there is; see `HostTask`."""
         return "Classification" if [one.name for one in contract.outputs] == [SCORES] else None
+
+
+def _softmax_fault(scores: ImportedOutput) -> str | None:
+    """Find out by several samples whether softmax is set as the scores need it; a phrase if not.
+
+    Quantised probabilities do not sum to 1 exactly: each is rounded to a level.
+    """
+    import numpy as np
+
+    rounding = scores.step / 2
+    values = np.stack([sample.astype(np.float64) for sample in scores.samples])
+    totals = values.reshape(len(values), -1).sum(-1)
+    shares = bool((values > -SUM_TOLERANCE - rounding).all())
+    shares &= bool((values < 1 + SUM_TOLERANCE + rounding).all())
+    tolerance = SUM_TOLERANCE + rounding * scores.shape[-1]
+    softmax = shares and bool((np.abs(totals - 1) < tolerance).all())
+    if softmax and scores.softmax:
+        return "gives probabilities already (they sum to 1); remove softmax = true"
+    if softmax or scores.softmax or not np.isfinite(values).all():
+        return None
+    low, high = float(values.min()), float(values.max())
+    if shares and len(totals) > 1:
+        total = float(totals[np.argmax(np.abs(totals - 1))])
+        return (
+            f"gives scores from {low:.3g} to {high:.3g} that sum to {total:.3g}, not to 1, so they "
+            'are neither a softmax nor logits; use task = "raw"'
+        )
+    return (
+        f"is no softmax but logits (values from {low:.3g} to {high:.3g}); add "
+        'softmax = true to its [[output]], or use task = "raw"'
+    )
