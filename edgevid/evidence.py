@@ -161,6 +161,8 @@ class Evidence:
     """Versions of Python and the libraries."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """The open part: whatever the task adds."""
+    refused: Mapping[str, str] | None = optional()
+    """By artifact that was asked for and did not pass: why; absent if every artifact passed."""
 
     def kept(self, artifact: str) -> tuple[str, ...]:
         """Return the layers of an int8 artifact that are kept in float32."""

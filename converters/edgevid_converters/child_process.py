@@ -30,6 +30,8 @@ ENVIRONMENT = {
 DOING = "doing "
 """Prefix of the line on which a child announces its next step, in case the step kills it."""
 MEASURING = "measuring its layers"
+LOWERING = "lowering to "
+"""Prefix of such a step: the form follows."""
 FREE_SHARE = 0.9
 LEAST_MB = 1024
 OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")

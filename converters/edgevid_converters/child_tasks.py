@@ -7,20 +7,22 @@ Everything that loads TensorFlow, OpenVINO's front end or NNCF runs here, one pr
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from edgevid import registry
 from edgevid.contract import Contract
-from edgevid.isolation.child_task import child_task
+from edgevid.errors import EdgevidError
+from edgevid.files import write_json
+from edgevid.isolation.child_task import child_task, error_to_json
 from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
 from edgevid_converters.calibration import trajectories
-from edgevid_converters.child_process import DOING, MEASURING
+from edgevid_converters.child_process import DOING, LOWERING, MEASURING
 from edgevid_converters.importers import imported
-from edgevid_converters.importers.source_model import SourceModel
+from edgevid_converters.importers.source_model import ReferenceModel, SourceModel
 from edgevid_converters.lowering.protocol import Converter
 
 
@@ -29,7 +31,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     out = Path(task["out"])
     source = SourceModel.from_task(task)
     contract, model = source.contract, importers.load(source)
-    lowered = {form: str(model.lower(form, out)) for form in task["forms"]}
+    lowered, refused = _lowered(model, task["forms"], out)
     clips = list(trajectories.read_clips(Path(task["clips"])))
     recorded = trajectories.calibration(model, contract, clips)
     paths = trajectories.write_arrays(out / "calibration", recorded)
@@ -46,7 +48,32 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
             given = trajectories.step_outputs(model, contract, clip)
             trajectories.write_arrays(out / "reference" / str(index), given)
-    return {"trajectories": paths, "lowered": lowered, "contract": contract.to_json()}
+    return {
+        "trajectories": paths,
+        "lowered": lowered,
+        "refused": refused,
+        "contract": contract.to_json(),
+    }
+
+
+def _lowered(
+    model: ReferenceModel, forms: Sequence[str], out: Path
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Lower a model to each form; returns the paths, and the errors of forms it cannot have."""
+    lowered, refused = {}, {}
+    for form in forms:
+        _announce(f"{LOWERING}{form}")
+        try:
+            lowered[form] = str(model.lower(form, out))
+        except EdgevidError as error:
+            refused[form] = error_to_json(error)
+    _announce("")
+    return lowered, refused
+
+
+def _announce(step: str) -> None:
+    """Tell the parent what comes next, in case it kills this process."""
+    print(f"{DOING}{step}", file=sys.stderr, flush=True)
 
 
 def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,33 +81,53 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
 
     ``keep`` lists, by quantisation, the layers that stay in a higher precision. With ``measure``
     the answer includes the int8 error of each layer, since the calibrated model is at hand here.
+
+    What is known of an artifact is also written next to its files: a crash at the next one does
+    not lose it. A quantisation that fails has its error as its answer.
     """
     converter = registry.load("converter", task["format"])()
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
     contract = Contract.from_json(task["contract"])
-    answer = {}
+    answer: dict[str, Any] = {}
     for quantize in task["quantize"]:
         name = f"{task['format']}-{quantize}"
-        print(f"{DOING}{name}", file=sys.stderr, flush=True)
-        keep = task["keep"].get(quantize, ())
-        model, form = Path(task["lowered"]), task["form"]
-        files = converter.convert(model, form, paths, quantize, keep)
-        files = converter.describe(files, contract)
-        kept = converter.operators_of(model, form, keep) if keep else frozenset()
-        for ending, content in files.items():
-            (Path(task["out"]) / f"{name}.{ending}").write_bytes(content)
-        answer[name] = {
-            "endings": sorted(files),
-            "float_ops": [
-                asdict(replace(operator, kept=operator.name in kept))
-                for operator in converter.float_ops(files)
-            ],
-            "smallest_runtime": converter.smallest_runtime(files),
-        }
-    if task["measure"] and "int8" in task["quantize"]:
-        print(f"{DOING}{MEASURING}", file=sys.stderr, flush=True)
-        answer[f"{task['format']}-int8"] |= _layer_errors(task, converter)
+        _announce(name)
+        try:
+            described = _made(task, converter, quantize, paths, contract)
+        except EdgevidError as error:
+            described = error_to_json(error)
+        answer[name] = described
+        write_json(Path(task["out"]) / f"{name}.json", described)
+    whole = f"{task['format']}-int8"
+    if task["measure"] and "error" not in answer.get(whole, {"error": None}):
+        _announce(MEASURING)
+        answer[whole] |= _layer_errors(task, converter)
     return answer
+
+
+def _made(
+    task: Mapping[str, Any],
+    converter: Converter,
+    quantize: str,
+    paths: Mapping[str, Path],
+    contract: Contract,
+) -> dict[str, Any]:
+    """Make one artifact, write its files and describe it."""
+    keep = task["keep"].get(quantize, ())
+    model, form = Path(task["lowered"]), task["form"]
+    files = converter.convert(model, form, paths, quantize, keep)
+    files = converter.describe(files, contract)
+    kept = converter.operators_of(model, form, keep) if keep else frozenset()
+    for ending, content in files.items():
+        (Path(task["out"]) / f"{task['format']}-{quantize}.{ending}").write_bytes(content)
+    return {
+        "endings": sorted(files),
+        "float_ops": [
+            asdict(replace(operator, kept=operator.name in kept))
+            for operator in converter.float_ops(files)
+        ],
+        "smallest_runtime": converter.smallest_runtime(files),
+    }
 
 
 def _operators(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,4 +116,5 @@ def evidence_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("repaired", f"{name}; kept in float32: {', '.join(evidence.kept(name))}")
         for name in evidence.repair
     ]
+    facts += [("refused", f"{name}: {why}") for name, why in (evidence.refused or {}).items()]
     return facts + [("note", note) for note in (evidence.gates.notes if evidence.gates else ())]

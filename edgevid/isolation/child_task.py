@@ -70,7 +70,7 @@ class ChildOutcome:
         if not isinstance(result, dict):
             return None
         if set(result) == {"error", "message"}:
-            raise _error_class(str(result["error"]))(result["message"])
+            raise error_from_json(result)
         return result
 
 
@@ -84,6 +84,11 @@ def last_line(stderr: bytes) -> str:
 def error_to_json(error: EdgevidError) -> dict[str, str]:
     """Return an error as the plain data from which `ChildOutcome.result` raises it again."""
     return {"error": type(error).__name__, "message": str(error)}
+
+
+def error_from_json(data: Mapping[str, Any]) -> EdgevidError:
+    """Return the error that `error_to_json` described."""
+    return _error_class(str(data["error"]))(data["message"])
 
 
 def _error_class(name: str) -> type[EdgevidError]:

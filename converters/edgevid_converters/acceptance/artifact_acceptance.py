@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 TIMED_STEPS = 30
 
 
+class SourceMissesBudget(CheckFailed):
+    """The source model itself misses the budget, so no artifact of it can keep it."""
+
+
 @dataclass(frozen=True)
 class AcceptanceResult:
     """What the gates found for one artifact.
@@ -107,7 +111,7 @@ class ArtifactAcceptance:
 
         Raises:
             MissingExtra: No runtime for the artifact's format is installed.
-            CheckFailed: The source model itself misses the budget.
+            SourceMissesBudget: The source model itself misses the budget.
             EngineFailed: A step fails.
         """
         artifact = built.artifact
@@ -140,7 +144,7 @@ class ArtifactAcceptance:
         finally:
             engine.close()
         if violation := self.budget.source_violation(comparison):
-            raise CheckFailed(violation)
+            raise SourceMissesBudget(violation)
         reason = self.budget.violation(comparison) or self.disagreement(built.artifact, comparison)
         return replace(
             result.with_comparison(comparison),

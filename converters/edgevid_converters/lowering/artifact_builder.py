@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgevid.bundle import Artifact
-from edgevid.errors import CheckFailed
+from edgevid.errors import CheckFailed, EdgevidError
+from edgevid.isolation.child_task import error_from_json
 from edgevid.proof.replay import own_tolerances
 from edgevid_converters.child_process import MEASURING, ChildFailed, ask
 from edgevid_converters.lowering.protocol import (
@@ -33,6 +35,19 @@ class BuiltArtifact:
     artifact: Artifact
     files: Mapping[str, bytes]
     layers: tuple[LayerError, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What became of some artifacts.
+
+    Attributes:
+        built: Those that could be built.
+        refused: Artifact -> why it could not.
+    """
+
+    built: tuple[BuiltArtifact, ...] = ()
+    refused: Mapping[str, EdgevidError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,24 +109,73 @@ class ArtifactBuilder:
             ChildFailed: The converter crashed.
             CheckFailed: An integer artifact has float operators.
         """
+        result = self.build(format_name, quantisations, keep)
+        for error in result.refused.values():
+            raise error
+        return list(result.built)
+
+    def build(
+        self,
+        format_name: str,
+        quantisations: Sequence[str],
+        keep: Mapping[str, Sequence[str]] | None = None,
+    ) -> BuildResult:
+        """Build the artifacts of one format; one that fails does not stop the others.
+
+        See `convert`. After a crash a new child builds what the first one had not begun.
+        """
+        described = self._described(format_name, quantisations, keep)
+        built: list[BuiltArtifact] = []
+        refused: dict[str, EdgevidError] = {}
+        for quantisation in quantisations:
+            name = f"{format_name}-{quantisation}"
+            found = described[name]
+            try:
+                if isinstance(found, EdgevidError):
+                    raise found
+                if "error" in found:
+                    raise error_from_json(found)
+                built.append(self.read_artifact(format_name, quantisation, found))
+            except EdgevidError as error:
+                refused[name] = error
+        return BuildResult(tuple(built), refused)
+
+    def _described(
+        self,
+        format_name: str,
+        quantisations: Sequence[str],
+        keep: Mapping[str, Sequence[str]] | None,
+    ) -> dict[str, Mapping[str, Any] | EdgevidError]:
+        """What children answer about each artifact, or how they failed at it."""
         task = {
             **self.task("convert", format_name),
-            "quantize": list(quantisations),
             "keep": {name: list(layers) for name, layers in (keep or {}).items()},
             "measure": not keep and not self.as_it_is,
             "out": str(self.folder),
         }
-        what = f"conversion to {format_name}"
-        try:
-            answer = ask(what, task)
-        except ChildFailed as error:
-            if error.at != MEASURING:
-                raise
-            answer = ask(what, task | {"measure": False})
-        return [
-            self.read_artifact(format_name, quantisation, answer[f"{format_name}-{quantisation}"])
-            for quantisation in quantisations
-        ]
+        left = {f"{format_name}-{one}": one for one in quantisations}
+        for name in left:
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+        found: dict[str, Mapping[str, Any] | EdgevidError] = {}
+        while left:
+            try:
+                quantize = list(left.values())
+                answer = ask(f"conversion to {format_name}", {**task, "quantize": quantize})
+                return found | {name: answer[name] for name in left}
+            except ChildFailed as error:
+                found |= self._finished(left)
+                task["measure"] = task["measure"] and error.at != MEASURING
+                blamed = [error.at] if error.at in left else [] if error.at == MEASURING else left
+                found |= dict.fromkeys(blamed, error)
+                left = {name: one for name, one in left.items() if name not in found}
+        return found
+
+    def _finished(self, names: Collection[str]) -> dict[str, Any]:
+        """What a child that crashed later has left of the artifacts it had made."""
+        files = {name: self.folder / f"{name}.json" for name in names}
+        return {
+            name: json.loads(file.read_bytes()) for name, file in files.items() if file.exists()
+        }
 
     def layer_errors(self, format_name: str) -> list[LayerError]:
         """Measure the int8 error of each layer in one format; the largest comes first.

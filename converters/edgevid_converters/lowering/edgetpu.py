@@ -16,6 +16,7 @@ from pathlib import Path
 from edgevid.errors import CheckFailed, ConverterFailed, MissingExtra
 
 FORMAT = "edgetpu"
+ARTIFACT = f"{FORMAT}-int8"
 PROGRAM = "edgetpu_compiler"
 GET = (
     f"there is no {PROGRAM} on PATH (x86-64 Linux only); run: echo 'deb "

@@ -49,6 +49,8 @@ def verdict(bundle: Bundle, evidence: Evidence) -> tuple[str, list[str]]:
         f"{name} was repaired; kept in float32: {', '.join(evidence.kept(name))}"
         for name in evidence.repair
     ]
+    refused = evidence.refused or {}
+    reasons += [f"not in the bundle: {name}: {text}" for name, text in refused.items()]
     count = len(bundle.artifacts)
     outcome = "reproduces the model" if count == 1 else "reproduce the model"
     return f"{count} artifact{'s'[: count > 1]} {outcome}", reasons

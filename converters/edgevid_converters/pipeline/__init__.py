@@ -3,8 +3,9 @@
     make_plan -> read_source -> read_data -> lower_model -> build_artifacts -> accept_artifacts
     -> write_bundle
 
-Each stage is a function from the frozen dataclasses of the earlier ones to its own. The bundle is
-written only if every stage succeeds.
+Each stage is a function from the frozen dataclasses of the earlier ones to its own. An artifact
+that cannot be built, or does not pass, stops no other: the bundle has what passed, and its evidence
+lists the rest. Without any that passes nothing is written.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ def convert(
         progress: Called for each step.
         options: The other fields of `ConvertOptions`.
 
+    Returns:
+        What was written; ``refused`` has the artifacts that did not pass.
+
     Raises:
         BadInput: An option, the model, its contract or the data is wrong.
         MissingExtra: A package is missing.
-        CheckFailed: An artifact does not reproduce the model; nothing is written.
-        ConverterFailed: A converter crashed; nothing is written.
+        CheckFailed: No artifact reproduces the model; nothing is written.
+        ConverterFailed: The converters crashed on every artifact; nothing is written.
     """
     paths = ("contract", "calibrate", "data", "reference", "out")
     given: dict[str, Any] = {
@@ -63,8 +67,8 @@ def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversi
     Raises:
         BadInput: An option, the model, its contract or the data is wrong.
         MissingExtra: A package is missing.
-        CheckFailed: An artifact does not reproduce the model; nothing is written.
-        ConverterFailed: A converter crashed; nothing is written.
+        CheckFailed: No artifact reproduces the model; nothing is written.
+        ConverterFailed: The converters crashed on every artifact; nothing is written.
     """
     plan = make_plan(options)
     plan, source = read_source(plan)
@@ -78,7 +82,7 @@ def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversi
         lowered = lower_model(plan, source, data, shared)
         built = build_artifacts(plan, lowered, shared)
         accepted = accept_artifacts(plan, source, data, lowered, built, shared)
-        evidence = collect_evidence(plan, source, data, lowered, built, accepted)
+        evidence = collect_evidence(plan, source, data, lowered, accepted)
         conversion = write_bundle(plan, source.model.contract, lowered, accepted, evidence, shared)
-    report("done")
+    report.finish()
     return conversion

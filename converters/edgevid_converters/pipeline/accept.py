@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
+from edgevid.errors import CheckFailed, EdgevidError
+from edgevid_converters.acceptance.artifact_acceptance import (
+    AcceptanceResult,
+    ArtifactAcceptance,
+    SourceMissesBudget,
+)
 from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.repair import RepairResult, repair_artifact
 from edgevid_converters.lowering import edgetpu
-from edgevid_converters.lowering.artifact_builder import BuiltArtifact
-from edgevid_converters.lowering.protocol import INTEGERS
+from edgevid_converters.lowering.artifact_builder import BuildResult, BuiltArtifact
+from edgevid_converters.lowering.protocol import INTEGERS, LayerError
 from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
@@ -26,11 +31,22 @@ class AcceptedArtifacts:
         results: What the gates found, in the order of the plan; each is accepted.
         repairs: Artifact -> its repair.
         notes: Findings of the compiler and the gates.
+        refused: Artifact that was asked for and did not pass -> why, and the remedy.
     """
 
     results: tuple[AcceptanceResult, ...]
     repairs: Mapping[str, RepairResult]
     notes: tuple[str, ...]
+    refused: Mapping[str, EdgevidError] = field(default_factory=dict)
+
+    def layers(self, result: AcceptanceResult) -> tuple[LayerError, ...]:
+        """Return the int8 error of each layer of an artifact, as measured before any repair."""
+        repair = self.repairs.get(result.name)
+        return repair.layers if repair else result.built.layers
+
+    def reasons(self) -> dict[str, str]:
+        """Return the reasons of the refusals as phrases that follow the artifact's name."""
+        return {n: str(error).removeprefix(f"{n} ") for n, error in self.refused.items()}
 
 
 def accept_artifacts(
@@ -38,15 +54,14 @@ def accept_artifacts(
     source: ConversionSource,
     data: ConversionData,
     lowered: LoweredModel,
-    built: Sequence[BuiltArtifact],
+    built: BuildResult,
     run: ConversionRun,
 ) -> AcceptedArtifacts:
-    """Check each artifact and repair those that int8 broke.
+    """Check each artifact and repair those that int8 broke; one that fails stops no other.
 
     Raises:
-        CheckFailed: An artifact does not reproduce the model, and cannot be repaired.
-        ChildFailed: A converter crashed.
-        MissingExtra: No runtime for a format is installed.
+        CheckFailed: The source model itself misses the budget, or no artifact passed.
+        EdgevidError: The only reason why no artifact passed.
     """
     options = plan.options
     acceptance = ArtifactAcceptance(
@@ -60,25 +75,49 @@ def accept_artifacts(
     )
     results: list[AcceptanceResult] = []
     repairs: dict[str, RepairResult] = {}
-    for one in built:
+    refused = dict(built.refused)
+    for one in built.built:
         name = one.artifact.name
         run.report(f"proving {name}")
-        result = acceptance.check(one)
-        if not result.ok:
-            repaired = repair_artifact(
-                result, acceptance, lowered.builder, run.report.note, repair=options.repair
-            )
-            repairs[name] = repaired
-            result = repaired.accepted(name)
-        results.append(result)
+        try:
+            result = acceptance.check(one)
+            if not result.ok:
+                repaired = repair_artifact(
+                    result, acceptance, lowered.builder, run.report.note, repair=options.repair
+                )
+                result = repaired.accepted(name)
+                repairs[name] = repaired
+        except SourceMissesBudget:
+            raise
+        except EdgevidError as error:
+            refused[name] = error
+            run.report.note(f"{name} is refused")
+        else:
+            results.append(result)
     notes: list[str] = []
     if plan.edgetpu:
         run.report.note("compiling for the Edge TPU")
-        compiled, notes = _compile_for_edgetpu(results)
-        results.append(compiled)
+        try:
+            compiled, notes = _compile_for_edgetpu(results)
+            results.append(compiled)
+        except EdgevidError as error:
+            refused[edgetpu.ARTIFACT] = error
+    if not results:
+        raise nothing_passed(refused)
+    passed = {one.name for one in results}
+    measured = [one for one in built.built if one.artifact.name in passed]
     notes += notes_on(results, options.budget)
-    notes += [] if plan.as_it_is else unmeasured_notes(built)
-    return AcceptedArtifacts(tuple(results), repairs, tuple(notes))
+    notes += [] if plan.as_it_is else unmeasured_notes(measured)
+    return AcceptedArtifacts(tuple(results), repairs, tuple(notes), refused)
+
+
+def nothing_passed(refused: Mapping[str, EdgevidError]) -> EdgevidError:
+    """Return the error for a conversion without any artifact: the only reason, or all of them."""
+    reasons = dict.fromkeys(map(str, refused.values()))
+    if len(reasons) == 1:
+        return next(iter(refused.values()))
+    listed = "; ".join(f"{n}: {str(e).removeprefix(f'{n} ')}" for n, e in refused.items())
+    return CheckFailed(f"no artifact passed, and nothing is written: {listed}")
 
 
 def _compile_for_edgetpu(
@@ -88,10 +127,17 @@ def _compile_for_edgetpu(
 
     This machine cannot run the outcome: it inherits parity, metric and outputs from the
     ``.tflite``, and the proof on a device compares it with these.
+
+    Raises:
+        CheckFailed: The ``.tflite`` was refused, or the Edge TPU executes nothing of it.
+        ConverterFailed: The compiler failed.
+        MissingExtra: The compiler is not installed.
     """
-    base = next(one for one in results if one.name == "tflite-int8")
+    base = next((one for one in results if one.name == "tflite-int8"), None)
+    if base is None:
+        raise CheckFailed(f"{edgetpu.ARTIFACT} needs tflite-int8, which did not pass; see there")
     content, report = edgetpu.compile_model(base.built.files["tflite"])
-    name = f"{edgetpu.FORMAT}-int8"
+    name = edgetpu.ARTIFACT
     artifact = replace(base.built.artifact, name=name, format=edgetpu.FORMAT)
     compiled = replace(base, built=BuiltArtifact(artifact, {"tflite": content}))
     return compiled, [f"{name}: {line}" for line in report.lines()]

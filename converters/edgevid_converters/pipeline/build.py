@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from edgevid import targets
+from edgevid.errors import EdgevidError
 from edgevid_converters import target_selection
-from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.lowering.artifact_builder import BuildResult, BuiltArtifact
 from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
 
 
-def build_artifacts(
-    plan: Plan, lowered: LoweredModel, run: ConversionRun
-) -> tuple[BuiltArtifact, ...]:
-    """Build every planned artifact.
+def build_artifacts(plan: Plan, lowered: LoweredModel, run: ConversionRun) -> BuildResult:
+    """Build every planned artifact; what cannot be built does not stop the others.
 
-    Raises:
-        ChildFailed: A converter crashed.
-        CheckFailed: An integer artifact has float operators, or the target's runtime is too old
-            for an artifact.
+    An artifact is refused if its converter crashes, if it is an integer artifact with float
+    operators, or if the target's runtime is too old for it.
     """
     built: list[BuiltArtifact] = []
+    refused: dict[str, EdgevidError] = {}
     for format_name, quantisations in plan.quantisations.items():
+        if format_name in lowered.refused:
+            names = (f"{format_name}-{one}" for one in quantisations)
+            refused |= dict.fromkeys(names, lowered.refused[format_name])
+            continue
         run.report(f"converting to {format_name} {', '.join(quantisations)}")
-        built += lowered.builder.convert(format_name, quantisations)
-    if plan.target:
-        for one in built:
-            target_selection.check_release(plan.target, one.artifact)
-    return tuple(built)
+        result = lowered.builder.build(format_name, quantisations)
+        refused |= result.refused
+        for one in result.built:
+            try:
+                _check_target(plan.target, one)
+            except EdgevidError as error:
+                refused[one.artifact.name] = error
+            else:
+                built.append(one)
+    return BuildResult(tuple(built), refused)
+
+
+def _check_target(target: targets.Target | None, built: BuiltArtifact) -> None:
+    if target is not None:
+        target_selection.check_release(target, built.artifact)

@@ -24,6 +24,10 @@ class ProgressReport:
         self._progress("converting", self._done, self._total, note)
         self._done += 1
 
+    def finish(self) -> None:
+        """Report the end; steps of refused artifacts were left out."""
+        self._progress("converting", self._total, self._total, "done")
+
     def note(self, note: str) -> None:
         """Report something within the current step."""
         self._progress("converting", self._done - 1, self._total, note)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
+from edgevid.errors import EdgevidError
 from edgevid.evidence import ReferenceRecord
+from edgevid.isolation.child_task import error_from_json
 from edgevid.proof import Golden, Trajectory
 from edgevid.tasks.host import open_host
 from edgevid_converters import target_selection
 from edgevid_converters.calibration import checks, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
-from edgevid_converters.child_process import ask
+from edgevid_converters.child_process import LOWERING, ChildFailed, ask
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
 from edgevid_converters.pipeline.context import ConversionRun
@@ -39,6 +41,7 @@ class LoweredModel:
         reference: The comparison with its owner's outputs, if given.
         calibration_sha256: Hash of the recorded calibration.
         notes: Findings about the calibration, the target and the outputs.
+        refused: Format -> why the model could not be lowered for it.
     """
 
     builder: ArtifactBuilder
@@ -47,12 +50,15 @@ class LoweredModel:
     reference: ReferenceRecord | None
     calibration_sha256: str
     notes: tuple[str, ...]
+    refused: Mapping[str, EdgevidError] = field(default_factory=dict)
 
 
 def lower_model(
     plan: Plan, source: ConversionSource, data: ConversionData, run: ConversionRun
 ) -> LoweredModel:
     """Lower the model, record its streams and check them.
+
+    A format whose form of the model cannot be made does not stop the others.
 
     Raises:
         BadInput: The calibration clips are of no use, or the model's outputs are not numbers.
@@ -65,9 +71,11 @@ def lower_model(
     lowered = lower_in_child(source, data, run.folder)
     if plan.calibrates:
         checks.check_states(trajectories.read_arrays(run.folder / "calibration"), model)
-    builder = ArtifactBuilder(
-        source.forms, lowered, run.folder, plan.options.allow_float, plan.as_it_is
-    )
+    refused = refused_formats(source, lowered)
+    forms = {name: form for name, form in source.forms.items() if name not in refused}
+    if not forms:
+        raise next(iter(refused.values()))
+    builder = ArtifactBuilder(forms, lowered, run.folder, plan.options.allow_float, plan.as_it_is)
     if plan.as_it_is:
         notes.append(f"{model.path.name} is {model.quantised} already and is used as it is")
     notes += _accelerator_notes(plan, builder)
@@ -83,17 +91,30 @@ def lower_model(
         reference,
         _sha256(run.folder / "calibration"),
         tuple(notes),
+        refused,
     )
+
+
+def refused_formats(
+    source: ConversionSource, lowered: Mapping[str, Any]
+) -> dict[str, EdgevidError]:
+    """Return why the model could not be lowered for some formats."""
+    failed = {form: error_from_json(error) for form, error in lowered["refused"].items()}
+    forms = source.forms.items()
+    return {**source.refused, **{name: failed[form] for name, form in forms if form in failed}}
 
 
 def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path) -> dict[str, Any]:
     """Lower the model to each form and record its streams into ``folder``.
 
+    If lowering to one form crashes, a new child makes the others.
+
     Returns:
-        ``lowered``, the path of each form, and ``trajectories``, the paths of the calibration.
+        ``lowered``, the path of each form, ``refused``, the errors of forms that could not be made,
+        and ``trajectories``, the paths of the calibration.
 
     Raises:
-        ChildFailed: The model's own runtime, or lowering, crashed.
+        ChildFailed: The model's own runtime, or lowering to every form, crashed.
     """
     trajectories.write_clips(folder / "clips.npz", data.clips)
     annotated: list[list[int]] = []
@@ -116,7 +137,24 @@ def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path)
         "reference": str(folder / "reference.npz") if source.owner is not None else None,
         "out": str(folder),
     }
-    return ask("lowering the model", task)
+    return _ask_for_forms(task)
+
+
+def _ask_for_forms(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the task, again without each form at which it crashes."""
+    forms = list(task["forms"])
+    crashed: dict[str, Any] = {}
+    while True:
+        try:
+            answer = ask("lowering the model", {**task, "forms": forms})
+        except ChildFailed as error:
+            form = error.at.removeprefix(LOWERING)
+            if form not in forms or len(forms) == 1:
+                raise
+            forms.remove(form)
+            crashed[form] = {"error": "ConverterFailed", "message": str(error)}
+            continue
+        return answer | {"refused": crashed | answer["refused"]}
 
 
 def read_golden(contract: Contract, folder: Path) -> Golden:
@@ -149,7 +187,7 @@ def _accelerator_notes(plan: Plan, builder: ArtifactBuilder) -> list[str]:
     if target is None:
         return []
     needed = target_selection.formats_to_read(target, plan.quantisations)
-    operators = {name: builder.operators(name) for name in needed}
+    operators = {name: builder.operators(name) for name in needed if name in builder.forms}
     notes = target_selection.unsupported_operators(target, operators, plan.quantisations)
     if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")

@@ -39,6 +39,11 @@ class Plan:
     as_it_is: bool = False
 
     @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of the planned artifacts."""
+        return (*self.quantisations, *([edgetpu.FORMAT] if self.edgetpu else []))
+
+    @property
     def steps(self) -> int:
         """How many steps of progress the conversion reports."""
         return 2 + len(self.quantisations) + sum(map(len, self.quantisations.values()))

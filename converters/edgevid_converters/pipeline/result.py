@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Conversion:
         preprocessing: What shows that the preprocessing is right; see `Evidence`.
         notes: What the data cannot show, and other findings.
         repairs: Artifact -> its repair.
+        refused: Artifact that was asked for and is not in the bundle -> why, and the remedy.
+        formats: The formats that were asked for.
     """
 
     bundle: Path
@@ -73,6 +75,13 @@ class Conversion:
     preprocessing: str
     notes: tuple[str, ...]
     repairs: Mapping[str, RepairedArtifact]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+
+    @property
+    def covers_formats(self) -> bool:
+        """Whether the bundle has at least one artifact of every format that was asked for."""
+        return {one.artifact.format for one in self.artifacts}.issuperset(self.formats)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -84,4 +93,5 @@ class Conversion:
             "preprocessing": self.preprocessing,
             "notes": list(self.notes),
             "repairs": {name: one.to_json() for name, one in self.repairs.items()},
+            "refused": dict(self.refused),
         }

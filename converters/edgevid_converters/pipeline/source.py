@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from edgevid import registry
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, EdgevidError
 from edgevid.tasks.host import open_host
 from edgevid_converters import importers
 from edgevid_converters.acceptance.reference import OwnerOutputs, read_reference
@@ -23,18 +23,20 @@ class ConversionSource:
         model: The model, not yet loaded.
         forms: Format -> the form of the model that its converter takes.
         owner: The owner's outputs, if given.
+        refused: Format -> why the model cannot become it.
     """
 
     model: SourceModel
     forms: Mapping[str, str]
     owner: OwnerOutputs | None
+    refused: Mapping[str, EdgevidError] = field(default_factory=dict)
 
 
 def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
     """Describe the model; returns the plan as far as the model can follow it, and the model.
 
     Raises:
-        BadInput: There is no model, it cannot become a planned format, or the budget is out of
+        BadInput: There is no model, it cannot become any planned format, or the budget is out of
             the range of its task's metric.
         ChildFailed: The model's own runtime crashed on it.
     """
@@ -43,7 +45,16 @@ def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
     plan = fit_plan(plan, model)
     options.budget.check(open_host(model.contract.task).metric)
     owner = read_reference(options.reference, model.contract) if options.reference else None
-    return plan, ConversionSource(model, choose_forms(model, plan.quantisations), owner)
+    forms: dict[str, str] = {}
+    refused: dict[str, EdgevidError] = {}
+    for format_name in plan.quantisations:
+        try:
+            forms |= choose_forms(model, [format_name])
+        except BadInput as error:
+            refused[format_name] = error
+    if not forms:
+        raise next(iter(refused.values()))
+    return plan, ConversionSource(model, forms, owner, refused)
 
 
 def fit_plan(plan: Plan, model: SourceModel) -> Plan:
@@ -73,7 +84,7 @@ def fit_plan(plan: Plan, model: SourceModel) -> Plan:
     return replace(plan, quantisations=kept, as_it_is=True)
 
 
-def choose_forms(model: SourceModel, formats: Mapping[str, object]) -> dict[str, str]:
+def choose_forms(model: SourceModel, formats: Iterable[str]) -> dict[str, str]:
     """Choose the form for each format: the first of its converter's that the model has.
 
     Raises:

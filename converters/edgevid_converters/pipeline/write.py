@@ -45,7 +45,6 @@ def collect_evidence(
     source: ConversionSource,
     data: ConversionData,
     lowered: LoweredModel,
-    built: Sequence[BuiltArtifact],
     accepted: AcceptedArtifacts,
 ) -> Evidence:
     """Collect what the earlier stages found."""
@@ -65,13 +64,14 @@ def collect_evidence(
         outputs={one.name: one.differences for one in results},
         operators={one.name: counts for one in results if (counts := _operators(one.built))},
         layers={
-            one.artifact.name: tuple(layer.record() for layer in one.layers)
-            for one in built
-            if one.layers
+            one.name: tuple(layer.record() for layer in accepted.layers(one))
+            for one in results
+            if accepted.layers(one)
         },
         repair={name: repair.record() for name, repair in accepted.repairs.items()},
         versions=_versions(),
         task=open_host(model.contract.task).evidence(model.contract),
+        refused=accepted.reasons() or None,
     )
 
 
@@ -122,6 +122,8 @@ def write_bundle(
             name: RepairedArtifact(repair.record(), repair.latencies_ms())
             for name, repair in accepted.repairs.items()
         },
+        accepted.reasons(),
+        plan.formats,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import PATH, Bar, common, emit, outputs, table
+from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
 
 
 @click.command(name="convert")
@@ -57,6 +57,11 @@ from edgevid.cli.console import PATH, Bar, common, emit, outputs, table
     help="Repair an int8 artifact that exceeds the budget: keep as few layers as possible in "
     "float32.",
 )
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Exit 0 although some artifacts did not pass, if the bundle has one of every format.",
+)
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
 @click.option("--time-limit", type=float, help="Seconds that one converter may run. Default: 1200.")
 @click.option(
@@ -82,6 +87,7 @@ def command(
     min_metric: float | None,
     reference: Path | None,
     repair: bool,
+    keep_going: bool,
     target: str | None,
     allow_float: bool,
     time_limit: float | None,
@@ -90,7 +96,7 @@ def command(
     init: bool,
     out: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Convert a model to TFLite and OpenVINO artifacts, check each one, and write one bundle.
 
     A page of the evidence is written next to it: motion.html for motion.edgevid.
@@ -98,7 +104,8 @@ def command(
     MODEL is a run folder, a SavedModel, .keras, .h5, .onnx, .tflite, or OpenVINO's .xml. Every
     model but a run needs a contract file; --init writes a draft.
 
-    Exit code 1, and no bundle, if an artifact does not reproduce the model.
+    The bundle has the artifacts that reproduce the model. Exit code 1 if any does not; no bundle
+    if none does.
 
     Example:  edgevid convert run -f tflite -f openvino --quantize int8 -o motion.edgevid
     """
@@ -107,7 +114,7 @@ def command(
             outputs(as_json, out=out)
         draft = registry.load("tool", "contract")(model, out)
         emit(draft, as_json, f"{draft['contract']}: {_to_do(draft)}, then convert")
-        return
+        return 0
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
     output = outputs(as_json, out=out)["out"]
@@ -122,7 +129,7 @@ def command(
     }
     with ExitStack() as stack:
         place = out if output.is_regular else stack.enter_context(output.file())
-        result = convert(
+        conversion = convert(
             model,
             calibrate=calibrate,
             contract=contract,
@@ -134,10 +141,14 @@ def command(
             target=target,
             allow_float=allow_float,
             **{name: value for name, value in given.items() if value is not None},
-        ).to_json()
+        )
+    result = conversion.to_json()
     if not output.is_regular:  # the bundle was written into a pipe, without its page
         result |= {"bundle": str(out), "page": ""}
     emit(result, as_json, text(result))
+    for name, reason in result["refused"].items():
+        say(f"edgevid: not written: {name}: {reason}")
+    return 0 if not result["refused"] or (keep_going and conversion.covers_formats) else 1
 
 
 def _to_do(draft: Mapping[str, Any]) -> str:
