@@ -19,12 +19,13 @@ from edgevid.runner.engines import Choice, open_engine
 from edgevid.runner.stream import Stream
 from edgevid.tasks import model_frame, open_task
 from edgevid.tasks.host import Annotated, HostTask, flat, open_host
-from edgevid.tasks.host.metrics import DECIMALS, Comparison, Metric
+from edgevid.tasks.host.metrics import DECIMALS, ChanceTest, Comparison, Metric
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
     from edgevid.contract import Contract, Tensors
     from edgevid.data.cache import Clips
+    from edgevid.data.video_files import Ignored
     from edgevid.runtimes import Engine
 
 SPLITS = ("train", "val", "test", "all")
@@ -39,12 +40,18 @@ class Score:
         value: The metric, rounded to six decimals.
         n: How many samples it is measured on.
         predictions: One for each sample.
+        higher_is_better: False if the metric is an error.
     """
 
     name: str
     value: float
     n: int
     predictions: tuple[Prediction, ...]
+    higher_is_better: bool = True
+
+    def keeps(self, limit: float) -> bool:
+        """Whether it is as good as a limit; NaN never is."""
+        return self.value >= limit if self.higher_is_better else self.value <= limit
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,27 @@ class Evaluation:
     score: Score
     split: str
     left_out: tuple[Mapping[str, str], ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+    chance: ChanceTest | None = None
+
+    @property
+    def weakness(self) -> str | None:
+        """Why it is no better than chance, in one line; None if it is better, or has no test."""
+        if self.chance is None or self.chance.better:
+            return None
+        return (
+            f"{self.artifact}: {self.score.name} {self.score.value:.3f} on {self.score.n} clips is "
+            f"no better than chance ({self.chance.describe()})"
+        )
+
+    def below(self, min_metric: float) -> str | None:
+        """Why it is worse than a minimum, in one line; None if it is not."""
+        if self.score.keeps(min_metric):
+            return None
+        return (
+            f"{self.artifact}: {self.score.name} {self.score.value:.3f} is worse than "
+            f"--min-metric {min_metric:g}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -68,6 +96,8 @@ class Evaluation:
             "n": self.score.n,
             "split": self.split,
             "left_out": [dict(one) for one in self.left_out],
+            "ignored": [one.to_json() for one in self.ignored],
+            "chance": self.chance.to_json() if self.chance else None,
         }
 
 
@@ -120,7 +150,7 @@ def score(
     if not predictions:
         raise BadInput("no clip is left to evaluate on; give data of the kind that was trained on")
     value = round(metric.value(predictions, truths), DECIMALS)
-    return Score(metric.name, value, len(truths), tuple(predictions))
+    return Score(metric.name, value, len(truths), tuple(predictions), metric.higher_is_better)
 
 
 def metric_of(host: HostTask) -> Metric[Any]:
@@ -215,9 +245,29 @@ def evaluate_bundle(
             found = score(bundle.contract, predict(bundle.contract, outputs), annotated)
         finally:
             engine.close()
-        results.append(
-            Evaluation(
-                choice.artifact, choice.runtime, choice.accelerator, found, split, clips.left_out
-            )
-        )
+        engine_name = (choice.artifact, choice.runtime, choice.accelerator)
+        results.append(evaluation_of(engine_name, found, split, clips, annotated, bundle.contract))
     return results
+
+
+def evaluation_of(
+    engine: tuple[str, str, str],
+    found: Score,
+    split: str,
+    clips: Clips,
+    annotated: Sequence[Annotated],
+    contract: Contract,
+) -> Evaluation:
+    """Return the row of a score, with what is left out of the data and a comparison with chance.
+
+    Args:
+        engine: Names of artifact, runtime and accelerator.
+        found: The score.
+        split: The split.
+        clips: The clips that it was measured on.
+        annotated: What is annotated in them.
+        contract: The contract of the model.
+    """
+    metric = metric_of(open_host(contract.task))
+    chance = metric.chance_test(found.predictions, flat(annotated))
+    return Evaluation(*engine, found, split, clips.left_out, clips.ignored, chance)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import FrameInput
 from edgevid.data.folders import Tree, without_root
 from edgevid.data.pool import batches, parallel
+from edgevid.data.video_files import Ignored
 from edgevid.errors import BadInput, BadVideo
 from edgevid.files import canonical_json, sha256_of, write_json, writing
 from edgevid.media.video import read_clip
@@ -41,6 +42,7 @@ class Clips:
         annotations: What is known about each clip, in the form of the dataset's task.
         classes: Names of the classes.
         left_out: ``path`` and ``reason`` of each clip that could not be used.
+        ignored: Files of the dataset that are no clips, counted by the reason.
     """
 
     paths: tuple[str, ...]
@@ -48,6 +50,7 @@ class Clips:
     annotations: tuple[Any, ...]
     classes: tuple[str, ...]
     left_out: tuple[dict[str, str], ...]
+    ignored: tuple[Ignored, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -112,6 +115,7 @@ def load_clips(
         tuple(annotations[path] for path in images),
         tree.classes,
         tuple(left_out),
+        tree.ignored,
     )
 
 
@@ -153,12 +157,8 @@ def _key(batch: list[str], root: Path, frame: FrameInput, rate_fps: float) -> st
     states = [(root / path).stat() for path in batch]
     what = {
         "format": CACHE_FORMAT,
-        "frame": {
-            "size": [frame.height, frame.width],
-            "fit": frame.fit,
-            "resize": frame.resize,
-            "rate_fps": rate_fps,
-        },
+        "frame": asdict(frame),
+        "rate_fps": rate_fps,
         "files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(batch, states, strict=True)],
     }
     return sha256_of(canonical_json(what))[:24]

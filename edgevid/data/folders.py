@@ -1,7 +1,6 @@
-"""Labelled clips on disk: one folder per class.
+"""Labelled clips on disk: one folder per class, with or without folders for splits.
 
-ROOT/CLASS/clip.mp4            without splits; see `edgevid.data.splits`
-ROOT/train/CLASS/clip.mp4      splits given by folders
+`edgevid.data.layout` has the arrangements, `edgevid.data.video_files` says which files are videos.
 """
 
 from __future__ import annotations
@@ -10,37 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgevid.data.layout import NO_CLASS, ClipFile, arrange
+from edgevid.data.video_files import Ignored, count_reasons, find_videos, folders_at
 from edgevid.errors import BadInput, BadVideo
-from edgevid.media.video import VIDEO_ENDINGS
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-
-
-@dataclass(frozen=True)
-class ClipFile:
-    """One file.
-
-    Attributes:
-        path: Path relative to the root, with forward slashes.
-        annotation: What is known about it, in the form of a task; for `find`, the name of its
-            folder.
-        split: ``train``, ``val`` or ``test`` if its folder names one.
-    """
-
-    path: str
-    annotation: Any
-    split: str | None = None
-
-    @property
-    def group(self) -> str:
-        """What random splits are balanced by: the class, if that is the annotation."""
-        return self.annotation if isinstance(self.annotation, str) else ""
+__all__ = ["ClipFile", "Tree", "find", "without_root"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +24,21 @@ class Tree:
         root: The folder.
         classes: Names of the classes, sorted.
         files: The files, sorted by path.
+        ignored: Files that are not used, counted by the reason.
+        empty: Folders in the place of a class that have no video, relative to the root.
     """
 
     root: Path
     classes: tuple[str, ...]
     files: tuple[ClipFile, ...]
+    ignored: tuple[Ignored, ...] = ()
+    empty: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of what is left out, one line each."""
+        folders = [f"{name} has no video in it: it is no class" for name in self.empty]
+        return (*map(str, self.ignored), *folders)
 
     @property
     def annotations(self) -> dict[str, Any]:
@@ -64,7 +47,10 @@ class Tree:
 
 
 def find(root: Path) -> Tree:
-    """Find the classes and files of a dataset. No file is opened.
+    """Find the classes and files of a dataset.
+
+    Files without the ending of a video are opened to see whether they are one. Folders without
+    any video are no classes.
 
     Args:
         root: The folder of the dataset.
@@ -73,49 +59,54 @@ def find(root: Path) -> Tree:
         The files with their classes and splits.
 
     Raises:
-        BadInput: There is no such folder, it has no videos, or only one class.
+        BadInput: There is no such folder, it has no videos, only one class, or some of its folders
+            are splits and others are not.
     """
     root = Path(root)
     if not root.exists():
         raise BadInput(f"{root}: no such folder; use a folder with one folder of clips per class")
     if not root.is_dir():
         raise BadInput(f"{root}: is a file; use a folder with one folder of clips per class")
-    tops = _folders(root)
-    if not tops:
-        raise BadInput(
-            f"{root}: has no folders in it; put the clips of each class in a folder of its own"
-        )
-    split_tree = all(top.name in SPLIT_FOLDERS for top in tops)
-    files: list[ClipFile] = []
-    for top in tops:
-        split = SPLIT_FOLDERS[top.name] if split_tree else None
-        for folder in _folders(top) if split_tree else [top]:
-            files += [
-                ClipFile(_relative(path, root), folder.name, split) for path in _videos(folder)
-            ]
+    videos, reasons = find_videos(root)
+    try:
+        files, outside = arrange(videos)
+    except BadInput as error:
+        raise BadInput(f"{root}: {error}") from None
+    ignored = count_reasons(reasons | dict.fromkeys(outside, NO_CLASS))
     classes = tuple(sorted({file.annotation for file in files}))
-    if not files:
-        raise BadInput(f"{root}: has no video in its folders; known endings: {_endings()}")
     if len(classes) < 2:
-        raise BadInput(f"{root}: has one class only, {classes[0]!r}; add a folder for another")
-    return Tree(root, classes, tuple(sorted(files, key=lambda file: file.path)))
+        raise BadInput(f"{root}: {_too_few(root, classes, files, ignored)}")
+    return Tree(root, classes, tuple(files), ignored, _without_video(root, files))
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _without_video(root: Path, files: list[ClipFile]) -> tuple[str, ...]:
+    """The folders in the place of a class that have no video."""
+    below_split = files[0].split is not None and files[0].path.split("/")[0] != files[0].annotation
+    depth = 2 if below_split else 1
+    full = {"/".join(file.path.split("/")[:depth]) for file in files}
+    return tuple(folder for folder in folders_at(root, depth) if folder not in full)
 
 
-def _videos(folder: Path) -> list[Path]:
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
-    return sorted(p for p in found if not p.name.startswith("."))
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _endings() -> str:
-    return ", ".join(VIDEO_ENDINGS)
+def _too_few(
+    root: Path, classes: tuple[str, ...], files: list[ClipFile], ignored: tuple[Ignored, ...]
+) -> str:
+    """Why there are not two classes, and what to do."""
+    if not classes:
+        outside = next((one for one in ignored if one.reason == NO_CLASS), None)
+        if outside:
+            return (
+                f"{outside.files} clips, such as {outside.first}, are in no class folder; put the "
+                "clips of each class in a folder of its own"
+            )
+        why = f" ({ignored[0]})" if ignored else ""
+        return f"has no video in it{why}; put the clips of each class in a folder of its own"
+    inner = {file.path.split("/")[1] for file in files if file.path.count("/") > 1}
+    if len(inner) > 1 and files[0].path.startswith(f"{classes[0]}/"):
+        return (
+            f"has one class only, {classes[0]!r}; use {root / classes[0]} if its folders are the "
+            "classes"
+        )
+    return f"has one class only, {classes[0]!r}; add a folder for another"
 
 
 def without_root(root: Path, error: BadVideo) -> str:

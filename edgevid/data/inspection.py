@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgevid.data.division import Division, divide
 from edgevid.data.folders import Tree, find, without_root
 from edgevid.data.pool import batches, parallel
 from edgevid.errors import BadInput, BadVideo
@@ -15,24 +16,35 @@ from edgevid.media.video import FileSource
 from edgevid.progress import Progress, silent
 
 
-def check(root: Path, *, workers: int | None = None, progress: Progress = silent) -> dict[str, Any]:
+def check(
+    root: Path,
+    *,
+    group: str | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Decode every file of a dataset and report on it.
 
     Args:
         root: The folder of the dataset.
+        group: How recordings are recognised; see `edgevid.data.groups.find_recordings`.
         workers: Number of processes; by default one per core.
         progress: Called after each batch.
 
     Returns:
         ``folder``, ``clips``, ``classes``, ``splits`` (split -> class -> number of readable clips;
         ``all`` if there are no split folders), ``frames`` and ``seconds`` (``min``, ``median``,
-        ``max``), ``sizes`` and ``rates_fps`` (value -> number of clips), and ``unreadable``
-        (``path`` and ``reason`` of each).
+        ``max``), ``sizes`` and ``rates_fps`` (value -> number of clips), ``unreadable``
+        (``path`` and ``reason`` of each), ``ignored`` (``reason``, ``files`` and ``first`` of files
+        that are no clips), ``recordings`` and ``notes``, see `edgevid.data.division.Division`, and
+        ``unusable``, the classes without a readable clip.
 
     Raises:
-        BadInput: There is no such folder, it has no videos, or only one class.
+        BadInput: There is no such folder, it has no videos, only one class, or ``group`` cannot be
+            used.
     """
     tree = find(root)
+    division = _divided(tree, group)
     probe = partial(_probe_batch, root=tree.root)
     listed = batches([file.path for file in tree.files])
     probes: dict[str, dict[str, Any]] = {}
@@ -42,7 +54,7 @@ def check(root: Path, *, workers: int | None = None, progress: Progress = silent
     good = [(file, probes[file.path]) for file in tree.files if "reason" not in probes[file.path]]
     splits: dict[str, Counter[str]] = defaultdict(Counter)
     for file, _ in good:
-        splits[file.split or "all"][file.group] += 1
+        splits[file.split or "all"][file.stratum] += 1
     return {
         "folder": str(tree.root),
         "clips": len(good),
@@ -57,7 +69,21 @@ def check(root: Path, *, workers: int | None = None, progress: Progress = silent
             for path, probe in sorted(probes.items())
             if "reason" in probe
         ],
+        "ignored": [one.to_json() for one in tree.ignored],
+        "recordings": dict(division.recordings),
+        "notes": list(division.notes),
+        "unusable": sorted(set(tree.classes) - {file.annotation for file, _ in good}),
     }
+
+
+def _divided(tree: Tree, group: str | None) -> Division:
+    """The splits; what makes a dataset unfit for training is a note, unless ``group`` is wrong."""
+    try:
+        return divide(tree, group=group)
+    except BadInput as error:
+        if group is not None:
+            raise
+        return Division({}, notes=(*tree.notes, f"not for training: {error}"))
 
 
 def common_rate_fps(tree: Tree, sample: int = 32) -> float:

@@ -32,7 +32,6 @@ GUESSED = (
     f"has neither time stamps nor a frame rate, {FALLBACK_FPS:g} frames/s are assumed; "
     "give the true rate with --source-fps, or source_fps in a configuration"
 )
-VIDEO_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 
 
 class FileSource:

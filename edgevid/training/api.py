@@ -28,12 +28,15 @@ class TrainOptions:
         fit: How images are fitted to it: ``stretch``, ``crop`` or ``letterbox``.
         rate_fps: Steps per second of the model; None takes the clips' own rate.
         epochs: Largest number of epochs.
-        batch: Clips per batch.
+        batch: Clips per batch; None for what fits the number of clips.
         learning_rate: Peak of the schedule.
-        patience: Training stops after so many epochs without a lower loss on val.
+        patience: Training stops after so many epochs without a better one; None for what fits
+            the number of clips.
         seed: Seed of the weights, the split, the order of clips and the augmentation.
         augment: Whether to change clips at random.
         task: The task's name.
+        group: A regular expression; what it matches in a clip's path names the recording that the
+            clip is from, or ``none``. Default: the names of known datasets are recognised.
     """
 
     model: str = "cnn-lstm"
@@ -44,12 +47,13 @@ class TrainOptions:
     fit: Fit = "stretch"
     rate_fps: float | None = None
     epochs: int = 20
-    batch: int = 32
+    batch: int | None = None
     learning_rate: float = 3e-3
-    patience: int = 6
+    patience: int | None = None
     seed: int = 0
     augment: bool = True
     task: str = DEFAULT
+    group: str | None = None
 
     def config(self) -> TrainConfig:
         """The complete configuration.
@@ -78,6 +82,7 @@ class TrainOptions:
             rate_fps=self.rate_fps,
             fit=self.fit,
             augment=Augment() if self.augment else None,
+            group=self.group,
         )
         config.check()
         return config

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import ceil
 from typing import Any, get_args
 
 from edgevid.contract import Fit, Temporal
@@ -19,6 +20,12 @@ SIZES = ("article", "compact")
 """Sizes of the encoder; see `edgevid.training.encoders.ENCODERS`."""
 DEFAULT_FRAMES = 8
 MIN_SIZE_PX = 16
+PATIENCE = ((512, 6), (0, 10))
+"""Clips to train on, from -> epochs of patience: the figures of a small val leap."""
+BATCHES = ((512, 32), (128, 16), (0, 8))
+"""Clips to train on, from -> clips per batch."""
+MIN_STEPS = 20
+"""Least batches per epoch; a small dataset is passed through several times."""
 
 
 @dataclass(frozen=True)
@@ -107,29 +114,55 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train one model: Adam on a cosine schedule; the epoch with the lowest loss is kept.
+    """How to train one model: Adam on a cosine schedule; the best epoch is kept.
+
+    The best epoch is the one with the best figure of the task on val; among equals, the one with
+    the lowest loss on val.
 
     Attributes:
         model: The model. Its number of classes is replaced by that of the data.
         epochs: Largest number of epochs.
-        batch: Clips per batch.
+        batch: Clips per batch; None for what fits the number of clips.
         learning_rate: Peak of the schedule.
-        patience: Training stops after so many epochs without a lower loss on val.
+        patience: Training stops after so many epochs without a better one; None for what fits the
+            number of clips.
         seed: Seed of the weights, the split, the order of clips and the augmentation.
         rate_fps: Steps per second of the model; None takes the clips' own rate.
         fit: How images are fitted to the model's input.
         augment: Random changes of the clips; None for none.
+        passes: How often an epoch passes through the clips; None for what fits their number.
+        group: How recordings are recognised; see `edgevid.data.groups.find_recordings`.
     """
 
     model: ModelConfig
     epochs: int = 20
-    batch: int = 32
+    batch: int | None = None
     learning_rate: float = 3e-3
-    patience: int = 6
+    patience: int | None = None
     seed: int = 0
     rate_fps: float | None = None
     fit: Fit = "stretch"
     augment: Augment | None = field(default_factory=Augment)
+    passes: int | None = None
+    group: str | None = None
+
+    def fitted(self, clips: int) -> TrainConfig:
+        """Choose what is left open so that it fits a number of clips.
+
+        Args:
+            clips: Number of clips to train on.
+
+        Returns:
+            The configuration with batch, passes and patience.
+        """
+        batch = self.batch or min(clips, next(size for least, size in BATCHES if clips >= least))
+        steps = max(1, clips // batch)
+        return replace(
+            self,
+            batch=batch,
+            passes=self.passes or ceil(MIN_STEPS / steps),
+            patience=self.patience or next(n for least, n in PATIENCE if clips >= least),
+        )
 
     def check(self) -> None:
         """Check the values, the model's excepted.
@@ -137,7 +170,8 @@ class TrainConfig:
         Raises:
             BadInput: A value is out of range.
         """
-        if min(self.epochs, self.batch, self.patience) < 1 or not 0 < self.learning_rate < 1:
+        counts = (self.epochs, self.batch or 1, self.patience or 1, self.passes or 1)
+        if min(counts) < 1 or not 0 < self.learning_rate < 1:
             raise BadInput(
                 "epochs, batch and patience must be 1 or more, and learning_rate between 0 and 1"
             )
@@ -162,7 +196,8 @@ class TrainConfig:
             BadInput: The model's configuration is wrong.
             KeyError: A key is missing.
         """
-        plain = {one.name: data[one.name] for one in fields(cls)}
+        later = {"passes": 1, "group": None}  # records of earlier versions lack them
+        plain = {one.name: (later | dict(data))[one.name] for one in fields(cls)}
         model = ModelConfig.from_json(plain.pop("model"))
         augment = plain.pop("augment")
         return cls(model, **plain, augment=Augment(**augment) if augment else None)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Images = NDArray[np.uint8]
     Batch = tuple[Images, NDArray[Any]]
 
+Turn = tuple[int, ...]
+"""Number of an epoch, and of the pass in it after the first."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -33,6 +36,7 @@ class Batches:
         seed: Seed of the order, the times and the changes.
         augment: Random changes; None for none.
         task: Changes clips together with their targets; None changes the clips only.
+        passes: How often an epoch passes through the clips.
     """
 
     images: Sequence[Images]
@@ -42,8 +46,14 @@ class Batches:
     seed: int = 0
     augment: Augment | None = None
     task: TrainingTask | None = None
+    passes: int = 1
 
     def __len__(self) -> int:
+        return self.passes * self._steps
+
+    @property
+    def _steps(self) -> int:
+        """Batches of one pass."""
         return max(1, len(self.images) // self.batch)
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -55,28 +65,37 @@ class Batches:
         Yields:
             Clips, uint8 (B, T, H, W, 3), and their targets, (B, ...).
         """
-        import numpy as np
-
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.images))
-        parts = [order[n * self.batch : (n + 1) * self.batch] for n in range(len(self))]
+        parts = [
+            (part, turn)
+            for turn in [(number,), *((number, again) for again in range(1, self.passes))]
+            for part in self._parts(turn)
+        ]
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._batch, parts[0], number)
-            for part in [*parts[1:], None]:
+            coming = pool.submit(self._batch, *parts[0])
+            for following in [*parts[1:], None]:
                 batch = coming.result()
-                if part is not None:
-                    coming = pool.submit(self._batch, part, number)
+                if following is not None:
+                    coming = pool.submit(self._batch, *following)
                 yield batch
 
-    def _batch(self, part: NDArray[np.int64], number: int) -> Batch:
+    def _parts(self, turn: Turn) -> list[NDArray[np.int64]]:
+        """The clips of each batch of one pass."""
         import numpy as np
 
-        pairs = [self._cut(int(n), number) for n in part]
+        order = np.random.default_rng((self.seed, *turn)).permutation(len(self.images))
+        return [order[n * self.batch : (n + 1) * self.batch] for n in range(self._steps)]
+
+    def _batch(self, part: NDArray[np.int64], turn: Turn) -> Batch:
+        import numpy as np
+
+        pairs = [self._cut(int(n), turn) for n in part]
         return np.stack([clip for clip, _ in pairs]), np.stack([target for _, target in pairs])
 
-    def _cut(self, index: int, number: int) -> tuple[Images, Any]:
+    def _cut(self, index: int, turn: Turn) -> tuple[Images, Any]:
         import numpy as np
 
-        rng = np.random.default_rng((self.seed, number, index))
+        epoch, *later = turn
+        rng = np.random.default_rng((self.seed, epoch, index, *later))
         clip, target = self.images[index], self.targets[index]
         start = int(rng.integers(len(clip) - self.frames + 1))
         cut = np.asarray(clip[start : start + self.frames])

@@ -38,6 +38,7 @@ class Epochs:
         task: The task's training part.
         names: Figures of the history, without their split: ``loss`` and the task's.
         history: One row per epoch: ``epoch``, ``learning_rate``, ``train_<name>``, ``val_<name>``.
+            The train figures are measured during the epoch, on changed clips.
         seconds: Time spent in epochs.
     """
 
@@ -52,7 +53,7 @@ class Epochs:
         """Prepare, and load what an interrupted training has saved.
 
         Args:
-            config: How to train.
+            config: How to train, with its batch and passes.
             clips: The decoded clips of ``train`` and ``val``.
             folder: Where to save weights and history.
             progress: Called after each batch.
@@ -77,6 +78,7 @@ class Epochs:
         )
         # Before the first step, because variables created in it cause a second tracing.
         self._trained.optimizer.build(self._trained.trainable_variables)
+        assert config.batch is not None and config.passes is not None
         self._batches = Batches(
             clips["train"].images,
             self.task.targets(clips["train"]),
@@ -85,6 +87,7 @@ class Epochs:
             config.seed,
             config.augment,
             self.task,
+            config.passes,
         )
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
@@ -95,8 +98,13 @@ class Epochs:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the lowest loss on val so far."""
-        return min(self.history, key=lambda row: row["val_loss"])
+        """The row of the best epoch on val so far: by the task's figure, then by the loss."""
+        return max(self.history, key=self._goodness)
+
+    def _goodness(self, row: Mapping[str, Any]) -> tuple[float, float]:
+        figure = row[f"val_{self.task.figure}"]
+        better = figure if self.task.higher_is_better else -figure
+        return -math.inf if math.isnan(better) else better, -row["val_loss"]
 
     def run(self) -> None:
         """Train the remaining epochs, and load the weights of the best one.
@@ -134,6 +142,7 @@ class Epochs:
         done = len(self.history)
         if done >= self.config.epochs:
             return True
+        assert self.config.patience is not None
         return done > 0 and done - self.best["epoch"] >= self.config.patience
 
     def _epoch(self, number: int) -> dict[str, Any]:
@@ -151,8 +160,15 @@ class Epochs:
         row |= {f"train_{name}": value / total for name, value in sums.items()}
         val = self.figures("val")
         row |= {f"val_{name}": val[name] for name in self.names}
-        figure = row[f"val_{self.task.figure}"]
-        self._progress(what, total, total, f"loss {row['train_loss']:.3f}, val {figure:.3f}")
+        name = self.task.figure
+        best = max([*self.history, row], key=self._goodness)
+        self._progress(
+            what,
+            total,
+            total,
+            f"loss {row['train_loss']:.3f}, val {name} {row[f'val_{name}']:.3f}, "
+            f"best {best[f'val_{name}']:.3f} (epoch {best['epoch']})",
+        )
         if not math.isfinite(row["train_loss"]):
             raise BadInput(f"the loss is {row['train_loss']}; use a lower learning_rate")
         return row

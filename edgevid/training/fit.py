@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import FRAME, FrameInput
 from edgevid.data.cache import load_clips
+from edgevid.data.division import Division, divide
 from edgevid.data.folders import Tree
 from edgevid.data.inspection import common_rate_fps
-from edgevid.data.splits import Split, split_files
 from edgevid.errors import BadInput
 from edgevid.files import write_json, writing, writing_folder
 from edgevid.progress import Progress, silent
 from edgevid.registry import need
 from edgevid.tasks.host import open_host
+from edgevid.tasks.host.metrics import ChanceTest
 from edgevid.tasks.host.training import open_training
 from edgevid.training import (
     CONTRACT_FILE,
@@ -75,10 +76,11 @@ def train(config: TrainConfig, data: Path, out: Path, progress: Progress = silen
     _check_free(out)
     started = time.perf_counter()
     tree = open_host(config.model.task).find(Path(data))
+    division = divide(tree, config.seed, config.group)
     rate_fps = config.rate_fps or common_rate_fps(tree)
     model = replace(config.model, classes=len(tree.classes))
     config = replace(config, rate_fps=rate_fps, model=model)
-    return Training(config, tree, split_files(tree, config.seed), out, progress).run(None, started)
+    return Training(config, tree, division, out, progress).run(None, started)
 
 
 class Training:
@@ -88,7 +90,7 @@ class Training:
         self,
         config: TrainConfig,
         tree: Tree,
-        split: Split,
+        division: Division,
         out: Path,
         progress: Progress = silent,
         origin: Origin | None = None,
@@ -98,7 +100,7 @@ class Training:
         Args:
             config: The model and how to train it, with its rate and number of classes.
             tree: The dataset.
-            split: The clips of each split.
+            division: The clips of each split.
             out: The run folder to write.
             progress: Called as clips are decoded and after each batch.
             origin: The run that the model comes from, if any.
@@ -108,19 +110,25 @@ class Training:
         """
         _check_free(out)
         assert config.rate_fps is not None
-        self._config, self._tree, self._split, self._out = config, tree, split, out
+        self._tree, self._division, self._out = tree, division, out
         self._progress, self._origin = progress, origin
         self._rate_fps = config.rate_fps
         frame = FrameInput(FRAME, config.model.height, config.model.width, config.fit)
         least = config.model.frames
         self._clips = {
             name: load_clips(
-                tree, split[name], frame, self._rate_fps, min_frames=least, progress=progress
+                tree,
+                division.split[name],
+                frame,
+                self._rate_fps,
+                min_frames=least,
+                progress=progress,
             )
             for name in ("train", "val")
         }
         self._task = open_training(config.model.task)
         self._task.check_learnable(self._clips, tree, least)
+        self._config = config.fitted(len(self._clips["train"]))
 
     def summary(self, model: VideoModel, split: str) -> SplitSummary:
         """How good a model is on ``train`` or ``val``.
@@ -153,7 +161,7 @@ class Training:
         known = {
             "train": arguments(self._config),
             "data": str(self._tree.root),
-            "split": self._split,
+            "split": self._division.split,
             **(asdict(self._origin) if self._origin else {}),
         }
         with writing_folder(self._out, keep=True) as folder:
@@ -161,6 +169,9 @@ class Training:
             epochs = Epochs(self._config, self._clips, folder, self._progress, start)
             epochs.run()
             metrics = {name: epochs.figures(name) for name in ("train", "val")}
+            chance = self._chance(metrics["val"], len(epochs.history))
+            if chance:
+                metrics["val"]["chance"] = chance.to_json()
             self._write(folder, epochs, metrics)
             epochs.clean_up()
             (folder / ARGUMENTS_FILE).unlink()
@@ -171,11 +182,21 @@ class Training:
                 task=self._config.model.task,
                 classes=self._tree.classes,
                 epochs=len(epochs.history),
+                best_epoch=int(epochs.best["epoch"]),
                 train=SplitSummary.of(metrics["train"], figure),
                 val=SplitSummary.of(metrics["val"], figure),
                 left_out=self._left_out(),
                 seconds=time.perf_counter() - started_s,
+                recordings=self._division.recordings,
+                notes=self._division.notes,
+                chance=chance,
+                higher_is_better=self._task.higher_is_better,
             )
+
+    def _chance(self, val: Mapping[str, Any], epochs: int) -> ChanceTest | None:
+        """Compare the kept epoch with a guess; it is the best of so many on the same clips."""
+        found = self._task.chance_test(val)
+        return replace(found, tries=epochs) if found else None
 
     def _left_out(self) -> tuple[Mapping[str, str], ...]:
         return (*self._clips["train"].left_out, *self._clips["val"].left_out)
@@ -193,7 +214,8 @@ class Training:
             config=config,
             labels=self._tree.classes,
             data=self._tree.root.resolve(),
-            split=self._split,
+            split=self._division.split,
+            recordings=self._division.recordings,
             left_out=self._left_out(),
             epochs=len(epochs.history),
             best_epoch=int(epochs.best["epoch"]),

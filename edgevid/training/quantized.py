@@ -19,6 +19,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from edgevid.data.division import Division
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
 from edgevid.progress import Progress, silent
@@ -75,7 +76,8 @@ def fine_tune(
     config.check()
     tree = open_host(model.config.task).find(data)
     origin = Origin(sha256_of(run / WEIGHTS_FILE))
-    training = Training(config, tree, record.split, out, progress, origin)
+    division = Division(record.split, record.recordings, tree.notes)
+    training = Training(config, tree, division, out, progress, origin)
     before = training.summary(rounded(model), "val")
     summary = training.run(rounded(model), started)
     return replace(summary, rounded=RoundedSummary(before, summary.val))

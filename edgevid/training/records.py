@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from edgevid.data.splits import Split
 from edgevid.errors import BadInput
+from edgevid.tasks.host.metrics import ChanceTest
 from edgevid.tasks.host.training import open_training
 from edgevid.training import RUN_FILE
 from edgevid.training.config import TrainConfig
@@ -49,6 +50,7 @@ class RunRecord:
         train_seconds: Time spent in epochs.
         versions: Versions of the libraries.
         origin: The run that it started from, if any.
+        recordings: How clips of one recording were recognised; see `Division.recordings`.
     """
 
     config: TrainConfig
@@ -61,6 +63,7 @@ class RunRecord:
     train_seconds: float
     versions: Mapping[str, str]
     origin: Origin | None = None
+    recordings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rate_fps(self) -> float:
@@ -76,6 +79,7 @@ class RunRecord:
             "labels": list(self.labels),
             "data": str(self.data),
             "split": self.split,
+            "recordings": dict(self.recordings),
             "left_out": [dict(one) for one in self.left_out],
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
@@ -109,6 +113,7 @@ class RunRecord:
             best_epoch=data["best_epoch"],
             train_seconds=data["train_seconds"],
             versions=data["versions"],
+            recordings=data.get("recordings", {}),
             origin=Origin(tuned, data["quantize_aware"]) if tuned else None,
         )
 
@@ -196,11 +201,16 @@ class TrainSummary:
         task: Name of the task.
         classes: Names of the classes.
         epochs: Number of epochs.
+        best_epoch: The epoch that was kept: the one with the best figure on val.
         train: How good the model is on train.
         val: How good the model is on val.
         left_out: Clips that could not be used.
         seconds: Duration, decoding included.
         rounded: The same with the rounding of int8, after fine-tuning for it.
+        recordings: How clips of one recording were recognised; see `Division.recordings`.
+        notes: What people should know of the data, one line each.
+        chance: Whether the model is better than a guess; None if the task has no such test.
+        higher_is_better: Whether a better model has a higher figure.
     """
 
     run: Path
@@ -208,11 +218,28 @@ class TrainSummary:
     task: str
     classes: tuple[str, ...]
     epochs: int
+    best_epoch: int
     train: SplitSummary
     val: SplitSummary
     left_out: LeftOut
     seconds: float
     rounded: RoundedSummary | None = None
+    recordings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    chance: ChanceTest | None = None
+    higher_is_better: bool = True
+
+    @property
+    def weakness(self) -> str | None:
+        """Why the model is no better than chance, in one line; None if it is."""
+        if self.chance is None or self.chance.better:
+            return None
+        val = self.val
+        return (
+            f"val {val.figure} {val.value:.3f} on {val.n} clips is no better than chance "
+            f"({self.chance.describe()}); add clips, or check that the classes look different at "
+            "the model's size"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -222,8 +249,12 @@ class TrainSummary:
             "task": self.task,
             "classes": list(self.classes),
             "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
             "metrics": {"train": self.train.to_json(), "val": self.val.to_json()},
             "left_out": [dict(one) for one in self.left_out],
+            "recordings": dict(self.recordings),
+            "notes": list(self.notes),
+            "chance": self.chance.to_json() if self.chance else None,
             "seconds": round(self.seconds, 1),
         }
         return data | ({"rounded": self.rounded.to_json()} if self.rounded else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevid.evaluation import Evaluation, choose_clips, predict, score
+from edgevid.evaluation import Evaluation, choose_clips, evaluation_of, predict, score
 from edgevid.progress import Progress, silent
 from edgevid.tasks.host import open_host
 from edgevid.training.backend import start
@@ -36,4 +36,4 @@ def evaluate_run(run: Path, data: Path, split: str, progress: Progress = silent)
     outputs = [{name: row[None]} for row in last_outputs(model, clips.images)]
     annotated = open_host(contract.task).annotations(clips)
     found = score(contract, predict(contract, outputs), annotated)
-    return Evaluation("source", "keras", "cpu", found, split, clips.left_out)
+    return evaluation_of(("source", "keras", "cpu"), found, split, clips, annotated, contract)

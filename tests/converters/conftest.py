@@ -57,7 +57,7 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
     folder = tmp_path_factory.mktemp("lowered")
     source = importers.describe(real_run)
-    names, clips = calibration_data.calibration_clips(source, None)
+    names, clips, _ = calibration_data.calibration_clips(source, None)
     held_out, _ = calibration_data.held_out(source, None, None, names, silent)
     forms = choose_forms(source, dict.fromkeys(registry.names("converter")))
     data = ConversionData(tuple(names), tuple(clips), held_out, "")

@@ -116,7 +116,7 @@ def test_processes_give_results_in_order():
     [
         (lambda root: None, "no such folder"),
         (lambda root: root.write_text("x"), "is a file"),
-        (lambda root: root.mkdir(), "no folders in it"),
+        (lambda root: root.mkdir(), "has no video in it"),
         (lambda root: (root / "run").mkdir(parents=True), "no video"),
     ],
 )

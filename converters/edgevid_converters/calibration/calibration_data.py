@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
+from edgevid.data.folders import without_root
+from edgevid.data.video_files import count_reasons, find_videos
 from edgevid.errors import BadInput, BadVideo
-from edgevid.media.video import VIDEO_ENDINGS, read_clip
+from edgevid.media.video import read_clip
 from edgevid.progress import Progress
 from edgevid.tasks.host import open_host
 from edgevid_converters.calibration import trajectories
@@ -22,7 +24,7 @@ CALIBRATION_CLIPS = 48
 
 def calibration_clips(
     source: SourceModel, calibrate: Path | None
-) -> tuple[list[str], list[trajectories.Recording]]:
+) -> tuple[list[str], list[trajectories.Recording], list[str]]:
     """Choose and decode clips, evenly over the sorted files.
 
     Args:
@@ -30,24 +32,29 @@ def calibration_clips(
         calibrate: A folder of clips, or one. Default: the recorded training split.
 
     Returns:
-        Names of the clips, and for each its inputs, name -> one row per step.
+        Names of the clips, for each its inputs, name -> one row per step, and what is left out,
+        one line for each reason.
 
     Raises:
         BadInput: There are no clips, or none can be decoded.
     """
-    root, paths = _calibration_files(source, calibrate)
+    root, paths, reasons = _calibration_files(source, calibrate)
     stride = max(1, len(paths) // CALIBRATION_CLIPS)
     chosen = paths[::stride][:CALIBRATION_CLIPS]
     names, clips = [], []
     for path in chosen:
         try:
             clips.append(_clip(root / path, source.contract))
-        except BadVideo:
-            continue  # the evidence lists the clips that were used
+        except BadVideo as error:
+            reasons[path] = without_root(root, error)
+            continue
         names.append(path)
     if not clips:
-        raise BadInput(f"{root}: none of {len(chosen)} clips can be decoded; give other clips")
-    return names, clips
+        raise BadInput(
+            f"{root}: none of {len(chosen)} clips can be decoded ({reasons[chosen[0]]}); give "
+            "other clips"
+        )
+    return names, clips, [f"calibration: {one}" for one in count_reasons(reasons)]
 
 
 def _clip(file: Path, contract: Contract) -> trajectories.Recording:
@@ -58,24 +65,34 @@ def _clip(file: Path, contract: Contract) -> trajectories.Recording:
     return trajectories.read_recording(file, contract)
 
 
-def _calibration_files(source: SourceModel, calibrate: Path | None) -> tuple[Path, list[str]]:
-    """Find the calibration clips: the recorded training split if it is there, else all."""
+def _calibration_files(
+    source: SourceModel, calibrate: Path | None
+) -> tuple[Path, list[str], dict[str, str]]:
+    """Find the calibration clips: the recorded training split if it is there, else all.
+
+    Returns:
+        Their folder, their paths in it, and path -> reason of files that are not used.
+    """
     root = Path(calibrate) if calibrate else source.data
     if root is None or not root.exists():
         remedy = "give another folder" if calibrate else "give clips with --calibrate"
         raise BadInput(f"{root or 'the training data'} does not exist; {remedy}")
     if root.is_file():
-        return root.parent, [root.name]
+        return root.parent, [root.name], {}
     train = sorted(source.split.get("train", ()))
     if train and (root / train[0]).is_file():
-        return root, train
-    endings = VIDEO_ENDINGS if source.contract.is_video else (".npz",)
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
-    paths = [p.relative_to(root).as_posix() for p in found]
+        return root, train, {}
+    if source.contract.is_video:
+        paths, reasons = find_videos(root)
+        kind = "videos"
+    else:
+        found = sorted(p for p in root.rglob("*") if p.suffix.lower() == ".npz")
+        paths, reasons = [p.relative_to(root).as_posix() for p in found], {}
+        kind = ".npz files"
     if not paths:
-        known = ", ".join(endings)
-        raise BadInput(f"{root} has no clips to calibrate on; known endings: {known}")
-    return root, paths
+        why = "".join(f" ({one})" for one in count_reasons(reasons)[:1])
+        raise BadInput(f"{root} has no clips to calibrate on{why}; give a folder with {kind}")
+    return root, paths, reasons
 
 
 def held_out(
@@ -139,7 +156,7 @@ def _labelled(
     """Which clips of ``data`` to measure on."""
     files = open_host(source.contract.task).find(data).files
     recorded = set(source.split.get("test", ()))
-    root, _ = _calibration_files(source, calibrate)
+    root, _, _ = _calibration_files(source, calibrate)
     seen = {(root / path).resolve() for path in calibrated}
     ways = (
         [file.path for file in files if file.path in recorded],

@@ -59,7 +59,7 @@ def collect_evidence(
             budget.max_drop,
             budget.min_metric,
             lowered.reference,
-            lowered.notes + accepted.notes,
+            data.notes + lowered.notes + accepted.notes,
         ),
         outputs={one.name: one.differences for one in results},
         operators={one.name: counts for one in results if (counts := _operators(one.built))},

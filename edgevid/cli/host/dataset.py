@@ -94,15 +94,20 @@ def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bo
 
 @command.command()
 @click.argument("data", type=PATH)
+@click.option(
+    "--group", metavar="PATTERN", help="Which clips are from one recording; see edgevid train."
+)
 @common
-def check(data: Path, as_json: bool) -> None:
+def check(data: Path, group: str | None, as_json: bool) -> None:
     """Report clips, classes, lengths, rates and unreadable files of a dataset.
+
+    Also: files that are no videos, clips of one recording, equal files in two classes or splits.
 
     Example:  edgevid dataset check data
     """
     from edgevid.data.inspection import check
 
-    report = check(data, progress=Bar())
+    report = check(data, group=group, progress=Bar())
     emit(report, as_json, _text(report))
 
 
@@ -119,4 +124,6 @@ def _text(report: dict[str, Any]) -> str:
     unreadable = report["unreadable"]
     lines.append(f"{report['clips']} readable clips, {len(unreadable)} unreadable")
     lines += [f"  {one['path']}: {one['reason']}" for one in unreadable]
+    lines += [f"class {name!r} has no readable clip" for name in report["unusable"]]
+    lines += report["notes"]
     return "\n".join(lines)

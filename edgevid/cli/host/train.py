@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgevid.cli.console import PATH, Bar, common, emit, say
+from edgevid.data.video_files import count_left_out
 from edgevid.tasks import DEFAULT
+
+if TYPE_CHECKING:
+    from edgevid.training.records import TrainSummary
 
 
 @click.command(name="train")
@@ -23,9 +27,20 @@ from edgevid.tasks import DEFAULT
 @click.option("--fit", default="stretch", show_default=True, help="stretch, crop or letterbox.")
 @click.option("--rate", type=float, help="Steps per second. Default: the clips' rate.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--batch", type=click.IntRange(1), help="Default: 8 to 32, by number of clips.")
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True)
-@click.option("--patience", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--patience", type=click.IntRange(1), help="Default: 6 or 10, by number of clips.")
+@click.option(
+    "--group",
+    metavar="PATTERN",
+    help="Regular expression; its match in a clip's path names the recording, and a recording is "
+    "in one split only. none: every file is a recording. Default: names of known datasets.",
+)
+@click.option(
+    "--min-metric",
+    type=float,
+    help="Exit code 1 if the figure on val is worse, or no better than chance.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--augment/--no-augment", default=True, show_default=True)
 @click.option(
@@ -50,17 +65,23 @@ def command(
     fit: Any,
     rate: float | None,
     epochs: int,
-    batch: int,
+    batch: int | None,
     learning_rate: float,
-    patience: int,
+    patience: int | None,
+    group: str | None,
+    min_metric: float | None,
     seed: int,
     augment: bool,
     origin: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Train a model on a folder of labelled clips.
 
-    DATA holds one folder per class, or DATA/train, DATA/val and DATA/test do.
+    DATA holds one folder per class, or DATA/train, DATA/val and DATA/test do. Any file that FFmpeg
+    plays is a clip; what is left out is listed.
+
+    Without split folders the split is random, with all clips of one recording in one split:
+    --group '_g(\\d+)_' takes g07 in walk_g07_c2.mp4 for the recording.
 
     Interrupted training resumes when the command is repeated with the same options.
 
@@ -74,8 +95,7 @@ def command(
 
     try_folder(out)
     if origin is not None:
-        _fine_tune(context, origin, data, out, as_json)
-        return
+        return _fine_tune(context, origin, data, out, min_metric, as_json)
     if data is None:
         raise click.UsageError("Missing argument 'DATA'.")
     options = TrainOptions(
@@ -93,25 +113,52 @@ def command(
         seed=seed,
         augment=augment,
         task=task,
+        group=group,
     )
     summary = train(data, out, options, progress=Bar())
-    for one in summary.left_out:
-        say(f"left out {one['path']}: {one['reason']}")
     val = summary.val
-    text = f"val {val.figure} {val.value:.3f} after {summary.epochs} epochs; {out}"
+    text = (
+        f"kept epoch {summary.best_epoch} of {summary.epochs}: val {val.figure} {val.value:.3f} on "
+        f"{val.n} clips; {out}"
+    )
+    return _report(summary, text, min_metric, as_json)
+
+
+def _report(summary: TrainSummary, text: str, min_metric: float | None, as_json: bool) -> int:
+    """Print a summary with its notes; return the exit code."""
+    for line in (*summary.notes, *map(str, count_left_out(summary.left_out))):
+        say(line)
     emit(summary.to_json(), as_json, text)
+    val, failed = summary.val, min_metric is not None
+    if summary.weakness:
+        say(summary.weakness if failed else f"warning: {summary.weakness}")
+        return 1 if failed else 0
+    if min_metric is None:
+        return 0
+    sign = 1 if summary.higher_is_better else -1
+    if sign * val.value >= sign * min_metric:
+        return 0
+    side = "less" if sign > 0 else "more"
+    say(f"val {val.figure} {val.value:.3f} is {side} than --min-metric {min_metric:g}")
+    return 1
 
 
 def _fine_tune(
-    context: click.Context, origin: Path, data: Path | None, out: Path, as_json: bool
-) -> None:
+    context: click.Context,
+    origin: Path,
+    data: Path | None,
+    out: Path,
+    min_metric: float | None,
+    as_json: bool,
+) -> int:
     """Run ``--quantize-aware``; the run determines the model and its data."""
     given = {
         name: value
         for name, value in context.params.items()
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    fixed = set(given) - {"data", "out", "origin", "epochs", "learning_rate", "as_json"}
+    free = {"data", "out", "origin", "epochs", "learning_rate", "min_metric", "as_json"}
+    fixed = set(given) - free
     if fixed:
         name = sorted(fixed)[0].replace("_", "-")
         raise click.UsageError(f"--{name} is fixed by the run; leave it out")
@@ -131,4 +178,4 @@ def _fine_tune(
     drop = metric_drop(before.value, after.value, higher_is_better=task.higher_is_better)
     if drop > 0 or after.loss > before.loss:
         text += "\nno better than before: use a lower --learning-rate, or more --epochs"
-    emit(summary.to_json(), as_json, text)
+    return _report(summary, text, min_metric, as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, log, log1p
+from math import ceil, exp, inf, lgamma, log, log1p
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from edgevid.predictions import Prediction
@@ -66,6 +66,80 @@ class PairedTest(ABC):
         }
 
 
+@dataclass(frozen=True)
+class ChanceTest:
+    """Whether a model is better than a guess that ignores its input.
+
+    Attributes:
+        baseline: The metric of the best guess, 0 to 1.
+        guess: What it always predicts.
+        p: Probability that the guess is as good as the model by chance, one-sided.
+        n: Number of samples.
+        tries: How many models were measured on these samples to choose this one; the error
+            probability is shared among them (Bonferroni).
+    """
+
+    baseline: float
+    guess: str
+    p: float
+    n: int
+    tries: int = 1
+
+    @property
+    def better(self) -> bool:
+        """Whether the model is better with 95 % confidence."""
+        return self.p * self.tries < 1 - CONFIDENCE
+
+    def describe(self) -> str:
+        """Say what the model is compared with, in a few words."""
+        if self.baseline == 1:
+            return f"all {self.n} are {self.guess!r}, so it shows nothing"
+        p = min(1.0, self.p * self.tries)
+        return f"always predicting {self.guess!r} gives {self.baseline:.3f}; p = {p:.2g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "baseline": round(self.baseline, DECIMALS),
+            "guess": self.guess,
+            "p": round(min(1.0, self.p * self.tries), DECIMALS),
+            "n": self.n,
+            "better": self.better,
+        }
+
+
+def chance_of_counts(right: int, counts: Mapping[str, int]) -> ChanceTest | None:
+    """Compare a number of right predictions with always predicting the most common class.
+
+    The exact binomial test of an accuracy against the no-information rate (Kuhn, "Building
+    Predictive Models in R Using the caret Package", J. Stat. Softw. 28, 2008).
+
+    Args:
+        right: Number of right predictions.
+        counts: Number of samples of each class.
+
+    Returns:
+        The test; None without samples.
+    """
+    n = sum(counts.values())
+    if not n:
+        return None
+    guess = max(sorted(counts), key=counts.__getitem__)
+    baseline = counts[guess] / n
+    return ChanceTest(baseline, guess, binomial_tail(right, n, baseline), n)
+
+
+def binomial_tail(least: int, n: int, p: float) -> float:
+    """Probability of ``least`` or more successes in ``n`` trials of probability ``p``."""
+    if least <= 0 or p >= 1:
+        return 1.0
+    logs = (
+        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log1p(-p)
+        for k in range(least, n + 1)
+    )
+    return min(1.0, sum(map(exp, logs)))
+
+
 class Metric(ABC, Generic[P]):
     """A task's figure of merit.
 
@@ -100,6 +174,11 @@ class Metric(ABC, Generic[P]):
     ) -> PairedTest | None:
         """Compare two models on the same samples; None, the default, if there is no test."""
         del reference, other, truths
+        return None
+
+    def chance_test(self, predictions: Sequence[P], truths: Sequence[Any]) -> ChanceTest | None:
+        """Compare with a guess that ignores the input; None, the default, if there is no test."""
+        del predictions, truths
         return None
 
     def drop(self, reference: float, other: float) -> float:

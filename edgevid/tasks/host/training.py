@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from edgevid import registry
 from edgevid.errors import BadInput
 from edgevid.tasks import TaskPlugin, load_part
+from edgevid.tasks.host.metrics import ChanceTest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +96,18 @@ class TrainingTask(ABC):
         Raises:
             BadInput: There is not.
         """
+
+    def chance_test(self, figures: Mapping[str, Any]) -> ChanceTest | None:
+        """Compare with a guess that ignores the clips; None, the default, if there is no test.
+
+        Args:
+            figures: What `figures` returned.
+
+        Returns:
+            The test.
+        """
+        del figures
+        return None
 
     def augment(
         self, clip: NDArray[np.uint8], target: Any, change: ClipChange, rng: np.random.Generator

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgevid.predictions import Classification
-from edgevid.tasks.host.metrics import Metric, PairedCounts
+from edgevid.tasks.host.metrics import ChanceTest, Metric, PairedCounts, chance_of_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,13 @@ class Accuracy(Metric[Classification]):
 
         pairs = zip(predictions, truths, strict=True)
         return np.array([one.label == truth for one, truth in pairs], np.float64)
+
+    def chance_test(
+        self, predictions: Sequence[Classification], truths: Sequence[str]
+    ) -> ChanceTest | None:
+        """Compare with always predicting the most common label; see `chance_of_counts`."""
+        right = int(self.contributions(predictions, truths).sum())
+        return chance_of_counts(right, Counter(truths))
 
     def paired_test(
         self,

@@ -12,6 +12,7 @@ from edgevid.errors import BadInput
 from edgevid.files import write_bytes
 from edgevid.report import plots, svg
 from edgevid.tasks.classification.device import SCORES
+from edgevid.tasks.host.metrics import ChanceTest, chance_of_counts
 from edgevid.tasks.host.training import TrainingTask
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ class ClassificationTraining(TrainingTask):
             "confusion": confusion.tolist(),
         }
 
+    def chance_test(self, figures: Mapping[str, Any]) -> ChanceTest | None:
+        """Compare with always predicting the most common class; see `TrainingTask.chance_test`."""
+        right = sum(row[n] for n, row in enumerate(figures["confusion"]))
+        counts = {label: one["n"] for label, one in figures["classes"].items()}
+        return chance_of_counts(right, counts)
+
     def check_learnable(self, clips: Mapping[str, Clips], data: Tree, frames: int) -> None:
         """Check that every class has a clip to train on; see `TrainingTask.check_learnable`."""
         counts = Counter(clips["train"].annotations)
@@ -98,7 +105,10 @@ class ClassificationTraining(TrainingTask):
                 f"{data.root}: no usable clip of class {missing[0]!r} to train on{why}; add clips "
                 f"of {frames} or more frames"
             )
-        raise BadInput(f"{data.root}: no usable clip to validate on{why}; add clips")
+        raise BadInput(
+            f"{data.root}: no usable clip to validate on{why}; add clips, so that a class has two "
+            "or more recordings, or a val folder"
+        )
 
     def draw(self, folder: Path, figures: Mapping[str, Any]) -> None:
         """Draw the confusion matrix as ``confusion.svg``; see `TrainingTask.draw`."""

@@ -1,0 +1,64 @@
+"""A dataset divided into splits, with what people should know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgevid.data.duplicates import duplicate_notes, find_duplicates
+from edgevid.data.folders import Tree
+from edgevid.data.groups import find_recordings
+from edgevid.data.splits import Split, shared_recordings, split_files
+from edgevid.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Division:
+    """The splits of a dataset.
+
+    Attributes:
+        split: The paths of each split.
+        recordings: How clips of one recording were recognised, as plain data for the record: the
+            ``rule`` and the numbers of ``recordings`` and ``clips``.
+        notes: What people should know, one line each.
+    """
+
+    split: Split
+    recordings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def divide(tree: Tree, seed: int = 0, group: str | None = None) -> Division:
+    """Divide a dataset, so that no recording is in two splits.
+
+    Files with equal content count as one recording. Folders that name splits are kept as they are;
+    a recording that they divide is reported, and refused if the user named the recordings.
+
+    Args:
+        tree: The dataset.
+        seed: Seed of the random split.
+        group: How recordings are recognised; see `edgevid.data.groups.find_recordings`.
+
+    Returns:
+        The splits.
+
+    Raises:
+        BadInput: ``group`` cannot be used, train has no clip, or the folders of splits divide a
+            recording that ``group`` names.
+    """
+    recordings = find_recordings(tree.files, group)
+    same = find_duplicates(tree.root, tree.files)
+    split = split_files(tree, seed, recordings.joined(same))
+    shared = shared_recordings(split, recordings.by_path)
+    notes = [*tree.notes, *recordings.notes()]
+    if shared:
+        name, one, other = shared[0]
+        text = f"{len(shared)} recordings are in two splits, such as {name}: {one} and {other}"
+        if group is not None:
+            raise BadInput(f"{tree.root}: {text}; move the clips of a recording into one folder")
+        notes.append(f"warning: {text}; the metric is too good, move them into one folder")
+    elif recordings.rule:
+        notes[-1 if not recordings.unknown else -2] += "; no recording is in two splits"
+    notes += duplicate_notes(same, tree.files, split)
+    return Division(split, recordings.to_json(), tuple(notes))

@@ -1,0 +1,109 @@
+"""Folders: splits and classes as people name them, and what is neither."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevid.data.folders import find
+from edgevid.data.layout import arrange, split_of
+from edgevid.data.splits import split_files
+from edgevid.errors import BadInput
+
+SPLIT_NAMES = {
+    "train": ("train", "Train", "TRAINING", "training_set", "train-set", "Train Data"),
+    "val": ("val", "Valid", "VALIDATION", "dev", "val_set"),
+    "test": ("test", "Test", "TESTING", "testing", "test set", "TestSet"),
+}
+CLASS = st.text("abcxyz", min_size=1, max_size=4)
+split_names = st.sampled_from([(s, name) for s, names in SPLIT_NAMES.items() for name in names])
+
+
+@pytest.mark.parametrize("split", SPLIT_NAMES)
+def test_names_of_splits_are_recognised_in_any_case(split):
+    assert [split_of(name) for name in SPLIT_NAMES[split]] == [split] * len(SPLIT_NAMES[split])
+    assert split_of("trainer") is None and split_of("latest") is None and split_of("set") is None
+
+
+@given(st.sets(split_names, min_size=1), st.sets(CLASS, min_size=1), st.booleans(), st.booleans())
+def test_every_arrangement_gives_the_same_classes_and_splits(splits, classes, class_first, deep):
+    deeper = "more/" if deep else ""
+    paths = {
+        f"{label}/{name}/{deeper}0.mp4" if class_first else f"{name}/{label}/{deeper}0.mp4": (
+            label,
+            split,
+        )
+        for split, name in splits
+        for label in classes
+    }
+    files, outside = arrange(list(paths))
+    assert {file.path: (file.annotation, file.split) for file in files} == paths
+    assert not outside
+    assert [file.path for file in files] == sorted(paths)
+
+
+def test_folders_named_train_and_test_are_splits_whatever_their_case(tmp_path, video):
+    for split in ("Train", "Test"):
+        for label in ("run", "walk"):
+            for n in range(2):
+                path = tmp_path / split / label / f"{n}.mp4"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(video, path)
+    tree = find(tmp_path)
+    assert tree.classes == ("run", "walk")
+    assert len(split_files(tree)["test"]) == 4
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "read me.txt").write_text("About these clips.")
+    (tmp_path / "Train" / "jump").mkdir()
+    tree = find(tmp_path)
+    assert tree.classes == ("run", "walk")
+    assert tree.empty == ("Train/jump",)
+    assert tree.notes == (
+        "left out docs/read me.txt: not a video",
+        "Train/jump has no video in it: it is no class",
+    )
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (["train/a/0.mp4", "bus/0.mp4"], "'train' names a split, but 'bus' does not"),
+        (["a/test/0.mp4", "b/0.mp4"], "'a/test' names a split, but 'b' does not"),
+        (["a/test/0.mp4", "a/1.mp4"], "'a/test' names a split, but 'a' does not"),
+        (["train/Walk/0.mp4", "test/walk/0.mp4"], "'Walk' and 'walk' differ only in case"),
+        (["caf\u00e9/0.mp4", "cafe\u0301/0.mp4"], "coding of accents"),
+    ],
+)
+def test_a_mixture_is_refused_with_what_to_do(paths, says):
+    with pytest.raises(BadInput, match=says) as caught:
+        arrange(paths)
+    assert "; " in str(caught.value)
+
+
+def test_clips_outside_class_folders_are_named(tmp_path, video):
+    for path in ("train/run/0.mp4", "train/walk/0.mp4", "train/5.mp4", "6.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, tmp_path / path)
+    tree = find(tmp_path)
+    assert [file.path for file in tree.files] == ["train/run/0.mp4", "train/walk/0.mp4"]
+    assert tree.notes == ("left out 2 files, such as 6.mp4: not in a class folder",)
+
+
+def test_the_remedy_for_a_folder_too_many_is_the_inner_folder(tmp_path, video):
+    for label in ("run", "walk"):
+        path = tmp_path / "UCF-101" / label / "0.mp4"
+        path.parent.mkdir(parents=True)
+        shutil.copy(video, path)
+    with pytest.raises(BadInput, match="one class only, 'UCF-101'; use ") as caught:
+        find(tmp_path)
+    inner = str(caught.value).partition("; use ")[2].partition(" if its folders")[0]
+    assert find(inner).classes == ("run", "walk")
+
+
+def test_only_clips_without_a_class_are_refused_by_name(tmp_path, video):
+    shutil.copy(video, tmp_path / "0.mp4")
+    with pytest.raises(BadInput, match=r"1 clips, such as 0.mp4, are in no class folder; put"):
+        find(tmp_path)
