@@ -54,9 +54,11 @@ def load(
         log: Receives messages about failover and reconnection. Default: they are dropped.
 
     Raises:
-        BadBundle: The file is damaged or of another version.
-        BadInput: There is no such file.
+        BadBundle: There is no such file, or it is damaged or of another version.
+        BadInput: ``threads`` is not a whole number of at least 1.
     """
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise BadInput(f"threads must be a whole number of at least 1, not {threads!r}")
     choice = {"artifact": artifact, "runtime": runtime, "accelerator": accelerator}
     return Model(Bundle.open(Path(path)), choice, threads=threads, log=log)
 
@@ -147,6 +149,10 @@ class Model:
         """
         from edgevid.runner.config import BundleUse, CameraUse, RunConfig
 
+        if transport not in ("tcp", "udp"):
+            raise BadInput(f"transport must be tcp or udp, not {transport!r}")
+        if latency_ms is not None and not latency_ms > 0:
+            raise BadInput(f"latency_ms must be a number above 0, not {latency_ms!r}")
         path = self.bundle.path
         asked = None if rate is None else str(rate)
         use = BundleUse(path.stem, path, threads=self._threads, rate=asked, **self._choice)

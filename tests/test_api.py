@@ -82,3 +82,20 @@ def test_a_source_that_fails_raises_in_the_loop(null_bundle, tmp_path):
     empty.write_bytes(b"no video")
     with pytest.raises(BadVideo):
         list(model.run(empty))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_a_wrong_number_of_threads_is_rejected(null_bundle, threads):
+    with pytest.raises(BadInput, match="threads must be a whole number of at least 1, not"):
+        edgevid.load(null_bundle, threads=threads)
+
+
+@pytest.mark.parametrize("wrong", [{"transport": "x"}, {"latency_ms": 0}, {"latency_ms": -1.0}])
+def test_a_wrong_option_of_a_run_is_rejected(null_bundle, video, wrong):
+    with edgevid.load(null_bundle) as model, pytest.raises(BadInput, match=next(iter(wrong))):
+        list(model.run(video, **wrong))
+
+
+def test_a_missing_bundle_is_a_bad_bundle(tmp_path):
+    with pytest.raises(edgevid.errors.BadBundle, match="does not exist"):
+        edgevid.load(tmp_path / "gone.edgevid")

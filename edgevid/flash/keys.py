@@ -76,7 +76,7 @@ def load(path: Path) -> SigningKey:
         BadInput: There is no SSH key at ``path``.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such key; make one with: edgevid keys")
+        raise BadInput(f"{path}: no such key; make one with: edgevid keys --create")
     beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
     if beside.is_file():
         text = read_text(beside, use="an SSH key")
@@ -84,7 +84,7 @@ def load(path: Path) -> SigningKey:
         text = _keygen("-y", "-f", path, key=path).decode(errors="replace")
     parts = text.split()
     if len(parts) < 2:
-        raise BadInput(f"{path} is not an SSH key; make one with: edgevid keys")
+        raise BadInput(f"{path} is not an SSH key; make one with: edgevid keys --create")
     public = " ".join(parts[:2])
     listed = _keygen("-l", "-f", "-", stdin=f"{public}\n".encode(), key=path).decode().split()
     return SigningKey(path, public, listed[1])
@@ -160,4 +160,4 @@ def _reason(stderr: bytes, key: Path) -> str:
         return f"your agent does not have it; run: ssh-add {str(key).removesuffix('.pub')}"
     if "bad permissions" in text or "UNPROTECTED" in text:
         return f"others may read it; run: chmod 600 {key}"
-    return f"{lines[-1] if lines else 'no reason given'}; make one with: edgevid keys"
+    return f"{lines[-1] if lines else 'no reason given'}; make one with: edgevid keys --create"

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from edgevid.errors import BadInput, BadVideo
+from edgevid.errors import BadInput, BadVideo, EnvironmentFailed
 from edgevid.media.decode import Arrivals, Decoder, hardware, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
@@ -82,6 +82,7 @@ class FileSource:
                 **accelerated,
             )
         except av.FFmpegError as error:
+            _check_memory(self.name, error)
             raise BadVideo(
                 f"{self.name}: not a readable video ({_reason(error)}); "
                 "use a complete file that ffmpeg can read"
@@ -198,7 +199,9 @@ class FileSource:
                     )
                     index += 1
                     mark = time.perf_counter()
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                coded = self._stream.codec_context
+                _check_memory(self.name, error, coded.height * coded.width)
                 self.truncated = True
 
     def _packets(self) -> Iterator[Any]:
@@ -207,7 +210,8 @@ class FileSource:
 
         try:
             yield from self._container.demux(self._stream)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            _check_memory(self.name, error)
             self.truncated = True
             flush = av.Packet()
             flush.stream = self._stream
@@ -315,6 +319,32 @@ def _promised(stream: Any) -> int:
     # The index leaves out what an edit list cuts, and repeated frames of an AVI.
     indexed = len(getattr(stream, "index_entries", ()))
     return min(declared, indexed) if indexed > 1 else declared
+
+
+_PROBE_BYTES = 16 << 20
+
+
+def _check_memory(name: str, error: Any, pixels: int = 0) -> None:
+    """Raise what is no fault of the file: there is too little memory.
+
+    An image that finds no memory is invalid data to a decoder, and a damaged file may ask for any
+    amount of memory, so what an image needs is tried.
+
+    Args:
+        name: The video.
+        error: An `av.FFmpegError`.
+        pixels: Pixels of an image; 0 if that is not known.
+
+    Raises:
+        EnvironmentFailed: There is too little memory.
+    """
+    try:
+        bytearray(2 * pixels or _PROBE_BYTES)
+    except MemoryError:
+        raise EnvironmentFailed(
+            f"{name}: too little memory to decode it; close other programs, raise the limit "
+            "(ulimit -v), or scale the video down"
+        ) from error
 
 
 def _reason(error: Any) -> str:

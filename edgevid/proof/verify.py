@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,7 @@ def verify(
         (one.name, *engine) for one in chosen for engine in _engines_here(one, runtime, accelerator)
     ]
     if not jobs:
-        raise BadInput(
-            f"no runtime here executes {', '.join(one.name for one in chosen)}; "
-            f"{_remedy(chosen[0].format)}"
-        )
+        raise BadInput(_nothing_to_prove(chosen, runtime, accelerator))
     checks = []
     for done, job in enumerate(jobs):
         progress("verify", done, len(jobs), " ".join(job))
@@ -77,12 +75,39 @@ def _engines_here(
         asked = runtimes.get(runtime)
         asked.version()  # raises if its library is not installed
         names = (runtime,) if asked.spec.cpu.executes(artifact.format) else ()
-    return [
-        (name, place)
-        for name in names
-        for place in runtimes.get(name).accelerators()
-        if accelerator in (None, place)
-    ]
+    return [(name, place) for name in names for place in _places(name, accelerator)]
+
+
+def _places(runtime: str, accelerator: str | None) -> tuple[str, ...]:
+    """Where a runtime can execute here: the accelerator that was asked for, or all of them."""
+    known = runtimes.get(runtime)
+    if accelerator is None:
+        return known.accelerators()
+    there = known.spec.accelerator(accelerator) and known.why_not(accelerator) is None
+    return (accelerator,) if there else ()
+
+
+def _nothing_to_prove(
+    chosen: Sequence[Artifact], runtime: str | None, accelerator: str | None
+) -> str:
+    """Say why no engine here executes the chosen artifacts, and what to do."""
+    names = ", ".join(one.name for one in chosen)
+    here = list(dict.fromkeys(name for one in chosen for name in runtimes_for(one.format)))
+    if runtime is not None:
+        asked = runtimes.get(runtime)
+        if not any(asked.spec.cpu.executes(one.format) for one in chosen):
+            fix = f"use --runtime {' or '.join(here)}" if here else _remedy(chosen[0].format)
+            return f"{runtime} does not execute {names}; {fix}"
+        here = [runtime]
+    if accelerator is None or not here:
+        return f"no runtime here executes {names}; {_remedy(chosen[0].format)}"
+    for name in here:
+        known = runtimes.get(name)
+        if known.spec.accelerator(accelerator) and (why := known.why_not(accelerator)):
+            return f"{name} has no {accelerator} here: {why}"
+    places = sorted({place for name in here for place in runtimes.get(name).accelerators()})
+    places_text = " or ".join(places)
+    return f"{' or '.join(here)} has no accelerator {accelerator}; use --accelerator {places_text}"
 
 
 def _remedy(format_name: str) -> str:

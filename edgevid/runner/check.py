@@ -11,13 +11,15 @@ from typing import Literal
 
 from edgevid import targets
 from edgevid.bundle import Bundle
-from edgevid.errors import EdgevidError
+from edgevid.errors import BadOutput, EdgevidError, OutputFailed
 from edgevid.events import open_stage
+from edgevid.files import is_special
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import resolve
+from edgevid.output import STDOUT, Destination
 from edgevid.runner import engines
-from edgevid.runner.config import BundleUse, CameraUse, RunConfig, read_password
-from edgevid.runner.plugin_tables import EventUse
+from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig, read_password
+from edgevid.runner.plugin_tables import EventUse, SinkUse
 from edgevid.settings import shown
 
 
@@ -43,19 +45,33 @@ def check(config: RunConfig) -> list[Finding]:
         found += _bundle(bundle)
     for camera in config.cameras:
         found += _camera(camera)
-    if config.output is not None and not config.output.parent.is_dir():
-        missing = f"the folder {config.output.parent} does not exist; it is created at start"
-        found.append(Finding("output", "warn", missing))
+    for use in config.all_sinks():
+        found += _sink(use)
     for event in config.events:
         found += _event(config, event)
     return found
 
 
+def _sink(use: SinkUse) -> Iterator[Finding]:
+    """Check where a sink writes; a pipe is not opened, since its reader would see it end."""
+    if use.kind != "jsonl" or use.options.path == STDOUT or is_special(use.options.path):
+        return
+    where = OUTPUT if use.name == OUTPUT else f"sink {shown(use.name)}"
+    folder = Path(use.options.path).parent
+    try:
+        Destination(use.options.path).close()
+    except (BadOutput, OutputFailed) as error:
+        yield Finding(where, "fail", str(error))
+    else:
+        if not folder.is_dir():
+            yield Finding(where, "warn", f"{folder} does not exist; it is created at start")
+
+
 def _event(config: RunConfig, use: EventUse) -> Iterator[Finding]:
     where = f"event {shown(use.name)}"
-    if use.durable and config.state is None:
+    if use.durable and config.state is None and not os.environ.get("STATE_DIRECTORY"):
         text = 'it is durable; add state = "FOLDER", or run it where STATE_DIRECTORY is set'
-        yield Finding(where, "warn", text)
+        yield Finding(where, "fail", text)
     for bundle in config.bundles:
         if use.bundles and bundle.name not in use.bundles:
             continue

@@ -69,12 +69,59 @@ def choices(
         if artifact in (None, choice.artifact)
     ]
     if not found:
-        wanted = (
-            ", ".join(w for w in (artifact, runtime, accelerator) if w) or f"target {target.name}"
-        )
-        held = ", ".join(a.name for a in bundle.artifacts)
-        raise BadInput(f"{bundle.path} has no artifact for {wanted}; it has: {held}")
+        raise BadInput(_no_engine(bundle, target, artifact, runtime, accelerator))
     return _here(found)
+
+
+def _no_engine(
+    bundle: Bundle,
+    target: Target,
+    artifact: str | None,
+    runtime: str | None,
+    accelerator: str | None,
+) -> str:
+    """Say which of the given names do not fit each other, and which do."""
+    asked = {"--artifact": artifact, "--runtime": runtime, "--accelerator": accelerator}
+    given = [f"{option} {name}" for option, name in asked.items() if name]
+    if not given:
+        names = ", ".join(one.name for one in bundle.artifacts)
+        return (
+            f"{bundle.path} has no artifact for target {target.name}, only {names}; "
+            f"convert the model for it: edgevid convert --target {target.name}"
+        )
+    ways = catalog.engines(target, {one.format for one in bundle.artifacts})
+    able = [
+        Choice(one.name, way.runtime, way.accelerator)
+        for way in ways
+        for one in bundle.artifacts
+        if one.quantize in way.quantize and catalog.executes(way, one.format)
+    ]
+    able = [one for one in able if _is_here(one)] or able
+    most = max((_kept(one, *asked.values()) for one in able), default=0)
+    near = [one for one in dict.fromkeys(able) if _kept(one, *asked.values()) == most]
+    options = [
+        f"--artifact {one.artifact} --runtime {one.runtime} --accelerator {one.accelerator}"
+        for one in near[:_SHOWN]
+    ]
+    return f"{bundle.path} cannot run with {' '.join(given)}; use {', or '.join(options)}"
+
+
+_SHOWN = 3
+
+
+def _is_here(choice: Choice) -> bool:
+    known = runtimes.get(choice.runtime)
+    return (
+        not known.spec.stand_in
+        and known.missing() is None
+        and known.why_not(choice.accelerator) is None
+    )
+
+
+def _kept(choice: Choice, artifact: str | None, runtime: str | None, place: str | None) -> int:
+    """How many of the names that were asked for an engine has."""
+    has = (choice.artifact == artifact, choice.runtime == runtime, choice.accelerator == place)
+    return sum(has)
 
 
 def _possible(

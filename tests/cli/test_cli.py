@@ -45,6 +45,9 @@ def test_the_list_of_commands_needs_none_of_them(edgevid):
         (["convert", "gone", "-o", "x.edgevid"], "gone"),
         (["dataset", "check", "gone"], "gone: no such folder"),
         (["targets", "show", "lokal"], "did you mean local?"),
+        (["targets", "generic-arm64"], "use: edgevid targets show generic-arm64"),
+        (["targets", "pi@10.0.0.21"], "use: edgevid targets probe pi@10.0.0.21"),
+        (["targets", "generic-arm46"], "did you mean generic-arm64?"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(edgevid, tmp_path, words, says):

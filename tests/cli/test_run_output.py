@@ -50,15 +50,31 @@ def test_a_full_disk_behind_stdout_is_one_line(null_bundle, video):
     assert "results cannot be written: No space left on device" in line
 
 
-def test_check_finds_event_stages_that_cannot_run(stand_ins, null_bundle, video):
+def test_check_finds_event_stages_that_cannot_run(stand_ins, null_bundle, video, monkeypatch):
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     config = RunConfig(
         (BundleUse("motion", null_bundle),),
         (CameraUse("door", str(video)),),
         events=(EventUse("label", "light", LabelOptions("bright"), durable=True),),
     )
     (finding,) = check(config)
-    assert (finding.where, finding.state) == ("event 'light'", "warn")
+    assert (finding.where, finding.state) == ("event 'light'", "fail")
     assert "add state = " in finding.text
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edgevid")
+    assert check(config) == []
+
+
+def test_check_finds_outputs_that_cannot_be_written(null_bundle, video, tmp_path):
+    (tmp_path / "file").touch()
+    outputs = {"file/x": "fail", ".": "fail", "new/x": "warn", "x": None, "-": None}
+    for name, state in outputs.items():
+        path = Path("-") if name == "-" else tmp_path / name
+        config = RunConfig(
+            (BundleUse("motion", null_bundle),), (CameraUse("door", str(video)),), output=path
+        )
+        found = [(one.where, one.state) for one in check(config)]
+        assert found == ([("output", state)] if state else [])
+    assert [one.name for one in tmp_path.iterdir() if one.name in ("new", "x", "-")] == []
 
 
 def test_a_reader_that_goes_ends_the_run_quietly(null_bundle, video):

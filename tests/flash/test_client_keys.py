@@ -32,7 +32,12 @@ def verifies(key: keys.SigningKey, content: bytes, signature: bytes, folder) -> 
 
 
 def test_the_key_is_made_once_and_readable_for_its_owner_only(edgevid, config):
-    shown = [json.loads(edgevid("keys", "--json").stdout) for _ in range(2)]
+    none = edgevid("keys")
+    assert none.returncode == 2
+    assert none.stderr.endswith("create it with: edgevid keys --create\n")
+    assert not (config / "signing-key").exists()  # showing it makes none
+    words = [("--create",), ()]
+    shown = [json.loads(edgevid("keys", *word, "--json").stdout) for word in words]
     assert [one.pop("made") for one in shown] == [True, False]
     assert shown[0] == shown[1]
     assert shown[0]["public"].startswith("ssh-ed25519 ")
@@ -43,7 +48,7 @@ def test_the_key_is_made_once_and_readable_for_its_owner_only(edgevid, config):
 def test_concurrent_processes_agree_on_one_key(config):
     import sys
 
-    command = [sys.executable, "-m", "edgevid", "keys", "--json"]
+    command = [sys.executable, "-m", "edgevid", "keys", "--create", "--json"]
     all_of_them = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
     told = {json.loads(one.communicate()[0])["public"] for one in all_of_them}
     assert len(told) == 1
@@ -89,7 +94,8 @@ def test_a_passphrase_is_never_asked_for_and_the_ssh_agent_is_used(config, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "no such key"), ("nonsense\n", "make one with: edgevid keys")]
+    ("content", "says"),
+    [(None, "no such key"), ("nonsense\n", "make one with: edgevid keys --create")],
 )
 def test_an_invalid_key_gives_one_line(edgevid, config, tmp_path, content, says):
     path = tmp_path / "mine"

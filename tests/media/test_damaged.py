@@ -2,11 +2,15 @@
 
 import io
 import random
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from edgevid.errors import BadVideo
 from edgevid.media.video import FileSource
+from rigs.videos import write_video
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
@@ -51,3 +55,29 @@ def test_damaged_files(video):
 @pytest.mark.soak
 def test_many_damaged_files(video):
     trial(video, range(3000))
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from edgevid.errors import EnvironmentFailed
+from edgevid.media.sources import SourceOptions
+from edgevid.media.video import open_file
+with open_file(sys.argv[1], SourceOptions(frame_threads=False)) as source:
+    line = next(one for one in open("/proc/self/status") if one.startswith("VmSize"))
+    room = (int(line.split()[1]) << 10) + (int(sys.argv[2]) << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    try:
+        print(len(list(source)))
+    except EnvironmentFailed as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("room_mb", [5, 40])
+def test_too_little_memory_is_no_damage(tmp_path, room_mb):
+    """Also where the first images still find room."""
+    file = write_video(tmp_path / "large.mkv", np.zeros((4, 2304, 4096, 3), np.uint8))
+    command = [sys.executable, "-c", LITTLE_MEMORY, file, str(room_mb)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "large.mkv: too little memory to decode it; close other programs" in done.stdout, done

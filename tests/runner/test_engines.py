@@ -1,7 +1,9 @@
+import re
+
 import pytest
 
-from edgevid import targets
-from edgevid.bundle import Bundle
+from edgevid import bundle, targets
+from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.runner.engines import Choice, choices, open_engine
 from edgevid.runtimes import zero_state
@@ -17,13 +19,30 @@ def test_the_one_artifact_is_chosen(null_bundle):
     [
         ({"artifact": "null-float23"}, "did you mean null-float32"),
         ({"runtime": "nul"}, "did you mean null"),
-        ({"runtime": "tflite"}, "no artifact for tflite"),
-        ({"accelerator": "npu"}, "no artifact for npu; it has|no artifact for npu"),
+        ({"runtime": "tflite"}, "cannot run with --runtime tflite; use --artifact null-float32"),
+        ({"accelerator": "npu"}, "cannot run with --accelerator npu; use --artifact null-float32"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_named(null_bundle, wish, says):
     with pytest.raises(BadInput, match=says):
         choices(Bundle.open(null_bundle), targets.load("local"), **wish)
+
+
+def test_names_that_do_not_fit_get_options_that_do(tmp_path, contract):
+    artifacts = [
+        (Artifact("tflite-int8", "tflite", "int8"), {"tflite": b"x"}),
+        (Artifact("openvino-float32", "openvino", "float32"), {"xml": b"x", "bin": b"x"}),
+    ]
+    made = bundle.write(tmp_path / "two.edgevid", contract, artifacts, {}, {})
+    local = targets.load("local")
+    with pytest.raises(BadInput) as caught:
+        choices(made, local, artifact="openvino-float32", runtime="tflite")
+    options = re.findall(r"--artifact (\S+) --runtime (\S+) --accelerator (\w+)", str(caught.value))
+    assert ("openvino-float32", "openvino", "cpu") in options
+    assert ("tflite-int8", "tflite", "cpu") in options
+    for artifact, runtime, accelerator in options:
+        wish = {"artifact": artifact, "runtime": runtime, "accelerator": accelerator}
+        assert choices(made, local, **wish) == [Choice(artifact, runtime, accelerator)]
 
 
 def test_a_proven_engine_serves(null_bundle, contract):

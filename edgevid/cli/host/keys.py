@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgevid.cli.console import PATH, common, emit
+from edgevid.errors import BadInput
 
 
 @click.command(name="keys")
@@ -15,9 +16,12 @@ from edgevid.cli.console import PATH, common, emit
     type=PATH,
     help="Show this SSH key instead (its .pub if the private part is in your SSH agent).",
 )
+@click.option("--create", is_flag=True, help="Create the key if there is none.")
 @common
-def command(key: Path | None, as_json: bool) -> None:
-    """Create the key that signs deployments, or show it.
+def command(key: Path | None, create: bool, as_json: bool) -> None:
+    """Show the key that signs deployments, or create it.
+
+    The first edgevid flash creates it too.
 
     A device trusts the key of its first deployment, and refuses releases signed by another one. The
     key is an SSH key, and stays on this machine in ~/.config/edgevid/signing-key.
@@ -26,6 +30,10 @@ def command(key: Path | None, as_json: bool) -> None:
     """
     from edgevid.flash import keys
 
+    if key is not None and create:
+        raise BadInput("--create makes edgevid's own key; leave --key out")
+    if key is None and not create and not keys.key_file().exists():
+        raise BadInput("there is no signing key yet; create it with: edgevid keys --create")
     found, made = (keys.load(key), False) if key is not None else keys.own_key()
     document = {
         "key": str(found.path),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid.cli.console import PATH, common, emit, table
+from edgevid.errors import BadInput
+from edgevid.registry import unknown
 from edgevid.runtimes import catalog
 
 if TYPE_CHECKING:
@@ -17,7 +19,30 @@ if TYPE_CHECKING:
     from edgevid.targets import EngineChoice, Target
 
 
-@click.group(name="targets", invoke_without_command=True)
+class TargetsGroup(click.Group):
+    """The group of ``targets``, which recognises the name of a target."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; see `click.Group.resolve_command`.
+
+        Raises:
+            BadInput: There is no such command; the message has the one to use.
+        """
+        if args and args[0] not in self.commands:
+            from edgevid import targets
+
+            word = args[0]
+            if word in targets.names():
+                raise BadInput(f"{word} is a target; use: edgevid targets show {word}")
+            if "@" in word:
+                raise BadInput(f"{word} is a device; use: edgevid targets probe {word}")
+            raise BadInput(unknown("command or target", word, (*self.commands, *targets.names())))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(name="targets", cls=TargetsGroup, invoke_without_command=True)
 @common
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
@@ -68,7 +93,6 @@ def probe(device: str, name: str | None, trust_new: bool, key: Path | None, as_j
     from dataclasses import replace
 
     from edgevid import targets
-    from edgevid.errors import BadInput
     from edgevid.flash import fleet
     from edgevid.flash.device_facts import TargetProposal, missing_requirements, propose
     from edgevid.flash.installed import look
