@@ -162,6 +162,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     may_be_live = any(not always_ends(camera.source) for camera in config.cameras)
     use = () if output is None else replace(config, output=output).all_sinks()[:1]
     check_files((*use, *config.sinks))
+    to_stdout = _uses_stdout(config, as_json)
     if output is not None:
         files = [local_file(camera.source) for camera in config.cameras]
         reject_input(output, filter(None, (config.bundles[0].path, *files)))
@@ -172,13 +173,13 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
         elif output is not None:
             file = stack.enter_context(outputs(as_json, output=output)["output"].stream())
             sinks.append(GivenSink(OUTPUT, "jsonl", JsonLines.to(file)))
-        elif not as_json:
+        elif not as_json and not to_stdout:
             sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
         service = Service(config, sinks, in_turn=True, report=say)
         stopped = _stop_in_order(service) if may_be_live else []
         summary = _run(service)
     if (output is not None or as_json) and output != STDOUT:
-        _print(summary, as_json)
+        _print(summary, as_json, aside=to_stdout)
     if summary.truncated:
         say("edgevid: the video is truncated: results cover what could be decoded; copy it again")
         return 2
@@ -210,6 +211,7 @@ def _run_service(path: Path, as_json: bool) -> int:
         return config
 
     config = reread()
+    aside = _uses_stdout(config, as_json)
     to_stdout = not config.all_sinks() and not as_json
     stdout = GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT)))
     service = Service(config, [stdout] if to_stdout else [], report=say)
@@ -217,7 +219,7 @@ def _run_service(path: Path, as_json: bool) -> int:
     signal.signal(signal.SIGHUP, lambda *_: service.reload(reread))
     summary = _run(service)
     if not to_stdout:
-        _print(summary, as_json)
+        _print(summary, as_json, aside=aside)
     lost = _losses(summary, finite=False)
     return _exit_code(stopped) if stopped else lost
 
@@ -271,9 +273,28 @@ def _losses(summary: RunSummary, *, finite: bool) -> int:
     return code
 
 
-def _print(summary: RunSummary, as_json: bool) -> None:
+def _uses_stdout(config: RunConfig, as_json: bool) -> bool:
+    """Whether a sink writes its lines to stdout.
+
+    Raises:
+        BadInput: --json would write there too.
+    """
+    from edgevid.output import STDOUT
+
+    found = [use for use in config.all_sinks() if use.kind == "jsonl"]
+    names = [use.name for use in found if use.options.path == STDOUT]
+    if names and as_json:
+        raise BadInput(f"--json and sink {names[0]!r} both write to stdout; give the sink a file")
+    return bool(names)
+
+
+def _print(summary: RunSummary, as_json: bool, *, aside: bool) -> None:
+    """Print the summary, on stderr if the results are on stdout."""
     from edgevid.documents import to_json
 
+    if aside:
+        say(text(summary))
+        return
     emit(to_json(summary), as_json, text(summary))
 
 

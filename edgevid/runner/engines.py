@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgevid import proof, registry, runtimes
 from edgevid.errors import BadInput, CheckFailed, EdgevidError, EngineFailed, MissingExtra
+from edgevid.isolation.notices import without_notices
 from edgevid.proof.verify import runtimes_for
 from edgevid.runtimes import CPU, catalog
 
@@ -231,9 +232,9 @@ def _open(bundle: Bundle, choice: Choice, threads: int | None) -> Engine:
     if choice.accelerator != CPU:
         return _open_worker(bundle, choice, threads)
     proof.require(bundle, choice.artifact, choice.runtime, choice.accelerator)
-    engine: Engine = runtimes.get(choice.runtime).load(
-        bundle.files(choice.artifact), bundle.contract, threads=threads
-    )
+    files = bundle.files(choice.artifact)
+    with without_notices():
+        engine: Engine = runtimes.get(choice.runtime).load(files, bundle.contract, threads=threads)
     return engine
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid.files import canonical_json
+from edgevid.files import canonical_json, failure
 
 FILE, SOCKET, LOCK = "status.json", "status.sock", "status.lock"
 SEND_S = 0.5  # for a client, if the document is larger than the kernel's buffer
@@ -38,7 +38,8 @@ class StatusBoard:
             read: Returns the document; called here, by `write` and by `close`.
 
         Raises:
-            BadInput: The folder cannot be used, or another service uses it.
+            BadInput: The folder cannot be one, or another service uses it.
+            OutputFailed: The folder may not be written.
         """
         self._folder, self._read = Path(folder), read
         self._lock = _take(self._folder)
@@ -140,9 +141,7 @@ def _take(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise BadInput(
-            f"the status folder {folder} cannot be used: {error.strerror}; name another"
-        ) from error
+        raise failure(folder, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
