@@ -16,7 +16,7 @@ from edgevid.documents import optional
 PreprocessingProof = Literal["own", "reference", "floor", "unproven"]
 PREPROCESSING_PROOF: Mapping[PreprocessingProof, str] = {
     "own": "the model's own: edgevid trained it with this preprocessing",
-    "reference": "proven by the model owner's outputs",
+    "reference": "compared with the model owner's outputs",
     "floor": "the metric reaches the required minimum on labelled clips",
     "unproven": "unproven: nothing shows that the model gets the input that it was trained on",
 }
@@ -62,6 +62,19 @@ class ReferenceRecord:
     """Largest difference, in units of the output's range where that exceeds 1."""
     sha256: str
     """Hash of the owner's inputs and outputs."""
+    kind: Literal["inputs", "tensor", "images", "video"] = "tensor"
+    """What the outputs belong to: the inputs of a model without frames, frames of the model's own
+    size, whole images, or whole videos."""
+    files: tuple[str, ...] = ()
+    """Names of the videos or of the files with the images."""
+    mean_abs: float | None = optional()
+    """Mean over the steps of each step's largest difference; only for whole frames."""
+    limit: float | None = optional()
+    """The largest accepted mean: what the model makes of pixel errors as large as OpenCV's."""
+    proven: tuple[str, ...] = ()
+    """The settings (colour, fit, resize) that other values would make differ from the owner's."""
+    alike: tuple[str, ...] = ()
+    """Other settings that give outputs as near to the owner's."""
 
 
 @dataclass(frozen=True)
@@ -185,3 +198,49 @@ class Evidence:
             BadInput: A value has the wrong type.
         """
         return documents.from_json(cls, data, name, "convert the model again")
+
+
+def preprocessing_text(
+    proof: PreprocessingProof | None, reference: ReferenceRecord | None = None
+) -> str:
+    """Say in a line what shows that the preprocessing of a model is right.
+
+    Args:
+        proof: The kind of proof; None if unknown.
+        reference: The comparison with the owner's outputs, if there is one.
+    """
+    if proof is None:
+        return "unknown"
+    if proof != "reference" or reference is None:
+        return PREPROCESSING_PROOF[proof]
+    if reference.kind == "inputs":
+        return f"inputs proven by the model owner's outputs on {reference.steps} steps"
+    if reference.kind == "tensor":
+        return (
+            f"only the tensor input is proven, by the model owner's outputs on {reference.steps} "
+            "frames of the model's own size: decoding, scaling and fit are not"
+        )
+    return _whole_frames_text(reference)
+
+
+def _whole_frames_text(reference: ReferenceRecord) -> str:
+    names = {"colour": "colour", "resize": "scaling", "fit": "fit"}
+    proven = [text for name, text in names.items() if name in reference.proven]
+    missing = [text for name, text in names.items() if name not in reference.proven]
+    if proven and reference.kind == "video":
+        proven.insert(0, "decoding")
+    else:
+        missing.insert(0, "decoding")
+    where = f"{reference.steps} whole frames of {', '.join(reference.files)}"
+    text = f"{_listed(proven)} proven by the model owner's outputs on {where}"
+    if not proven:
+        text = f"nothing proven by the model owner's outputs on {where}"
+    if missing:
+        text += f"; not proven: {_listed(missing)}"
+    if reference.alike:
+        text += f"; {'; '.join(reference.alike)} would match as well"
+    return text
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""

@@ -103,7 +103,7 @@ def evidence_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         data: The evidence as the bundle has it; that of an unknown bundle may be anything.
     """
     from edgevid.errors import BadInput
-    from edgevid.evidence import PREPROCESSING_PROOF, Evidence
+    from edgevid.evidence import Evidence, preprocessing_text
 
     try:
         evidence = Evidence.from_json(data)
@@ -111,7 +111,8 @@ def evidence_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("evidence", str(error))]
     facts = []
     if (proof := evidence.preprocessing) and proof != "own":
-        facts.append(("preprocessing", PREPROCESSING_PROOF[proof]))
+        reference = evidence.gates.reference if evidence.gates else None
+        facts.append(("preprocessing", preprocessing_text(proof, reference)))
     facts += [
         ("repaired", f"{name}; kept in float32: {', '.join(evidence.kept(name))}")
         for name in evidence.repair

@@ -221,7 +221,7 @@ def test_a_folder_has_several_streams_with_or_without_a_batch_axis(owner, tmp_pa
     ("changed", "message"),
     [
         ({"frame": np.zeros((3, 4, 6, 3), np.float32)}, "not uint8; give the pixels before"),
-        ({"frame": np.zeros((3, 8, 6, 3), np.uint8)}, r"give finite numbers of .* \['N', 4, 6, 3"),
+        ({"frame": np.zeros((3, 8, 6), np.uint8)}, r"give finite numbers of .* \['N', 4, 6, 3"),
         ({"frame": None}, "needs an array 'frame'"),
         ({"scores": None}, "and outputs: scores"),
         ({"scores": np.zeros((2, 3))}, "as many rows as there are inputs"),

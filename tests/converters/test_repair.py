@@ -255,9 +255,9 @@ def test_owner_outputs_prove_the_preprocessing(data, tmp_path):
     bundle = Bundle.open(tmp_path / "x.edgevid")
     assert answer["preprocessing"] == bundle.evidence["preprocessing"] == "reference"
     assert bundle.evidence["gates"]["reference"]["max_abs"] < 1e-5
-    assert ("preprocessing", "proven by the model owner's outputs") in evidence_facts(
-        bundle.evidence
-    )
+    shown = dict(evidence_facts(bundle.evidence))["preprocessing"]
+    assert shown == answer["preprocessing_text"]
+    assert shown.startswith("only the tensor input is proven, by the model owner's outputs")
 
 
 def test_unproven_preprocessing_is_reported(tmp_path):
@@ -275,7 +275,9 @@ def test_unproven_preprocessing_is_reported(tmp_path):
     assert kinds == {"unproven", "reference", "floor", "own"}
     result = {"artifacts": [], "repairs": {}, "notes": [], "bundle": "x.edgevid", "page": "x.html"}
     assert "preprocessing: unproven" in text({**result, "preprocessing": "unproven"})
-    assert "preprocessing" not in text({**result, "preprocessing": "reference"})
+    assert "preprocessing: all" in text(
+        {**result, "preprocessing": "reference", "preprocessing_text": "all"}
+    )
     lines = dict(evidence_facts({"preprocessing": "unproven"}))
     assert lines["preprocessing"].startswith("unproven: nothing shows")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgevid.bundle import Bundle
 from edgevid.contract import Input
-from edgevid.evidence import PREPROCESSING_PROOF, Evidence, HeldOutRecord, TensorDifference
+from edgevid.evidence import Evidence, HeldOutRecord, TensorDifference, preprocessing_text
 from edgevid.tasks.evidence import metric_name, recorded_drop
 from edgevid_converters.page.times import StepTimes
 
@@ -76,10 +76,9 @@ def source(bundle: Bundle, evidence: Evidence) -> list[tuple[str, object]]:
     contract, known = bundle.contract, evidence.source
     state = {"none": "none", "window": f"the last {contract.frames} frames", "carry": "carried"}
     inputs = f"{'; '.join(map(_input, contract.inputs))}, {contract.rate_fps:g} per second"
-    proof = evidence.preprocessing
-    rows: list[tuple[str, object]] = [
-        ("preprocessing", PREPROCESSING_PROOF[proof] if proof else "unknown")
-    ]
+    reference = evidence.gates.reference if evidence.gates else None
+    shown = preprocessing_text(evidence.preprocessing, reference)
+    rows: list[tuple[str, object]] = [("preprocessing", shown)]
     order = sorted(known, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     rows += [(name.replace("_", " "), _flat(known[name])) for name in order]
     train = known.get("train")

@@ -126,7 +126,7 @@ def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path)
         known = open_host(contract.task).annotations(data.held_out)
         annotated = [list(one.frames) for one in known]
     if source.owner is not None:
-        trajectories.write_clips(folder / "reference.npz", source.owner.streams)
+        trajectories.write_clips(folder / "reference.npz", source.owner.to_run)
     task = {
         "do": "lower",
         **source.model.to_task(),
@@ -201,7 +201,7 @@ def _check_owner(
         return None
     given = [
         trajectories.read_arrays(folder / "reference" / str(index))
-        for index in range(len(source.owner.streams))
+        for index in range(len(source.owner.to_run))
     ]
     where = str(contract or f"the contract of {source.model.path.name}")
     return source.owner.check(given, where)

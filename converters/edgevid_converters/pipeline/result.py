@@ -62,6 +62,7 @@ class Conversion:
         page: The page of the evidence, next to the bundle.
         artifacts: The artifacts, sorted by name.
         preprocessing: What shows that the preprocessing is right; see `Evidence`.
+        preprocessing_text: The same in a line, with what it leaves open.
         notes: What the data cannot show, and other findings.
         repairs: Artifact -> its repair.
         refused: Artifact that was asked for and is not in the bundle -> why, and the remedy.
@@ -77,6 +78,7 @@ class Conversion:
     repairs: Mapping[str, RepairedArtifact]
     refused: Mapping[str, str] = field(default_factory=dict)
     formats: tuple[str, ...] = ()
+    preprocessing_text: str = ""
 
     @property
     def covers_formats(self) -> bool:
@@ -91,6 +93,7 @@ class Conversion:
             "page": str(self.page),
             "artifacts": [one.to_json() for one in self.artifacts],
             "preprocessing": self.preprocessing,
+            "preprocessing_text": self.preprocessing_text,
             "notes": list(self.notes),
             "repairs": {name: one.to_json() for name, one in self.repairs.items()},
             "refused": dict(self.refused),

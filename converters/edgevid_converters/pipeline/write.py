@@ -18,6 +18,7 @@ from edgevid.evidence import (
     OperatorCount,
     PreprocessingProof,
     ReferenceRecord,
+    preprocessing_text,
 )
 from edgevid.files import writing
 from edgevid.proof import Golden
@@ -124,6 +125,7 @@ def write_bundle(
         },
         accepted.reasons(),
         plan.formats,
+        preprocessing_text(evidence.preprocessing, evidence.gates.reference),
     )
 
 

@@ -48,7 +48,7 @@ from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
 @click.option(
     "--reference",
     type=PATH,
-    help="The model owner's outputs: an .npz of inputs and outputs, or a folder of them.",
+    help="The model owner's outputs: an .npz with frames, or next to a video; or a folder of them.",
 )
 @click.option(
     "--repair/--no-repair",
@@ -194,6 +194,8 @@ def text(result: dict[str, Any]) -> str:
     lines = [table(rows, head), *repairs, *(f"note: {note}" for note in result["notes"])]
     if result["preprocessing"] == "unproven":
         lines.append(UNPROVEN)
+    if result["preprocessing"] == "reference":
+        lines.append(f"preprocessing: {result['preprocessing_text']}")
     return "\n".join([*lines, *filter(None, (result["page"], result["bundle"]))])
 
 

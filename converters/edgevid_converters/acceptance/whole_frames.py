@@ -1,0 +1,279 @@
+"""The owner's outputs on whole frames: what they show about decoding, colour, scaling and fit.
+
+The model runs on the frames as the contract prepares them, and on a few of them as other contracts
+would: with another fit, another filter, the other order of colours. A setting is proven if the
+others come out further from the owner's outputs. Two programs never decode and scale to quite the
+same pixels, so the limit is what the model makes of errors as large as OpenCV's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from edgevid.contract import Contract, Fit, FrameInput, Resize
+from edgevid.errors import BadInput
+from edgevid.media.preprocessing import Preprocessor
+from edgevid.media.video import FileSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+MOST_ROWS = 256
+"""Frames of one stream that are compared."""
+TRIED_ROWS = 12
+"""Frames that every other setting is tried on."""
+NOISE = -3, 1
+"""Smallest and largest error that a pixel gets, of 255: as OpenCV's, which is too dark."""
+NOISY = "noise"
+SHARE = 2.0
+"""How much larger than that error's effect a difference may be."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Some frames of a stream as another contract prepares them.
+
+    Attributes:
+        settings: Setting -> value where it differs; `NOISY` for the contract's own pixels with
+            errors.
+        stream: Number of the stream.
+        rows: The rows of that stream.
+        inputs: The model's inputs, name -> ``(rows, *shape)``.
+    """
+
+    settings: Mapping[str, str]
+    stream: int
+    rows: NDArray[np.intp]
+    inputs: Arrays
+
+
+@dataclass(frozen=True)
+class WholeFrames:
+    """The whole frames of one stream.
+
+    Attributes:
+        frame: The contract's input.
+        path: The video, or the ``.npz`` that has the images.
+        video: Whether ``path`` is a video.
+        indices: The numbers of the frames, ascending.
+        images: The images if there is no video, uint8 RGB (N, height, width, 3).
+    """
+
+    frame: FrameInput
+    path: Path
+    video: bool
+    indices: NDArray[np.intp]
+    images: NDArray[np.uint8] | None = None
+
+    def prepare(
+        self, frames: Sequence[FrameInput], rows: NDArray[np.intp]
+    ) -> list[NDArray[np.uint8]]:
+        """Decode and scale some rows as several contracts would.
+
+        Args:
+            frames: The contracts' inputs.
+            rows: Ascending row numbers.
+
+        Returns:
+            For each contract uint8 (rows, height, width, 3).
+
+        Raises:
+            BadInput: The video has fewer frames.
+            BadVideo: The video is unreadable.
+        """
+        import numpy as np
+
+        preprocessors = [Preprocessor(frame) for frame in frames]
+        found: list[list[NDArray[np.uint8]]] = [[] for _ in frames]
+        wanted = self.indices[rows].tolist()
+        for image in self._images(wanted):
+            for preprocessor, made in zip(preprocessors, found, strict=True):
+                made.append(preprocessor.apply(image)[0].copy())
+        return [np.stack(made) for made in found]
+
+    def _images(self, wanted: list[int]) -> Iterator[Any]:
+        """The wanted frames in order, a frame that is wanted twice is given twice."""
+        if self.images is not None:
+            import av
+
+            for index in wanted:
+                yield av.VideoFrame.from_ndarray(self.images[index], "rgb24")
+            return
+        position = number = 0
+        with FileSource(self.path) as source:
+            for number, frame in enumerate(source):
+                while position < len(wanted) and wanted[position] == number:
+                    yield frame.image
+                    position += 1
+                if position == len(wanted):
+                    return
+        raise BadInput(
+            f"{self.path} has {number + 1} frames, and outputs are given for number "
+            f"{wanted[-1]}, counted from 0; give one row per frame, or the frames' numbers as an "
+            "array 'frames'"
+        )
+
+
+def count_frames(video: Path) -> int:
+    """Count the frames of a video by decoding it.
+
+    Raises:
+        BadVideo: It is unreadable.
+    """
+    with FileSource(video) as source:
+        return sum(1 for _ in source)
+
+
+def kept_rows(contract: Contract, count: int, most: int) -> NDArray[np.intp]:
+    """Choose rows of a stream: spread evenly, or the first ones if the model has a state.
+
+    Returns:
+        Row numbers, intp ``(rows,)``, ascending.
+    """
+    import numpy as np
+
+    if contract.states:
+        return np.arange(min(count, most))
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
+def variants(
+    contract: Contract, stream: int, whole: WholeFrames, inputs: Arrays, most: int
+) -> Iterator[Variant]:
+    """Prepare some rows of a stream in every other way, and once with errors in the pixels.
+
+    Ways that give the same pixels as the contract's own are left out.
+
+    Args:
+        contract: The contract.
+        stream: Number of the stream.
+        whole: Its frames.
+        inputs: Its inputs as the contract prepares them, name -> ``(N, *shape)``, uint8 for frames,
+            else float32.
+        most: Rows to use.
+    """
+    import numpy as np
+
+    own, name = whole.frame, whole.frame.name
+    rows = kept_rows(contract, len(inputs[name]), most)
+    others = {key: values[rows] for key, values in inputs.items()}
+    errors = np.random.default_rng(0).integers(NOISE[0], NOISE[1] + 1, others[name].shape)
+    noisy = (others[name] + errors).clip(0, 255).astype(np.uint8)
+    yield Variant({NOISY: ""}, stream, rows, others | {name: noisy})
+    ways = [
+        replace(own, fit=fit, resize=resize) for fit in get_args(Fit) for resize in get_args(Resize)
+    ]
+    seen = [others[name]]
+    for way, pixels in zip(ways, whole.prepare(ways, rows), strict=True):
+        changed = {
+            key: getattr(way, key)
+            for key in ("fit", "resize")
+            if getattr(way, key) != getattr(own, key)
+        }
+        for colour in ({}, {"colour": "the other order (rgb or bgr)"}):
+            shown = np.ascontiguousarray(pixels[..., ::-1]) if colour else pixels
+            if not any(np.array_equal(shown, one) for one in seen):
+                seen.append(shown)
+                yield Variant({**changed, **colour}, stream, rows, others | {name: shown})
+
+
+@dataclass(frozen=True)
+class FrameVerdict:
+    """What the owner's outputs show about the preprocessing of whole frames.
+
+    Attributes:
+        off: Mean difference of the model's outputs from the owner's; see `differences`.
+        limit: The largest that is accepted.
+        better: The settings that match the owner's outputs clearly better, if there are any.
+        proven: The settings without whose value the outputs would differ.
+        alike: Other settings whose outputs are as near to the owner's.
+    """
+
+    off: float
+    limit: float
+    better: Mapping[str, str] | None
+    proven: tuple[str, ...]
+    alike: tuple[Mapping[str, str], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the owner's outputs are reproduced, and by no other settings better."""
+        return self.off <= self.limit and self.better is None
+
+
+def judge(
+    tried: Sequence[Variant],
+    outputs: Sequence[Arrays],
+    own: Sequence[Arrays],
+    given: Sequence[Arrays],
+    tolerance: float,
+) -> FrameVerdict:
+    """Compare the contract's settings with all others.
+
+    Args:
+        tried: The variants.
+        outputs: The owner's outputs of each stream, name -> float32 ``(N, *shape)``.
+        own: The model's outputs of each stream, through the contract.
+        given: Its outputs of each variant.
+        tolerance: A difference that counts as none.
+    """
+    import numpy as np
+
+    found: dict[tuple[tuple[str, str], ...], list[NDArray[np.float64]]] = {}
+    for variant, got in zip(tried, given, strict=True):
+        wanted = own if NOISY in variant.settings else outputs
+        rows = {name: values[variant.rows] for name, values in wanted[variant.stream].items()}
+        named = {name: rows[name] for name in outputs[variant.stream]}
+        key = tuple(variant.settings.items())
+        found.setdefault(key, []).append(differences(named, got))
+    means = {key: float(np.concatenate(parts).mean()) for key, parts in found.items()}
+    limit = max(tolerance, SHARE * means.pop(((NOISY, ""),)))
+    every = [differences(a, b) for a, b in zip(outputs, own, strict=True)]
+    off = float(np.concatenate(every).mean())
+    nearest = min(means, key=lambda key: means[key], default=())
+    better = None
+    if means and off > tolerance and means[nearest] <= min(limit, off / 2):
+        better = dict(nearest)
+    alike = tuple(dict(key) for key, mean in means.items() if not mean > max(limit, 2 * off))
+    proven = tuple(
+        name
+        for name in ("colour", "fit", "resize")
+        if any([name] == [first for first, _ in key] for key in means)
+        and not any([name] == list(one) for one in alike)
+    )
+    return FrameVerdict(off, limit, better, proven, alike)
+
+
+def settings_text(settings: Mapping[str, str]) -> str:
+    """Write settings as a contract has them."""
+    return ", ".join(
+        f"{name} = {value}" if " " in value else f'{name} = "{value}"'
+        for name, value in settings.items()
+    )
+
+
+def differences(wanted: Arrays, given: Arrays) -> NDArray[np.float64]:
+    """Compare outputs row by row.
+
+    Args:
+        wanted: The owner's, name -> float32 ``(N, *shape)``.
+        given: The model's, of the same shapes.
+
+    Returns:
+        The largest difference in each row, as a share of the output's range where that exceeds 1;
+        infinite where a value is not a number.
+    """
+    import numpy as np
+
+    worst = np.zeros(len(next(iter(wanted.values()))))
+    for name, values in wanted.items():
+        scale = max(1.0, float(np.abs(values).max(initial=0)))
+        off = np.abs(given[name] - values).reshape(len(values), -1).max(1) / scale
+        worst = np.maximum(worst, np.where(np.isnan(off), np.inf, off))
+    return worst
