@@ -26,16 +26,15 @@ BOOT = (
     "n=int(sys.stdin.buffer.readline());"
     'exec(compile(zlib.decompress(sys.stdin.buffer.read(n)),"agent","exec"))'
 )
-# Every device has sh, whatever its login shell is. The agent runs as root if that needs no password
-# and the user may not write to the folder.
-_START = """
-command -v python3 >/dev/null || { echo python3 is not installed >&2; exit 127; }
-may() { d=$1; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ]; }
-if [ "$(id -u)" != 0 ] && ! { [ -n "$2" ] && may "$2"; } && sudo -n true 2>/dev/null
-then exec sudo -n python3 -I -c "$1"
-fi
-exec python3 -I -c "$1"
-"""
+# Every device has sh, whatever its login shell is. It is one line, because csh takes no line end
+# within quotes; nor may a "!" in it stand before anything but a space or "=". The agent runs as
+# root if that needs no password and the user may not write to the folder.
+_START = (
+    "command -v python3 >/dev/null || { echo python3 is not installed >&2; exit 127; }; "
+    'may() { d=$1; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ]; }; '
+    'if [ "$(id -u)" != 0 ] && ! { [ -n "$2" ] && may "$2"; } && sudo -n true 2>/dev/null; '
+    'then exec sudo -n python3 -I -c "$1"; fi; exec python3 -I -c "$1"'
+)
 _SILENCE_S = 120.0
 _NOISE_LINES = 1000
 
@@ -189,7 +188,7 @@ class AgentClient:
         if self._session is None:
             self._early.clear()
             command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
-            self._session = self.remote.open(f"exec {command}")
+            self._session = self.remote.open(command)
             sent = zlib.compress(self._source or agent_source(), 9)
             self._session.write(b"%d\n%s" % (len(sent), sent), silence_s)
             self._pass_noise(self._session)

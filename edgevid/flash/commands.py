@@ -185,4 +185,5 @@ def uninstall(device: AgentClient, options: DeployOptions | None = None) -> dict
     """Remove everything that edgevid has put on the device."""
     reply = device.call({"do": "uninstall"})
     removed = reply.get("removed", [])
-    return {"outcome": "uninstalled", "device": device.name, "removed": removed}
+    found = {"outcome": "uninstalled", "device": device.name, "removed": removed}
+    return found | {"others": reply.get("others", [])}

@@ -289,6 +289,7 @@ class Condition:
         drift: How the device differs from what was deployed from here.
         reason: Why it is not healthy.
         exit_code: What ``edgevid fleet status`` for this device alone exits with.
+        others: Other folders of the device in which edgevid is installed.
     """
 
     device: str
@@ -299,6 +300,7 @@ class Condition:
     drift: str | None = None
     reason: str = ""
     exit_code: int = 0
+    others: tuple[str, ...] = ()
 
     def row(self) -> tuple[Any, ...]:
         """A row of the table of conditions; its head is `CONDITION_HEAD`."""
@@ -354,6 +356,11 @@ def read_condition(device: DeviceEntry, reply: Mapping[str, Any], fps: float | N
     health = _health(release, str(journal.get("state")), status)
     reason = journal.get("reason") or {}
     drift = _drift(flashed(device), release)
+    others = tuple(reply.get("others") or ())
+    why = str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason)
+    if others:
+        also = f"also installed in {', '.join(others)}"
+        why = f"{why}; {also}" if why else also
     return Condition(
         device.name,
         health,
@@ -361,8 +368,9 @@ def read_condition(device: DeviceEntry, reply: Mapping[str, Any], fps: float | N
         _engine(status),
         fps,
         drift,
-        str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason),
-        0 if health == "serving" and drift is None else 1,
+        why,
+        0 if health == "serving" and drift is None and not others else 1,
+        others,
     )
 
 

@@ -24,12 +24,14 @@ class Installed:
         manifest: Its manifest.
         journal: The state of its deployment; see `edgevid.flash.agent.deployment`.
         fingerprint: Of the key that the device trusts.
+        second: Why a deployment would make a second installation; None if it would not.
     """
 
     current: str | None = None
     manifest: bytes | None = None
     journal: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str | None = None
+    second: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, reply: Mapping[str, Any]) -> Installed:
@@ -41,6 +43,7 @@ class Installed:
             None if text is None else text.encode(),
             installed.get("journal") or {},
             installed.get("fingerprint"),
+            reply.get("second"),
         )
 
 

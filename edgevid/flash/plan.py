@@ -12,7 +12,7 @@ from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EdgevidError
 from edgevid.flash import service_config
 from edgevid.flash.activation import Log
-from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.agent_client import AgentClient, raise_fault
 from edgevid.flash.device_facts import (
     DeviceFacts,
     MissingRequirement,
@@ -147,10 +147,13 @@ def make(device: AgentClient, request: DeployRequest, options: DeployOptions) ->
         The plan, with everything that the device lacks.
 
     Raises:
-        BadInput: The request is contradictory, or no wheel fits the device.
+        BadInput: The request is contradictory, no wheel fits the device, or edgevid is installed in
+            another folder there.
         DeviceFailed: The device cannot be reached, or can never take the release.
     """
     facts, installed = look(device)
+    if installed.second is not None:
+        raise_fault(device.name, installed.second)
     target = choose(device.name, request.kind, facts, options.log)
     found = list(missing_requirements(facts, target))
     stop(device.name, [lack for lack in found if lack.blocks], options.log)

@@ -134,19 +134,20 @@ class NetworkEndpoint:
     def _probe(self) -> None:
         """Raise `Unavailable` if nobody listens."""
         host, port = self._address
+        peer_name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             with socket.create_connection(self._address, PROBE_S) as peer:
                 if self._scheme == "rtsp":
                     peer.settimeout(PROBE_S)
                     peer.sendall(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edgevid\r\n\r\n")
                     if not peer.recv(64):
-                        raise Unavailable(Reason.ENDED, f"{host}:{port} closes the connection")
+                        raise Unavailable(Reason.ENDED, f"{peer_name} closes the connection")
         except socket.gaierror as error:
             raise Unavailable(
                 Reason.UNREACHABLE, f"unknown host {host} ({error.strerror})"
             ) from None
         except TimeoutError:
-            raise Unavailable(Reason.TIME_OUT, f"{host}:{port} does not answer") from None
+            raise Unavailable(Reason.TIME_OUT, f"{peer_name} does not answer") from None
         except OSError as error:
             reason = REASONS.get(error.errno or errno.EIO, Reason.ENDED)
-            raise Unavailable(reason, f"{host}:{port}: {error.strerror}") from None
+            raise Unavailable(reason, f"{peer_name}: {error.strerror}") from None

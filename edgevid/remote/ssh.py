@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import IO
 
@@ -60,13 +61,23 @@ class Address:
         port = int(found["port"]) if found and found["port"] else None
         starts = (host, (found["user"] or "") if found else "")
         if not host or any(text.startswith("-") for text in starts) or not _is_port(port):
-            raise BadInput(f"{text!r} is not an address; write user@host or user@host:port")
+            raise BadInput(f"{text!r} is not an address; write {_written(text)}")
         return cls(host, found["user"] if found else None, port, key)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.user}@" if self.user else ""
         return f"{user}{host}{f':{self.port}' if self.port else ''}"
+
+
+def _written(text: str) -> str:
+    """How an address is written, with the brackets of an IPv6 address if the text is one."""
+    user, at, host = text.rpartition("@")
+    try:
+        IPv6Address(host.strip("[]"))
+    except ValueError:
+        return "user@host or user@host:port"
+    return f"the IPv6 address in brackets: {user}{at}[{host.strip('[]')}]"
 
 
 def _is_port(port: int | None) -> bool:
@@ -335,12 +346,13 @@ _FAULTS = (
     (
         r"Too many authentication failures",
         "denied",
-        "it rejected too many keys of your agent; name the right one with --ssh-key",
+        "it rejected too many keys of your agent; name the right one as IdentityFile, with "
+        "IdentitiesOnly yes, in ~/.ssh/config, or as key in the inventory",
     ),
     (
         r"Permission denied|No supported authentication methods",
         "denied",
-        "permission denied: it accepts none of your keys; run: ssh-copy-id {scan} "
+        "permission denied: it accepts none of your keys; run: ssh-copy-id {login} "
         "(a key with a passphrase must be in your agent: ssh-add)",
     ),
     (
@@ -376,22 +388,32 @@ _FAULTS = (
 )
 
 
+def _as_known(address: Address) -> str:
+    """The name of a host in known_hosts, for a shell."""
+    return f"'[{address.host}]:{address.port}'" if address.port else address.host
+
+
 def explain(address: Address, code: int, stderr: str) -> DeviceFailed:
     """Turn the end of an ssh process into an error with what is wrong, where, and the remedy."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     last = lines[-1] if lines else f"exit code {code}"
     removal = re.search(r"(ssh-keygen -f \S+ -R \S+)", stderr)
     port = f"-p {address.port} " if address.port else ""
+    user = f"{address.user}@" if address.user else ""
+    # The host that ssh has looked up, which may be an alias of the user's configuration here.
+    known = re.search(r"key is known for \[?([^\s\]]+)\]?(?::(\d+))?", stderr)
+    scan_port = f"-p {known[2]} " if known and known[2] else port
     fills = {
-        "remove": removal[1] if removal else f"ssh-keygen -R {address.host}",
-        "scan": f"{port}{address.host}",
+        "remove": removal[1] if removal else f"ssh-keygen -R {_as_known(address)}",
+        "scan": f"{scan_port}{known[1]}" if known else f"{port}{address.host}",
+        "login": f"{port}{user}{address.host}",
         "last": last,
     }
     for pattern, kind, text in _FAULTS:
         if (code == _FAILED or kind == "no-python") and re.search(pattern, stderr):
             return DeviceFailed(f"{address}: {text.format(**fills)}", kind)
     if code == _FAILED:
-        return DeviceFailed(f"{address}: ssh failed: {last}; try: ssh {address.host}", "lost")
+        return DeviceFailed(f"{address}: ssh failed: {last}; try: ssh {fills['login']}", "lost")
     return DeviceFailed(
         f"{address}: the command there ended with exit code {code}: {last}; try again", "ended"
     )

@@ -19,6 +19,7 @@ from edgevid.flash.agent_client import AgentClient, agent_source
 from edgevid.flash.blob_transfer import RateLimit, send
 from edgevid.flash.installed import look
 from edgevid.flash.request import DeployOptions
+from rigs.need import need_program
 from rigs.packages import package, wheel
 from rigs.processes import wait_for
 from rigs.proxy import Proxy
@@ -87,6 +88,34 @@ def test_output_of_login_scripts_is_skipped(server, root):
         command = remote.command
         remote.command = lambda text: command(f"echo welcome; echo back; {text}")
         assert look(device)[0].root == str(root)
+
+
+@pytest.mark.parametrize(
+    ("shell", "debian"),
+    [
+        ("csh", "csh"),
+        ("tcsh", "tcsh"),
+        ("fish", "fish"),
+        ("dash", "dash"),
+        ("bash --restricted", "bash"),
+    ],
+)
+def test_any_login_shell_starts_the_agent_however_noisy_it_is(tmp_path, shell, debian):
+    need_program(shell.split()[0], debian)
+    home = tmp_path / "home"
+    (home / ".config" / "fish").mkdir(parents=True)
+    for name in (".cshrc", ".tcshrc", ".config/fish/config.fish", ".bashrc"):
+        (home / name).write_text("echo 'Welcome! You have mail.'; printf 'no line end'\n")
+    with sshd(tmp_path) as server:
+        config = (tmp_path / "server").read_text()
+        # As sshd runs it for a user with this login shell.
+        command = f'HOME={home} exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
+        (tmp_path / "server").write_text(f"{config}ForceCommand {command}\n")
+        server.stop()
+        server.start()
+        root = tmp_path / "it's a root"
+        with server.remote() as remote, AgentClient(remote, str(root)) as device:
+            assert look(device)[0].root == str(root)
 
 
 def test_the_next_release_sends_only_what_is_new(server, root, key):

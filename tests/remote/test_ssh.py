@@ -3,6 +3,7 @@
 import os
 import shlex
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from edgevid.errors import BadInput, DeviceFailed
 from edgevid.remote import Address, Remote
+from edgevid.remote.ssh import explain
 from rigs.proxy import Proxy
 from rigs.sshd import free_port, make_key, sshd
 
@@ -45,6 +47,50 @@ def test_an_address_is_read_and_written(text, address):
 def test_an_invalid_address_is_refused(text):
     with pytest.raises(BadInput, match="is not an address"):
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("fe80::1", "[fe80::1]"),
+        ("pi@2001:db8::7", "pi@[2001:db8::7]"),
+        ("me@fe80::1%eth0", "me@[fe80::1%eth0]"),
+    ],
+)
+def test_an_ipv6_address_without_brackets_is_refused_with_the_right_form(text, remedy):
+    with pytest.raises(BadInput, match="write the IPv6 address in brackets: ") as caught:
+        Address.parse(text)
+    assert str(caught.value).endswith(f": {remedy}")
+    assert str(Address.parse(remedy)) == remedy
+
+
+@pytest.mark.parametrize(
+    ("address", "stderr", "says"),
+    [
+        (Address("pi", "me", 2222), "Permission denied", "run: ssh-copy-id -p 2222 me@pi "),
+        (Address("fe80::1", "me"), "Permission denied", "run: ssh-copy-id me@fe80::1 "),
+        (Address("pi", port=22), "Too many authentication failures", "as key in the inventory"),
+        (Address("::1", port=2222), "REVOKED HOST KEY", "ssh-keygen -R '[::1]:2222'"),
+        (Address("pi", "me", 2222), "something else", "try: ssh -p 2222 me@pi"),
+        (
+            Address("alias"),
+            "No ED25519 host key is known for [10.0.0.7]:2222 and you have requested strict",
+            "ssh-keyscan -p 2222 10.0.0.7 |",
+        ),
+        (Address("alias"), "No RSA host key is known for gate and you", "ssh-keyscan gate |"),
+    ],
+)
+def test_a_remedy_names_user_port_and_host_as_the_program_takes_them(address, stderr, says):
+    assert says in str(explain(address, 255, stderr))
+
+
+def test_the_remedy_for_an_unknown_host_key_finds_the_key(device):
+    device.known_hosts.unlink()
+    text = str(fault_of(device.remote()))
+    scan = shlex.split(text.partition("with: ")[2].partition(" |")[0])
+    done = subprocess.run(scan, capture_output=True, text=True, check=True)
+    kind, key = device.host_key.with_suffix(".pub").read_text().split()[:2]
+    assert f"{kind} {key}" in done.stdout
 
 
 def test_bytes_go_there_and_back_unchanged(device):

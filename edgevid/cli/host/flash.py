@@ -245,7 +245,11 @@ def _one(device: DeviceEntry, act: Act, as_json: bool) -> int:
 def _text(name: str, result: dict[str, Any]) -> str:
     outcome = result["outcome"]
     if outcome == "uninstalled":
-        return f"{name}: edgevid is removed ({len(result['removed'])} items)"
+        left = "".join(
+            f"; another installation remains, remove it with --uninstall --root {folder}"
+            for folder in result["others"]
+        )
+        return f"{name}: edgevid is removed ({len(result['removed'])} items){left}"
     text = f"{name}: {outcome}, release {result['release']}"
     if "sent_bytes" in result:
         text += f", {result['sent_bytes'] / 1e6:.1f} MB sent"

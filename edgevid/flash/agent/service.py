@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -44,7 +46,7 @@ class ServiceControl:
     @property
     def name(self) -> str:
         """``edgevid`` for the usual folder; other folders have names of their own."""
-        if self.store.root in (Path("/opt/edgevid"), usual_of_user()):
+        if self.store.root in (SYSTEM_FOLDER, usual_of_user()):
             return "edgevid"
         digest = hashlib.sha256(str(self.store.root).encode()).hexdigest()
         return f"edgevid-{digest[:8]}"
@@ -121,9 +123,27 @@ class ServiceControl:
         return environment(pid).get("EDGEVID_RELEASE") if pid else None
 
 
+SYSTEM_FOLDER = Path("/opt/edgevid")
+"""The usual folder of root."""
+
+
 def usual_of_user() -> Path:
     """The usual folder of a user who is not root."""
     return Path(os.environ.get("HOME") or "/nonexistent") / ".local" / "share" / "edgevid"
+
+
+def elsewhere(root: Path) -> list[Path]:
+    """The usual folders other than ``root`` in which edgevid is installed: root's, and the user's.
+
+    Whether the agent runs as root depends on sudo, which can change between two deployments.
+    """
+    folders = [SYSTEM_FOLDER, usual_of_user()]
+    asked = os.environ.get("SUDO_USER")
+    if asked:
+        with contextlib.suppress(KeyError):
+            folders.append(Path(pwd.getpwnam(asked).pw_dir) / ".local" / "share" / "edgevid")
+    others = [folder for folder in folders if folder != root]
+    return [folder for folder in others if os.path.lexists(str(folder / "current"))]
 
 
 def paused(store: Store) -> disk.FileLock:

@@ -38,7 +38,7 @@ RESTART_S = 3.0
 def default_root() -> Path:
     """The folder of edgevid on this device, for the user who asks."""
     if os.geteuid() == 0:
-        return Path("/opt/edgevid")
+        return service.SYSTEM_FOLDER
     return service.usual_of_user()
 
 
@@ -48,6 +48,7 @@ class AgentSession:
     def __init__(self, transport: Transport, root: Path | None = None) -> None:
         self._transport = transport
         self._is_ours = False
+        self._is_named = root is not None
         self._store: Store | None = Store(root) if root else None
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "probe": self._probe,
@@ -93,6 +94,7 @@ class AgentSession:
                 "protocol", "the request {!r} is unknown".format(request["do"]), SAME_EDGEVID
             )
         if self._store is None:
+            self._is_named = bool(request.get("root"))
             self._store = Store(Path(request.get("root") or default_root()))
         return verb(request)
 
@@ -111,7 +113,8 @@ class AgentSession:
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
         wanted = (request.get(name) or () for name in ("modules", "libraries"))
         found = probe.facts(self.store.root, *wanted)
-        return dict(found, installed=self._installed())
+        second = self._second()
+        return dict(found, installed=self._installed(), second=second.to_json() if second else None)
 
     def _installed(self) -> dict[str, Any]:
         key = trust.pinned(self.store.signers)
@@ -126,7 +129,31 @@ class AgentSession:
             "fingerprint": trust.fingerprint(key) if key else None,
         }
 
+    def _second(self) -> Refused | None:
+        """Why this would be a second installation; None if not, or if its folder was given."""
+        others = [] if self._is_named else service.elsewhere(self.store.root)
+        if not others:
+            return None
+        own, other = self.store.root, others[0]
+        if os.path.lexists(str(own / "current")):
+            what = f"edgevid is installed twice, in {other} and in {own}"
+            fix = f"remove one, with --uninstall --root {own}"
+        elif other == service.SYSTEM_FOLDER:
+            what = f"edgevid is installed in {other}, and sudo asks this user for a password"
+            fix = f"allow sudo without password, or log in as root; or add a second: --root {own}"
+        else:
+            what = f"edgevid is installed for one user, in {other}"
+            fix = f"remove it, with --uninstall --root {other}; or add a second: --root {own}"
+        return Refused("root", what, fix)
+
+    def _alone(self) -> None:
+        """Refuse to make or change a second installation unless its folder was given."""
+        second = self._second()
+        if second is not None:
+            raise second
+
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._alone()
         checked = package_check.package(self.store, request)
         need = package_check.room(self.store, checked.manifest)
         return {
@@ -156,6 +183,7 @@ class AgentSession:
     # ---------------------------------------------------------------- writing
 
     def _session(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._alone()
         self.store.make()
         self._take()
         if not request.get("trial"):
@@ -321,6 +349,7 @@ class AgentSession:
         return {
             "installed": self._installed(),
             "service": about,
+            "others": self._others(),
             "status": control.status() if state.pid else None,
         }
 
@@ -329,8 +358,12 @@ class AgentSession:
         history = self.store.history()
         return {"history": history[-last:] if isinstance(last, int) and last > 0 else history}
 
+    def _others(self) -> list[str]:
+        return [] if self._is_named else [str(one) for one in service.elsewhere(self.store.root)]
+
     def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self.store.root.is_dir():
+            self._alone()
             return {"removed": services.of(self.store).remove()}
         self.store.fits()
         self._take_calm()
@@ -341,4 +374,4 @@ class AgentSession:
         self.store.point(None)
         self.store.erase()
         self._is_ours = False
-        return {"removed": [*removed, str(self.store.root)]}
+        return {"removed": [*removed, str(self.store.root)], "others": self._others()}
