@@ -72,6 +72,8 @@ class Artifact:
         metric: The task's metric of source and artifact on held-out data.
         tolerance: Largest difference from the artifact's own recorded outputs that a proof accepts,
             by the precision that ran.
+        tensor_tolerance: Output or ``next_<state>`` -> what a proof accepts of it, where the source
+            model is so sensitive that this exceeds ``tolerance``.
         smallest_runtime: Oldest version that loads it, by runtime.
     """
 
@@ -84,6 +86,7 @@ class Artifact:
     parity: Mapping[str, float | None] = field(default_factory=dict)
     metric: Mapping[str, Any] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    tensor_tolerance: Mapping[str, float] = field(default_factory=dict)
     smallest_runtime: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -102,12 +102,39 @@ class TensorDifference:
 
 
 @dataclass(frozen=True)
+class TensorSensitivity:
+    """How far a tensor moves in the source model for a step of one unit in the last place.
+
+    All inputs and states of the model take the step; the movement is in units of the tensor's range
+    where that exceeds 1.
+    """
+
+    max_abs: float
+    mean_abs: float
+    allowed: float
+    """The largest difference that an artifact of this precision may have."""
+
+
+@dataclass(frozen=True)
 class OperatorCount:
     """How many operators of a kind compute in one type."""
 
     kind: str
     computes: str
     count: int
+
+
+@dataclass(frozen=True)
+class FloatRemainder:
+    """What the quantiser of an integer artifact left in float32."""
+
+    operators: tuple[str, ...]
+    """Kinds with counts, such as ``Convolution x16``."""
+    names: tuple[str, ...]
+    """Names in the graph."""
+    share: float | None
+    """Share of the artifact's arithmetic, 0 to 1: multiply-adds of products, elements of other
+    operators; null: unknown."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +191,12 @@ class Evidence:
     gates: GateRecord | None = None
     outputs: Mapping[str, Mapping[str, TensorDifference]] = field(default_factory=dict)
     """By artifact and tensor."""
+    sensitivity: Mapping[str, Mapping[str, TensorSensitivity]] = field(default_factory=dict)
+    """By precision and tensor; empty if the model takes bytes only."""
     operators: Mapping[str, tuple[OperatorCount, ...]] = field(default_factory=dict)
     """By artifact."""
+    float_remainder: Mapping[str, FloatRemainder] = field(default_factory=dict)
+    """By integer artifact; absent for one that is integer throughout."""
     layers: Mapping[str, tuple[LayerCost, ...]] = field(default_factory=dict)
     """By artifact; the most expensive layer first."""
     repair: Mapping[str, RepairRecord] = field(default_factory=dict)

@@ -14,16 +14,17 @@ from typing import Any
 
 from edgevid import registry
 from edgevid.contract import Contract
+from edgevid.documents import to_json
 from edgevid.errors import EdgevidError
 from edgevid.files import write_json
 from edgevid.isolation.child_task import child_task, error_to_json
 from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
-from edgevid_converters.calibration import trajectories
+from edgevid_converters.calibration import sensitivity, trajectories
 from edgevid_converters.child_process import DOING, LOWERING, MEASURING
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.source_model import ReferenceModel, SourceModel
-from edgevid_converters.lowering.protocol import Converter
+from edgevid_converters.lowering.protocol import Converter, check_remainder, remainder_of
 
 
 def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     clips = list(trajectories.read_clips(Path(task["clips"])))
     recorded = trajectories.calibration(model, contract, clips)
     paths = trajectories.write_arrays(out / "calibration", recorded)
-    for index, one in enumerate(trajectories.golden(model, contract, clips)):
+    golden = trajectories.golden(model, contract, clips)
+    for index, one in enumerate(golden):
         folder = out / "golden" / str(index)
         trajectories.write_arrays(folder / "inputs", one.inputs)
         trajectories.write_arrays(folder / "outputs", one.outputs)
@@ -53,6 +55,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         "lowered": lowered,
         "refused": refused,
         "contract": contract.to_json(),
+        "sensitivity": to_json(sensitivity.measure(model, contract, golden)),
     }
 
 
@@ -112,7 +115,12 @@ def _made(
     paths: Mapping[str, Path],
     contract: Contract,
 ) -> dict[str, Any]:
-    """Make one artifact, write its files and describe it."""
+    """Make one artifact, write its files and describe it.
+
+    Raises:
+        CheckFailed: Its quantiser would leave most of it in float.
+    """
+    _check_prediction(task, converter, quantize, paths)
     keep = task["keep"].get(quantize, ())
     model, form = Path(task["lowered"]), task["form"]
     files = converter.convert(model, form, paths, quantize, keep)
@@ -128,6 +136,17 @@ def _made(
         ],
         "smallest_runtime": converter.smallest_runtime(files),
     }
+
+
+def _check_prediction(
+    task: Mapping[str, Any], converter: Converter, quantize: str, paths: Mapping[str, Path]
+) -> None:
+    """Find out what stays in float in an int8 artifact before it is calibrated."""
+    if quantize != "int8" or task["keep"].get(quantize) or task["allow_float"]:
+        return
+    left = remainder_of(converter.predicted_float_ops(Path(task["lowered"]), task["form"], paths))
+    if left is not None:
+        check_remainder(f"{task['format']}-{quantize}", left, converter.leaves)
 
 
 def _operators(task: Mapping[str, Any]) -> dict[str, Any]:

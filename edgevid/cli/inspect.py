@@ -118,4 +118,17 @@ def evidence_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name in evidence.repair
     ]
     facts += [("refused", f"{name}: {why}") for name, why in (evidence.refused or {}).items()]
+    facts += [
+        ("sensitivity", f"{name} moves by {one.max_abs:.2g} for 1 ulp; allowed {one.allowed:g}")
+        for name, one in evidence.sensitivity.get("float32", {}).items()
+        if one.allowed > min(known.allowed for known in evidence.sensitivity["float32"].values())
+    ]
+    facts += [
+        ("in float32", f"{name}: {', '.join(left.operators)}{_share(left.share)}")
+        for name, left in evidence.float_remainder.items()
+    ]
     return facts + [("note", note) for note in (evidence.gates.notes if evidence.gates else ())]
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f", {share:.2g} of its arithmetic"

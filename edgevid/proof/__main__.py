@@ -26,8 +26,14 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
             bundle.files(name), bundle.contract, accelerator=accelerator
         )
         if task["record"]:
-            allowed = source_tolerances(bundle.artifact(name).quantize)
-            result, recorded = replay(engine, golden, bundle.contract, tolerances=allowed)
+            described = bundle.artifact(name)
+            result, recorded = replay(
+                engine,
+                golden,
+                bundle.contract,
+                tolerances=source_tolerances(described.quantize),
+                wider=described.tensor_tolerance,
+            )
         else:
             result, recorded = replay_artifact(engine, golden, bundle, name)
         engine.close()
@@ -46,6 +52,8 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
         tolerance=result.tolerance,
         agreement=result.agreement,
         reason=reason,
+        tensor=result.tensor,
+        steps=result.steps,
     )
 
 

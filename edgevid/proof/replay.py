@@ -38,12 +38,21 @@ OWN_TOLERANCE: Mapping[str, float] = {
     "int8": 0.25,
 }
 """Largest difference from the artifact's own outputs on the CPU that made the bundle."""
+SENSITIVITY_FACTOR = 8.0
+"""An artifact may differ from its source by this many times the source's own movement when its
+inputs move by one unit in the last place; other kernels round in every layer, not at the input
+alone. Sound artifacts of sensitive models differ by one to three times that movement."""
+MOST_ALLOWED: Mapping[str, float] = {"float32": 0.01, "float16": 0.1}
+"""What even the most sensitive model is allowed, by precision; a wrong model differs by more."""
+CONSTANT = 1e-6
+"""A tensor whose values differ by less than this share of their size is constant."""
 UNEXPLAINED, QUANTUM = 0.5, 0.01
 """A tensor's mean error may be this share of its own mean deviation, and this share of its range:
 an engine that mixes up the scores of an unsure model stays within any absolute tolerance."""
 SOURCE_UNEXPLAINED = 0.3
 """The same share against the source: good int8 has a tenth of it, int8 calibrated on a
 state that is always zero has more."""
+NOTHING_WIDER: Mapping[str, float] = {}
 PIXEL_TOLERANCE = 2.0
 """Mean absolute difference of decoded and scaled pixels, of 255."""
 
@@ -55,6 +64,18 @@ def source_tolerances(quantize: str) -> dict[str, float]:
     """
     least = SOURCE_TOLERANCE.get(quantize, 0.0)
     return {precision: max(least, allowed) for precision, allowed in SOURCE_TOLERANCE.items()}
+
+
+def allowed_movement(precision: str, moves: float) -> float:
+    """Return how far an artifact of a sensitive model may differ from its source.
+
+    Args:
+        precision: ``float32`` or ``float16``.
+        moves: How far the source moves when its inputs move by one unit in the last place of this
+            precision; in units of the tensor's range where that exceeds 1.
+    """
+    base = SOURCE_TOLERANCE[precision]
+    return max(base, min(MOST_ALLOWED[precision], float(f"{SENSITIVITY_FACTOR * moves:.3g}")))
 
 
 def own_tolerances(quantize: str) -> dict[str, float]:
@@ -80,6 +101,8 @@ class ReplayResult:
         tolerance: What ``max_abs`` may be.
         agreement: The task's agreement over the warm steps, 0 to 1; None if there are none.
         reason: Why the engine may not serve.
+        tensor: The output or ``next_<state>`` that ``max_abs`` is of; empty if nothing differs.
+        steps: How many warm steps ``agreement`` rests on.
     """
 
     ok: bool
@@ -88,6 +111,8 @@ class ReplayResult:
     tolerance: float
     agreement: float | None = None
     reason: str | None = None
+    tensor: str = ""
+    steps: int = 0
 
 
 def record_outputs(engine: Engine, trajectory: Trajectory) -> RecordedOutputs:
@@ -119,6 +144,7 @@ def replay(
     contract: Contract,
     against: str = SOURCE,
     tolerances: Mapping[str, float] | None = None,
+    wider: Mapping[str, float] | None = None,
 ) -> tuple[ReplayResult, tuple[RecordedOutputs, ...]]:
     """Replay the golden trajectories on an engine and compare.
 
@@ -128,6 +154,7 @@ def replay(
         contract: The engine's contract.
         against: Whose outputs are expected: the source's, or those of the artifact of this name.
         tolerances: By precision; a precision that is not listed gets the strictest.
+        wider: Output or ``next_<state>`` -> its own tolerance where the model is that sensitive.
 
     Returns:
         The comparison, and the engine's outputs on each trajectory.
@@ -143,7 +170,8 @@ def replay(
         expected, known = golden.references[against], tolerances or OWN_TOLERANCE
     tolerance = known.get(engine.precision, min(known.values()))
     share = SOURCE_UNEXPLAINED if against == SOURCE else UNEXPLAINED
-    return compare(expected, recorded, contract, engine.precision, tolerance, share), recorded
+    found = compare(expected, recorded, contract, engine.precision, tolerance, share, wider or {})
+    return found, recorded
 
 
 def replay_artifact(
@@ -154,10 +182,11 @@ def replay_artifact(
     Raises:
         EngineFailed: A step failed.
     """
-    if artifact not in golden.references:
-        return replay(engine, golden, bundle.contract)
-    tolerance = bundle.artifact(artifact).tolerance
-    return replay(engine, golden, bundle.contract, artifact, tolerance)
+    described = bundle.artifact(artifact)
+    against = artifact if artifact in golden.references else SOURCE
+    tolerances = described.tolerance if against == artifact else None
+    wider = described.tensor_tolerance
+    return replay(engine, golden, bundle.contract, against, tolerances, wider)
 
 
 def compare(
@@ -167,6 +196,7 @@ def compare(
     precision: str,
     tolerance: float,
     unexplained: float = UNEXPLAINED,
+    wider: Mapping[str, float] = NOTHING_WIDER,
 ) -> ReplayResult:
     """Compare an engine's outputs with the expected ones.
 
@@ -179,24 +209,49 @@ def compare(
         precision: The precision that ran.
         tolerance: The largest difference to accept.
         unexplained: Largest mean error as a share of a tensor's mean deviation.
+        wider: Tensor -> its own tolerance, if that exceeds ``tolerance``.
     """
-    worst, where, strange = 0.0, "", ""
+    worst, excess, strange = _Worst(tolerance=tolerance), _Worst(tolerance=tolerance), ""
     for what, want, got in _pairs(expected, given):
-        difference = _difference(want, got)
-        if not difference <= worst:  # NaN is worse than everything
-            worst, where = difference, what
-        if got is None or difference != difference:
+        tensor = what.partition(" of trajectory ")[0]
+        allowed = max(tolerance, wider.get(tensor, 0.0))
+        found = _Worst(_difference(want, got), allowed, tensor, what)
+        if not found.off <= worst.off:  # NaN is worse than everything
+            worst = found
+        if not found.off <= max(allowed, excess.off):
+            excess = found
+        if got is None or found.off != found.off:
             break
         strange = strange or (what if _is_strange(want, got, unexplained) else "")
-    agreement = _agreement(expected, given, contract)
-    reason = None
-    if worst != worst:
-        reason = f"{where} has values that are not numbers, or another shape"
-    elif worst > tolerance:
-        reason = f"{where} is off by {worst:.3g}, more than {tolerance:g}"
+    agreement, steps = _agreement(expected, given, contract)
+    shown, reason = worst, None
+    if worst.off != worst.off:
+        reason = f"{worst.what} has values that are not numbers, or another shape"
+    elif excess.what:
+        shown = excess
+        reason = f"{excess.what} is off by {excess.off:.3g}, more than {excess.tolerance:g}"
     elif strange:
         reason = f"{strange} has little to do with what was recorded"
-    return ReplayResult(reason is None, precision, worst, tolerance, agreement, reason)
+    return ReplayResult(
+        reason is None,
+        precision,
+        shown.off,
+        shown.tolerance,
+        agreement,
+        reason,
+        shown.tensor,
+        steps,
+    )
+
+
+@dataclass(frozen=True)
+class _Worst:
+    """The largest difference so far, what it may be, and where it is."""
+
+    off: float = 0.0
+    tolerance: float = 0.0
+    tensor: str = ""
+    what: str = ""
 
 
 def _pairs(
@@ -224,15 +279,18 @@ def _is_strange(want: NDArray[Any], got: NDArray[Any], unexplained: float) -> bo
     """Whether values do not follow the recorded ones, however close they are."""
     import numpy as np
 
+    reach, size = float(np.ptp(want)), float(np.abs(want).max(initial=0))
     error = float(np.abs(got - want).mean())
+    if reach <= CONSTANT * size:  # there is nothing to follow
+        return not error <= QUANTUM * max(1.0, size)
     deviation = float(np.abs(want - want.mean()).mean())
-    return not error <= unexplained * deviation + QUANTUM * float(np.ptp(want))
+    return not error <= unexplained * deviation + QUANTUM * reach
 
 
 def _agreement(
     expected: Sequence[RecordedOutputs], given: Sequence[RecordedOutputs], contract: Contract
-) -> float | None:
-    """Return the task's agreement over the warm steps of the carried runs; None without steps."""
+) -> tuple[float | None, int]:
+    """Return the task's agreement over the warm steps of the carried runs, and their number."""
     task, frame = open_task(contract), model_frame(contract)
 
     def decode(outputs: Sequence[RecordedOutputs]) -> list[Prediction]:
@@ -242,10 +300,8 @@ def _agreement(
             for step in range(contract.warm_after - 1, _steps(one))
         ]
 
-    if not _comparable(expected, given):
-        return None
-    wanted = decode(expected)
-    return task.agreement(wanted, decode(given)) if wanted else None
+    wanted = decode(expected) if _comparable(expected, given) else []
+    return (task.agreement(wanted, decode(given)) if wanted else None), len(wanted)
 
 
 def _steps(outputs: RecordedOutputs) -> int:

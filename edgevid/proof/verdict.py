@@ -36,6 +36,8 @@ class Verdict:
         tolerance: What ``max_abs`` may be.
         agreement: The task's agreement, 0 to 1.
         reason: Why it may not serve.
+        tensor: The output or ``next_<state>`` that ``max_abs`` is of.
+        steps: How many steps ``agreement`` rests on.
     """
 
     artifact: str
@@ -47,6 +49,8 @@ class Verdict:
     tolerance: float | None = None
     agreement: float | None = None
     reason: str | None = None
+    tensor: str = ""
+    steps: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; ``reason`` only if there is one."""

@@ -61,6 +61,7 @@ class Canaries:
         known = bundle.artifact(artifact).tolerance if own else {}
         known = known or (OWN_TOLERANCE if own else SOURCE_TOLERANCE)
         wide = known.get(engine.precision, min(known.values()))
+        wider = bundle.artifact(artifact).tensor_tolerance
         self._allowed = _allowed(recorded, SHARES.get(engine.precision, OTHER_SHARE))
         self._steps = []
         for index, number in distinct(recorded, [o.name for o in bundle.contract.outputs]):
@@ -70,7 +71,8 @@ class Canaries:
             given = _step(engine, inputs, state)
             for name, values in recorded[index].items():
                 scale = max(1.0, _largest(values[number]))
-                if not _largest(given[name] - values[number]) <= wide * scale:
+                allowed = max(wide, wider.get(name, 0.0)) * scale
+                if not _largest(given[name] - values[number]) <= allowed:
                     raise CheckFailed(f"{name} of golden step {number} is not what was recorded")
             self._steps.append(CanaryStep(inputs, state, given))
         self._next = 0

@@ -185,11 +185,35 @@ def test_the_requested_artifacts_are_built(quick, tmp_path):
 
 def test_a_float_product_in_int8_is_rejected_by_name(quick, tmp_path):
     operator = {"kind": "CONV_2D", "name": "block_7/conv", "product": True, "stray": True}
-    quick.answers["tflite-int8"]["float_ops"].append(operator)
-    message = "tflite-int8 computes 1 operators in float: CONV_2D block_7/conv; use"
+    quick.answers["tflite-int8"]["float_ops"].append(operator | {"share": 0.6})
+    message = r"tflite-int8 would compute 60% of its .* \(CONV_2D: block_7/conv\); TensorFlow's"
     refused(quick, tmp_path, message, formats=["tflite"], quantize=["int8"])
     result = quick(allow_float=True)
     assert any("CONV_2D" in a["float_ops"] for a in result["artifacts"] if a["quantize"] == "int8")
+
+
+def test_a_small_float_remainder_is_listed_with_its_share(quick, tmp_path):
+    operator = {"kind": "Convolution", "name": "squeeze", "product": True, "stray": True}
+    for number, share in enumerate((0.004, 0.00234)):
+        one = operator | {"name": f"squeeze_{number}", "share": share}
+        quick.answers["openvino-int8"]["float_ops"].append(one)
+    result = quick()
+    (note,) = [note for note in result["notes"] if "stay in float32" in note]
+    assert note.startswith(
+        "openvino-int8: Convolution x2 stay in float32, 0.0063 of its arithmetic"
+    )
+    assert "NNCF leaves squeeze-and-excite blocks" in note
+    bundle = Bundle.open(tmp_path / "x.edgevid")
+    assert bundle.evidence["float_remainder"] == {
+        "openvino-int8": {
+            "operators": ["Convolution x2"],
+            "names": ["squeeze_0", "squeeze_1"],
+            "share": 0.00634,
+        }
+    }
+    jsonschema.validate(bundle.evidence, published("evidence"))
+    html = (tmp_path / "x.html").read_text()
+    assert "squeeze_0, squeeze_1" in html and "0.00634" in html
 
 
 def test_a_target_gets_artifacts_for_its_engines_and_notes_on_unsupported_operators(

@@ -300,6 +300,7 @@ def test_a_wrong_calibration_is_found_by_the_proof(lowered, tmp_path, fault):
             "quantize": ["int8"],
             "keep": {},
             "measure": False,
+            "allow_float": False,
             "out": str(tmp_path),
         },
     )

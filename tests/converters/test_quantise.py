@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from edgevid.isolation.child_task import ChildOutcome
 from edgevid_converters import child_process
 from edgevid_converters.child_process import ENVIRONMENT, Limits, ask, limited
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
-from edgevid_converters.lowering.protocol import output_error
+from edgevid_converters.lowering.protocol import output_error, remainder_of
 from rigs import steps
 
 FORMATS = registry.names("converter")
@@ -159,15 +160,82 @@ def test_float16_constants_expand_to_float32(tiny, tmp_path):
 # --- what cannot be brought to integers -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "kind"), [("spatial", "CONV_3D"), ("normalised", "NEG")])
-def test_stray_float_operators_are_rejected_by_name(tiny, tmp_path, name, kind):
-    task = builder(tiny, tmp_path, name).task("convert", "tflite")
-    task |= {"quantize": ["int8"], "keep": {}, "measure": False, "out": str(tmp_path)}
-    result = ask("conversion to tflite", task)["tflite-int8"]
-    with pytest.raises(CheckFailed, match=f"1 operators in float: {kind} .*--allow-float"):
-        builder(tiny, tmp_path).read_artifact("tflite", "int8", result)
-    allowed = builder(tiny, tmp_path, allow_float=True).read_artifact("tflite", "int8", result)
-    assert kind in allowed.artifact.float_ops
+def test_what_is_mostly_float_is_refused_before_it_is_calibrated(tiny, tmp_path):
+    with pytest.raises(CheckFailed, match=r"CONV_3D: .*--quantize float16") as caught:
+        builder(tiny, tmp_path, "spatial").convert("tflite", ["int8"])
+    assert re.search(r"compute 74% of its arithmetic in float32", str(caught.value))
+    assert list(tmp_path.iterdir()) == []
+    allowed = builder(tiny, tmp_path, "spatial", allow_float=True).convert("tflite", ["int8"])[0]
+    assert "CONV_3D" in allowed.artifact.float_ops
+    assert allowed.remainder is not None and (allowed.remainder.share or 0) > 0.7
+
+
+def test_a_small_remainder_is_named_and_measured(tiny, tmp_path):
+    """Keras' LayerNormalization leaves a NEG of one value for each channel."""
+    made = builder(tiny, tmp_path, "normalised").convert("tflite", ["int8"])[0]
+    assert made.remainder is not None and made.remainder.operators == ("NEG",)
+    assert 0 < (made.remainder.share or 0) < 0.05
+    assert "NEG" in made.artifact.float_ops
+    easy = builder(tiny, tmp_path).convert("tflite", ["int8"])[0]
+    assert easy.remainder is None
+
+
+def test_tensorflows_remainder_is_predicted(tiny):
+    converter = registry.load("converter", "tflite")()
+    paths = {"frame": tiny / "frame.npy"}
+    predicted = converter.predicted_float_ops(tiny / "normalised", "saved_model", paths)
+    assert [one.kind for one in predicted if one.stray] == ["NEG"]
+    assert converter.predicted_float_ops(tiny / "easy", "saved_model", paths) == []
+
+
+@pytest.fixture(scope="module")
+def excited(tmp_path_factory) -> Path:
+    """A squeeze-and-excite block between two convolutions, as ONNX."""
+    import onnx
+    from onnx import helper
+
+    from rigs.models import onnx_model
+
+    chance = np.random.default_rng(0)
+    shapes = {"w0": (8, 3, 3, 3), "w1": (4, 8, 1, 1), "w2": (8, 4, 1, 1), "w3": (3, 8, 3, 3)}
+    weights = {name: chance.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    weights |= {f"b{name[1]}": chance.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["frame", "w0", "b0"], ["c0"]),
+        helper.make_node("Relu", ["c0"], ["x"]),
+        helper.make_node("GlobalAveragePool", ["x"], ["squeezed"]),
+        helper.make_node("Conv", ["squeezed", "w1", "b1"], ["c1"]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"]),
+        helper.make_node("Sigmoid", ["c2"], ["gate"]),
+        helper.make_node("Mul", ["x", "gate"], ["excited"]),
+        helper.make_node("Conv", ["excited", "w3", "b3"], ["map"]),
+    ]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    folder = tmp_path_factory.mktemp("excited")
+    model = onnx_model(nodes, {"frame": [1, 3, 16, 16]}, {"map": [1, 3, 12, 12]}, constants)
+    onnx.save(model, folder / "model.onnx")
+    np.save(folder / "frame.npy", chance.random((8, 1, 3, 16, 16)).astype(np.float32))
+    return folder
+
+
+def test_nncfs_remainder_is_predicted_and_measured(excited):
+    converter = registry.load("converter", "openvino")()
+    paths = {"frame": excited / "frame.npy"}
+    predicted = converter.predicted_float_ops(excited / "model.onnx", "onnx", paths)
+    assert [one.kind for one in predicted] == ["Convolution", "Convolution"]
+    files = converter.convert(excited / "model.onnx", "onnx", paths, "int8")
+    left = remainder_of(converter.float_ops(files))
+    assert left is not None and left.operators == ("Convolution x2",)
+    assert {*left.names} == {one.name for one in predicted}
+    assert 0 < (left.share or 0) < 0.01
+    assert left.share == pytest.approx(sum(one.share or 0 for one in predicted), rel=0.1)
+
+
+def test_an_nncf_without_these_patterns_predicts_nothing(excited, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf.quantization.passes", None)
+    converter = registry.load("converter", "openvino")()
+    assert converter.predicted_float_ops(excited / "model.onnx", "onnx", {}) == []
 
 
 def test_a_quantiser_that_segfaults_is_one_line_with_a_remedy(tiny, tmp_path):

@@ -23,7 +23,13 @@ from edgevid.proof.verdict import record_in_child
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.metrics import Comparison
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
-from edgevid_converters.acceptance.parity import differences, reference_runtime
+from edgevid_converters.acceptance.parity import (
+    describe_sensitivity,
+    differences,
+    reference_runtime,
+    systematic_difference,
+    wider_tolerances,
+)
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from edgevid.contract import Tensors
     from edgevid.data.cache import Clips
     from edgevid.runtimes import Engine
+    from edgevid_converters.calibration.sensitivity import Sensitivities
 
 TIMED_STEPS = 30
 
@@ -96,6 +103,7 @@ class ArtifactAcceptance:
         held_out: Labelled clips; without them parity alone decides.
         source_outputs: The source model's outputs for each annotated frame of these.
         progress: Called while clips are measured.
+        sensitivity: Precision -> tensor -> how far it moves in the source model itself.
     """
 
     contract: Contract
@@ -105,6 +113,7 @@ class ArtifactAcceptance:
     held_out: Clips | None = None
     source_outputs: Sequence[Tensors] = ()
     progress: Progress = silent
+    sensitivity: Sensitivities = field(default_factory=dict)
 
     def check(self, built: BuiltArtifact) -> AcceptanceResult:
         """Replay the golden trajectories, then measure the task's metric.
@@ -114,7 +123,8 @@ class ArtifactAcceptance:
             SourceMissesBudget: The source model itself misses the budget.
             EngineFailed: A step fails.
         """
-        artifact = built.artifact
+        wider = wider_tolerances(built.artifact.quantize, self.sensitivity)
+        artifact = replace(built.artifact, tensor_tolerance=wider)
         runtime = reference_runtime(artifact)
         record = self.folder / f"{artifact.name}.npz"
         draft = self.folder / "draft.edgevid"
@@ -124,14 +134,17 @@ class ArtifactAcceptance:
         parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
         metric = NOT_MEASURED.to_json()
         built = replace(built, artifact=replace(artifact, parity=parity, metric=metric))
+        reason = f"does not reproduce the model in {runtime}: "
         if not verdict.ok:
-            reason = f"does not reproduce the model in {runtime}: {verdict.reason}"
+            known = describe_sensitivity(verdict.tensor, artifact.quantize, self.sensitivity)
+            reason += f"{verdict.reason}{known if verdict.max_abs is not None else ''}"
             repairable = artifact.quantize == "int8" and verdict.precision is not None
             return AcceptanceResult(built, reason, repairable)
         recorded = read_recorded(record)
-        result = AcceptanceResult(
-            built, differences=differences(self.golden, recorded), recorded=recorded
-        )
+        found = differences(self.golden, recorded)
+        if wrong := systematic_difference(artifact.quantize, found, self.sensitivity):
+            return AcceptanceResult(built, f"{reason}{wrong}")
+        result = AcceptanceResult(built, differences=found, recorded=recorded)
         return self._measured(result, runtime)
 
     def _measured(self, result: AcceptanceResult, runtime: str) -> AcceptanceResult:

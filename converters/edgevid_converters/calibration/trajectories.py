@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers.source_model import ReferenceModel
+    from edgevid_converters.importers.source_model import Move, ReferenceModel
 
     Recording = Mapping[str, NDArray[Any]]
     """One stream: for each input by name one row per step, ``(N, *shape)`` without the batch
@@ -33,7 +33,7 @@ GOLDEN_STEPS_BEYOND_T = 4
 
 
 def stream(
-    model: ReferenceModel, contract: Contract, recording: Recording
+    model: ReferenceModel, contract: Contract, recording: Recording, move: Move | None = None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Stream a recording from a zero state.
 
@@ -41,6 +41,7 @@ def stream(
         model: The source model.
         contract: Its contract.
         recording: Input name -> one row per step, uint8 or float32 ``(N, *shape)``.
+        move: See `edgevid_converters.importers.source_model.ReferenceModel.step`.
 
     Yields:
         For each step its inputs and states, and its outputs and next states, by full name.
@@ -49,7 +50,7 @@ def stream(
     for step in range(steps_of(recording)):
         inputs = {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
         inputs |= {s.input_name: state[s.name] for s in contract.states}
-        given = model.step(inputs)
+        given = model.step(inputs) if move is None else model.step(inputs, move)
         state = {s.name: given[s.output_name] for s in contract.states}
         yield inputs, given
 

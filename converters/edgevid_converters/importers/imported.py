@@ -25,7 +25,7 @@ from edgevid_converters.importers.tensors import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgevid_converters.importers.source_model import SourceModel
+    from edgevid_converters.importers.source_model import Move, SourceModel
 
 DESCRIBE_TIMEOUT_S = 300.0
 
@@ -85,7 +85,14 @@ class ImportedModel:
         self._contract, self._preprocessing = source.contract, source.preprocessing
         self._reference = _open(source.kind, source.path)
 
-    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the model itself; float32 where its runtime does not say."""
+        return str(getattr(self._reference, "precision", "float32"))
+
+    def step(
+        self, inputs: Mapping[str, NDArray[Any]], move: Move | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
         preprocessing = self._preprocessing
         own = {one.own: one.array() for one in preprocessing.constants}
@@ -95,6 +102,9 @@ class ImportedModel:
         for one in preprocessing.images:
             own[one.input], state = one.step(inputs)
             following |= state
+        if move is not None:
+            fixed = {one.own for one in preprocessing.constants}
+            own |= {n: move(v) for n, v in own.items() if v.dtype.kind == "f" and n not in fixed}
         given = self._reference.infer(own)
         return {one.name: _answer(one, given[one.own]) for one in preprocessing.outputs} | following
 

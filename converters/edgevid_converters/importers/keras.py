@@ -44,6 +44,8 @@ class KerasModel(TensorFlowModel):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        computes = {getattr(one, "compute_dtype", "float32") for one in model.layers}
+        self.precision = "float16" if "float16" in computes else "float32"
         self.inputs = tuple(_tensor_info(one, one.name) for one in model.inputs)
         names = getattr(model, "output_names", None) or [f"output_{n}" for n in range(99)]
         self.outputs = tuple(

@@ -85,6 +85,7 @@ class ONNXModel:
         self.inputs = tuple(_tensor_info(one) for one in session.get_inputs())
         self.outputs = tuple(_tensor_info(one) for one in session.get_outputs())
         self.quantised = quantisation_of(model.graph)
+        self.precision = _precision(model)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
@@ -114,6 +115,15 @@ class ONNXModel:
         path.parent.mkdir(parents=True)
         onnx.save(framed(fixed, preprocessing, contract), path)
         return path
+
+
+def _precision(model: Any) -> str:
+    """Return ``float16`` if operators take float16 weights as they are, else ``float32``."""
+    from onnx import TensorProto
+
+    halves = {one.name for one in model.graph.initializer if one.data_type == TensorProto.FLOAT16}
+    nodes = (node for node in all_nodes(model.graph) if node.op_type != "Cast")
+    return "float16" if any(halves & set(node.input) for node in nodes) else "float32"
 
 
 def _tensor_info(one: Any) -> TensorInfo:

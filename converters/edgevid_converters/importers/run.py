@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgevid.training.models import VideoModel
+    from edgevid_converters.importers.source_model import Move
 
 FORMS: tuple[str, ...] = ("saved_model",)
 _NOT_KEPT = ("data", "split", "train_seconds")
@@ -84,6 +85,7 @@ class RunModel:
     """The step of a trained Keras model: batch 1, static, unrolled."""
 
     forms: tuple[str, ...] = FORMS
+    precision = "float32"
 
     def __init__(self, model: VideoModel) -> None:
         import tensorflow as tf
@@ -99,10 +101,17 @@ class RunModel:
         given: dict[str, Tensor] = self._step(inputs, training=False)
         return given
 
-    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
+    def step(
+        self, inputs: Mapping[str, NDArray[Any]], move: Move | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`.
+
+        Frames enter it as bytes, which cannot be moved; states can.
+        """
         import tensorflow as tf
 
+        if move is not None:
+            inputs = {n: move(v) if v.dtype.kind == "f" else v for n, v in inputs.items()}
         given = self._call({name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in given.items()}
 

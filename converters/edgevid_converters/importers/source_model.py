@@ -11,7 +11,11 @@ from edgevid.contract import Contract
 from edgevid_converters.importers.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Move = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,25 @@ class SourceModel:
 
 
 class ReferenceModel(Protocol):
-    """A loaded model of any kind, in its own runtime, in float32."""
+    """A loaded model of any kind, in its own runtime; its inputs and outputs are float32."""
 
     forms: tuple[str, ...]
     """Those of ``saved_model``, ``onnx``, ``ir`` and ``tflite`` that it can be lowered to."""
 
-    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the model itself: ``float32`` or ``float16``."""
+
+    def step(
+        self, inputs: Mapping[str, NDArray[Any]], move: Move | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Take one step.
 
         Args:
             inputs: Every input and state by its full name (``frame``, ``state_x``): uint8 RGB
                 ``(1, H, W, 3)`` for a frame, float32 of the contract's shape for the others.
+            move: Applied to each float array that enters the model itself, after preprocessing; it
+                returns an array of the same shape and dtype.
 
         Returns:
             Every output and next state (``next_x``) by name, float32.

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgevid import registry
 from edgevid.bundle import Artifact
-from edgevid.errors import CheckFailed, EdgevidError
+from edgevid.errors import EdgevidError
+from edgevid.evidence import FloatRemainder
 from edgevid.isolation.child_task import error_from_json
 from edgevid.proof.replay import own_tolerances
 from edgevid_converters.child_process import MEASURING, ChildFailed, ask
@@ -17,7 +19,8 @@ from edgevid_converters.lowering.protocol import (
     CALIBRATED,
     LayerError,
     Operator,
-    listed,
+    check_remainder,
+    remainder_of,
     summary,
 )
 
@@ -30,11 +33,13 @@ class BuiltArtifact:
         artifact: Its entry in the manifest.
         files: Its files: ending -> content.
         layers: Error of each layer alone in int8, largest first; empty if not measured.
+        remainder: What the quantiser of an integer artifact left in float32, if anything.
     """
 
     artifact: Artifact
     files: Mapping[str, bytes]
     layers: tuple[LayerError, ...] = ()
+    remainder: FloatRemainder | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class ArtifactBuilder:
             "lowered": self.lowered["lowered"][form],
             "trajectories": self.lowered["trajectories"],
             "contract": self.lowered["contract"],
+            "allow_float": self.allow_float or self.as_it_is,
         }
 
     def operators(self, format_name: str) -> dict[str, int]:
@@ -202,13 +208,9 @@ class ArtifactBuilder:
         """
         name = f"{format_name}-{quantisation}"
         operators = [Operator(**operator) for operator in described["float_ops"]]
-        stray = [operator for operator in operators if operator.stray and not operator.kept]
-        if quantisation in CALIBRATED and stray and not (self.allow_float or self.as_it_is):
-            raise CheckFailed(
-                f"{name} computes {len(stray)} operators in float: "
-                f"{listed([f'{one.kind} {one.name}' for one in stray])}; use layers that quantise, "
-                "--allow-float, or --quantize float32"
-            )
+        left = remainder_of(operators) if quantisation in CALIBRATED else None
+        if left is not None and not (self.allow_float or self.as_it_is):
+            check_remainder(name, left, registry.load("converter", format_name).leaves)
         artifact = Artifact(
             name,
             format_name,
@@ -219,4 +221,4 @@ class ArtifactBuilder:
         )
         files = {e: (self.folder / f"{name}.{e}").read_bytes() for e in described["endings"]}
         layers = tuple(LayerError(**one) for one in described.get("layers", ()))
-        return BuiltArtifact(artifact, files, layers)
+        return BuiltArtifact(artifact, files, layers, left)

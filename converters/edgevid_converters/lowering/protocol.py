@@ -10,8 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgevid.errors import BadInput
-from edgevid.evidence import LayerCost
+from edgevid.errors import BadInput, CheckFailed
+from edgevid.evidence import FloatRemainder, LayerCost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,9 @@ INTEGERS = ("dynamic", *CALIBRATED)
 LEAST_STEPS, MOST_STEPS, RUNS_FOR_ERRORS = 8, 48, 768
 """Recorded steps on which a layer's error is measured: fewer for many layers."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+MAX_FLOAT_SHARE = 0.5
+"""Largest share of an integer artifact's arithmetic that its quantiser may leave in float32: with
+more it is a float artifact, and float16 or dynamic is the better choice."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Operator:
         product: Whether it is a convolution or a matrix product.
         stray: Whether an integer artifact of the format must not have it.
         kept: Whether it belongs to a layer that is kept in float32 on purpose.
+        share: Its share of the artifact's arithmetic, 0 to 1: multiply-adds of products, elements
+            of other operators; None if unknown.
     """
 
     kind: str
@@ -44,6 +49,7 @@ class Operator:
     product: bool = False
     stray: bool = False
     kept: bool = False
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,14 @@ class Converter(ABC):
         quantisations: The quantisations that it can make.
         forms: The forms of a model (see `ReferenceModel.lower`) that it takes, the preferred one
             first.
+        leaves: Which operators its quantiser leaves in float32, and why, as a sentence.
     """
 
     name: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     quantisations: ClassVar[tuple[str, ...]]
     forms: ClassVar[tuple[str, ...]]
+    leaves: ClassVar[str] = "its quantiser leaves them in float32"
 
     @abstractmethod
     def convert(
@@ -145,6 +153,16 @@ class Converter(ABC):
         del files
         return []
 
+    def predicted_float_ops(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[Operator]:
+        """Predict which operators the quantiser will leave in float, before the long work starts.
+
+        Unknown, none, by default.
+        """
+        del lowered, form, trajectories
+        return []
+
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read the oldest version that loads an artifact, by runtime; any, by default."""
         del files
@@ -155,6 +173,49 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Join names, at most the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def remainder_of(operators: Iterable[Operator]) -> FloatRemainder | None:
+    """Return what a quantiser left in float32 by itself; None if it left nothing."""
+    left = [one for one in operators if one.stray and not one.kept]
+    if not left:
+        return None
+    shares = [one.share for one in left if one.share is not None]
+    share = float(f"{sum(shares):.3g}") if len(shares) == len(left) else None
+    return FloatRemainder(summary(left), tuple(one.name for one in left), share)
+
+
+def check_remainder(name: str, left: FloatRemainder, why: str) -> None:
+    """Check that an integer artifact computes most of its arithmetic in integers.
+
+    Args:
+        name: Name of the artifact.
+        left: What its quantiser left in float32.
+        why: `Converter.leaves`.
+
+    Raises:
+        CheckFailed: More than `MAX_FLOAT_SHARE` of it stays in float32, or nobody knows how much.
+    """
+    if left.share is not None and left.share <= MAX_FLOAT_SHARE:
+        return
+    known = "an unknown share" if left.share is None else f"{left.share:.0%}"
+    raise CheckFailed(
+        f"{name} would compute {known} of its arithmetic in float32, more than "
+        f"{MAX_FLOAT_SHARE:.0%} ({listed(left.operators)}: {listed(left.names)}); {why}; "
+        "use layers that quantise, --quantize float16 or dynamic, or --allow-float"
+    )
+
+
+def describe_remainder(name: str, left: FloatRemainder, why: str) -> str:
+    """Describe a remainder in one line.
+
+    Args:
+        name: Name of the artifact.
+        left: What stays in float32.
+        why: `Converter.leaves`.
+    """
+    share = "" if left.share is None else f", {left.share:.2g} of its arithmetic"
+    return f"{name}: {listed(left.operators)} stay in float32{share}; {why}"
 
 
 def summary(operators: Iterable[Operator]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from edgevid.errors import BadBundle, BadInput, MissingExtra
 from edgevid.evidence import Evidence
 from edgevid.report.pages import render
 from edgevid_converters.graphs.draw import LEGEND
+from edgevid_converters.lowering.protocol import MAX_FLOAT_SHARE
 from edgevid_converters.page import drawings, sections
 from edgevid_converters.page.times import NO_TIMES, StepTimes
 
@@ -70,7 +71,10 @@ def _page(bundle: Bundle, evidence: Evidence, times: StepTimes) -> str:
         timed=bool(times.artifacts),
         paired=sections.paired_tests(bundle),
         float_operators=sections.float_operators(bundle),
+        remainder=sections.remainder(evidence),
+        max_float_share=f"{MAX_FLOAT_SHARE:.0%}",
         parity=sections.parity(evidence),
+        sensitivity=sections.sensitivity(bundle, evidence),
         repairs=sections.repairs(evidence, times),
         layers=drawings.layers(evidence),
         legend=LEGEND.items(),

@@ -10,6 +10,7 @@ from edgevid.bundle import Bundle
 from edgevid.contract import Input
 from edgevid.evidence import Evidence, HeldOutRecord, TensorDifference, preprocessing_text
 from edgevid.tasks.evidence import metric_name, recorded_drop
+from edgevid_converters.lowering.protocol import listed
 from edgevid_converters.page.times import StepTimes
 
 UNPROVEN = (
@@ -124,6 +125,16 @@ def float_operators(bundle: Bundle) -> list[tuple[str, object]]:
     return [(one.name, ", ".join(one.float_ops) or "none") for one in bundle.artifacts]
 
 
+def remainder(evidence: Evidence) -> SectionTable | None:
+    """Return what the quantisers of integer artifacts left in float32, with its share."""
+    rows = [
+        [name, ", ".join(left.operators), left.share, listed(left.names)]
+        for name, left in evidence.float_remainder.items()
+    ]
+    head = ["artifact", "operators", "share of arithmetic", "names"]
+    return SectionTable(head, rows) if rows else None
+
+
 def paired_tests(bundle: Bundle) -> SectionTable | None:
     """Return what the held-out clips show of each artifact, clip by clip."""
     tested = [one for one in bundle.artifacts if "drop_at_most" in one.metric]
@@ -151,6 +162,24 @@ def parity(evidence: Evidence) -> SectionTable | None:
         for name in names
     ]
     return SectionTable(["output", *columns, "range"], rows)
+
+
+def sensitivity(bundle: Bundle, evidence: Evidence) -> SectionTable | None:
+    """Return how far the model's own tensors move, for the precisions of its float artifacts."""
+    built = {one.quantize for one in bundle.artifacts}
+    known = {name: found for name, found in evidence.sensitivity.items() if name in built}
+    if not known:
+        return None
+    head = ["output"]
+    for precision in known:
+        head += [f"moves by, {precision}", "mean", "allowed"]
+    names = sorted({name for tensors in known.values() for name in tensors})
+    rows: list[list[object]] = []
+    for name in names:
+        found = [tensors.get(name) for tensors in known.values()]
+        cells = [(one.max_abs, one.mean_abs, one.allowed) if one else (None,) * 3 for one in found]
+        rows.append([name, *(value for three in cells for value in three)])
+    return SectionTable(head, rows)
 
 
 def _difference(found: TensorDifference | None) -> str | None:

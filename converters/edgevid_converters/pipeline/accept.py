@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from edgevid import registry
 from edgevid.errors import CheckFailed, EdgevidError
 from edgevid_converters.acceptance.artifact_acceptance import (
     AcceptanceResult,
@@ -15,7 +16,7 @@ from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.repair import RepairResult, repair_artifact
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import BuildResult, BuiltArtifact
-from edgevid_converters.lowering.protocol import INTEGERS, LayerError
+from edgevid_converters.lowering.protocol import INTEGERS, LayerError, describe_remainder
 from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
@@ -72,6 +73,7 @@ def accept_artifacts(
         data.held_out,
         lowered.source_outputs,
         run.progress,
+        lowered.sensitivity,
     )
     results: list[AcceptanceResult] = []
     repairs: dict[str, RepairResult] = {}
@@ -106,7 +108,7 @@ def accept_artifacts(
         raise nothing_passed(refused)
     passed = {one.name for one in results}
     measured = [one for one in built.built if one.artifact.name in passed]
-    notes += notes_on(results, options.budget)
+    notes += notes_on(results, options.budget) + remainder_notes(results)
     notes += [] if plan.as_it_is else unmeasured_notes(measured)
     return AcceptedArtifacts(tuple(results), repairs, tuple(notes), refused)
 
@@ -139,7 +141,9 @@ def _compile_for_edgetpu(
     content, report = edgetpu.compile_model(base.built.files["tflite"])
     name = edgetpu.ARTIFACT
     artifact = replace(base.built.artifact, name=name, format=edgetpu.FORMAT)
-    compiled = replace(base, built=BuiltArtifact(artifact, {"tflite": content}))
+    compiled = replace(
+        base, built=replace(base.built, artifact=artifact, files={"tflite": content}, layers=())
+    )
     return compiled, [f"{name}: {line}" for line in report.lines()]
 
 
@@ -159,6 +163,16 @@ def _coarse_note(result: AcceptanceResult) -> str | None:
         f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
         f"its largest difference is {artifact.parity['max_abs']:.2g}"
     )
+
+
+def remainder_notes(results: Sequence[AcceptanceResult]) -> list[str]:
+    """Return a note for each integer artifact that its quantiser left partly in float32."""
+    return [
+        describe_remainder(one.name, left, registry.load("converter", base).leaves)
+        for one in results
+        if (left := one.built.remainder) is not None
+        if (base := one.built.artifact.format) in registry.names("converter")
+    ]
 
 
 def unmeasured_notes(built: Sequence[BuiltArtifact]) -> list[str]:

@@ -15,8 +15,9 @@ from edgevid.isolation.child_task import error_from_json
 from edgevid.proof import Golden, Trajectory
 from edgevid.tasks.host import open_host
 from edgevid_converters import target_selection
-from edgevid_converters.calibration import checks, trajectories
+from edgevid_converters.calibration import checks, sensitivity, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
+from edgevid_converters.calibration.sensitivity import Sensitivities
 from edgevid_converters.child_process import LOWERING, ChildFailed, ask
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
@@ -42,6 +43,7 @@ class LoweredModel:
         calibration_sha256: Hash of the recorded calibration.
         notes: Findings about the calibration, the target and the outputs.
         refused: Format -> why the model could not be lowered for it.
+        sensitivity: Precision -> tensor -> how far it moves in the source model itself.
     """
 
     builder: ArtifactBuilder
@@ -51,6 +53,7 @@ class LoweredModel:
     calibration_sha256: str
     notes: tuple[str, ...]
     refused: Mapping[str, EdgevidError] = field(default_factory=dict)
+    sensitivity: Sensitivities = field(default_factory=dict)
 
 
 def lower_model(
@@ -92,6 +95,7 @@ def lower_model(
         _sha256(run.folder / "calibration"),
         tuple(notes),
         refused,
+        sensitivity.read(lowered["sensitivity"]),
     )
 
 

@@ -63,7 +63,11 @@ def collect_evidence(
             data.notes + lowered.notes + accepted.notes,
         ),
         outputs={one.name: one.differences for one in results},
+        sensitivity=lowered.sensitivity,
         operators={one.name: counts for one in results if (counts := _operators(one.built))},
+        float_remainder={
+            one.name: one.built.remainder for one in results if one.built.remainder is not None
+        },
         layers={
             one.name: tuple(layer.record() for layer in accepted.layers(one))
             for one in results

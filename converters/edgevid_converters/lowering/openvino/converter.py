@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from edgevid_converters.lowering.openvino.front_end import read
 from edgevid_converters.lowering.openvino.integers import (
     PRODUCTS,
     Node,
+    ignored_products,
     layer_errors,
     operators_of,
     quantize_int8,
     to_dynamic,
 )
+from edgevid_converters.lowering.openvino.work import work_of
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 
 # Operators that move or regroup values, or convert them to or from integers.
@@ -54,6 +57,9 @@ class OpenVINO(Converter):
     endings = ("bin", "xml")
     quantisations = ("float32", "float16", "dynamic", "int8")
     forms = ("onnx", "saved_model", "ir", "tflite")
+    leaves = (
+        "NNCF leaves squeeze-and-excite blocks and the products of attention in float on purpose"
+    )
 
     def __init__(self) -> None:
         self._whole: dict[Path, Node] = {}
@@ -111,16 +117,31 @@ class OpenVINO(Converter):
         """Walk the graph: operators that compute, except integer products and weight scales."""
         model = _read(files)
         scales = _weight_nodes(model)
-        found = []
-        for node in model.get_ordered_ops():
+        found, total = [], 0
+        for node in _computing(model):
             kind, name = node.get_type_name(), node.get_friendly_name()
-            if kind in MOVES or name in scales or not _gives_float(node):
-                continue
+            work = work_of(node)
+            total += work
             if kind not in PRODUCTS:
-                found.append(Operator(kind, name))
+                found.append((Operator(kind, name), work))
             elif not (_is_quantised(node, 0, scales) and _is_quantised(node, 1, scales)):
-                found.append(Operator(kind, name, product=True, stray=True))
-        return found
+                found.append((Operator(kind, name, product=True, stray=True), work))
+        return [replace(operator, share=work / max(1, total)) for operator, work in found]
+
+    def predicted_float_ops(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[Operator]:
+        """Match NNCF's ignored patterns; see `Converter.predicted_float_ops`."""
+        del trajectories
+        model = _loaded(lowered, form)
+        ignored = ignored_products(model)
+        work = {node.get_friendly_name(): work_of(node) for node in _computing(model)}
+        total = max(1, sum(work.values()))
+        return [
+            Operator(node.get_type_name(), name, product=True, stray=True, share=work[name] / total)
+            for node in model.get_ordered_ops()
+            if (name := node.get_friendly_name()) in ignored
+        ]
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read the release from the operator sets; unknown ones need the writer's release."""
@@ -217,6 +238,15 @@ def _read(files: Mapping[str, bytes]) -> Node:
     import openvino
 
     return openvino.Core().read_model(model=files["xml"], weights=files["bin"])
+
+
+def _computing(model: Node) -> Iterator[Node]:
+    """Yield the nodes that compute with values in float, or between quantised values."""
+    scales = _weight_nodes(model)
+    for node in model.get_ordered_ops():
+        moves = node.get_type_name() in MOVES or node.get_friendly_name() in scales
+        if not moves and _gives_float(node):
+            yield node
 
 
 def _gives_float(node: Node) -> bool:

@@ -8,6 +8,7 @@ products with the same weights: the matrix of an unrolled LSTM is one, not sixte
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -72,6 +73,44 @@ def quantize_int8(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node
             activations_range_estimator_params=ranges
         ),
     )
+
+
+def ignored_products(model: Node) -> frozenset[str]:
+    """Return the products that NNCF leaves in float on purpose, by its own ignored patterns.
+
+    Nothing if no pattern can match, or this NNCF keeps its patterns elsewhere.
+    """
+    kinds = {node.get_type_name() for node in model.get_ops()}
+    gated = "ReduceMean" in kinds and kinds & {"Sigmoid", "HSigmoid"}
+    attends = "MatMul" in kinds and kinds & {"Softmax", "Cos"}
+    if not gated and not attends:
+        return frozenset()
+    try:
+        from nncf.common.factory import build_graph
+        from nncf.common.graph.patterns.manager import PatternsManager
+        from nncf.common.utils.backend import BackendType
+        from nncf.parameters import TargetDevice
+        from nncf.quantization.algorithms.min_max.openvino_backend import OVMinMaxAlgoBackend
+        from nncf.quantization.passes import transform_to_inference_graph
+
+        graph, backend = build_graph(model), OVMinMaxAlgoBackend()
+        patterns = PatternsManager.get_full_ignored_pattern_graph(
+            backend=BackendType.OPENVINO, device=TargetDevice.ANY, model_type=None
+        )
+        inference = transform_to_inference_graph(
+            deepcopy(graph),
+            backend.get_start_nodes_for_activation_path_tracing(graph),
+            backend.shapeof_metatypes,
+            backend.noop_metatypes,
+            backend.preserved_metatypes,
+            backend.inference_graph_transformations,
+        )
+        found = inference.find_matching_subgraphs(patterns)
+    except (AttributeError, ImportError, TypeError):
+        return frozenset()
+    names = {node.node_name for nodes in found for node in nodes}
+    products = (node for node in model.get_ops() if node.get_type_name() in PRODUCTS)
+    return frozenset(node.get_friendly_name() for node in products) & names
 
 
 def to_dynamic(model: Node) -> Node:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from edgevid_converters.lowering.tflite.integers import (
 from edgevid_converters.lowering.tflite.quantisation import quantisation_of
 from edgevid_converters.lowering.tflite.versions import needed
 from edgevid_converters.lowering.tflite.weights import to_dynamic, to_float16, to_float32
+from edgevid_converters.lowering.tflite.work import work_of
 
 SIGNATURE = "serving_default"
 # Operators that move or regroup values, or convert them to or from integers.
@@ -46,6 +49,25 @@ MOVES = frozenset(
     }
 )
 
+QUANTISABLE = PRODUCTS - {"CONV_3D", "CONV_3D_TRANSPOSE"} | {
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CAST",
+    "HARD_SWISH",
+    "LOGISTIC",
+    "MAX_POOL_2D",
+    "MEAN",
+    "MUL",
+    "RELU",
+    "RELU6",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SOFTMAX",
+    "SUB",
+    "TANH",
+}
+"""Operators that TensorFlow's quantiser always brings to int8."""
+
 
 class TFLite(Converter):
     """The format ``tflite``: one ``.tflite`` file.
@@ -57,6 +79,7 @@ class TFLite(Converter):
     endings = ("tflite",)
     quantisations = ("float32", "float16", "dynamic", "int8", "int16x8")
     forms = ("saved_model", "tflite")
+    leaves = "TensorFlow's quantiser has no int8 form of them"
 
     def __init__(self) -> None:
         self._floats: dict[Path, bytes] = {}
@@ -120,16 +143,33 @@ class TFLite(Converter):
         """Walk the flatbuffer: operators with float outputs that do more than move values."""
         model = parse(files["tflite"])
         names = kinds(model)
-        found = []
+        found, total = [], 0
         for graph in model.subgraphs:
             for operator in graph.operators:
                 kind = names[operator.opcodeIndex]
+                if kind in MOVES:
+                    continue
+                work = work_of(graph, kind, operator)
+                total += work
                 outputs = [graph.tensors[index] for index in operator.outputs]
-                if kind not in MOVES and any(_is_float(tensor) for tensor in outputs):
+                if any(_is_float(tensor) for tensor in outputs):
                     name = outputs[0].name.decode(errors="replace")
                     stray = kind != "CAST"  # casts the uint8 frame
-                    found.append(Operator(kind, name, kind in PRODUCTS, stray))
-        return found
+                    found.append((Operator(kind, name, kind in PRODUCTS, stray), work))
+        return [replace(operator, share=work / max(1, total)) for operator, work in found]
+
+    def predicted_float_ops(
+        self, lowered: Path, form: str, trajectories: Mapping[str, Path]
+    ) -> list[Operator]:
+        """Quantise with the ranges of one step; see `Converter.predicted_float_ops`.
+
+        A model whose operators all have an int8 form is not tried.
+        """
+        content = self._float(lowered, form)
+        if set(kinds(parse(content))) <= MOVES | QUANTISABLE:
+            return []
+        ranges = calibrated(content, lambda: islice(_samples(trajectories), 1))
+        return self.float_ops({"tflite": quantize_int8(ranges)})
 
     def smallest_runtime(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Read the release of TensorFlow whose interpreter knows every operator version.
