@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="Reconnect after this many silent seconds. Default: learned from the stream.",
 )
+@click.option(
+    "--source-fps",
+    type=click.FloatRange(0, 1000, min_open=True),
+    help="The true rate of the files. Default: their time stamps, or the rate in their bitstream.",
+)
 @click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
 @click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser images.")
 @click.option(
@@ -133,7 +138,15 @@ def _from_options(bundle: Path, sources: tuple[str, ...], options: dict[str, Any
     from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig
 
     of_bundle = ("artifact", "runtime", "accelerator", "threads", "rate")
-    of_camera = ("gate", "latency_ms", "transport", "stall_s", "decoder", "skip_loop_filter")
+    of_camera = (
+        "gate",
+        "latency_ms",
+        "transport",
+        "stall_s",
+        "source_fps",
+        "decoder",
+        "skip_loop_filter",
+    )
     use = BundleUse(bundle.stem, bundle, **{name: options[name] for name in of_bundle})
     shared = {name: options[name] for name in of_camera}
     cameras = tuple(CameraUse("", source, **shared) for source in sources)
@@ -151,7 +164,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     """Run what the command line names."""
     from dataclasses import replace
 
-    from edgevid.media.sources import always_ends, local_file
+    from edgevid.media.sources import local_file
     from edgevid.output import STDOUT, reject_input
     from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import OUTPUT
@@ -159,23 +172,24 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     from edgevid.runner.service import Service
     from edgevid.sinks.jsonl import JsonLines, JsonLinesOptions
 
-    may_be_live = any(not always_ends(camera.source) for camera in config.cameras)
     use = () if output is None else replace(config, output=output).all_sinks()[:1]
     check_files((*use, *config.sinks))
     to_stdout = _uses_stdout(config, as_json)
     if output is not None:
         files = [local_file(camera.source) for camera in config.cameras]
         reject_input(output, filter(None, (config.bundles[0].path, *files)))
+    service = Service(config, in_turn=True, report=say)
+    may_be_live = service.open_sources()  # a file over HTTP is known by its first answer
     with ExitStack() as stack:
+        stack.callback(service.close_sources)
         sinks: list[GivenSink] = []
-        if output is not None and may_be_live and output != STDOUT:
-            config = replace(config, output=output)
-        elif output is not None:
+        appended = output if may_be_live and output != STDOUT else None
+        if output is not None and appended is None:
             file = stack.enter_context(outputs(as_json, output=output)["output"].stream())
             sinks.append(GivenSink(OUTPUT, "jsonl", JsonLines.to(file)))
-        elif not as_json and not to_stdout:
+        elif output is None and not as_json and not to_stdout:
             sinks.append(GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT))))
-        service = Service(config, sinks, in_turn=True, report=say)
+        service.write_to(appended, sinks)
         stopped = _stop_in_order(service) if may_be_live else []
         summary = _run(service)
     if (output is not None or as_json) and output != STDOUT:

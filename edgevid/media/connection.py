@@ -30,12 +30,14 @@ class OpenStream:
         decoder: What decodes it, for the status.
         clockless: Its time stamps are meaningless, so frames are timed by their arrival.
         finite: It has an end, like a file.
+        note: What people should know about it.
     """
 
     container: Any
     decoder: str = "software"
     clockless: bool = False
     finite: bool = False
+    note: str = ""
 
 
 class Connection(Protocol):

@@ -87,6 +87,7 @@ class Decoder:
             self._context.options = {**self._context.options, "skip_loop_filter": "all"}
         self._upright = Upright(stream)
         self._are_stills = self._context.name in STILLS
+        self._has_fields = self._context.name == "h264"
         self._shown_bit = INVISIBLE.get(self._context.name)
         self._level = "DEFAULT"
         self._skips = False
@@ -146,6 +147,9 @@ class Decoder:
         packet.pts = number
         try:
             images = packet.decode()
+        except Exception:
+            stamp.second_field = False
+            raise
         finally:
             packet.pts = pts
         for image in images:
@@ -176,6 +180,10 @@ class Decoder:
             before = self._pass(own)
         pts_s, cut = self.timeline.frame(own)
         self._last = own
+        if self._has_fields and image.interlaced_frame:
+            following = self._pending.get(-1 if number is None else number + 1)
+            if following is not None:
+                following.second_field = True
         image.pts = own.pts
         image = self._upright.turn(image, self._stills.pop(number, None))
         since_s = None if cut else self._since_s(before, own)
@@ -195,6 +203,8 @@ class Decoder:
             if stamp.pts is None or stamp.part != part or stamp.pts >= pts:  # type: ignore[operator]
                 continue
             self._count_gone(number)
+            if stamp.second_field and stamp.needed:
+                continue
             if latest is None or latest.pts is None or stamp.pts > latest.pts:
                 latest = stamp
         return latest
@@ -203,7 +213,10 @@ class Decoder:
         stamp = self._pending.pop(number)
         self._stills.pop(number, None)
         self.timeline.miss()
-        if stamp.needed:
+        if stamp.second_field and stamp.needed:
+            self._arrivals.captured -= 1
+            self.timeline.trusted = False  # a field must not be skipped without the other
+        elif stamp.needed:
             self._arrivals.lost += 1
         else:
             self._arrivals.skipped += 1
@@ -238,6 +251,14 @@ def video_stream(container: Any) -> Any:
     streams = [s for s in container.streams.video if not _has(s, "attached_pic")]
     streams = [s for s in streams if s.codec_context is not None] or streams
     return max(streams, key=_preference, default=None)
+
+
+def promised_packets(stream: Any) -> int:
+    """The number of packets that a file promises; 0 if it promises none."""
+    declared = int(stream.frames or 0)
+    # The index leaves out what an edit list cuts, and repeated frames of an AVI.
+    indexed = len(getattr(stream, "index_entries", ()))
+    return min(declared, indexed) if indexed > 1 else declared
 
 
 def _preference(stream: Any) -> int:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from edgevid.media.connection import POLL_S, ConnectionThread, Endpoint
+from edgevid.errors import BadVideo
+from edgevid.media.connection import POLL_S, ConnectionThread, Endpoint, OpenStream
 from edgevid.media.decode import Arrivals
 from edgevid.media.live_decoder import LiveDecoder
 from edgevid.media.sources import Report, SourceOptions
@@ -27,6 +28,8 @@ DUE_MARGIN_S = 1.0
 """Margin of what `ReconnectingSource.due_s` promises."""
 STEADY_S = 5.0
 """A connection that lasted this long was no failed attempt."""
+FINITE_S = 20.0
+"""A server of files may be silent for so long."""
 NEEDS_PEOPLE = {Reason.AUTH, Reason.NOT_FOUND, Reason.CODEC}
 """Reasons that only people can remove."""
 
@@ -77,7 +80,26 @@ class ReconnectingSource:
         self._reported: set[Reason] = set()
         self._got_frame = False
         self._connections = 0
+        self._first: tuple[ConnectionThread, Any] | None = None
         self._promise(self._stalls.limit_s)
+
+    def decide(self) -> None:
+        """Open the first connection now, and wait until it is known whether the stream is live.
+
+        If it cannot be opened in time, that stays unknown, and the iteration tries again.
+        """
+        if self.live is not None or self._first is not None:
+            return
+        thread = self._thread = ConnectionThread(self._endpoint, self._stalls)
+        thread.start()
+        item: Any
+        try:
+            item = self._next(thread, time.perf_counter())
+        except (Unavailable, _Stopped) as error:
+            item = error.with_traceback(None)
+        self._first = thread, item
+        if isinstance(item, OpenStream):
+            self.live = not item.finite
 
     def __iter__(self) -> Iterator[Frame]:
         attempts = 0
@@ -86,7 +108,12 @@ class ReconnectingSource:
                 began, self._got_frame = time.monotonic(), False
                 why = yield from self._attempt()
                 if self.live is False:
-                    self.truncated = why.reason is not Reason.ENDED or not self._decoder.frames
+                    self.truncated = why.reason is not Reason.ENDED or self._decoder.incomplete
+                    if not self._decoder.frames:
+                        raise BadVideo(
+                            f"{self.name}: no frame could be decoded ({why.detail}); download the "
+                            "file and run that"
+                        )
                     break
                 steady = self._got_frame and time.monotonic() - began > STEADY_S
                 attempts = 0 if steady else attempts + 1
@@ -102,26 +129,37 @@ class ReconnectingSource:
         if self._stopping.is_set():
             raise _Stopped
         self._stalls.begin()
-        thread = self._thread = ConnectionThread(self._endpoint, self._stalls)
-        thread.start()
+        thread, opened = self._first or (ConnectionThread(self._endpoint, self._stalls), None)
+        self._thread, self._first = thread, None
+        if opened is None:
+            thread.start()
         try:
-            yield from self._read(thread)
+            yield from self._read(thread, opened)
         except Unavailable as why:
             return Unavailable(why.reason, why.detail)  # without its traceback
         finally:
             thread.abandon()
         raise AssertionError("a connection ends with a reason")
 
-    def _read(self, thread: ConnectionThread) -> Generator[Frame, None, None]:
-        opened: Any = self._next(thread, time.perf_counter())
-        self._decoder.begin(opened)
-        self._stalls.declare(self._decoder.declared_fps)
+    def _read(self, thread: ConnectionThread, opened: Any) -> Generator[Frame, None, None]:
+        if opened is None:
+            opened = self._next(thread, time.perf_counter())
+        if isinstance(opened, BaseException):
+            raise opened
         if self.live is None:
             self.live = not opened.finite
+        if not self.live:
+            self._stalls.least_s = FINITE_S
+        self._decoder.begin(opened)
+        self._stalls.declare(self._decoder.declared_fps)
+        if opened.note and not self._connections:
+            self._report(opened.note)
         last_s = time.perf_counter()
         try:
             while True:
-                packet, last_s = self._next(thread, last_s)
+                # A file waits for its reader, so its silence begins when the reader waits.
+                since_s = last_s if self.live else time.perf_counter()
+                packet, last_s = self._next(thread, since_s)
                 self._stalls.packet(last_s)
                 for frame in self._decoder.take(packet, last_s, self.live):
                     self._connected()

@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgevid.media.connection import OpenStream
-from edgevid.media.decode import Arrivals, DecodedImage, Decoder, video_stream
+from edgevid.media.decode import (
+    Arrivals,
+    DecodedImage,
+    Decoder,
+    promised_packets,
+    video_stream,
+)
 from edgevid.media.sampling import KeyFrames, Skipper
 from edgevid.media.sources import Report, SourceOptions
-from edgevid.media.timeline import Stamp, StreamTiming, Timeline, declared_fps
+from edgevid.media.timeline import GUESSED, Stamp, StreamTiming, Timeline, declared_fps, timing_of
 from edgevid.media.unavailable import Reason, Unavailable
 from edgevid.results import Frame
 
@@ -44,7 +50,7 @@ class LiveDecoder:
         self._codec = self._decoded_by = ""
         self._rate_fps = self.declared_fps = 0.0
         self._cut: str | None = None
-        self._damaged = 0
+        self._damaged = self._promised = 0
         self.frames = 0
 
     def begin(self, opened: OpenStream) -> None:
@@ -58,8 +64,16 @@ class LiveDecoder:
         self._codec, self._decoded_by = codec, opened.decoder
         self.declared_fps = declared_fps(stream)
         self._clockless = opened.clockless
-        base = stream.time_base
-        self._timeline.begin(StreamTiming((base.numerator, base.denominator) if base else (1, 1)))
+        if opened.finite:
+            self._timeline = Timeline(live=False)
+            self._promised = promised_packets(stream)
+            timing = timing_of(opened.container, stream, self._options.source_fps)
+            if timing.origin == "guess":
+                self._report(GUESSED)
+        else:
+            base = stream.time_base
+            timing = StreamTiming((base.numerator, base.denominator) if base else (1, 1))
+        self._timeline.begin(timing)
         self._decoder = Decoder(
             stream,
             self._arrivals,
@@ -82,7 +96,7 @@ class LiveDecoder:
         Args:
             packet: An `av.Packet`.
             arrived_s: `time.perf_counter` at its arrival.
-            live: Whether frames may be skipped to catch up.
+            live: Whether the stream is live: frames may be skipped to catch up.
 
         Yields:
             The frames that come out.
@@ -94,9 +108,9 @@ class LiveDecoder:
 
         began = time.perf_counter()
         stamp = self._decoder.admit(packet, arrived_s)
-        if self._clockless:
+        if self._clockless and live:
             stamp.pts = stamp.dts = None
-        level, needed = self._level(packet, stamp, began - arrived_s if live else 0.0)
+        level, needed = self._level(packet, stamp, began - arrived_s, live)
         self._packets_in_vain += 1
         self._keys_in_vain += packet.is_keyframe
         try:
@@ -113,13 +127,14 @@ class LiveDecoder:
                 self._report("sends damaged data; what cannot be decoded is skipped")
         self._check_hopeless()
 
-    def _level(self, packet: Any, stamp: Stamp, late_s: float) -> tuple[str, bool]:
+    def _level(self, packet: Any, stamp: Stamp, late_s: float, live: bool) -> tuple[str, bool]:
         """FFmpeg's ``skip_frame`` for a packet, and whether an image is wanted of it."""
-        late = late_s > self.MAX_DELAY_S
-        self._shedding = late or (self._shedding and not packet.is_keyframe)
-        raw_s = None if stamp.pts is None else self._timeline.between_s(stamp.pts)
-        if self._keys.enough(raw_s, packet.is_keyframe):
-            return "NONKEY", bool(packet.is_keyframe)
+        if live:
+            late = late_s > self.MAX_DELAY_S
+            self._shedding = late or (self._shedding and not packet.is_keyframe)
+            raw_s = None if stamp.pts is None else self._timeline.between_s(stamp.pts)
+            if self._keys.enough(raw_s, packet.is_keyframe):
+                return "NONKEY", bool(packet.is_keyframe)
         predict = self._timeline.predict
         level = self._skipper.level(predict(stamp), predict(stamp, dts=True))
         return ("NONKEY" if self._shedding else level), level == "DEFAULT"
@@ -176,6 +191,11 @@ class LiveDecoder:
                 self._report(f"the rate is {rate:.3g} frames/s now")
             self._rate_fps = rate
             self._stamps.clear()
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a finite stream gave fewer packets than it promises."""
+        return self._decoder.packets < self._promised
 
     def end(self) -> None:
         """Finish a connection: what has not come out of the decoder never will."""

@@ -1,33 +1,45 @@
 """Cameras on a network: ``rtsp://``, ``rtsps://``, ``http://``, ``https://``.
 
-A stream over HTTP with a duration is a file and ends; every other stream is live.
+A stream over HTTP with a duration or a length is a file and ends; every other stream is live. A URL
+that gives a single picture belongs to a camera's snapshots, which are fetched again and again.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from edgevid.errors import BadInput
 from edgevid.media.connection import OpenStream
-from edgevid.media.decode import hardware
+from edgevid.media.decode import hardware, video_stream
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.secrets import with_secrets, without_secrets
+from edgevid.media.snapshots import (
+    INTERVAL_S,
+    MAX_INTERVAL_S,
+    ReadAhead,
+    Snapshots,
+    only_picture,
+)
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
+from edgevid.media.timeline import has_stamps
+from edgevid.media.timing import AnswerTimes
 from edgevid.media.unavailable import REASONS, Reason, Unavailable
 from edgevid.registry import need
 
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-PROBE_S = 1.5
-"""A camera that is there accepts a connection sooner."""
 STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
-CLOCKLESS = {"mpjpeg", "mjpeg", "h264", "hevc"}
-"""Formats whose time stamps FFmpeg makes up."""
+PLAYLISTS = {"hls", "dash"}
+"""Formats whose file is not the stream: its length says nothing."""
 
 QUICK = {"fpsprobesize": "0"}  # the rate is measured anyway
+RESUMED = {"reconnect": "1", "reconnect_delay_max": "5"}
+"""A file whose download breaks is continued where it broke."""
 RTSP = {**QUICK, "max_ts_probe": "0", "allowed_media_types": "video"}
 
 
@@ -91,54 +103,80 @@ class NetworkEndpoint:
             raise BadInput(f"{self.name}: the URL has no host; use {parts.scheme}://HOST/PATH")
         self._url, self._scheme, self._options = url, parts.scheme, options
         self._address = (host, port or PORTS[parts.scheme])
+        self._answers = AnswerTimes()
         self._accelerated, self._decoder = hardware(options.decoder)
         # FFmpeg's messages contain whole URLs.
         if av.logging.get_level() is not None:
             av.logging.set_level(av.logging.PANIC)
 
     def connection(self) -> NetworkEndpoint:
-        """The endpoint itself: it keeps nothing per connection."""
+        """The endpoint itself: it only learns how fast the peer answers."""
         return self
 
     def open(self, open_s: float, read_s: Any) -> OpenStream:
         """Probe the port, then open the stream; see `edgevid.media.connection.Connection`."""
         import av
 
-        self._probe()
+        self._probe(open_s)
         options = {"timeout": str(STUCK_S * 1_000_000)}
         if self._scheme.startswith("rtsp"):
             options |= {**RTSP, "rtsp_transport": self._options.transport}
         else:
-            options |= QUICK
-        container: Any = av.open(
-            with_secrets(self._url, self._options.user, self._options.password),
-            options=options,
-            timeout=(open_s, read_s),
-            metadata_errors="replace",
-            **self._accelerated,
-        )
-        video = container.streams.video
-        if not video or video[0].codec_context is None:
+            options |= {**QUICK, **RESUMED}
+
+        def request() -> Any:
+            return av.open(
+                with_secrets(self._url, self._options.user, self._options.password),
+                options=options,
+                timeout=(open_s, read_s),
+                metadata_errors="replace",
+                **self._accelerated,
+            )
+
+        container: Any = request()
+        video = video_stream(container)
+        if video is None or video.codec_context is None:
             container.close()
-            what = "a codec that FFmpeg cannot decode" if video else "no video"
+            what = "no video" if video is None else "a codec that FFmpeg cannot decode"
             raise Unavailable(Reason.CODEC, f"{what} in the stream")
         decoder = self._decoder
-        if self._accelerated and not video[0].codec_context.is_hwaccel:
-            decoder = f"software ({decoder}: not for {video[0].codec_context.name})"
-        finite = self._scheme.startswith("http") and (container.duration or 0) > 0
-        return OpenStream(container, decoder, container.format.name in CLOCKLESS, finite)
+        if self._accelerated and not video.codec_context.is_hwaccel:
+            decoder = f"software ({decoder}: not for {video.codec_context.name})"
+        clockless = not has_stamps(container)
+        if not self._scheme.startswith("http"):
+            return OpenStream(container, decoder, clockless)
+        if container.format.name.endswith("_pipe"):
+            picture, read = only_picture(container)
+            if picture is not None:
+                return self._snapshots(container, picture, request, decoder)
+            container = ReadAhead(container, read)
+        return OpenStream(container, decoder, clockless, finite=_is_finite(container))
+
+    def _snapshots(
+        self, container: Any, picture: Any, request: Callable[[], Any], decoder: str
+    ) -> OpenStream:
+        """A camera's snapshots, as a live stream."""
+        rate_fps = self._options.source_fps or min(self._options.rate_fps or 1.0, 1.0)
+        interval_s = min(INTERVAL_S / rate_fps, MAX_INTERVAL_S)
+        note = (
+            f"the URL gives single pictures, fetched every {interval_s:.3g} s (--source-fps sets "
+            "the rate); use the camera's stream, if it has one"
+        )
+        stream = Snapshots(container, picture, request, interval_s)
+        return OpenStream(stream, decoder, clockless=True, note=note)
 
     def end(self) -> None:
         """Nothing runs beside the container."""
 
-    def _probe(self) -> None:
-        """Raise `Unavailable` if nobody listens."""
+    def _probe(self, open_s: float) -> None:
+        """Raise `Unavailable` if nobody listens, or an RTSP camera does not answer in time."""
         host, port = self._address
         peer_name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        limit_s, began_s = self._answers.limit_s(open_s), time.monotonic()
         try:
-            with socket.create_connection(self._address, PROBE_S) as peer:
+            with socket.create_connection(self._address, limit_s) as peer:
                 if self._scheme == "rtsp":
-                    peer.settimeout(PROBE_S)
+                    peer.settimeout(limit_s)
                     peer.sendall(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edgevid\r\n\r\n")
                     if not peer.recv(64):
                         raise Unavailable(Reason.ENDED, f"{peer_name} closes the connection")
@@ -147,7 +185,17 @@ class NetworkEndpoint:
                 Reason.UNREACHABLE, f"unknown host {host} ({error.strerror})"
             ) from None
         except TimeoutError:
-            raise Unavailable(Reason.TIME_OUT, f"{peer_name} does not answer") from None
+            self._answers.missed()
+            why = f"{peer_name} does not answer within {limit_s:.2g} s"
+            raise Unavailable(Reason.TIME_OUT, why) from None
         except OSError as error:
             reason = REASONS.get(error.errno or errno.EIO, Reason.ENDED)
             raise Unavailable(reason, f"{peer_name}: {error.strerror}") from None
+        self._answers.came(time.monotonic() - began_s)
+
+
+def _is_finite(container: Any) -> bool:
+    """Whether a stream over HTTP has an end: a duration, or a length in bytes."""
+    if (container.duration or 0) > 0:
+        return True
+    return container.format.name not in PLAYLISTS and (container.size or 0) > 0

@@ -29,6 +29,11 @@ DTS_ONLY = {"avi"}
 WITHOUT_STAMPS = {"image2", "image2pipe", "mjpeg", "mpjpeg"}
 """Formats without time stamps that FFmpeg does not flag as such, besides those called ``_pipe``."""
 
+GUESSED = (
+    f"has neither time stamps nor a frame rate, {FALLBACK_FPS:g} frames/s are assumed; "
+    "give the true rate with --source-fps, or source_fps in a configuration"
+)
+
 RateOrigin = Literal["stamps", "bitstream", "given", "guess"]
 
 
@@ -130,6 +135,7 @@ class Stamp:
         arrived_s: `time.perf_counter` at its arrival.
         needed: Whether an image is wanted.
         shown: Whether an image belongs to the packet at all.
+        second_field: Whether it may be the second field of the picture before it, if no image comes.
     """
 
     pts: int | None
@@ -138,6 +144,7 @@ class Stamp:
     arrived_s: float
     needed: bool = True
     shown: bool = True
+    second_field: bool = False
 
 
 class Timeline:

@@ -63,6 +63,8 @@ class StallDetector:
         self._declared_s = 0.0
         self._last_s: float | None = None
         self._packets = self._early_stalls = 0
+        self.least_s = 0.0
+        """The limit is never below this many seconds."""
 
     def begin(self) -> None:
         """Start with a new connection; the known intervals of the camera are kept."""
@@ -88,6 +90,9 @@ class StallDetector:
     @property
     def limit_s(self) -> float:
         """Seconds of silence after which the connection counts as frozen."""
+        return max(self._learned_s(), self.least_s)
+
+    def _learned_s(self) -> float:
         longest = max(self._intervals, default=0.0)
         if self._packets == 0 or (self._packets == 1 and not longest):
             # FFmpeg finds the end of the first frame only when the second one begins.
@@ -101,3 +106,47 @@ class StallDetector:
     def __float__(self) -> float:
         """FFmpeg's limit for the next packet: longer than ours, because it only ends the thread."""
         return self.limit_s + 1.0
+
+
+class AnswerTimes:
+    """How long to wait for the first answer of a peer, which FFmpeg would do for much longer.
+
+    Most cameras answer at once, and a short wait finds them soon after their network is back. Slow
+    ones are found by longer and longer waits: each time if none ever succeeded, else now and then.
+    """
+
+    FIRST_S = 1.5
+    PATIENT = 4
+    """Once the peer has answered, every fourth failed wait in a row is followed by a longer one."""
+
+    def __init__(self) -> None:
+        self._missed = 0
+        self._slowest_s: float | None = None
+
+    def limit_s(self, open_s: float) -> float:
+        """The limit of the next wait.
+
+        Args:
+            open_s: Seconds that FFmpeg itself may take.
+
+        Returns:
+            Seconds, never more than ``open_s``.
+        """
+        if self._slowest_s is None:
+            return min(self.FIRST_S * 2.0 ** min(self._missed, 16), open_s)
+        rounds, position = divmod(self._missed, self.PATIENT)
+        longer = self.FIRST_S * 2.0 ** min(rounds + 1, 16) if position == self.PATIENT - 1 else 0.0
+        return min(max(self.FIRST_S, 2 * self._slowest_s, longer), open_s)
+
+    def missed(self) -> None:
+        """Record that the peer did not answer in time."""
+        self._missed += 1
+
+    def came(self, after_s: float) -> None:
+        """Record an answer.
+
+        Args:
+            after_s: Seconds that it took.
+        """
+        self._missed = 0
+        self._slowest_s = max(after_s, self._slowest_s or 0.0)

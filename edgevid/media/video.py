@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput, BadVideo, EnvironmentFailed
-from edgevid.media.decode import Arrivals, Decoder, hardware, video_stream
+from edgevid.media.decode import Arrivals, Decoder, hardware, promised_packets, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
-from edgevid.media.timeline import FALLBACK_FPS, Timeline, declared_fps, timing_of
+from edgevid.media.timeline import GUESSED, Timeline, declared_fps, timing_of
 from edgevid.registry import need
 from edgevid.results import Frame
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from edgevid.contract import FrameInput
 
 DEFAULTS = SourceOptions()
-GUESSED = (
-    f"has neither time stamps nor a frame rate, {FALLBACK_FPS:g} frames/s are assumed; "
-    "give the true rate with --source-fps, or source_fps in a configuration"
-)
 
 
 class FileSource:
@@ -118,7 +114,7 @@ class FileSource:
         self._size: tuple[int, int] | None = None
         self._stopped = threading.Event()
         self._ended = False
-        self.expected = _promised(self._stream)
+        self.expected = promised_packets(self._stream)
         self.truncated = False
 
     @property
@@ -311,14 +307,6 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDA
         if source.truncated:
             raise BadVideo(f"{source.name}: truncated after {len(kept)} frames; copy it again")
     return np.stack(kept)
-
-
-def _promised(stream: Any) -> int:
-    """The number of packets that a file promises; 0 if it promises none."""
-    declared = int(stream.frames or 0)
-    # The index leaves out what an edit list cuts, and repeated frames of an AVI.
-    indexed = len(getattr(stream, "index_entries", ()))
-    return min(declared, indexed) if indexed > 1 else declared
 
 
 _PROBE_BYTES = 16 << 20

@@ -70,7 +70,7 @@ class Assembly:
         self.durable: list[tuple[StreamPipeline, DurableState]] = []
         self.ended: list[Meters] = []
         """Of streams that a new configuration ended; their frames stay in the counters."""
-        self._in_turn, self.report, self._wake = in_turn, report, wake
+        self.in_turn, self.report, self._wake = in_turn, report, wake
 
     # -------------------------------------------------------------- opening
 
@@ -86,6 +86,7 @@ class Assembly:
             rate_fps=rates.pop() if len(rates) == 1 else None,
             transport=use.transport,
             stall_s=use.stall_s,
+            source_fps=use.source_fps,
             decoder=use.decoder,
             skip_loop_filter=use.skip_loop_filter or may_skip_loop_filter(config.bundles_of(use)),
             user=use.user,
@@ -117,7 +118,7 @@ class Assembly:
         readings = [
             (use, Reading(source, self._pipelines(config, use, source))) for use, source in opened
         ]
-        files = [one for _, one in readings if self._in_turn and one.source.live is False]
+        files = [one for _, one in readings if self.in_turn and one.source.live is False]
         readers = [
             ReaderThread([one], use.name or one.source.name, self._wake)
             for use, one in readings

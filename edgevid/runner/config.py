@@ -116,6 +116,7 @@ class CameraUse:
     latency_ms: float | None = None
     transport: Literal["tcp", "udp"] = "tcp"
     stall_s: float | None = None
+    source_fps: float | None = None
     decoder: str = "software"
     skip_loop_filter: bool = False
     user: str | None = field(default=None, repr=False)
@@ -185,6 +186,7 @@ class _CameraTable:
     latency_ms: float | None = option(None, read=settings.positive)
     transport: Literal["tcp", "udp"] = "tcp"
     stall_s: float | None = option(None, read=settings.positive)
+    source_fps: float | None = option(None, read=settings.positive)
     decoder: str = "software"
     skip_loop_filter: bool = False
     user: str | None = None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EdgevidError, EnvironmentFailed
@@ -20,6 +22,7 @@ from edgevid.runner.meters import total
 from edgevid.runner.served_model import ServedModel
 
 if TYPE_CHECKING:
+    from edgevid.media.sources import Source
     from edgevid.runner.status import StatusBoard
     from edgevid.runner.status_document import ServiceStatus
     from edgevid.runner.summary import RunSummary
@@ -50,6 +53,7 @@ class Service:
         self._config, self._given, self._report = config, tuple(sinks), report
         self._wake = threading.Event()
         self.parts = Assembly(in_turn=in_turn, report=report, wake=self._wake.set)
+        self._sources: list[Source] = []
         self._board: StatusBoard | None = None
         self._stopping = False
         self._reread: Callable[[], RunConfig] | None = None
@@ -60,6 +64,46 @@ class Service:
         self._elapsed_s = 0.0
         watchdog_s = notify.watchdog_s()
         self._tick_s = min(TICK_S, watchdog_s) if watchdog_s else TICK_S
+
+    def open_sources(self) -> bool:
+        """Open the sources now; `run` does it otherwise.
+
+        Returns:
+            Whether one of them may be live. With ``in_turn`` that is decided for each that can be
+            opened.
+
+        Raises:
+            BadInput: A source or a model cannot be opened.
+        """
+        try:
+            for use in self._config.cameras:
+                source = self.parts.open_source(self._config, use)
+                self._sources.append(source)
+                if self.parts.in_turn and (decide := getattr(source, "decide", None)):
+                    decide()
+        except BaseException:
+            self.close_sources()
+            raise
+        return self._may_be_live()
+
+    def _may_be_live(self) -> bool:
+        return any(source.live is not False for source in self._sources)
+
+    def close_sources(self) -> None:
+        """Close what `open_sources` opened, if it is not read."""
+        for source in self._sources:
+            source.close()
+        self._sources = []
+
+    def write_to(self, output: Path | None, sinks: Sequence[GivenSink]) -> None:
+        """Set where results go, before `run`.
+
+        Args:
+            output: A file that results are appended to.
+            sinks: Sinks that get every result, in addition to the configuration's.
+        """
+        self._config = replace(self._config, output=output)
+        self._given = tuple(sinks)
 
     @property
     def is_starting(self) -> bool:
@@ -109,11 +153,8 @@ class Service:
         config, parts = self._config, self.parts
         parts.sinks.replace(parts.open_sinks(config, self._given))
         # Sources before engines: a misspelt name costs no wait.
-        sources = []
+        may_be_live = self.open_sources() if not self._sources else self._may_be_live()
         try:
-            for use in config.cameras:
-                sources.append(parts.open_source(config, use))
-            may_be_live = any(source.live is not False for source in sources)
             if config.status is not None:
                 from edgevid.runner.status import StatusBoard
 
@@ -123,11 +164,10 @@ class Service:
                     bundle, live=may_be_live, report=self._report
                 )
             parts.readers = parts.readers_of(
-                config, list(zip(config.cameras, sources, strict=True))
+                config, list(zip(config.cameras, self._sources, strict=True))
             )
         except BaseException:
-            for source in sources:
-                source.close()
+            self.close_sources()
             raise
         self._began = time.perf_counter()
         for thread in parts.sinks.threads:
