@@ -36,8 +36,10 @@ def check(
         ``all`` if there are no split folders), ``frames`` and ``seconds`` (``min``, ``median``,
         ``max``), ``sizes`` and ``rates_fps`` (value -> number of clips), ``unreadable``
         (``path`` and ``reason`` of each), ``ignored`` (``reason``, ``files`` and ``first`` of files
-        that are no clips), ``recordings`` and ``notes``, see `edgevid.data.division.Division`, and
-        ``unusable``, the classes without a readable clip.
+        that are no clips), ``recordings`` and ``notes``, see `edgevid.data.division.Division`,
+        ``unusable``, the classes without a readable clip, and ``peculiar``: numbers of clips that
+        were ``turned`` upright by their orientation, are ``joined`` recordings, have pixels that
+        are ``not_square``, or a rate that is ``guessed``.
 
     Raises:
         BadInput: There is no such folder, it has no videos, only one class, or ``group`` cannot be
@@ -64,6 +66,11 @@ def check(
         "seconds": _spread([probe["seconds"] for _, probe in good]),
         "sizes": dict(Counter(probe["size"] for _, probe in good)),
         "rates_fps": dict(Counter(f"{probe['rate_fps']:g}" for _, probe in good)),
+        "peculiar": {
+            what: count
+            for what in ("turned", "joined", "not_square", "guessed")
+            if (count := sum(probe[what] for _, probe in good))
+        },
         "unreadable": [
             {"path": path, "reason": probe["reason"]}
             for path, probe in sorted(probes.items())
@@ -115,16 +122,31 @@ def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
     """Size and rate of a file, with ``whole`` also its frames; or why it is unreadable."""
     try:
         with FileSource(root / path) as source:
-            height, width = source.size
-            found: dict[str, Any] = {"size": f"{width}x{height}", "rate_fps": source.rate_fps}
-            if whole:
-                frames = sum(1 for _ in source)
-                if source.truncated:
-                    return {"reason": f"truncated after {frames} frames"}
-                found |= {"frames": frames, "seconds": round(frames / (source.rate_fps or 25), 3)}
-            return found
+            found: dict[str, Any] = {"rate_fps": source.rate_fps}
+            return found | _whole(source) if whole else found
     except BadVideo as error:
         return {"reason": without_root(root, error)}
+
+
+def _whole(source: FileSource) -> dict[str, Any]:
+    """What only decoding a whole file tells."""
+    height, width = source.size
+    frames, cuts, last_s = 0, 0, 0.0
+    for frame in source:
+        frames += 1
+        cuts += frame.cut is not None
+        last_s = frame.pts_s
+    if source.truncated:
+        return {"reason": f"truncated after {frames} frames"}
+    return {
+        "size": f"{width}x{height}",
+        "frames": frames,
+        "seconds": round(last_s + source.timing.frame_s, 3),
+        "turned": source.turned,
+        "joined": cuts > 0,
+        "not_square": source.pixel_aspect != 1,
+        "guessed": source.timing.origin == "guess" and frames > 1,
+    }
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:

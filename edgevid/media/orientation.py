@@ -117,21 +117,26 @@ class Upright:
         rotation = getattr(image, "rotation", 0)
         if rotation != self._rotation or still is not None:
             self._rotation = rotation
-            if (now := filters(self._matrix(image, still))) != self.filters:
+            matrix = self._matrix(image, still)
+            # A note inside the stream comes with key frames and holds until the next one.
+            holds = matrix is None and not image.key_frame
+            if not holds and (now := filters(matrix or UPRIGHT)) != self.filters:
                 self.filters, self._graph = now, None
         return self._turned(image) if self.filters else image
 
-    def _matrix(self, image: Any, still: Any) -> Matrix:
+    def _matrix(self, image: Any, still: Any) -> Matrix | None:
         try:
             matrix = image.side_data.get("DISPLAYMATRIX")
         except ValueError:  # PyAV does not know the kind of EXIF's data
-            return UPRIGHT if still is None else exif_matrix(bytes(still))
+            return None if still is None else exif_matrix(bytes(still))
         if matrix is not None:
             a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
             return a, b, c, d
         # FFmpeg before 6.1 keeps the container's matrix to itself; PyAV gives its angle.
         sides = getattr(self._stream, "side_data", None) or {}
-        angle = math.radians(float(sides.get("DISPLAYMATRIX", 0)))
+        if "DISPLAYMATRIX" not in sides:
+            return None
+        angle = math.radians(float(sides["DISPLAYMATRIX"]))
         across, down = round(ONE * math.cos(angle)), round(ONE * math.sin(angle))
         return across, -down, down, across
 

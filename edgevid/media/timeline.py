@@ -135,7 +135,7 @@ class Stamp:
         arrived_s: `time.perf_counter` at its arrival.
         needed: Whether an image is wanted.
         shown: Whether an image belongs to the packet at all.
-        second_field: Whether it may be the second field of the picture before it, if no image comes.
+        second_field: Whether it is the second field of a picture, unless an image comes of it.
     """
 
     pts: int | None

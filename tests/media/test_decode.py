@@ -72,7 +72,7 @@ class Scripted:
 
 
 class Picture:
-    rotation, side_data, width, height = 0, {}, 64, 48
+    rotation, side_data, key_frame, width, height = 0, {}, True, 64, 48
 
     def __init__(self, pts) -> None:
         self.pts, self.time_base = pts, 1

@@ -111,6 +111,15 @@ def check(data: Path, group: str | None, as_json: bool) -> None:
     emit(report, as_json, _text(report))
 
 
+PECULIAR = {
+    "turned": "are turned upright, as their orientation says",
+    "joined": "are several recordings joined; each join resets a model's state",
+    "not_square": "declare pixels that are not square, which is ignored",
+    "guessed": "have neither time stamps nor a frame rate: 25 frames/s are assumed",
+}
+"""What `edgevid.data.inspection.check` counts as peculiar -> words."""
+
+
 def _text(report: dict[str, Any]) -> str:
     """Format the report: one row per class, then lengths, rates and unreadable files."""
     splits = report["splits"]
@@ -121,6 +130,7 @@ def _text(report: dict[str, Any]) -> str:
             lines.append(f"{name:<8} " + ", ".join(f"{k} {v:g}" for k, v in spread.items()))
     for name in ("sizes", "rates_fps"):
         lines.append(f"{name:<8} " + ", ".join(f"{k} ({n})" for k, n in report[name].items()))
+    lines += [f"{n} clips {PECULIAR[what]}" for what, n in report["peculiar"].items()]
     unreadable = report["unreadable"]
     lines.append(f"{report['clips']} readable clips, {len(unreadable)} unreadable")
     lines += [f"  {one['path']}: {one['reason']}" for one in unreadable]
