@@ -214,6 +214,8 @@ class Timeline:
         """
         if self._by_rate:
             return Stamp(None, None, 0, arrived_s)
+        if pts is None:
+            self.trusted = False
         if dts is not None:
             dts = self._follow(dts + self._wrapped)
             self._slots.append(dts)
