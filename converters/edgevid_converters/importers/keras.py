@@ -1,4 +1,4 @@
-"""Keras models in one file: ``.keras``, and the older ``.h5``."""
+"""Keras models in one file: ``.keras``, and the older ``.h5``, of Keras 3 or of Keras 2."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
+from edgevid.registry import need
+from edgevid_converters.importers import keras_config
 from edgevid_converters.importers.imported import Importer, first_line
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 from edgevid_converters.importers.tensors import TensorInfo
 
 FORMS = ("saved_model",)
+MOST_UNROLLED = 64
+"""Steps that a loop is unrolled over at most; more make the graph too large."""
+CLIP_RANK = 5
 ENDINGS = (".keras", ".h5", ".hdf5")
 
 
@@ -21,20 +26,50 @@ def matches(path: Path) -> bool:
 
 
 def open_model(path: Path) -> KerasModel:
-    """Load it without custom code.
+    """Load it without custom code, with the Keras that wrote it.
 
     Raises:
         BadInput: The file is damaged, or has layers that are not part of Keras.
+        MissingExtra: It is of Keras 2, and tf_keras is not installed.
     """
-    import keras
-
+    found = keras_config.read(path)
+    keras_config.check(path, found.config)
+    keras = need("tf_keras" if found.is_keras_2 else "keras", "convert")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # noqa: BLE001 - Keras raises what the damage happens to cause
         raise BadInput(f"{path} cannot be loaded by Keras: {first_line(error)}") from None
     if not getattr(model, "inputs", None):
         raise BadInput(f"{path} has no inputs recorded; save a functional or sequential model")
+    unroll(model)
     return KerasModel(model)
+
+
+def unroll(model: Any) -> None:
+    """Unroll recurrent layers over a few steps: TensorFlow's quantiser crashes on loops.
+
+    The frames of a clip are taken for few where the model leaves their number open.
+    No layer of Keras 2 stays fused: a fused one keeps its state from call to call in TFLite.
+    """
+    clips = any(len(one.shape) == CLIP_RANK for one in model.inputs)
+    for layer in model._flatten_layers():
+        inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+        loops = [one for one in (layer, *inner) if getattr(one, "unroll", None) is False]
+        steps = _steps(layer) if loops else None
+        for one in loops:
+            one.unroll = clips if steps is None else steps <= MOST_UNROLLED
+            if hasattr(one, "_could_use_gpu_kernel"):
+                one._could_use_gpu_kernel = False
+
+
+def _steps(layer: Any) -> int | None:
+    """Number of steps that a recurrent layer takes; None if it is open."""
+    try:
+        given = layer.input
+    except (AttributeError, ValueError):  # it is inside of another layer
+        return None
+    shape = (given[0] if isinstance(given, list | tuple) else given).shape
+    return shape[1] if len(shape) > 1 else None
 
 
 class KerasModel(TensorFlowModel):
@@ -43,7 +78,8 @@ class KerasModel(TensorFlowModel):
     library = "Keras"
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
+        super().__init__(_variables(model))
+        self._model = model
         computes = {getattr(one, "compute_dtype", "float32") for one in model.layers}
         self.precision = "float16" if "float16" in computes else "float32"
         self.inputs = tuple(_tensor_info(one, one.name) for one in model.inputs)
@@ -56,14 +92,30 @@ class KerasModel(TensorFlowModel):
         import keras
 
         flat = [inputs[tensor.name] for tensor in self.inputs]
-        structure = getattr(self._owner, "_inputs_struct", None)
-        packed = flat[0] if structure is None else keras.tree.pack_sequence_as(structure, flat)
-        given = keras.tree.flatten(self._owner(packed, training=False))
+        structure = getattr(self._model, "_inputs_struct", None)
+        if structure is None:  # a sequential model, or one of Keras 2
+            packed = flat[0] if len(flat) == 1 else flat
+        else:
+            packed = keras.tree.pack_sequence_as(structure, flat)
+        given = keras.tree.flatten(self._model(packed, training=False))
         return {tensor.name: value for tensor, value in zip(self.outputs, given, strict=True)}
 
 
+def _variables(model: Any) -> Any:
+    """Return an owner of a model's variables alone.
+
+    The model itself would be traced too, with the sizes that it leaves open.
+    """
+    import tensorflow as tf
+
+    owner = tf.Module()
+    owner.kept = [one if isinstance(one, tf.Variable) else one.value for one in model.variables]
+    return owner
+
+
 def _tensor_info(tensor: Any, name: str) -> TensorInfo:
-    return TensorInfo(str(name), tuple(tensor.shape), str(tensor.dtype))
+    dtype = getattr(tensor.dtype, "name", tensor.dtype)
+    return TensorInfo(str(name), tuple(tensor.shape), str(dtype))
 
 
 IMPORTER = Importer("keras", ".keras, .h5", FORMS, matches, open_model)

@@ -52,7 +52,14 @@ class Levels:
         return low, high
 
     def quantise(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the nearest levels of values of any shape, as the operator QUANTIZE does."""
+        """Return the nearest levels, as the operator QUANTIZE does.
+
+        Args:
+            values: float32 of any shape.
+
+        Returns:
+            The levels in ``dtype``, of the same shape.
+        """
         import numpy as np
 
         scaled = values.astype(np.float32) / np.float32(self.scale)
@@ -61,7 +68,11 @@ class Levels:
         return stored
 
     def dequantise(self, levels: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the float32 values of levels of any shape."""
+        """Return the float32 values of levels.
+
+        Args:
+            levels: Of ``dtype``, of any shape.
+        """
         import numpy as np
 
         values = (levels.astype(np.int32) - self.zero_point).astype(np.float32)
