@@ -84,10 +84,10 @@ _WRONG_NAME = {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, err
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _OF_THE_DISK = {*_FULL, errno.EFBIG, errno.EIO, errno.EROFS}
 _REMEDY = {
-    errno.EISDIR: "it is a folder: name a file",
+    errno.EISDIR: "name a file",
     errno.ENOTDIR: "part of the path is a file: name another output",
     errno.ENAMETOOLONG: "give it a shorter name",
-    errno.ELOOP: "its symbolic links lead in a circle: name another output",
+    errno.ELOOP: "its symbolic links form a loop: name another output",
     **dict.fromkeys(_FULL, "free some space, or name another output"),
 }
 

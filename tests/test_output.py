@@ -151,9 +151,9 @@ def test_a_descriptor_is_continued_and_not_opened_afresh(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("folder", "folder"),
+        ("folder", "name a file"),
         ("file/below", "part of the path is a file"),
-        ("loop", "lead in a circle"),
+        ("loop", "form a loop"),
         ("x" * 300, "give it a shorter name"),
         (f"new/{'x' * 300}/result", "give it a shorter name"),
     ],

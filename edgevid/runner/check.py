@@ -64,7 +64,7 @@ def _sink(use: SinkUse) -> Iterator[Finding]:
         yield Finding(where, "fail", str(error))
     else:
         if not folder.is_dir():
-            yield Finding(where, "warn", f"{folder} does not exist; it is created at start")
+            yield Finding(where, "warn", f"the folder {folder} does not exist; it is created at start")
 
 
 def _event(config: RunConfig, use: EventUse) -> Iterator[Finding]:

@@ -269,7 +269,10 @@ WRONG = (
     (HEAD + '[[input]]\nkind = "frame"\n', r"lacks the key 'rate_fps'; add it"),
     (FRAMED + SCORES_OF.replace("scores", "state_x") + '"probs"\n', r":6: the name 'state_x' is"),
     (FRAMED + SCORES_OF.replace("scores", "other") + '"probs"\n', r":1: a classification needs an"),
-    (FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "no.txt"'), r":2: .*no\.txt cannot"),
+    (
+        FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "no.txt"'),
+        r":2: .*no\.txt: No such file",
+    ),
 )
 
 
@@ -318,9 +321,12 @@ def test_logits_are_not_taken_for_scores(terms):
 
 
 def test_labels_may_be_in_a_file(terms, tmp_path):
-    (tmp_path / "l.txt").write_text("x\ny\n\nz\n")
+    (tmp_path / "l.txt").write_bytes("x \r\ny\r\n\r\nz\r\n".encode("utf-16"))
     text = FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "l.txt"')
     assert settled(terms(text))[0].labels == ("x", "y", "z")
+    (tmp_path / "l.txt").write_bytes("x\nCaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(BadInput, match=r"l\.txt:2: is not UTF-8; save it as UTF-8"):
+        settled(terms(text))
 
 
 # --- its draft ------------------------------------------------------------------------------------

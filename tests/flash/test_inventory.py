@@ -55,6 +55,13 @@ def test_without_a_file_there_are_no_devices(monkeypatch, tmp_path):
     assert read_inventory() == (DeviceEntry("a", "b"),)
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_an_inventory_is_read_as_editors_save_it(tmp_path, codec):
+    file = tmp_path / "devices.toml"
+    file.write_bytes('[[device]]\r\nname = "a"\r\nhost = "b"\r\n'.encode(codec))
+    assert read_inventory(file) == (DeviceEntry("a", "b"),)
+
+
 def test_a_key_is_relative_to_the_file(tmp_path):
     (device,) = written(tmp_path, '[[device]]\nname = "a"\nhost = "b"\nkey = "keys/a"\n')
     assert device.key == tmp_path / "keys" / "a"

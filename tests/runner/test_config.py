@@ -176,6 +176,34 @@ def test_a_password_is_read_from_its_file_at_run(tmp_path):
         read_password(camera)
     assert "hunter2" not in str(caught.value)
     assert read_password(replace(camera, password_file=None)) is None
+    for content in (b"\xef\xbb\xbfhunter2\r\n", "hunter2\r\n".encode("utf-16")):
+        file.write_bytes(content)
+        assert read_password(camera) == "hunter2"
+    file.write_text("hunter2\nhunter3\n")
+    with pytest.raises(BadInput, match="has several lines") as caught:
+        read_password(camera)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_a_configuration_is_read_as_editors_save_it(tmp_path, codec):
+    text = SMALL.replace("\n", "\r\n")
+    plain = written(tmp_path, SMALL)
+    (tmp_path / "site.toml").write_bytes(text.encode(codec))
+    assert read_config(tmp_path / "site.toml") == plain
+
+
+def test_home_is_expanded_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    config = written(
+        tmp_path,
+        'output = "~/o"\nstatus = "$HOME/s"\n[[bundle]]\npath = "~/b.edgevid"\n[[camera]]\n'
+        'source = "~/v.mp4"\npassword_file = "~/p"\n[[sink]]\nkind = "jsonl"\npath = "~/j"\n',
+    )
+    home, camera = Path("/home/ada"), config.cameras[0]
+    assert (config.output, config.status) == (home / "o", home / "s")
+    assert (config.bundles[0].path, camera.source) == (home / "b.edgevid", str(home / "v.mp4"))
+    assert (camera.password_file, config.sinks[0].options.path) == (home / "p", home / "j")
 
 
 # --- what a change restarts ---------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_a_killed_service_leaves_its_folder_to_the_next(service, tmp_path):
 
 def test_a_folder_that_cannot_be_used_is_bad_input(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="Not a directory; name another"):
+    with pytest.raises(BadInput, match="Not a directory; part of the path is a file"):
         StatusBoard(tmp_path / "file" / "status", dict)
     with pytest.raises(BadInput, match="too long; name another status folder"):
         StatusBoard(tmp_path / ("x" * 120), dict)
