@@ -212,6 +212,17 @@ def open_append(path: Path) -> BinaryIO:
         raise failure(path, error) from error
 
 
+def try_file(path: Path) -> None:
+    """Try an output file that something else opens later; a device or a pipe is left alone.
+
+    Raises:
+        BadOutput: It is a folder, or its name can never be written.
+        OutputFailed: It may not be written.
+    """
+    if path != STDOUT and not is_special(path):
+        Destination(path).close()
+
+
 def try_folder(path: Path) -> None:
     """Try an output folder, without creating it.
 

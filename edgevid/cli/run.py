@@ -165,7 +165,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     from dataclasses import replace
 
     from edgevid.media.sources import local_file
-    from edgevid.output import STDOUT, reject_input
+    from edgevid.output import STDOUT, reject_input, try_file
     from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import OUTPUT
     from edgevid.runner.plugin_tables import check_files
@@ -176,6 +176,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     check_files((*use, *config.sinks))
     to_stdout = _uses_stdout(config, as_json)
     if output is not None:
+        try_file(output)
         files = [local_file(camera.source) for camera in config.cameras]
         reject_input(output, filter(None, (config.bundles[0].path, *files)))
     service = Service(config, in_turn=True, report=say)

@@ -13,10 +13,9 @@ from edgevid import targets
 from edgevid.bundle import Bundle
 from edgevid.errors import BadOutput, EdgevidError, OutputFailed
 from edgevid.events import open_stage
-from edgevid.files import is_special
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import resolve
-from edgevid.output import STDOUT, Destination
+from edgevid.output import try_file
 from edgevid.runner import engines
 from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig, read_password
 from edgevid.runner.plugin_tables import EventUse, SinkUse
@@ -53,18 +52,20 @@ def check(config: RunConfig) -> list[Finding]:
 
 
 def _sink(use: SinkUse) -> Iterator[Finding]:
-    """Check where a sink writes; a pipe is not opened, since its reader would see it end."""
-    if use.kind != "jsonl" or use.options.path == STDOUT or is_special(use.options.path):
+    """Check where a sink writes."""
+    if use.kind != "jsonl":
         return
     where = OUTPUT if use.name == OUTPUT else f"sink {shown(use.name)}"
     folder = Path(use.options.path).parent
     try:
-        Destination(use.options.path).close()
+        try_file(use.options.path)
     except (BadOutput, OutputFailed) as error:
         yield Finding(where, "fail", str(error))
     else:
         if not folder.is_dir():
-            yield Finding(where, "warn", f"the folder {folder} does not exist; it is created at start")
+            yield Finding(
+                where, "warn", f"the folder {folder} does not exist; it is created at start"
+            )
 
 
 def _event(config: RunConfig, use: EventUse) -> Iterator[Finding]:
