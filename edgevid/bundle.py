@@ -67,8 +67,9 @@ class Artifact:
         members: Names of its members in the bundle.
         bytes: Size of its files.
         float_ops: Operators that compute in float, with counts.
-        parity: Comparison with the source model on the golden trajectories: ``max_abs``,
-            ``agreement``.
+        parity: Comparison with the source model: ``max_abs`` on the golden trajectories, and
+            ``agreement`` on ``n`` steps: those of the golden trajectories, or of an integer
+            artifact all frames at hand, with ``agreement_at_least`` and ``frames_max_abs``.
         metric: The task's metric of source and artifact on held-out data.
         tolerance: Largest difference from the artifact's own recorded outputs that a proof accepts,
             by the precision that ran.

@@ -6,7 +6,7 @@ conversions write equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,6 +160,8 @@ class RepairTry:
     metric: float | None
     agreement: float | None
     max_abs: float | None
+    n: int | None = optional()
+    """How many frames ``agreement`` rests on."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,22 @@ class RepairRecord:
     """Layers kept in float32 in the bundle; null if no attempt was accepted."""
     rungs: tuple[RepairTry, ...]
     """Every attempt, in order."""
+
+
+def repair_choice(rungs: Iterable[Mapping[str, Any]], kept: Sequence[str]) -> str:
+    """Explain why a repair keeps one attempt although others may look better.
+
+    Args:
+        rungs: Every attempt, as `RepairTry` in JSON.
+        kept: The layers that are kept in float32.
+    """
+    more = sum(bool(one["ok"]) and len(one["kept"]) > len(kept) for one in rungs)
+    text = (
+        "Kept: the accepted attempt with the fewest layers in float32. With more of them an "
+        "artifact may be closer to the model, but it is larger and slower, and this one meets "
+        "every gate"
+    )
+    return f"{text}; {more} other accepted attempts keep more." if more else f"{text}."
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from edgevid.files import write_json
 from edgevid.isolation.child_task import child_task, error_to_json
 from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
-from edgevid_converters.calibration import sensitivity, trajectories
+from edgevid_converters.calibration import observed, sensitivity, trajectories
 from edgevid_converters.child_process import DOING, LOWERING, MEASURING
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.source_model import ReferenceModel, SourceModel
@@ -36,6 +36,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     clips = list(trajectories.read_clips(Path(task["clips"])))
     recorded = trajectories.calibration(model, contract, clips)
     paths = trajectories.write_arrays(out / "calibration", recorded)
+    if task["observe"]:
+        observed.record(model, contract, recorded, out)
     golden = trajectories.golden(model, contract, clips)
     for index, one in enumerate(golden):
         folder = out / "golden" / str(index)

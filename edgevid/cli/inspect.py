@@ -52,6 +52,8 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
 
 
 def _text(opened: Bundle) -> str:
+    from edgevid.tasks.evidence import recorded_agreement
+
     contract = opened.contract
     state = {
         "none": "none, each step on its own",
@@ -75,14 +77,23 @@ def _text(opened: Bundle) -> str:
             a.metric.get("artifact"),
             a.metric.get("source"),
             a.parity.get("max_abs"),
-            a.parity.get("agreement"),
+            *recorded_agreement(a.metric, a.parity),
             len(a.float_ops),
         )
         for a in opened.artifacts
     ]
     named = (a.metric["name"] for a in opened.artifacts if a.metric.get("name"))
     metric = next(named, "metric")
-    head = ("artifact", "bytes", metric, "source model", "max abs", "agreement", "float operators")
+    head = (
+        "artifact",
+        "bytes",
+        metric,
+        "source model",
+        "max abs",
+        "agreement",
+        "of frames",
+        "float operators",
+    )
     lines = "\n".join(f"{name:<15} {value}" for name, value in facts)
     return f"{lines}\n\n{table(rows, head)}"
 

@@ -30,6 +30,24 @@ def recorded_value(metric: Mapping[str, Any]) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
+def recorded_agreement(
+    metric: Mapping[str, Any], parity: Mapping[str, Any]
+) -> tuple[float | None, int | None]:
+    """Return how far an artifact agrees with its source, and on how many frames, as recorded.
+
+    Args:
+        metric: What is recorded of its metric, on labelled frames.
+        parity: What is recorded of its parity; of an integer artifact on all frames at hand.
+    """
+    labelled = metric.get("agreement") is not None and "agreement_at_least" not in parity
+    found = metric if labelled else parity
+    agreement, n = found.get("agreement"), found.get("n")
+    return (
+        float(agreement) if isinstance(agreement, int | float) else None,
+        int(n) if isinstance(n, int | float) and agreement is not None else None,
+    )
+
+
 def metric_name(metrics: list[Mapping[str, Any]], default: str = "metric") -> str:
     """Return the name of the first metric that was recorded."""
     return next((str(one["name"]) for one in metrics if one.get("name")), default)

@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 
 from edgevid.bundle import Artifact
-from edgevid.contract import Contract, FrameInput, Output
+from edgevid.contract import Contract, FrameInput, Output, VectorInput
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.evidence import TensorDifference
 from edgevid.proof import Golden, RecordedOutputs, Trajectory
 from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.evidence import recorded_drop
 from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
+from edgevid_converters.acceptance import agreement
+from edgevid_converters.acceptance.agreement import FrameAgreement
 from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.acceptance.parity import differences
 from edgevid_converters.acceptance.reference import read_reference
+from edgevid_converters.calibration import observed
+from edgevid_converters.calibration.trajectories import write_arrays
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.pipeline.accept import notes_on
 
@@ -251,27 +255,126 @@ def test_invalid_reference_paths_are_rejected(tmp_path):
 # --- what decides where nothing is measured -------------------------------------------------------
 
 
-def test_without_labels_a_disagreeing_classifier_is_rejected():
-    judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
-    half = Artifact("x-int8", "x", "int8", parity={"agreement": 0.5})
-    message = judge.disagreement(half, NOT_MEASURED)
-    assert message is not None and "50% of the golden steps only" in message and "--data" in message
-    assert judge.disagreement(replace(half, parity={"agreement": 0.9}), NOT_MEASURED) is None
-    assert judge.disagreement(half, compared(0, 0, 5)) is None  # labels know better
-    raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
-    assert (
-        ArtifactAcceptance(raw, Golden(()), Budget(), Path()).disagreement(half, NOT_MEASURED)
-        is None
+def observed_like(scores) -> FrameAgreement:
+    """The agreement of an artifact that computes ``scores`` (N, 3) where the source computes
+    `SOURCE`."""
+    want, given = (
+        [{SCORES: row[None]} for row in rows] for rows in (SOURCE[: len(scores)], scores)
     )
+    return agreement.measure(CONTRACT, want, given)
+
+
+SOURCE = np.random.default_rng(0).dirichlet((0.2, 0.2, 0.2), 240).astype(np.float32)
+
+
+def wrong_on(count: int, n: int = 240) -> np.ndarray:
+    """Scores that name another label on so many of n frames."""
+    scores = SOURCE[:n].copy()
+    scores[:count] = np.roll(scores[:count], 1, axis=1)
+    return scores
+
+
+def test_without_labels_a_disagreeing_classifier_is_rejected_with_the_count():
+    judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
+    found = observed_like(wrong_on(34))
+    message = judge.disagreement(found)
+    assert message is not None
+    assert "agrees with the model on 0.86 of 240 frames (95 % interval 0.81 to 0.90)" in message
+    assert "largest difference 1" in message or "largest difference 0.9" in message
+    assert "less than 0.9" in message and "--data" in message and "--quantize float16" in message
+    assert judge.disagreement(observed_like(wrong_on(12))) is None
+    raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 4)),))
+    assert ArtifactAcceptance(raw, Golden(()), Budget(), Path()).disagreement(found) is None
+
+
+def test_a_model_that_never_changes_its_mind_is_not_gated_on_agreement():
+    judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
+    flat = [{SCORES: np.full((1, 3), 1 / 3, np.float32)}] * 20
+    tilted = [{SCORES: np.float32([[0.33, 0.34, 0.33]])}] * 20
+    found = agreement.measure(CONTRACT, flat, tilted)
+    assert found.agreement == 0 and not found.varied
+    assert judge.disagreement(found) is None
+    (note,) = notes_on([accepted_with(found)], Budget())
+    assert "the same outputs for all 20 frames, so nothing shows what int8 costs" in note
+
+
+def test_the_interval_of_an_agreement_is_exact():
+    low, high = agreement.interval(10, 10)
+    assert (low, high) == (pytest.approx(0.025**0.1), 1.0)
+    assert agreement.interval(0, 10) == (0.0, pytest.approx(1 - 0.025**0.1))
+
+
+def accepted_with(found: FrameAgreement | None, quantize: str = "int8") -> AcceptanceResult:
+    parity = {"max_abs": 0.7123, "agreement": None}
+    made = BuiltArtifact(Artifact(f"x-{quantize}", "x", quantize, parity=parity), {})
+    return replace(AcceptanceResult(made).with_comparison(NOT_MEASURED), frames=found)
+
+
+def test_thin_evidence_is_called_thin():
+    few, many = (observed_like(wrong_on(0, n)) for n in (10, 240))
+    (note,) = notes_on([accepted_with(few)], Budget())
+    assert "agrees with the model on 1.00 of 10 frames (95 % interval 0.69 to 1.00)" in note
+    assert "thin evidence" in note
+    (note,) = notes_on([accepted_with(many)], Budget())
+    assert "1.00 of 240 frames" in note and "thin" not in note
+
+
+def test_nan_never_agrees():
+    found = observed_like(np.full((20, 3), np.nan, np.float32))
+    assert found.agreement == 0 and found.max_abs != found.max_abs
 
 
 def test_integers_accepted_without_a_metric_get_a_note():
-    parity, known = {"max_abs": 0.7123, "agreement": None}, compared(0, 0, 5000)
+    known = compared(0, 0, 5000)
     judged = [
-        AcceptanceResult(
-            BuiltArtifact(Artifact(f"x-{quantize}", "x", quantize, parity=parity), {})
-        ).with_comparison(found)
-        for quantize, found in (("int8", NOT_MEASURED), ("float32", NOT_MEASURED), ("int8", known))
+        accepted_with(None),
+        accepted_with(None, "float32"),
+        accepted_with(observed_like(wrong_on(0))).with_comparison(known),
     ]
     (note,) = notes_on(judged, Budget())
     assert note.startswith("x-int8: no metric was measured") and note.endswith("0.71")
+
+
+# --- the frames at hand ---------------------------------------------------------------------------
+
+
+class Doubling:
+    """A model, and an engine, of one vector: scores are twice the vector."""
+
+    runtime, accelerator, precision = "null", "cpu", "int8"
+
+    def __init__(self, error: float = 0.0) -> None:
+        self.error = error
+
+    def step(self, inputs, state=None):
+        scores = np.float32(2 * inputs["v"] + self.error)
+        return {SCORES: scores} if state is None else ({SCORES: scores}, state)
+
+
+def test_calibration_steps_the_owners_and_the_labelled_ones_count(tmp_path):
+    contract = replace(CONTRACT, inputs=(VectorInput("v", (1, 3)),))
+    steps = np.random.default_rng(1).random((300, 1, 3)).astype(np.float32)
+    write_arrays(tmp_path / "calibration", {"v": steps})
+    observed.record(Doubling(), contract, {"v": steps}, tmp_path)
+    read = observed.read(tmp_path)
+    assert read is not None and len(read) == observed.MOST_STEPS == 240
+    places = observed.chosen(300)
+    np.testing.assert_array_equal(read.outputs[SCORES], 2 * steps[places])
+    assert observed.read(tmp_path / "none") is None
+    own = (steps[:7, 0], {SCORES: 2 * steps[:7, 0]})
+    labelled = [{SCORES: 2 * row} for row in steps[:5]]
+    judge = ArtifactAcceptance(
+        contract,
+        Golden(()),
+        Budget(),
+        tmp_path,
+        source_outputs=labelled,
+        observed=read,
+        owner=[({"v": own[0]}, own[1])],
+    )
+    int8, float32 = (Artifact(f"x-{one}", "x", one) for one in ("int8", "float32"))
+    found = judge.frames(int8, Doubling(0.25), labelled)
+    assert found is not None
+    assert (found.n, found.agreement) == (252, 1.0)
+    assert found.max_abs == pytest.approx(0.25 / 2, rel=0.02)
+    assert judge.frames(float32, Doubling(), labelled) is None

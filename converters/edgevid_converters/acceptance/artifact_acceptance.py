@@ -22,6 +22,8 @@ from edgevid.proof.golden import RecordedOutputs, read_recorded
 from edgevid.proof.verdict import record_in_child
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.metrics import Comparison
+from edgevid_converters.acceptance import agreement
+from edgevid_converters.acceptance.agreement import FrameAgreement
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.acceptance.parity import (
     describe_sensitivity,
@@ -31,12 +33,14 @@ from edgevid_converters.acceptance.parity import (
     wider_tolerances,
 )
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.lowering.protocol import INTEGERS
 
 if TYPE_CHECKING:
     from edgevid.bundle import Artifact
     from edgevid.contract import Tensors
     from edgevid.data.cache import Clips
     from edgevid.runtimes import Engine
+    from edgevid_converters.calibration.observed import ObservedSteps
     from edgevid_converters.calibration.sensitivity import Sensitivities
 
 TIMED_STEPS = 30
@@ -58,6 +62,7 @@ class AcceptanceResult:
         differences: Differences from the source model by tensor.
         recorded: What it computed on each golden trajectory.
         latency_ms: Median time of a step on this machine; None if it was not run.
+        frames: Agreement of an integer artifact on all frames at hand; None if not measured.
     """
 
     built: BuiltArtifact
@@ -67,6 +72,7 @@ class AcceptanceResult:
     differences: Mapping[str, TensorDifference] = field(default_factory=dict)
     recorded: tuple[RecordedOutputs, ...] = ()
     latency_ms: float | None = None
+    frames: FrameAgreement | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +110,9 @@ class ArtifactAcceptance:
         source_outputs: The source model's outputs for each annotated frame of these.
         progress: Called while clips are measured.
         sensitivity: Precision -> tensor -> how far it moves in the source model itself.
+        observed: Calibration steps with the source model's outputs.
+        owner: The owner's streams, each with the source model's outputs on it; inputs and outputs
+            by name, ``(N, *shape)`` without a batch axis.
     """
 
     contract: Contract
@@ -114,6 +123,8 @@ class ArtifactAcceptance:
     source_outputs: Sequence[Tensors] = ()
     progress: Progress = silent
     sensitivity: Sensitivities = field(default_factory=dict)
+    observed: ObservedSteps | None = None
+    owner: Sequence[tuple[Tensors, Tensors]] = ()
 
     def check(self, built: BuiltArtifact) -> AcceptanceResult:
         """Replay the golden trajectories, then measure the task's metric.
@@ -131,7 +142,11 @@ class ArtifactAcceptance:
         members = self.golden.to_members()
         bundles.write(draft, self.contract, [(artifact, built.files)], members, {})
         verdict = record_in_child(draft, artifact.name, runtime, record)
-        parity = {"max_abs": verdict.max_abs, "agreement": verdict.agreement}
+        parity = {
+            "max_abs": verdict.max_abs,
+            "agreement": verdict.agreement,
+            "n": verdict.steps,
+        }
         metric = NOT_MEASURED.to_json()
         built = replace(built, artifact=replace(artifact, parity=parity, metric=metric))
         reason = f"does not reproduce the model in {runtime}: "
@@ -153,40 +168,79 @@ class ArtifactAcceptance:
         engine: Engine = runtimes.get(runtime).load(built.files, self.contract)
         try:
             latency_ms = self._latency_ms(engine)
-            comparison = self._comparison(built.artifact.name, engine)
+            comparison, held_out = self._comparison(built.artifact.name, engine)
+            reason = self.budget.violation(comparison)
+            frames = None if reason else self.frames(built.artifact, engine, held_out)
         finally:
             engine.close()
         if violation := self.budget.source_violation(comparison):
             raise SourceMissesBudget(violation)
-        reason = self.budget.violation(comparison) or self.disagreement(built.artifact, comparison)
+        if frames is not None and reason is None:
+            parity = {**built.artifact.parity, **frames.to_json()}
+            built = replace(built, artifact=replace(built.artifact, parity=parity))
+            reason = None if comparison.name else self.disagreement(frames)
         return replace(
-            result.with_comparison(comparison),
+            replace(result, built=built).with_comparison(comparison),
             reason=reason,
             repairable=reason is not None and built.artifact.quantize == "int8",
             latency_ms=latency_ms,
+            frames=frames,
         )
 
-    def _comparison(self, name: str, engine: Engine) -> Comparison:
+    def _comparison(self, name: str, engine: Engine) -> tuple[Comparison, list[Tensors]]:
+        """Measure the metric; returns the artifact's outputs on the labelled frames too."""
         host = open_host(self.contract.task)
         if self.held_out is None or host.metric is None:
-            return NOT_MEASURED
+            return NOT_MEASURED, []
         annotated = host.annotations(self.held_out)
-        outputs = step_clips(self.contract, engine, self.held_out, annotated, self.progress, name)
+        outputs = list(
+            step_clips(self.contract, engine, self.held_out, annotated, self.progress, name)
+        )
         before, after = (predict(self.contract, one) for one in (self.source_outputs, outputs))
-        return compare(self.contract, before, after, annotated)
+        return compare(self.contract, before, after, annotated), outputs
 
-    def disagreement(self, artifact: Artifact, comparison: Comparison) -> str | None:
+    def frames(
+        self, artifact: Artifact, engine: Engine, held_out: Sequence[Tensors]
+    ) -> FrameAgreement | None:
+        """Compare an integer artifact with the source on all frames at hand.
+
+        Args:
+            artifact: The artifact; of one in float nothing is measured.
+            engine: It, loaded.
+            held_out: Its outputs on the labelled frames.
+
+        Returns:
+            None if there are no frames.
+
+        Raises:
+            EngineFailed: A step fails.
+        """
+        if artifact.quantize not in INTEGERS:
+            return None
+        source = list(self.source_outputs) if held_out else []
+        given = list(held_out)
+        if self.observed is not None:
+            source += agreement.source_outputs(self.observed)
+            given += agreement.engine_outputs(self.contract, engine, self.observed)
+        for recording, outputs in self.owner:
+            source += agreement.rows(outputs)
+            given += agreement.streamed(self.contract, engine, recording)
+        return agreement.measure(self.contract, source, given) if source else None
+
+    def disagreement(self, frames: FrameAgreement) -> str | None:
         """Explain why an artifact without a metric is too far from the source; None if it is not.
 
-        This bound is coarse, the golden steps are few. It catches an artifact that guesses.
+        Args:
+            frames: Its agreement with the source; that of a model whose outputs never change means
+                nothing.
         """
         least = open_host(self.contract.task).min_agreement
-        agreement = artifact.parity.get("agreement")
-        if comparison.name or least is None or agreement is None or agreement >= least:
+        if least is None or not frames.varied or frames.agreement >= least:
             return None
         return (
-            f"agrees with the model on {agreement:.0%} of the golden steps only, and there are no "
-            "labelled clips to show that this is harmless (--data)"
+            f"{frames.describe()}, less than {least:g}, and without labels nothing shows that this "
+            "is harmless; give labelled clips (--data), more varied ones (--calibrate), or use "
+            "--quantize float16"
         )
 
     def _latency_ms(self, engine: Engine) -> float:

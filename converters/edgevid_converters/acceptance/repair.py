@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from edgevid.errors import CheckFailed, EnvironmentFailed
 from edgevid.evidence import RepairRecord, RepairTry
+from edgevid.tasks.evidence import recorded_agreement
 from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
 from edgevid_converters.acceptance.gates import NOT_MEASURED
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, BuiltArtifact
@@ -42,15 +43,16 @@ class RepairAttempt:
     def record(self) -> RepairTry:
         """Return the form that evidence has; nothing in it is timed."""
         artifact, found = self.result.built.artifact, self.result.comparison
-        agreement = found.agreement
+        agreement, n = recorded_agreement(artifact.metric, artifact.parity)
         return RepairTry(
             kept=self.kept,
             ok=self.result.ok,
             reason=self.result.reason,
             bytes=sum(map(len, self.result.built.files.values())),
             metric=found.artifact,
-            agreement=artifact.parity.get("agreement") if agreement is None else agreement,
+            agreement=agreement,
             max_abs=artifact.parity.get("max_abs"),
+            n=n,
         )
 
 

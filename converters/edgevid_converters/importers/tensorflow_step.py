@@ -19,6 +19,7 @@ Tensor: TypeAlias = Any
 Call: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 SIGNATURE = "serving_default"
+EAGER_RUNS = 8
 
 
 class TensorFlowModel:
@@ -37,6 +38,8 @@ class TensorFlowModel:
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
+        self._runs = 0
+        self._traced: Any = None
 
     def _call(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Call the model with its own tensors by name."""
@@ -51,10 +54,22 @@ class TensorFlowModel:
         import tensorflow as tf
 
         try:
-            given = self._call({name: tf.constant(value) for name, value in inputs.items()})
+            given = self._run({name: tf.constant(value) for name, value in inputs.items()})
         except (ValueError, tf.errors.OpError) as error:
             raise BadInput(f"{self.library} cannot run the model: {first_line(error)}") from None
         return {name: value.numpy() for name, value in given.items()}
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Call the model; after a few steps as a graph, which takes a second and is faster."""
+        import tensorflow as tf
+
+        self._runs += 1
+        if self._runs <= EAGER_RUNS:
+            return self._call(inputs)
+        if self._traced is None:
+            self._traced = tf.function(self._call)
+        given: Mapping[str, Tensor] = self._traced(inputs)
+        return given
 
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path

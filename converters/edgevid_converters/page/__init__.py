@@ -69,6 +69,7 @@ def _page(bundle: Bundle, evidence: Evidence, times: StepTimes) -> str:
         source=sections.source(bundle, evidence),
         artifacts=sections.artifacts(bundle, times),
         timed=bool(times.artifacts),
+        frames=sections.frames(bundle),
         paired=sections.paired_tests(bundle),
         float_operators=sections.float_operators(bundle),
         remainder=sections.remainder(evidence),

@@ -8,8 +8,15 @@ from typing import Any
 
 from edgevid.bundle import Bundle
 from edgevid.contract import Input
-from edgevid.evidence import Evidence, HeldOutRecord, TensorDifference, preprocessing_text
-from edgevid.tasks.evidence import metric_name, recorded_drop
+from edgevid.documents import to_json
+from edgevid.evidence import (
+    Evidence,
+    HeldOutRecord,
+    TensorDifference,
+    preprocessing_text,
+    repair_choice,
+)
+from edgevid.tasks.evidence import metric_name, recorded_agreement, recorded_drop
 from edgevid_converters.lowering.protocol import listed
 from edgevid_converters.page.times import StepTimes
 
@@ -41,6 +48,7 @@ class RepairSection:
     reason: str
     kept: str
     rungs: SectionTable
+    why: str
 
 
 def verdict(bundle: Bundle, evidence: Evidence) -> tuple[str, list[str]]:
@@ -102,14 +110,14 @@ def _input(one: Input) -> str:
 def artifacts(bundle: Bundle, times: StepTimes) -> SectionTable:
     """Return size, metric and parity of each artifact."""
     metric = metric_name([one.metric for one in bundle.artifacts])
-    head = ["artifact", "bytes", metric, f"model's {metric}", "agreement", "max abs"]
+    head = ["artifact", "bytes", metric, f"model's {metric}", "agreement", "of frames", "max abs"]
     rows: list[list[object]] = [
         [
             one.name,
             one.bytes,
             one.metric.get("artifact"),
             one.metric.get("source"),
-            one.metric.get("agreement", one.parity.get("agreement")),
+            *recorded_agreement(one.metric, one.parity),
             one.parity.get("max_abs"),
         ]
         for one in bundle.artifacts
@@ -118,6 +126,23 @@ def artifacts(bundle: Bundle, times: StepTimes) -> SectionTable:
         head.append("ms/step here")
         rows = [[*row, times.artifacts.get(str(row[0]))] for row in rows]
     return SectionTable(head, rows)
+
+
+def frames(bundle: Bundle) -> SectionTable | None:
+    """Return how far each integer artifact agrees with the model on all frames at hand."""
+    found = [one for one in bundle.artifacts if "agreement_at_least" in one.parity]
+    rows = [
+        [
+            one.name,
+            one.parity["agreement"],
+            one.parity["agreement_at_least"],
+            one.parity.get("n"),
+            one.parity.get("frames_max_abs"),
+        ]
+        for one in found
+    ]
+    head = ["artifact", "agreement", "at least", "frames", "largest difference"]
+    return SectionTable(head, rows) if rows else None
 
 
 def float_operators(bundle: Bundle) -> list[tuple[str, object]]:
@@ -193,13 +218,14 @@ def repairs(evidence: Evidence, times: StepTimes) -> list[RepairSection]:
     """Return how each int8 artifact was repaired."""
     found = []
     for name, repair in evidence.repair.items():
-        head = ["", "layers in float32", "metric", "agreement", "max abs", "bytes"]
+        head = ["", "layers in float32", "metric", "agreement", "of frames", "max abs", "bytes"]
         rows: list[list[object]] = [
             [
                 "kept" if rung.kept == repair.kept else "",
                 len(rung.kept),
                 rung.metric,
                 rung.agreement,
+                rung.n,
                 rung.max_abs,
                 rung.bytes,
             ]
@@ -212,7 +238,8 @@ def repairs(evidence: Evidence, times: StepTimes) -> list[RepairSection]:
         reasons = [rung.reason or "accepted" for rung in repair.rungs]
         rows = [[*row, reason] for row, reason in zip(rows, reasons, strict=True)]
         kept = ", ".join(evidence.kept(name))
-        found.append(RepairSection(name, repair.reason, kept, SectionTable(head, rows)))
+        why = repair_choice(map(to_json, repair.rungs), repair.kept or ())
+        found.append(RepairSection(name, repair.reason, kept, SectionTable(head, rows), why))
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from edgevid import registry
 from edgevid.errors import CheckFailed, EdgevidError
+from edgevid_converters.acceptance.agreement import THIN
 from edgevid_converters.acceptance.artifact_acceptance import (
     AcceptanceResult,
     ArtifactAcceptance,
@@ -74,6 +75,8 @@ def accept_artifacts(
         lowered.source_outputs,
         run.progress,
         lowered.sensitivity,
+        lowered.observed,
+        lowered.owner,
     )
     results: list[AcceptanceResult] = []
     repairs: dict[str, RepairResult] = {}
@@ -156,12 +159,23 @@ def notes_on(results: Sequence[AcceptanceResult], budget: Budget) -> list[str]:
 
 def _coarse_note(result: AcceptanceResult) -> str | None:
     """A note on an integer artifact that was accepted without a metric."""
-    artifact = result.built.artifact
+    artifact, frames = result.built.artifact, result.frames
     if artifact.quantize not in INTEGERS or result.comparison.name is not None:
         return None
+    if frames is None:
+        return (
+            f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
+            f"its largest difference is {artifact.parity['max_abs']:.2g}"
+        )
+    if not frames.varied:
+        return (
+            f"{artifact.name}: no metric was measured, and the model gives the same outputs for "
+            f"all {frames.n} frames, so nothing shows what int8 costs"
+        )
+    thin = "; this is thin evidence, give more clips with --calibrate or --data"
     return (
-        f"{artifact.name}: no metric was measured, so a coarse bound alone decided; "
-        f"its largest difference is {artifact.parity['max_abs']:.2g}"
+        f"{artifact.name}: no metric was measured; it {frames.describe()}"
+        f"{thin if frames.n < THIN else ''}"
     )
 
 

@@ -15,8 +15,9 @@ from edgevid.isolation.child_task import error_from_json
 from edgevid.proof import Golden, Trajectory
 from edgevid.tasks.host import open_host
 from edgevid_converters import target_selection
-from edgevid_converters.calibration import checks, sensitivity, trajectories
+from edgevid_converters.calibration import checks, observed, sensitivity, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
+from edgevid_converters.calibration.observed import ObservedSteps
 from edgevid_converters.calibration.sensitivity import Sensitivities
 from edgevid_converters.child_process import LOWERING, ChildFailed, ask
 from edgevid_converters.lowering import edgetpu
@@ -44,6 +45,8 @@ class LoweredModel:
         notes: Findings about the calibration, the target and the outputs.
         refused: Format -> why the model could not be lowered for it.
         sensitivity: Precision -> tensor -> how far it moves in the source model itself.
+        observed: Calibration steps with its outputs; None if no integer artifact is planned.
+        owner: The owner's streams, each with its outputs on it.
     """
 
     builder: ArtifactBuilder
@@ -54,6 +57,8 @@ class LoweredModel:
     notes: tuple[str, ...]
     refused: Mapping[str, EdgevidError] = field(default_factory=dict)
     sensitivity: Sensitivities = field(default_factory=dict)
+    observed: ObservedSteps | None = None
+    owner: tuple[tuple[Tensors, Tensors], ...] = ()
 
 
 def lower_model(
@@ -71,7 +76,7 @@ def lower_model(
     model = source.model
     run.report("lowering the model")
     notes = _calibration_notes(plan, source, data)
-    lowered = lower_in_child(source, data, run.folder)
+    lowered = lower_in_child(source, data, run.folder, observe=plan.observes)
     if plan.calibrates:
         checks.check_states(trajectories.read_arrays(run.folder / "calibration"), model)
     refused = refused_formats(source, lowered)
@@ -96,6 +101,10 @@ def lower_model(
         tuple(notes),
         refused,
         sensitivity.read(lowered["sensitivity"]),
+        observed.read(run.folder) if plan.observes else None,
+        tuple(zip(source.owner.to_run, _owner_given(source, run.folder), strict=True))
+        if source.owner is not None
+        else (),
     )
 
 
@@ -108,8 +117,13 @@ def refused_formats(
     return {**source.refused, **{name: failed[form] for name, form in forms if form in failed}}
 
 
-def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path) -> dict[str, Any]:
+def lower_in_child(
+    source: ConversionSource, data: ConversionData, folder: Path, *, observe: bool = True
+) -> dict[str, Any]:
     """Lower the model to each form and record its streams into ``folder``.
+
+    With ``observe`` the outputs on calibration steps are recorded too; see
+    `edgevid_converters.calibration.observed`.
 
     If lowering to one form crashes, a new child makes the others.
 
@@ -139,6 +153,7 @@ def lower_in_child(source: ConversionSource, data: ConversionData, folder: Path)
         "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
         "annotated": annotated,
         "reference": str(folder / "reference.npz") if source.owner is not None else None,
+        "observe": observe,
         "out": str(folder),
     }
     return _ask_for_forms(task)
@@ -203,12 +218,15 @@ def _check_owner(
 ) -> ReferenceRecord | None:
     if source.owner is None:
         return None
-    given = [
-        trajectories.read_arrays(folder / "reference" / str(index))
-        for index in range(len(source.owner.to_run))
-    ]
+    given = _owner_given(source, folder)
     where = str(contract or f"the contract of {source.model.path.name}")
     return source.owner.check(given, where)
+
+
+def _owner_given(source: ConversionSource, folder: Path) -> list[dict[str, Any]]:
+    """The model's outputs on each of the owner's streams."""
+    count = len(source.owner.to_run) if source.owner is not None else 0
+    return [trajectories.read_arrays(folder / "reference" / str(index)) for index in range(count)]
 
 
 def _all_outputs(golden: Golden) -> dict[str, Any]:

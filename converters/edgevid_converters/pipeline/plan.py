@@ -11,7 +11,7 @@ from edgevid.errors import BadInput, MissingExtra
 from edgevid.targets import Target
 from edgevid_converters import target_selection
 from edgevid_converters.lowering import edgetpu
-from edgevid_converters.lowering.protocol import CALIBRATED
+from edgevid_converters.lowering.protocol import CALIBRATED, INTEGERS
 from edgevid_converters.pipeline.options import ConvertOptions
 
 FORMATS = ("tflite", "openvino")
@@ -47,6 +47,11 @@ class Plan:
     def steps(self) -> int:
         """How many steps of progress the conversion reports."""
         return 2 + len(self.quantisations) + sum(map(len, self.quantisations.values()))
+
+    @property
+    def observes(self) -> bool:
+        """Whether the agreement of any artifact is measured on all frames at hand."""
+        return any(one in INTEGERS for listed in self.quantisations.values() for one in listed)
 
     @property
     def calibrates(self) -> bool:

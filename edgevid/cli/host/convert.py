@@ -166,13 +166,15 @@ def _to_do(draft: Mapping[str, Any]) -> str:
 
 def text(result: dict[str, Any]) -> str:
     """Format the artifacts as a table, with repairs and notes."""
+    from edgevid.tasks.evidence import recorded_agreement
+
     rows = [
         (
             a["name"],
             a["bytes"],
             a["metric"]["source"],
             a["metric"]["artifact"],
-            a["metric"].get("agreement"),
+            *recorded_agreement(a["metric"], a["parity"]),
             a["parity"]["max_abs"],
             len(a["float_ops"]),
             a["latency_ms"],
@@ -186,6 +188,7 @@ def text(result: dict[str, Any]) -> str:
         f"source {name}",
         name,
         "agreement",
+        "of frames",
         "max abs",
         "float operators",
         "ms/step here",
@@ -208,6 +211,8 @@ UNPROVEN = (
 
 def text_of_repair(name: str, repair: dict[str, Any]) -> str:
     """Format the attempts of a repair as a table below its reason."""
+    from edgevid.evidence import repair_choice
+
     rows = [
         (
             "kept" if rung["kept"] == repair["kept"] else "",
@@ -221,4 +226,6 @@ def text_of_repair(name: str, repair: dict[str, Any]) -> str:
     ]
     head = ("", "layers in float32", "metric", "max abs", "bytes", "ms/step here")
     kept = ", ".join(repair["kept"])
-    return f"{name} {repair['reason']}\nrepaired; kept in float32: {kept}\n{table(rows, head)}"
+    why = repair_choice(repair["rungs"], repair["kept"])
+    lines = f"{name} {repair['reason']}\nrepaired; kept in float32: {kept}\n{table(rows, head)}"
+    return f"{lines}\n{why}"

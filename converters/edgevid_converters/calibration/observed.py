@@ -1,0 +1,82 @@
+"""The source model's outputs on frames at hand, for the agreement of integer artifacts with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevid.contract import Contract
+from edgevid_converters.calibration.trajectories import read_arrays, steps_of, write_arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from edgevid_converters.importers.source_model import ReferenceModel
+
+    Recording = Mapping[str, NDArray[Any]]
+
+MOST_STEPS = 240
+"""Steps to compare on: a share of them is known within 0.04 with 95 % confidence, or better."""
+FOLDER = "observed"
+
+
+@dataclass(frozen=True)
+class ObservedSteps:
+    """Single steps with the source model's outputs.
+
+    Attributes:
+        inputs: Every input and state by full name, uint8 or float32 ``(N, *shape)``.
+        outputs: The source model's outputs by name, float32 ``(N, *shape)``.
+    """
+
+    inputs: Recording
+    outputs: Recording
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return steps_of(self.outputs)
+
+    def steps(self, contract: Contract) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield inputs and state of each step, as an engine takes them."""
+        for step in range(len(self)):
+            inputs = {one.name: self.inputs[one.name][step] for one in contract.inputs}
+            yield inputs, {s.name: self.inputs[s.input_name][step] for s in contract.states}
+
+
+def chosen(count: int) -> list[int]:
+    """Return which of so many calibration steps to compare on, evenly spread."""
+    most = min(count, MOST_STEPS)
+    return [number * count // most for number in range(most)]
+
+
+def record(model: ReferenceModel, contract: Contract, calibration: Recording, folder: Path) -> None:
+    """Write the source model's outputs on calibration steps below ``folder``.
+
+    Args:
+        model: The source model.
+        contract: Its contract.
+        calibration: Inputs and states by full name, uint8 or float32 ``(N, *shape)``.
+        folder: The folder of the lowered model.
+    """
+    import numpy as np
+
+    rows = [
+        model.step({name: values[step] for name, values in calibration.items()})
+        for step in chosen(steps_of(calibration))
+    ]
+    outputs = {one.name: np.stack([row[one.name] for row in rows]) for one in contract.outputs}
+    write_arrays(folder / FOLDER, outputs)
+
+
+def read(folder: Path) -> ObservedSteps | None:
+    """Read what `record` wrote, with the inputs of the recorded calibration; None if nothing."""
+    outputs = read_arrays(folder / FOLDER)
+    if not outputs:
+        return None
+    calibration = read_arrays(folder / "calibration")
+    places = chosen(steps_of(calibration))
+    return ObservedSteps({name: values[places] for name, values in calibration.items()}, outputs)
