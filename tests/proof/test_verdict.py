@@ -34,6 +34,8 @@ def test_a_good_engine_passes(opened):
         "max_abs": 0.0,
         "tolerance": 1e-4,
         "agreement": 1.0,
+        "tensor": "",
+        "steps": 6,
     }
 
 
