@@ -115,7 +115,9 @@ def test_a_failed_repair_names_the_closest_attempt():
     message = str(refusal(ladder, "x-int8"))
     assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in message
     assert "the closest, with a, b kept in float32, has accuracy 0.400" in message
-    assert "--quantize-aware" in message and "\n" not in message
+    assert "--quantize-aware" not in message and "\n" not in message
+    assert "give another --max-drop or use --quantize float16" in message
+    assert "--quantize-aware RUN" in str(refusal(ladder, "x-int8", is_run=True))
 
 
 def test_a_model_of_one_layer_has_nothing_to_keep():

@@ -87,17 +87,18 @@ class RepairResult:
         """Return the median time of a step of each attempt on this machine."""
         return tuple(attempt.result.latency_ms for attempt in self.attempts)
 
-    def accepted(self, name: str) -> AcceptanceResult:
+    def accepted(self, name: str, *, is_run: bool = False) -> AcceptanceResult:
         """Return the chosen result; its statistics allow for the choice among the attempts.
 
         Args:
             name: The artifact's name, for the error.
+            is_run: Whether the model is a run of ``edgevid train``, for the error.
 
         Raises:
             CheckFailed: No attempt was accepted.
         """
         if self.chosen is None:
-            raise refusal(self, name)
+            raise refusal(self, name, is_run=is_run)
         result = self.chosen.result
         return result.with_comparison(replace(result.comparison, tries=len(self.attempts)))
 
@@ -167,11 +168,20 @@ def search_repair(
     return RepairResult(tuple(layers), tuple(search.attempts), found)
 
 
-def refusal(repair: RepairResult, name: str) -> CheckFailed:
-    """Return the error for a repair without an accepted attempt, with the closest one."""
+def refusal(repair: RepairResult, name: str, *, is_run: bool = False) -> CheckFailed:
+    """Return the error for a repair without an accepted attempt, with the closest one.
+
+    Args:
+        repair: The repair.
+        name: The artifact's name.
+        is_run: Whether the model is a run of ``edgevid train``, which alone can be fine-tuned.
+    """
     first, closest = repair.attempts[0].result, repair.closest
     tries = len(repair.attempts) - 1
-    remedy = "give another --max-drop, use --quantize float16, or edgevid train --quantize-aware"
+    ways = ["give another --max-drop"] if first.comparison.name else []
+    ways += ["use --quantize float16"]
+    ways += ["fine-tune it: edgevid train --quantize-aware RUN --out NEW"] if is_run else []
+    remedy = " or ".join(ways)
     if not tries:
         return CheckFailed(f"{name} {first.reason}; there is no layer to repair it with; {remedy}")
     what = f"{listed(closest.kept)} kept in float32" if closest.kept else "every layer in int8"

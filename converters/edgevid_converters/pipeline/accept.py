@@ -90,7 +90,7 @@ def accept_artifacts(
                 repaired = repair_artifact(
                     result, acceptance, lowered.builder, run.report.note, repair=options.repair
                 )
-                result = repaired.accepted(name)
+                result = repaired.accepted(name, is_run=not source.model.imported)
                 repairs[name] = repaired
         except SourceMissesBudget:
             raise
