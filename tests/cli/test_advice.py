@@ -15,6 +15,8 @@ from edgevid.cli import COMMANDS, cli
 ROOT = Path(__file__).parents[2]
 PACKAGES = (ROOT / "edgevid", ROOT / "converters/edgevid_converters")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
+NAMED = re.compile(r"\bedgevid ([a-z]+)((?: (?!or\b|and\b)[^ ;,()]+)*)")
+"""A command with its arguments, as in a remedy."""
 COMMAND = re.compile(r"(?:with|run|use|see|it): edgevid ([a-z]+)")
 OF_OTHERS = {
     "edgevid/flash/agent/": "systemctl, and the agent's own",
@@ -81,4 +83,30 @@ def test_every_command_in_a_message_exists():
         for found in COMMAND.finditer(text)
         if found[1] not in COMMANDS
     }
+    assert unknown == set()
+
+
+def test_an_option_of_a_command_in_a_message_is_one_of_its_own():
+    from edgevid.cli.host import bench_compare, bench_report
+
+    beside = {"compare": bench_compare.command, "report": bench_report.command}
+    unknown = set()
+    for file, text in texts():
+        for name, arguments in NAMED.findall(text):
+            if name not in COMMANDS:
+                continue
+            command = cli.get_command(click.Context(cli), name)
+            own = {opt for one in command.params for opt in (*one.opts, *one.secondary_opts)}
+            for word in arguments.split():
+                inner = beside.get(word) if name == "bench" else None
+                if isinstance(command, click.Group):
+                    inner = command.get_command(click.Context(command), word)
+                if inner is not None:
+                    command = inner
+                    own |= {o for one in inner.params for o in (*one.opts, *one.secondary_opts)}
+            unknown |= {
+                (file, name, option)
+                for option in OPTION.findall(arguments)
+                if option not in own | {"--help"}
+            }
     assert unknown == set()
