@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -6,7 +7,7 @@ from edgevid import bundle, targets
 from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.runner.engines import Choice, choices, open_engine
-from edgevid.runtimes import zero_state
+from edgevid.runtimes import Runtime, zero_state
 
 
 def test_the_one_artifact_is_chosen(null_bundle):
@@ -69,3 +70,16 @@ def test_the_next_engine_serves_where_the_first_does_not(make_null_bundle, monke
     _, choice = open_engine(bundle, [bad, good], report=heard.append)
     assert choice == good
     assert "does not serve" in heard[0]
+
+
+def test_notices_of_a_library_stay_off_stderr(null_bundle, monkeypatch, capfd):
+    load = Runtime.load
+
+    def noisy(self, *args, **options):
+        os.write(2, b"INFO: Created a delegate for CPU.\nWARNING: slow\n")
+        return load(self, *args, **options)
+
+    monkeypatch.setattr(Runtime, "load", noisy)
+    opened = Bundle.open(null_bundle)
+    open_engine(opened, choices(opened, targets.load("local")), report=print)
+    assert capfd.readouterr().err == "WARNING: slow\n"
