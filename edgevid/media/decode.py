@@ -253,12 +253,22 @@ def video_stream(container: Any) -> Any:
     return max(streams, key=_preference, default=None)
 
 
-def promised_packets(stream: Any) -> int:
-    """The number of packets that a file promises; 0 if it promises none."""
-    declared = int(stream.frames or 0)
-    # The index leaves out what an edit list cuts, and repeated frames of an AVI.
+def is_incomplete(stream: Any, packets: int) -> bool:
+    """Whether a file had fewer packets than it promises.
+
+    Args:
+        stream: Its `av` video stream.
+        packets: The number of packets, at its end.
+
+    Returns:
+        Whether some are missing; False if it promises none.
+    """
+    if packets >= int(stream.frames or 0):
+        return False
+    # The index leaves out what an edit list cuts, and repeated frames of an AVI; some formats have
+    # none. It takes time to read, so it is read only here.
     indexed = len(getattr(stream, "index_entries", ()))
-    return min(declared, indexed) if indexed > 1 else declared
+    return indexed <= 1 or packets < indexed
 
 
 def _preference(stream: Any) -> int:

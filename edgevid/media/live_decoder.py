@@ -12,7 +12,7 @@ from edgevid.media.decode import (
     Arrivals,
     DecodedImage,
     Decoder,
-    promised_packets,
+    is_incomplete,
     video_stream,
 )
 from edgevid.media.sampling import KeyFrames, Skipper
@@ -28,6 +28,7 @@ class LiveDecoder:
     Attributes:
         frames: Frames so far, over all connections.
         declared_fps: The rate that the current connection declares; 0 if it declares none.
+        incomplete: Whether the last connection, to a file, gave less than the file promises.
     """
 
     MAX_DELAY_S = 1.0
@@ -50,12 +51,14 @@ class LiveDecoder:
         self._codec = self._decoded_by = ""
         self._rate_fps = self.declared_fps = 0.0
         self._cut: str | None = None
-        self._damaged = self._promised = 0
+        self._damaged = 0
         self.frames = 0
+        self.incomplete = False
 
     def begin(self, opened: OpenStream) -> None:
         """Start with a new connection."""
         stream = video_stream(opened.container)
+        self._stream = stream
         # One thread per frame would delay each frame by as many frames as there are threads.
         stream.thread_type = "SLICE"
         codec = str(stream.codec_context.name)
@@ -66,7 +69,6 @@ class LiveDecoder:
         self._clockless = opened.clockless
         if opened.finite:
             self._timeline = Timeline(live=False)
-            self._promised = promised_packets(stream)
             timing = timing_of(opened.container, stream, self._options.source_fps)
             if timing.origin == "guess":
                 self._report(GUESSED)
@@ -192,13 +194,9 @@ class LiveDecoder:
             self._rate_fps = rate
             self._stamps.clear()
 
-    @property
-    def incomplete(self) -> bool:
-        """Whether a finite stream gave fewer packets than it promises."""
-        return self._decoder.packets < self._promised
-
     def end(self) -> None:
         """Finish a connection: what has not come out of the decoder never will."""
+        self.incomplete = is_incomplete(self._stream, self._decoder.packets)
         self._decoder.end()
         self._decoder.free()
 

@@ -214,7 +214,7 @@ class Timeline:
         """
         if self._by_rate:
             return Stamp(None, None, 0, arrived_s)
-        if pts is None:
+        if pts is None and not self._live:
             self.trusted = False
         if dts is not None:
             dts = self._follow(dts + self._wrapped)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput, BadVideo, EnvironmentFailed
-from edgevid.media.decode import Arrivals, Decoder, hardware, promised_packets, video_stream
+from edgevid.media.decode import Arrivals, Decoder, hardware, is_incomplete, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
 from edgevid.media.timeline import GUESSED, Timeline, declared_fps, timing_of
@@ -114,7 +114,7 @@ class FileSource:
         self._size: tuple[int, int] | None = None
         self._stopped = threading.Event()
         self._ended = False
-        self.expected = promised_packets(self._stream)
+        self.expected = int(self._stream.frames or 0)
         self.truncated = False
 
     @property
@@ -149,7 +149,7 @@ class FileSource:
         self._ended = True
         if self._stopped.is_set():
             return
-        self.truncated = self.truncated or self._decoder.packets < self.expected
+        self.truncated = self.truncated or is_incomplete(self._stream, self._decoder.packets)
         if not shown:
             raise self._no_frame()
 
