@@ -148,6 +148,19 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class LoweringAttempt:
+    """One way of lowering a model of another tool to TensorFlow."""
+
+    way: str
+    """``operators``, edgevid's own table of operators, or the package that was used."""
+    difference: float | None = None
+    """Largest difference of the float32 model's outputs from the source, as a share of an output's
+    range where that exceeds 1, over three random inputs; null: it failed."""
+    failure: str | None = None
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
 class RepairTry:
     """One attempt of a repair."""
 
@@ -217,6 +230,8 @@ class Evidence:
     """By integer artifact; absent for one that is integer throughout."""
     layers: Mapping[str, tuple[LayerCost, ...]] = field(default_factory=dict)
     """By artifact; the most expensive layer first."""
+    lowering: tuple[LoweringAttempt, ...] = ()
+    """How an ONNX model was lowered to TFLite: the ways tried in order, the last one was used."""
     repair: Mapping[str, RepairRecord] = field(default_factory=dict)
     """By repaired artifact."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
 from edgevid_converters.calibration import observed, sensitivity, trajectories
 from edgevid_converters.child_process import DOING, LOWERING, MEASURING
-from edgevid_converters.importers import imported
+from edgevid_converters.importers import imported, onnx_by_onnx2tf, onnx_to_tflite
 from edgevid_converters.importers.source_model import ReferenceModel, SourceModel
 from edgevid_converters.lowering.protocol import Converter, check_remainder, remainder_of
 
@@ -58,6 +58,7 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
         "refused": refused,
         "contract": contract.to_json(),
         "sensitivity": to_json(sensitivity.measure(model, contract, golden)),
+        "attempts": [asdict(one) for one in model.attempts],
     }
 
 
@@ -170,8 +171,10 @@ TASKS = {
     "describe": imported.describe_task,
     "layer_errors": _layer_errors,
     "lower": _lower,
+    "onnx2tf": onnx_by_onnx2tf.onnx2tf_task,
     "operators": _operators,
     "tensors": imported.tensors_task,
+    "tflite_steps": onnx_to_tflite.tflite_steps_task,
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid.errors import BadInput
 from edgevid_converters.importers.preprocessing import ImageMapping, TensorMapping
 from edgevid_converters.importers.tensors import Levels
-from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds
+from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -369,6 +369,23 @@ def _stored(image: ImageMapping, levels: Levels) -> Levels | None:
     same = abs(first[0] / levels.scale - 1) < 1e-6
     scale = levels.scale if same else first[0]
     return Levels("uint8", scale, round(place))
+
+
+def named_by_signature(content: bytes) -> bytes:
+    """Give the inputs and outputs of a ``.tflite`` the names that its signature has for them.
+
+    TensorFlow's converter writes ``serving_default_x:0`` for ``x``, and readers without signatures
+    go by the tensors' own names.
+    """
+    model = parse(content)
+    signature, tensors = model.signatureDefs[0], model.subgraphs[0].tensors
+    names = {one.tensorIndex: one.name for one in (*signature.inputs, *signature.outputs)}
+    for index, tensor in enumerate(tensors):
+        if index in names:
+            tensor.name = names[index]
+        elif tensor.name in names.values():
+            tensor.name = b"model/" + tensor.name
+    return pack(model)
 
 
 def _tensors_of(operator: Table) -> list[Any]:

@@ -25,6 +25,7 @@ from edgevid_converters.importers.tensors import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgevid.evidence import LoweringAttempt
     from edgevid_converters.importers.source_model import Move, SourceModel
 
 DESCRIBE_TIMEOUT_S = 300.0
@@ -90,23 +91,16 @@ class ImportedModel:
         """The arithmetic of the model itself; float32 where its runtime does not say."""
         return str(getattr(self._reference, "precision", "float32"))
 
+    @property
+    def attempts(self) -> tuple[LoweringAttempt, ...]:
+        """How it was lowered; see `edgevid_converters.importers.source_model.ReferenceModel`."""
+        return tuple(getattr(self._reference, "attempts", ()))
+
     def step(
         self, inputs: Mapping[str, NDArray[Any]], move: Move | None = None
     ) -> dict[str, NDArray[Any]]:
         """Take one step; see `edgevid_converters.importers.source_model.ReferenceModel`."""
-        preprocessing = self._preprocessing
-        own = {one.own: one.array() for one in preprocessing.constants}
-        passed = preprocessing.tensor_inputs
-        own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
-        following: dict[str, NDArray[Any]] = {}
-        for one in preprocessing.images:
-            own[one.input], state = one.step(inputs)
-            following |= state
-        if move is not None:
-            fixed = {one.own for one in preprocessing.constants}
-            own |= {n: move(v) for n, v in own.items() if v.dtype.kind == "f" and n not in fixed}
-        given = self._reference.infer(own)
-        return {one.name: _answer(one, given[one.own]) for one in preprocessing.outputs} | following
+        return take_step(self._reference, self._preprocessing, inputs, move)
 
     def last_outputs(self, clips: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Return None: it can only be stepped; see `ReferenceModel.last_outputs`."""
@@ -114,6 +108,37 @@ class ImportedModel:
     def lower(self, form: str, folder: Path) -> Path:
         """Lower it; see `edgevid_converters.importers.source_model.ReferenceModel`."""
         return self._reference.lower(form, self._preprocessing, self._contract, folder)
+
+
+def take_step(
+    reference: NativeModel,
+    preprocessing: Preprocessing,
+    inputs: Mapping[str, NDArray[Any]],
+    move: Move | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Take one step of a model through its contract; see `ReferenceModel.step`.
+
+    Args:
+        reference: The model.
+        preprocessing: Maps the contract's tensors.
+        inputs: The contract's inputs by name.
+        move: See `ReferenceModel.step`.
+
+    Raises:
+        BadInput: The runtime cannot run the model.
+    """
+    own = {one.own: one.array() for one in preprocessing.constants}
+    passed = preprocessing.tensor_inputs
+    own |= {one.own: inputs[one.name].astype(one.dtype) for one in passed}
+    following: dict[str, NDArray[Any]] = {}
+    for one in preprocessing.images:
+        own[one.input], state = one.step(inputs)
+        following |= state
+    if move is not None:
+        fixed = {one.own for one in preprocessing.constants}
+        own |= {n: move(v) for n, v in own.items() if v.dtype.kind == "f" and n not in fixed}
+    given = reference.infer(own)
+    return {one.name: _answer(one, given[one.own]) for one in preprocessing.outputs} | following
 
 
 def _answer(one: TensorMapping, value: NDArray[Any]) -> NDArray[Any]:

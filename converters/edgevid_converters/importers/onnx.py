@@ -1,4 +1,4 @@
-"""ONNX models: passed to OpenVINO as they are, to TFLite by onnx2tf."""
+"""ONNX models: made plain, then passed to OpenVINO, or lowered to TFLite in one of two ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name, quantis
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMS = ("onnx", "saved_model")
+    from edgevid.evidence import LoweringAttempt
+    from edgevid_converters.importers.onnx_to_tflite import LoweredOnnx
+
+FORMS = ("onnx", "tflite", "saved_model")
 STANDARD = ("", "ai.onnx")
 
 
@@ -86,6 +89,8 @@ class ONNXModel:
         self.outputs = tuple(_tensor_info(one) for one in session.get_outputs())
         self.quantised = quantisation_of(model.graph)
         self.precision = _precision(model)
+        self.attempts: tuple[LoweringAttempt, ...] = ()
+        self._lowered: dict[Path, LoweredOnnx] = {}
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model; see `edgevid_converters.importers.imported.NativeModel.infer`.
@@ -103,12 +108,23 @@ class ONNXModel:
     def lower(
         self, form: str, preprocessing: Preprocessing, contract: Contract, folder: Path
     ) -> Path:
-        """Write an ONNX model with the preprocessing in front, or a SavedModel by onnx2tf."""
-        fixed = pinned(self._model, preprocessing)
-        if form == "saved_model":
-            from edgevid_converters.importers.onnx_to_tensorflow import lower
+        """Write an ONNX model with the preprocessing in front, or a ``.tflite`` or SavedModel.
 
-            return lower(fixed, self, preprocessing, contract, folder / form)
+        Raises:
+            BadInput: It cannot be lowered to TFLite; the message names operator and remedy.
+        """
+        from edgevid_converters.importers.onnx_folding import folded
+
+        fixed = folded(pinned(self._model, preprocessing))
+        if form != "onnx":
+            if folder not in self._lowered:
+                from edgevid_converters.importers.onnx_to_tflite import lower
+
+                place = folder / "from_onnx"
+                self._lowered[folder] = lower(fixed, self, preprocessing, contract, place)
+                self.attempts = self._lowered[folder].attempts
+            found = self._lowered[folder]
+            return found.tflite if form == "tflite" else found.saved_model
         import onnx
 
         path = folder / form / "model.onnx"

@@ -16,6 +16,7 @@ from edgevid_converters.importers.source_model import SourceModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgevid.evidence import LoweringAttempt
     from edgevid.training.models import VideoModel
     from edgevid_converters.importers.source_model import Move
 
@@ -86,6 +87,7 @@ class RunModel:
 
     forms: tuple[str, ...] = FORMS
     precision = "float32"
+    attempts: tuple[LoweringAttempt, ...] = ()
 
     def __init__(self, model: VideoModel) -> None:
         import tensorflow as tf

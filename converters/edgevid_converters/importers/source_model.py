@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgevid.evidence import LoweringAttempt
+
     Move = Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -84,6 +86,10 @@ class ReferenceModel(Protocol):
     @property
     def precision(self) -> str:
         """The arithmetic of the model itself: ``float32`` or ``float16``."""
+
+    @property
+    def attempts(self) -> tuple[LoweringAttempt, ...]:
+        """The ways that `lower` tried where there are several; the last one succeeded."""
 
     def step(
         self, inputs: Mapping[str, NDArray[Any]], move: Move | None = None

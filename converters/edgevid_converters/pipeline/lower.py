@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
 from edgevid.errors import EdgevidError
-from edgevid.evidence import ReferenceRecord
+from edgevid.evidence import LoweringAttempt, ReferenceRecord
 from edgevid.isolation.child_task import error_from_json
 from edgevid.proof import Golden, Trajectory
 from edgevid.tasks.host import open_host
@@ -47,6 +47,7 @@ class LoweredModel:
         sensitivity: Precision -> tensor -> how far it moves in the source model itself.
         observed: Calibration steps with its outputs; None if no integer artifact is planned.
         owner: The owner's streams, each with its outputs on it.
+        attempts: The ways that were tried to lower it, if there are several.
     """
 
     builder: ArtifactBuilder
@@ -59,6 +60,7 @@ class LoweredModel:
     sensitivity: Sensitivities = field(default_factory=dict)
     observed: ObservedSteps | None = None
     owner: tuple[tuple[Tensors, Tensors], ...] = ()
+    attempts: tuple[LoweringAttempt, ...] = ()
 
 
 def lower_model(
@@ -86,7 +88,8 @@ def lower_model(
     builder = ArtifactBuilder(forms, lowered, run.folder, plan.options.allow_float, plan.as_it_is)
     if plan.as_it_is:
         notes.append(f"{model.path.name} is {model.quantised} already and is used as it is")
-    notes += _accelerator_notes(plan, builder)
+    attempts = tuple(LoweringAttempt(**one) for one in lowered["attempts"])
+    notes += _accelerator_notes(plan, builder) + _lowering_notes(attempts)
     for note in notes:
         run.report.note(note)
     reference = _check_owner(source, plan.options.contract, run.folder)
@@ -105,6 +108,7 @@ def lower_model(
         tuple(zip(source.owner.to_run, _owner_given(source, run.folder), strict=True))
         if source.owner is not None
         else (),
+        attempts,
     )
 
 
@@ -211,6 +215,12 @@ def _accelerator_notes(plan: Plan, builder: ArtifactBuilder) -> list[str]:
     if target_selection.wants_edgetpu(target) and not edgetpu.there():
         notes.append(f"nothing is compiled for the Edge TPU: {edgetpu.GET}")
     return notes
+
+
+def _lowering_notes(attempts: Sequence[LoweringAttempt]) -> list[str]:
+    """Which way was used instead of one that failed."""
+    failed = [f"{one.way}: {one.failure}" for one in attempts if one.failure]
+    return [f"lowered to TFLite by {attempts[-1].way}, since {'; '.join(failed)}"] if failed else []
 
 
 def _check_owner(

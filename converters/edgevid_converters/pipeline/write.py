@@ -73,6 +73,7 @@ def collect_evidence(
             for one in results
             if accepted.layers(one)
         },
+        lowering=lowered.attempts,
         repair={name: repair.record() for name, repair in accepted.repairs.items()},
         versions=_versions(),
         task=open_host(model.contract.task).evidence(model.contract),

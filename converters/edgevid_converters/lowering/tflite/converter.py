@@ -78,7 +78,7 @@ class TFLite(Converter):
     name = "tflite"
     endings = ("tflite",)
     quantisations = ("float32", "float16", "dynamic", "int8", "int16x8")
-    forms = ("saved_model", "tflite")
+    forms = ("tflite", "saved_model")
     leaves = "TensorFlow's quantiser has no int8 form of them"
 
     def __init__(self) -> None:
@@ -130,7 +130,9 @@ class TFLite(Converter):
 
     def _float(self, lowered: Path, form: str) -> bytes:
         if lowered not in self._floats:
-            self._floats[lowered] = _plain(lowered) if form == "tflite" else _lowered(lowered)
+            self._floats[lowered] = (
+                _plain(lowered) if form == "tflite" else saved_model_to_tflite(lowered)
+            )
         return self._floats[lowered]
 
     def _calibrated(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> bytes:
@@ -202,7 +204,7 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         yield {name: np.array(values[step]) for name, values in arrays.items()}
 
 
-def _lowered(saved_model: Path) -> bytes:
+def saved_model_to_tflite(saved_model: Path) -> bytes:
     """Lower a SavedModel's step in float32."""
     import tensorflow as tf
 

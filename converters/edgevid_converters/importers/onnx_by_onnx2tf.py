@@ -1,21 +1,21 @@
-"""ONNX to SavedModel by onnx2tf, which moves channels to the end; the result is checked."""
+"""ONNX to SavedModel by onnx2tf, which moves channels to the end; runs in a child of its own."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers import tensorflow_step
+from edgevid_converters.child_process import Limits, ask, limited
 from edgevid_converters.importers.imported import first_line
+from edgevid_converters.importers.onnx_folding import folded
 from edgevid_converters.importers.onnx_plain import plain
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.tensors import sizes
@@ -26,66 +26,117 @@ if TYPE_CHECKING:
     from edgevid_converters.importers.imported import NativeModel
 
 CLOSE = 1e-3
-"""Largest difference from ONNX Runtime, in units of the output's own range where that exceeds 1."""
+"""Largest difference of an output whose place and axes are looked for, as a share of its range."""
+LEAST_S, NODE_S = 120.0, 1.0
+LEAST_MB, WEIGHTS = 3072, 40
+"""Time and memory that onnx2tf gets: it tries transposes until the values fit, and where none do
+it takes minutes and gigabytes to fail."""
 
 
-def lower(
-    model: Any, reference: NativeModel, preprocessing: Preprocessing, contract: Contract, path: Path
-) -> Path:
-    """Convert a pinned model, and write the step around the result.
+def lacks(kinds: set[str]) -> str | None:
+    """Return an operator of a model that onnx2tf has no code for; None if it has all."""
+    found = find_spec("onnx2tf")
+    if found is None or found.origin is None:
+        return None
+    folder = Path(found.origin).parent / "ops"
+    return next((kind for kind in sorted(kinds) if not (folder / f"{kind}.py").is_file()), None)
+
+
+def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
+    """Convert a plain ONNX model to a SavedModel, in a child process with limits of its own.
 
     Args:
-        model: The ONNX model, with fixed shapes.
-        reference: The model in ONNX Runtime.
-        preprocessing: Maps the contract's tensors.
-        contract: The contract.
-        path: Where the SavedModel goes.
+        model: The model, with fixed shapes. Its inputs and outputs get the names ``input_0`` and
+            ``output_0`` and so on, which any library can read.
+        preprocessing: Maps the contract's tensors to the model's.
+        folder: Where files go.
 
     Raises:
-        BadInput: onnx2tf cannot convert an operator, or its result differs from the model.
+        BadInput: onnx2tf cannot convert an operator.
+        ChildFailed: It crashed, or exceeded its limits.
     """
-    import tensorflow as tf
+    import onnx
 
-    with tempfile.TemporaryDirectory(prefix="edgevid-onnx2tf-") as name:
-        made = _converted(model, preprocessing, Path(name))
-        loaded = tf.saved_model.load(str(made))
-        function = loaded.signatures[tensorflow_step.SIGNATURE]
-        core = _Core(function, reference, preprocessing)
-        core.match()
-        images = tuple(
-            one if one.is_clip else replace(one, layout="nhwc") for one in preprocessing.images
-        )
-        preprocessing = replace(preprocessing, images=images, constants=())
-        return tensorflow_step.write(core, loaded, preprocessing, contract, path)
-
-
-def _converted(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
-    """Simplify the model, and convert it to a SavedModel by onnx2tf."""
-    onnx = need("onnx", "onnx")
-    onnxsim = need("onnxsim", "onnx")
-    simple, _ = onnxsim.simplify(model)
-    file = folder / "model.onnx"
-    simple = plain(simple)
-    onnx.save(simple, file)
+    need("onnx2tf", "onnx")
     kept = [one.own for one in preprocessing.tensor_inputs]
     kept += [one.input for one in preprocessing.images if one.layout != "nchw"]
-    with _offline(folder) as onnx2tf:
+    names = {one.name: f"input_{at}" for at, one in enumerate(model.graph.input)}
+    file = folder / "model.onnx"
+    onnx.save(_renamed(model, names), file)
+    weights = sum(len(one.raw_data) for one in model.graph.initializer) >> 20
+    limits = Limits(LEAST_S + NODE_S * len(model.graph.node), LEAST_MB + WEIGHTS * weights)
+    task = {
+        "do": "onnx2tf",
+        "model": str(file),
+        "kept": [names[name] for name in kept],
+        "out": str(folder / "made"),
+    }
+    with limited(limits):
+        ask("onnx2tf", task)
+    return folder / "made"
+
+
+def _renamed(model: Any, names: Mapping[str, str]) -> Any:
+    """Copy a model with other names for its inputs, and plain ones for its outputs."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy = onnx.compose.add_prefix(copy, "model/", rename_nodes=False)
+    graph = copy.graph
+    front = [
+        onnx.helper.make_node("Identity", [name], [f"model/{old}"], f"take_{name}")
+        for old, name in names.items()
+    ]
+    back = [
+        onnx.helper.make_node("Identity", [one.name], [f"output_{at}"], f"give_{at}")
+        for at, one in enumerate(graph.output)
+    ]
+    for one in graph.input:
+        one.name = names[one.name.removeprefix("model/")]
+    for at, one in enumerate(graph.output):
+        one.name = f"output_{at}"
+    core = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*front, *core, *back])
+    return copy
+
+
+def onnx2tf_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the work of `convert`, in the child process.
+
+    Raises:
+        BadInput: onnx2tf cannot convert an operator.
+    """
+    onnx = need("onnx", "onnx")
+    file = Path(task["model"])
+    simple = plain(_simplified(onnx.load(file)))
+    onnx.save(simple, file)
+    with _offline(file.parent) as onnx2tf:
         try:
             onnx2tf.convert(
                 input_onnx_file_path=str(file),
-                output_folder_path=str(folder / "made"),
+                output_folder_path=task["out"],
                 not_use_onnxsim=True,
                 output_signaturedefs=True,
-                keep_shape_absolutely_input_names=kept or None,
+                keep_shape_absolutely_input_names=task["kept"] or None,
                 verbosity="error",
                 non_verbose=True,
             )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it raises whatever broke, or exits
-            raise BadInput(
-                f"onnx2tf cannot lower the model to TFLite{_blamed(error, simple)}; "
-                "convert it for OpenVINO: -f openvino"
-            ) from None
-    return folder / "made"
+            raise BadInput(f"it cannot lower {_blamed(error)}") from None
+    return {}
+
+
+def _simplified(model: Any) -> Any:
+    """Simplify a model by onnxsim; as it is, if that fails."""
+    onnxsim = need("onnxsim", "onnx")
+    try:
+        simple, _ = onnxsim.simplify(model)
+    except Exception as error:  # noqa: BLE001 - C++ errors of all kinds; folding alone may do
+        print(f"onnxsim left the model as it is: {first_line(error)}", file=sys.stderr)
+        return folded(model)
+    return simple
 
 
 @contextmanager
@@ -108,7 +159,7 @@ def _offline(folder: Path) -> Iterator[Any]:
         os.chdir(before)
 
 
-def _blamed(error: BaseException, model: Any) -> str:
+def _blamed(error: BaseException) -> str:
     """Name the operator on which onnx2tf failed: the last one in the traceback."""
     trace, kind, name = error.__traceback__, "", ""
     while trace is not None:
@@ -122,19 +173,22 @@ def _blamed(error: BaseException, model: Any) -> str:
             kind, name = getattr(node, "op", ""), getattr(node, "name", "")
         trace = trace.tb_next
     if kind:
-        return f": operator {kind} (node {name!r})"
-    return f" ({first_line(error)})"
+        return f"operator {kind} (node {name!r})"
+    return f"the model ({first_line(error)})"
 
 
-class _Core:
+class Core:
     """The SavedModel of onnx2tf, called with the ONNX model's names and shapes."""
 
-    def __init__(self, function: Any, reference: NativeModel, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, function: Any, model: Any, reference: NativeModel, preprocessing: Preprocessing
+    ) -> None:
         self._function, self._reference, self._preprocessing = function, reference, preprocessing
-        self._inputs = {name: name for name in function.structured_input_signature[1]}
+        self._places = {one.name: at for at, one in enumerate(model.graph.input)}
         self._orders: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Call it with the ONNX model's inputs, images with channels last."""
         import tensorflow as tf
 
         given = self._raw(inputs)
@@ -144,12 +198,20 @@ class _Core:
 
     def _raw(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         known = self._function.structured_input_signature[1]
-        taken = {_matching(name, list(known)): value for name, value in inputs.items()}
+        listed = list(known)
+        taken = {
+            _matching(f"input_{self._places[name]}", listed): value
+            for name, value in inputs.items()
+        }
         given: dict[str, Any] = self._function(**taken)
         return given
 
     def match(self) -> None:
-        """Find which output is which, and the order of their axes, by comparing values."""
+        """Find which output is which, and the order of their axes, by comparing values.
+
+        Raises:
+            BadInput: No output has the values of one of the model.
+        """
         import numpy as np
         import tensorflow as tf
 
@@ -199,8 +261,5 @@ def _nearest(
                 best = (worst, name, order)
     error, name, order = best
     if not error <= CLOSE * max(1.0, float(np.abs(expected).max(initial=0))):
-        raise BadInput(
-            f"onnx2tf's output {own!r} {sizes(expected.shape)} differs by {error:.3g}; "
-            "convert the model for OpenVINO: -f openvino"
-        )
+        raise BadInput(f"its output {own!r} {sizes(expected.shape)} differs by {error:.3g}")
     return name, order
