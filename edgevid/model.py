@@ -120,6 +120,7 @@ class Model:
         gate: bool = False,
         latency_ms: float | None = None,
         transport: Literal["tcp", "udp"] = "tcp",
+        source_fps: float | None = None,
         decoder: str = "software",
         skip_loop_filter: bool = False,
         frames: bool = False,
@@ -135,6 +136,8 @@ class Model:
             gate: Skip steps while the scene is still.
             latency_ms: Drop frames of a camera that would exceed this latency.
             transport: Transport of RTSP.
+            source_fps: The true rate of a file in frames per second. Default: its time stamps, or
+                the rate in its bitstream.
             decoder: ``software``, ``auto``, or a device such as ``vaapi``.
             skip_loop_filter: Decode faster, with slightly coarser images.
             frames: Keep each frame's image in `Result.frame`.
@@ -153,6 +156,8 @@ class Model:
             raise BadInput(f"transport must be tcp or udp, not {transport!r}")
         if latency_ms is not None and not latency_ms > 0:
             raise BadInput(f"latency_ms must be a number above 0, not {latency_ms!r}")
+        if source_fps is not None and not source_fps > 0:
+            raise BadInput(f"source_fps must be a number above 0, not {source_fps!r}")
         path = self.bundle.path
         asked = None if rate is None else str(rate)
         use = BundleUse(path.stem, path, threads=self._threads, rate=asked, **self._choice)
@@ -162,6 +167,7 @@ class Model:
             gate=gate,
             latency_ms=latency_ms,
             transport=transport,
+            source_fps=source_fps,
             decoder=decoder,
             skip_loop_filter=skip_loop_filter,
         )

@@ -29,21 +29,23 @@ class Frame:
     """One decoded frame of a stream.
 
     Attributes:
-        image: A handle to the image, an `av.VideoFrame`. It may still be in the decoder's YUV;
-            `edgevid.media.preprocessing.Preprocessor` converts it to RGB at the model's size. None
-            once nothing needs the image any more.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
+        image: A handle to the upright image, an `av.VideoFrame`. It may still be in the decoder's
+            YUV; `edgevid.media.preprocessing.Preprocessor` converts it to RGB at the model's size.
+            None once nothing needs the image any more.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
         source: The name of the source, without user and password.
         index: Number of the frame in the stream, from 0. Frames that were deliberately not
             decoded are counted, lost ones are not.
-        pts_s: Presentation time in the stream, in seconds. Never decreases within one source.
+        pts_s: Presentation time in the stream, in seconds. Always increases within one source.
         captured_s: `time.perf_counter` at the arrival of the packet that completed the frame.
         decode_s: Decoding time since the frame before, in seconds.
         since_s: Seconds since the frame before it in the stream, which may not have been decoded;
             None if unknown.
         cut: Why the frame does not simply continue the one before: ``reconnect``, ``time`` (the
-            time stamps jumped) or ``codec``; None if it does.
+            time stamps jumped; in a file, another recording begins) or ``codec``; None if it does.
+            In a finite stream a cut is a gap. In a live one the time across it is measured, so it
+            is a gap only if it is long.
     """
 
     image: Any

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgevid.media.timing import Backoff, StallDetector
+from edgevid.media.timing import AnswerTimes, Backoff, StallDetector
 from edgevid.media.unavailable import Reason
 
 
@@ -85,3 +85,23 @@ def test_a_wrong_password_is_tried_a_few_times_an_hour_at_most():
         spent += backoff.delay_s(Reason.AUTH, tries)
         tries += 1
     assert tries < 130
+
+
+def test_a_peer_that_never_answered_is_waited_for_longer_each_time():
+    answers, limits = AnswerTimes(), []
+    for _ in range(6):
+        limits.append(answers.limit_s(20.0))
+        answers.missed()
+    assert limits == [1.5, 3, 6, 12, 20, 20]
+
+
+def test_a_peer_that_answers_fast_is_soon_found_again_and_a_slow_one_in_time():
+    answers = AnswerTimes()
+    answers.came(0.05)
+    limits = []
+    for _ in range(12):
+        limits.append(answers.limit_s(20.0))
+        answers.missed()
+    assert limits == [1.5, 1.5, 1.5, 3, 1.5, 1.5, 1.5, 6, 1.5, 1.5, 1.5, 12]
+    answers.came(11.0)
+    assert answers.limit_s(60.0) == 22 and answers.limit_s(5.0) == 5

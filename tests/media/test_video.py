@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from edgevid.contract import FrameInput
 from edgevid.errors import BadInput, BadVideo
+from edgevid.media.sources import SourceOptions
 from edgevid.media.video import FileSource, Sampler, open_file, read_clip
+from rigs.any_video import ffmpeg, read_by_ffmpeg
 from rigs.videos import moving_images, write_video
 
 
@@ -101,3 +103,40 @@ def test_no_rate_takes_all():
 def test_sampling_follows_the_files_own_clock(tmp_path):
     file = write_video(tmp_path / "fast.mp4", moving_images(60, 32, 32), fps=30)
     assert len(read_clip(file, FrameInput("frame", 16, 16), 10.0)) == 20
+
+
+def test_of_several_tracks_the_one_that_ffmpeg_takes_is_read(tmp_path):
+    """Cover art in front is no video; the largest of two videos is; subtitles may come first."""
+    small = write_video(tmp_path / "small.mp4", moving_images(10, 32, 48))
+    large = write_video(tmp_path / "large.mp4", moving_images(20, 64, 96))
+    (tmp_path / "text.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    cover = tmp_path / "cover.jpg"
+    ffmpeg("-f", "lavfi", "-i", "color=blue:s=200x200", "-frames:v", "1", str(cover))
+    first = ("-map", "0", "-map", "1", "-c", "copy")
+    art = ("-disposition:v:0", "attached_pic")
+    made = {
+        "art.mp4": ("-i", str(cover), "-i", str(large), *first, *art),
+        "two.mkv": ("-i", str(small), "-i", str(large), *first),
+        "subtitles.mkv": ("-i", str(tmp_path / "text.srt"), "-i", str(large), *first),
+    }
+    for name, words in made.items():
+        ffmpeg(*words, str(tmp_path / name))
+        with open_file(tmp_path / name) as source:
+            assert sum(1 for _ in source) == 20, name
+            assert source.size == (64, 96)
+
+
+def test_a_video_that_begins_between_key_frames_is_read_from_the_next_one(tmp_path):
+    whole = write_video(tmp_path / "whole.ts", moving_images(50, 64, 96), g="25")
+    content = whole.read_bytes()
+    later = tmp_path / "later.ts"
+    later.write_bytes(content[len(content) // 4 // 188 * 188 :])
+    with open_file(later) as source:
+        images = [frame.image for frame in source]
+    assert len(images) == len(read_by_ffmpeg(later, (64, 96))) == 25
+
+
+def test_a_file_is_timed_by_a_given_rate(video):
+    with open_file(video, SourceOptions(source_fps=5.0)) as source:
+        assert [frame.pts_s for frame in source] == [pytest.approx(n / 5) for n in range(40)]
+        assert source.rate_fps == 5 and source.status()["timed_by"] == "given"

@@ -16,7 +16,7 @@ from typing import Any
 from edgevid.bench.playback import play
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
-from edgevid.media.decode import Arrivals, Decoder, video_stream
+from edgevid.media.decode import Arrivals, Decoder, is_flush, video_stream
 from edgevid.media.sources import SourceOptions
 from edgevid.registry import need
 from edgevid.results import Frame
@@ -91,9 +91,11 @@ class PacedSource:
     def _read(self) -> list[Any]:
         packets, held = [], 0
         for packet in self._container.demux(self._stream):
+            if is_flush(packet):
+                break
             packets.append(packet)
             held += packet.size
-            if not packet.size or held > HELD_BYTES or len(packets) >= self._frames:
+            if held > HELD_BYTES or len(packets) >= self._frames:
                 break
         return [packet for packet in packets if packet.size]
 
