@@ -78,6 +78,8 @@ def activate(
         return {"release": reply.get("release"), "outcome": "unchanged", "restarted": False}
     log(f"{device.name}: {reply.get('release')} is starting; health check for {health.seconds:g} s")
     end = _watch(device, reply.get("activation"), health, log)
+    for note in health_notes(end.get("health")):
+        log(f"{device.name}: {note}")
     outcome = "rolled-back" if end.get("state") == "rolled-back" else "serving"
     if outcome == "serving" and end.get("healthy") is False:
         outcome = "sick"
@@ -88,6 +90,20 @@ def activate(
         "health": end.get("health"),
         "reason": end.get("reason"),
     }
+
+
+def health_notes(health: Mapping[str, Any] | None) -> list[str]:
+    """What people should know of a release that serves, one line each.
+
+    Args:
+        health: What the device found: its own ``notes``, and whether the engine is ``degraded``.
+
+    Returns:
+        The lines.
+    """
+    found = health or {}
+    degraded = ["it serves on a fallback engine; see: edgevid fleet status"]
+    return [*map(str, found.get("notes") or ()), *(degraded if found.get("degraded") else ())]
 
 
 def _watch(device: AgentClient, activation: Any, health: Health, log: Log) -> dict[str, Any]:

@@ -358,9 +358,11 @@ def read_condition(device: DeviceEntry, reply: Mapping[str, Any], fps: float | N
     drift = _drift(flashed(device), release)
     others = tuple(reply.get("others") or ())
     why = str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason)
-    if others:
-        also = f"also installed in {', '.join(others)}"
-        why = f"{why}; {also}" if why else also
+    service = reply.get("service") or {}
+    manual = release is not None and service.get("boot") is False
+    more = [f"also installed in {', '.join(others)}"] if others else []
+    more += ["does not start with the device"] if manual else []
+    why = "; ".join([why] * bool(why) + more)
     return Condition(
         device.name,
         health,

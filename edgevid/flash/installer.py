@@ -185,6 +185,11 @@ def activate(agent: LocalAgent, options: argparse.Namespace, release: str) -> in
         return 0
     report(f"release {release} is starting; health check for {options.health_s:g} s")
     end = agent.call("watch", activation=answer.get("activation"))
+    found = end.get("health") or {}
+    for note in found.get("notes") or ():
+        report(note)
+    if found.get("degraded"):
+        report("it serves on a fallback engine")
     if end.get("state") != "rolled-back" and end.get("healthy", True):
         report(f"release {release} serves")
         return 0

@@ -11,6 +11,7 @@ import pytest
 
 from edgevid.errors import BadInput
 from edgevid.flash import commands, fleet, plan
+from edgevid.flash.activation import Health, activate
 from edgevid.flash.agent import service, session
 from edgevid.flash.agent.session import AgentSession
 from edgevid.flash.agent_client import raise_fault
@@ -133,3 +134,35 @@ def test_a_lone_installation_is_no_second_one(place):
     root = place.become(root=True)
     assert root.call({"do": "status"})["others"] == []
     assert root.call({"do": "session"})["root"] == str(place.system)
+
+
+def test_what_json_shows_of_a_release_people_see_too():
+    replies = [
+        {"release": "r1", "started": True, "activation": "t"},
+        {
+            "state": "idle",
+            "healthy": True,
+            "health": {
+                "p95_ms": 2.0,
+                "degraded": True,
+                "notes": ["it does not start with the device, which has no crontab"],
+            },
+        },
+    ]
+    device = SimpleNamespace(name="pi", call=lambda request, notice=None: replies.pop(0))
+    lines = []
+    found = activate(device, {"do": "activate", "id": "r1"}, Health(1.0), lines.append)
+    assert found["outcome"] == "serving" and found["health"]["degraded"]
+    assert lines[1:] == [
+        "pi: it does not start with the device, which has no crontab",
+        "pi: it serves on a fallback engine; see: edgevid fleet status",
+    ]
+    reply = {
+        "installed": {"current": "r1", "journal": {"state": "idle"}},
+        "status": {"state": "serving"},
+        "service": {"boot": False},
+    }
+    condition = fleet.read_condition(DeviceEntry("pi", "pi"), reply, 2.0)
+    assert condition.reason == "does not start with the device"
+    assert (condition.health, condition.exit_code) == ("serving", 0)
+    assert condition.reason in condition.row()
