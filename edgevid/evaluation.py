@@ -70,12 +70,16 @@ class Evaluation:
     @property
     def weakness(self) -> str | None:
         """Why it is no better than chance, in one line; None if it is better, or has no test."""
-        if self.chance is None or self.chance.better:
+        verdict = self.chance.verdict() if self.chance else None
+        if verdict is None:
             return None
-        return (
-            f"{self.artifact}: {self.score.name} {self.score.value:.3f} on {self.score.n} clips is "
-            f"no better than chance ({self.chance.describe()})"
-        )
+        score = self.score
+        return f"{self.artifact}: {score.name} {score.value:.3f} on {score.n} clips {verdict}"
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether it is no better than chance on enough samples to tell."""
+        return self.chance is not None and self.chance.decidable and not self.chance.better
 
     def below(self, min_metric: float) -> str | None:
         """Why it is worse than a minimum, in one line; None if it is not."""
@@ -186,6 +190,7 @@ def compare(
         samples=metric.samples,
         agreement=round(open_task(contract).agreement(source, artifact), DECIMALS),
         paired=metric.paired_test(source, artifact, flat(annotated)),
+        chance=metric.chance_test(source, flat(annotated)),
     )
 
 

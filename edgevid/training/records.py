@@ -232,13 +232,13 @@ class TrainSummary:
     @property
     def weakness(self) -> str | None:
         """Why the model is no better than chance, in one line; None if it is."""
-        if self.chance is None or self.chance.better:
+        verdict = self.chance.verdict() if self.chance else None
+        if verdict is None:
             return None
         val = self.val
         return (
-            f"val {val.figure} {val.value:.3f} on {val.n} clips is no better than chance "
-            f"({self.chance.describe()}); add clips, or check that the classes look different at "
-            "the model's size"
+            f"val {val.figure} {val.value:.3f} on {val.n} clips {verdict}; add clips, or check "
+            "that the classes look different at the model's size"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from edgevid.evidence import TensorDifference
 from edgevid.proof import Golden, RecordedOutputs, Trajectory
 from edgevid.tasks.classification.device import SCORES
 from edgevid.tasks.evidence import recorded_drop
-from edgevid.tasks.host.metrics import UNBOUNDED, Comparison, Metric, PairedCounts
+from edgevid.tasks.host.metrics import UNBOUNDED, ChanceTest, Comparison, Metric, PairedCounts
 from edgevid_converters.acceptance import agreement
 from edgevid_converters.acceptance.agreement import FrameAgreement
 from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult, ArtifactAcceptance
@@ -378,3 +378,19 @@ def test_calibration_steps_the_owners_and_the_labelled_ones_count(tmp_path):
     assert (found.n, found.agreement) == (252, 1.0)
     assert found.max_abs == pytest.approx(0.25 / 2, rel=0.02)
     assert judge.frames(float32, Doubling(), labelled) is None
+
+
+def test_a_source_at_chance_is_a_note_and_with_a_floor_a_refusal():
+    at_chance = replace(compared(0, 0, 100, source=0.5), chance=ChanceTest(0.5, "a", 0.54, 100))
+    note = Budget().chance_note(at_chance)
+    assert note == (
+        "the model itself has accuracy 0.500 on 100 held-out clips, which is no better than chance "
+        "(always predicting 'a' gives 0.500; p = 0.54); check the labels, or train it on more clips"
+    )
+    assert Budget().source_violation(at_chance) is None
+    assert Budget(min_metric=0.4).source_violation(at_chance) == note
+    few = replace(at_chance, chance=ChanceTest(0.5, "a", 0.25, 2))
+    assert Budget(min_metric=0.4).source_violation(few) is None
+    assert "cannot be told from chance" in Budget().chance_note(few)
+    better = replace(at_chance, chance=ChanceTest(0.5, "a", 0.001, 100))
+    assert Budget(min_metric=0.4).source_violation(better) is Budget().chance_note(better) is None

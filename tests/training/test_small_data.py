@@ -159,6 +159,12 @@ def test_the_binomial_test_has_the_right_values():
     assert chance_of_counts(4, {}) is None
     found = chance_of_counts(8, {"a": 3, "b": 3, "c": 3})
     assert found.guess == "a" and found.better and not replace(found, tries=100).better
+    few = chance_of_counts(2, {"a": 1, "b": 1})
+    assert not few.decidable and few.verdict().startswith("cannot be told from chance (")
+    assert found.decidable and found.verdict() is None
+    assert chance_of_counts(3, {"a": 5, "b": 5}).verdict() == (
+        "is no better than chance (always predicting 'a' gives 0.500; p = 0.95)"
+    )
     one_class = chance_of_counts(9, {"a": 9})
     assert not one_class.better and one_class.describe() == "all 9 are 'a', so it shows nothing"
     assert ChanceTest(0.5, "a", 0.04, 10).better and not ChanceTest(0.5, "a", 0.051, 10).better

@@ -74,11 +74,23 @@ class Budget:
     def source_violation(self, found: Comparison) -> str | None:
         """Say why the source model itself is worse than ``min_metric``; None if it is not."""
         if self._keeps_floor(found.source, found):
-            return None
+            if self.min_metric is None or found.chance is None or not found.chance.decidable:
+                return None
+            return self.chance_note(found)
         return (
             f"the model itself has {found.name} {found.source:.3f} on {found.n} held-out "
             f"{found.samples}, {self._beyond(found)}; check colour, scale, mean, std and the "
             "order of the labels in its contract, or the annotations of the data"
+        )
+
+    def chance_note(self, found: Comparison) -> str | None:
+        """Say that the source model is no better than chance; None if it is, or has no test."""
+        verdict = found.chance.verdict() if found.chance else None
+        if verdict is None:
+            return None
+        return (
+            f"the model itself has {found.name} {found.source:.3f} on {found.n} held-out "
+            f"{found.samples}, which {verdict}; check the labels, or train it on more clips"
         )
 
     def _keeps_floor(self, value: float | None, found: Comparison) -> bool:

@@ -153,8 +153,9 @@ def _compile_for_edgetpu(
 def notes_on(results: Sequence[AcceptanceResult], budget: Budget) -> list[str]:
     """Return what the held-out clips cannot resolve, each once, and what was not measured."""
     unresolved = (budget.resolution_note(one.comparison) for one in results)
+    weak = (budget.chance_note(one.comparison) for one in results)
     coarse = (_coarse_note(one) for one in results)
-    return sorted({note for note in unresolved if note}) + [note for note in coarse if note]
+    return sorted({note for note in (*unresolved, *weak) if note}) + [n for n in coarse if n]
 
 
 def _coarse_note(result: AcceptanceResult) -> str | None:

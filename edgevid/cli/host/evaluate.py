@@ -60,8 +60,9 @@ def worst_code(results: Sequence[Evaluation], min_metric: float | None) -> int:
     """Say which results are too weak; return 1 if one is and there is a minimum."""
     failed = False
     for one in results:
-        text = one.weakness or (None if min_metric is None else one.below(min_metric))
-        if text:
-            say(text if min_metric is not None else f"warning: {text}")
-            failed = True
-    return int(failed and min_metric is not None)
+        below = None if min_metric is None else one.below(min_metric)
+        fails = min_metric is not None and bool(below or one.at_chance)
+        for text in filter(None, (one.weakness, below)):
+            say(text if fails else f"warning: {text}")
+        failed = failed or fails
+    return int(failed)

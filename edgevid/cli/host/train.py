@@ -131,8 +131,10 @@ def _report(summary: TrainSummary, text: str, min_metric: float | None, as_json:
     emit(summary.to_json(), as_json, text)
     val, failed = summary.val, min_metric is not None
     if summary.weakness:
+        failed = failed and summary.chance is not None and summary.chance.decidable
         say(summary.weakness if failed else f"warning: {summary.weakness}")
-        return 1 if failed else 0
+        if failed:
+            return 1
     if min_metric is None:
         return 0
     sign = 1 if summary.higher_is_better else -1

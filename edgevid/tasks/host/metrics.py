@@ -90,6 +90,22 @@ class ChanceTest:
         """Whether the model is better with 95 % confidence."""
         return self.p * self.tries < 1 - CONFIDENCE
 
+    @property
+    def decidable(self) -> bool:
+        """Whether a model without an error would be better; False for too few samples."""
+        return self.baseline**self.n * self.tries < 1 - CONFIDENCE
+
+    def verdict(self) -> str | None:
+        """Say that the model is no better, or cannot be told from the guess; None if it is better.
+
+        Returns:
+            The end of a sentence about the metric.
+        """
+        if self.better:
+            return None
+        what = "is no better than chance" if self.decidable else "cannot be told from chance"
+        return f"{what} ({self.describe()})"
+
     def describe(self) -> str:
         """Say what the model is compared with, in a few words."""
         if self.baseline == 1:
@@ -200,6 +216,7 @@ class Comparison:
         paired: Whether the difference is more than chance; None if the metric has no test.
         samples: What one sample is, in the plural.
         tries: How many artifacts were measured on these samples to choose this one.
+        chance: Whether the source model is better than a guess; None if the metric has no test.
     """
 
     name: str | None = None
@@ -211,6 +228,7 @@ class Comparison:
     paired: PairedTest | None = None
     samples: str = "clips"
     tries: int = 1
+    chance: ChanceTest | None = None
 
     @property
     def drop(self) -> float | None:
