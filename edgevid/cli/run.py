@@ -174,7 +174,9 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
 
     use = () if output is None else replace(config, output=output).all_sinks()[:1]
     check_files((*use, *config.sinks))
-    to_stdout = _uses_stdout(config, as_json)
+    to_stdout = _stdout_sinks(config, as_json)
+    # like the stdout that is used by default, it ends the run when its reader goes
+    config = replace(config, sinks=tuple(use for use in config.sinks if use not in to_stdout))
     if output is not None:
         try_file(output)
         files = [local_file(camera.source) for camera in config.cameras]
@@ -183,7 +185,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     may_be_live = service.open_sources()  # a file over HTTP is known by its first answer
     with ExitStack() as stack:
         stack.callback(service.close_sources)
-        sinks: list[GivenSink] = []
+        sinks = [GivenSink(one.name, one.kind, JsonLines(one.options)) for one in to_stdout]
         appended = output if may_be_live and output != STDOUT else None
         if output is not None and appended is None:
             file = stack.enter_context(outputs(as_json, output=output)["output"].stream())
@@ -194,7 +196,7 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
         stopped = _stop_in_order(service) if may_be_live else []
         summary = _run(service)
     if (output is not None or as_json) and output != STDOUT:
-        _print(summary, as_json, aside=to_stdout)
+        _print(summary, as_json, aside=bool(to_stdout))
     if summary.truncated:
         say("edgevid: the video is truncated: results cover what could be decoded; copy it again")
         return 2
@@ -226,7 +228,7 @@ def _run_service(path: Path, as_json: bool) -> int:
         return config
 
     config = reread()
-    aside = _uses_stdout(config, as_json)
+    aside = bool(_stdout_sinks(config, as_json))
     to_stdout = not config.all_sinks() and not as_json
     stdout = GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT)))
     service = Service(config, [stdout] if to_stdout else [], report=say)
@@ -288,19 +290,20 @@ def _losses(summary: RunSummary, *, finite: bool) -> int:
     return code
 
 
-def _uses_stdout(config: RunConfig, as_json: bool) -> bool:
-    """Whether a sink writes its lines to stdout.
+def _stdout_sinks(config: RunConfig, as_json: bool) -> list[SinkUse]:
+    """The sinks that write their lines to stdout.
 
     Raises:
         BadInput: --json would write there too.
     """
     from edgevid.output import STDOUT
 
-    found = [use for use in config.all_sinks() if use.kind == "jsonl"]
-    names = [use.name for use in found if use.options.path == STDOUT]
-    if names and as_json:
-        raise BadInput(f"--json and sink {names[0]!r} both write to stdout; give the sink a file")
-    return bool(names)
+    files = [use for use in config.all_sinks() if use.kind == "jsonl"]
+    found = [use for use in files if use.options.path == STDOUT]
+    if found and as_json:
+        name = found[0].name
+        raise BadInput(f"--json and sink {name!r} both write to stdout; give the sink a file")
+    return found
 
 
 def _print(summary: RunSummary, as_json: bool, *, aside: bool) -> None:
