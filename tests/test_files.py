@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -75,3 +76,9 @@ def test_a_user_without_a_home_has_folders_that_do_not_exist(monkeypatch):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 61_234)  # nobody's number, as of a service
     assert not user_folder("XDG_CACHE_HOME", ".cache").exists()
+
+
+def test_a_name_that_is_not_utf_8_survives_in_json():
+    name = os.fsdecode(b"caf\xe9")
+    content = canonical_json({"file": name})
+    assert json.loads(content.decode("utf-8")) == {"file": name}
