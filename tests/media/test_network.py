@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from edgevid.errors import BadInput
 from edgevid.media.sources import SourceOptions, open_source
-from rigs.proxy import Proxy
+from rigs.proxy import Proxy, hesitating
 from rigs.rtsp import RtspCamera, free_port
 from rigs.videos import moving_images, write_camera_video, write_video
 from rigs.watch import check_counts
@@ -214,35 +214,6 @@ def test_what_accepts_and_says_nothing_is_a_time_out(watch):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         watcher = watch(f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/x")
         watcher.wait(lambda: watcher.source.status()["reason"] == "time-out", 4)
-
-
-@contextmanager
-def hesitating(port: int, seconds: float):
-    """A way to a camera on which the first answer of each connection takes so long."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as camera:
-                asking = threading.Thread(target=self.relay, args=[self.request, camera])
-                asking.start()
-                answer = camera.recv(65536)
-                time.sleep(seconds)
-                self.request.sendall(answer)
-                self.relay(camera, self.request)
-                asking.join()
-
-        @staticmethod
-        def relay(source: socket.socket, sink: socket.socket) -> None:
-            with suppress(OSError):
-                while data := source.recv(65536):
-                    sink.sendall(data)
-                sink.shutdown(socket.SHUT_WR)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
 
 
 def test_a_camera_that_takes_its_time_to_answer_is_opened(camera, watch):

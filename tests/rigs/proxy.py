@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
+import socketserver
 import threading
+import time
+from collections.abc import Iterator
 
 CHUNK = 1 << 16
 
@@ -144,3 +148,35 @@ class Proxy:
                 self.forwarded += len(data)
                 writer.write(data)
                 await writer.drain()
+
+
+@contextlib.contextmanager
+def hesitating(port: int, seconds: float) -> Iterator[int]:
+    """A way to a camera on which the first answer of each connection takes so long."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port)) as camera,
+            ):
+                asking = threading.Thread(target=self.relay, args=[self.request, camera])
+                asking.start()
+                answer = camera.recv(65536)
+                time.sleep(seconds)
+                self.request.sendall(answer)
+                self.relay(camera, self.request)
+                asking.join()
+
+        @staticmethod
+        def relay(source: socket.socket, sink: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    sink.sendall(data)
+                sink.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()

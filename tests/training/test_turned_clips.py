@@ -80,7 +80,7 @@ def test_turned_clips_are_seen_as_their_upright_twins(edgevid, tmp_path):
         for data in (phone, twins):
             done = edgevid("evaluate", run, data, "--json")
             assert done.returncode == 0, done.stderr
-            figures[kind, data.name] = json.loads(done.stdout)["model"]
+            figures[kind, data.name] = json.loads(done.stdout)["results"]
     assert len({json.dumps(one, sort_keys=True) for one in figures.values()}) == 1, figures
 
     bundle = tmp_path / "phone.edgevid"
