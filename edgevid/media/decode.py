@@ -176,7 +176,7 @@ class Decoder:
         if own is None:
             self._arrivals.captured += 1  # one packet may contain more than one image
             own = before or latest
-        elif self._skips and own.pts is not None:
+        elif self._skips and self.timeline.trusted and own.pts is not None:
             before = self._pass(own)
         pts_s, cut = self.timeline.frame(own)
         self._last = own

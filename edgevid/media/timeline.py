@@ -159,8 +159,10 @@ class Timeline:
     """A camera's stamps may run ahead of its clock by this much."""
     MIN_STEP_S = 0.001
     """The smallest step between frames of a camera."""
-    FALL_S = 0.1
-    """Stamps of a file that fall by more begin another recording; less is an error to repair."""
+    FALL_FRAMES, FALL_S = 2, 0.1
+    """Decoding times of a file that fall by more than the lesser begin another recording."""
+    FALL_WITHOUT_DTS_S = 0.5
+    """The same for files without decoding times."""
     REACH_S = 10.0
     """A presentation time is this near to its decoding time, unless frames are far apart."""
     MIN_RISE_S = 1e-6
@@ -189,7 +191,8 @@ class Timeline:
         self._by_dts = timing.by_dts
         self.trusted = not (self._by_rate or self._by_dts)
         ticks = self._denominator / self._numerator
-        self._fall, self._jump = -self.FALL_S * ticks, timing.jump_s * ticks
+        fall_s = min(self.FALL_S, max(2 * self.MIN_STEP_S, self.FALL_FRAMES * timing.frame_s))
+        self._fall, self._jump = -fall_s * ticks, timing.jump_s * ticks
         self._reach = max(self.REACH_S, MAX_REORDER * timing.frame_s) * ticks
         self._wrapped = self._part = self._falls = self._repeats = 0
         self._last_dts: int | None = None
@@ -322,7 +325,7 @@ class Timeline:
             if time_s > before_s + self.MIN_RISE_S:
                 self._repeats = 0
                 return time_s, False
-            if stamp.dts is None and time_s < before_s - max(0.5, self.FALL_S):
+            if stamp.dts is None and time_s < before_s - self.FALL_WITHOUT_DTS_S:
                 cut, time_s = True, before_s + self.timing.frame_s
             else:
                 return self._repair(time_s, before_s, slot), False
