@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgevid.data.layout import ClipFile
 from edgevid.files import sha256_of
 
+BEGINNING_BYTES = 4096
+
 
 def find_duplicates(root: Path, files: Iterable[ClipFile]) -> tuple[tuple[str, ...], ...]:
-    """Find files with equal content. Only files of equal size are read.
+    """Find files with equal content. Only files of equal size and beginning are read whole.
 
     Args:
         root: The folder of the dataset.
@@ -20,15 +23,27 @@ def find_duplicates(root: Path, files: Iterable[ClipFile]) -> tuple[tuple[str, .
     Returns:
         Sets of two or more paths, each sorted, ordered by their first path.
     """
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for file in files:
-        by_size[(root / file.path).stat().st_size].append(file.path)
-    by_content: dict[str, list[str]] = defaultdict(list)
-    for paths in by_size.values():
-        if len(paths) > 1:
-            for path in paths:
-                by_content[sha256_of(root / path)].append(path)
-    return tuple(sorted(tuple(sorted(paths)) for paths in by_content.values() if len(paths) > 1))
+    sets = [[file.path for file in files]]
+    for feature in (_size, _beginning, sha256_of):
+        sets = [found for paths in sets for found in _alike(root, paths, feature)]
+    return tuple(sorted(tuple(sorted(paths)) for paths in sets))
+
+
+def _alike(root: Path, paths: Sequence[str], feature: Callable[[Path], Any]) -> list[list[str]]:
+    """Sets of two or more files with an equal feature."""
+    found: dict[Any, list[str]] = defaultdict(list)
+    for path in paths:
+        found[feature(root / path)].append(path)
+    return [paths for paths in found.values() if len(paths) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(BEGINNING_BYTES)
 
 
 def duplicate_notes(
@@ -44,7 +59,7 @@ def duplicate_notes(
     Returns:
         One line for each of the two kinds that occurs.
     """
-    label = {file.path: str(file.annotation) for file in files}
+    label = {file.path: file.annotation for file in files if isinstance(file.annotation, str)}
     place = {path: name for name, paths in split.items() for path in paths}
     notes = []
     for kind, where, fix in (
