@@ -238,9 +238,3 @@ def _sum(path: Path) -> str:
     for file in files:
         total.update(file.read_bytes())
     return total.hexdigest()
-
-
-def first_line(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of a library's error that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:limit]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.importers.imported import Importer, first_line
+from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.library_errors import first_line
 from edgevid_converters.lowering.onnx_nodes import all_nodes, node_name, quantisation_of
 
 if TYPE_CHECKING:

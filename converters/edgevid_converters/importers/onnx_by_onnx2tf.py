@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.child_process import Limits, ask, limited
-from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.onnx_folding import folded
 from edgevid_converters.importers.onnx_plain import plain
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.tensors import sizes
+from edgevid_converters.library_errors import first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

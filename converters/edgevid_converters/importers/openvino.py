@@ -241,7 +241,7 @@ def _of(tensors: Any, name: str) -> Any:
 def _last(error: Exception) -> str:
     """Return the last line of an error of OpenVINO, which has the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    return lines[-1] if lines else type(error).__name__
 
 
 IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model)

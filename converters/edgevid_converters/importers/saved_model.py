@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
-from edgevid_converters.importers.imported import Importer, first_line
+from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.library_errors import first_line
 
 FORMS = ("saved_model",)
 SERVING = "serving_default"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
-from edgevid_converters.importers.imported import first_line
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.library_errors import first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

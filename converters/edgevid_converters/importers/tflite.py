@@ -10,9 +10,10 @@ from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid_converters.importers.graph_rewrite import GraphRewrite
-from edgevid_converters.importers.imported import Importer, first_line
+from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.tensors import Levels, TensorInfo, sizes
+from edgevid_converters.library_errors import first_line
 from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
 from edgevid_converters.lowering.tflite.quantisation import quantisation_of
 

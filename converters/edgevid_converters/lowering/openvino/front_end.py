@@ -51,7 +51,7 @@ def _blamed(text: str, graph: Path | None) -> str:
         said = dict.fromkeys(f"operator {k}" + (f" (node {n!r})" if n else "") for k, n in named)
         return ", ".join(list(said)[:5])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it gives no reason"
+    return lines[-1] if lines else "it gives no reason"
 
 
 def _nodes(graph: Path | None, kind: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid_converters.library_errors import lowering_reason
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
 from edgevid_converters.lowering.tflite import metadata as tflite_metadata
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse
@@ -211,7 +212,13 @@ def saved_model_to_tflite(saved_model: Path) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(saved_model), signature_keys=[SIGNATURE]
     )
-    content: bytes = converter.convert()
+    try:
+        content: bytes = converter.convert()
+    except Exception as error:  # noqa: BLE001 - it raises its own error, and whatever breaks in it
+        raise BadInput(
+            f"TensorFlow cannot lower the model to TFLite: {lowering_reason(error)}; replace that "
+            "layer, or convert the model for OpenVINO: -f openvino"
+        ) from None
     return content
 
 
