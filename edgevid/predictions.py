@@ -228,13 +228,17 @@ class RawOutputs:
     outputs: Mapping[str, NDArray[np.float32]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return ``outputs``: by name ``shape``, ``values`` (the first 8), ``least``, ``most``."""
+        """Return ``outputs``: by name ``shape``, ``values`` (the first 8), ``least``, ``most``.
+
+        ``omitted`` counts the values left out, if any; `outputs` has them all.
+        """
         return {"outputs": {name: _summary(value) for name, value in self.outputs.items()}}
 
 
 def _summary(value: NDArray[np.float32]) -> dict[str, Any]:
     flat = value.reshape(-1)
-    return {
+    rest = {"omitted": flat.size - SHOWN_VALUES} if flat.size > SHOWN_VALUES else {}
+    return rest | {
         "shape": list(value.shape),
         "values": [round(float(one), DECIMALS) for one in flat[:SHOWN_VALUES]],
         "least": round(float(flat.min()), DECIMALS),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SOURCE = "source"
 _INPUT = re.compile(r"golden/(\d+)/input_")
+_SLIDING = re.compile(r"(.+)\.sliding-(\d+)-(\d+)\.npy")
+LEAST_SLIDING_BYTES = 1 << 16
+"""Size from which an array is stored as what passes by, if its entries overlap."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class Trajectory:
 
     def state_at(self, step: int) -> dict[str, NDArray[Any]]:
         """Return the recorded state before a step by bare name, each float32 of its own shape."""
-        return {name: values[step] for name, values in self.states.items()}
+        import numpy as np
+
+        return {name: np.ascontiguousarray(values[step]) for name, values in self.states.items()}
 
     def source_outputs(self) -> RecordedOutputs:
         """Return what the source model returned; its recorded and carried runs are the same."""
@@ -100,7 +105,7 @@ class Golden:
             arrays |= {f"{SOURCE}/state_{name}": v for name, v in trajectory.states.items()}
             for artifact, recorded in self.references.items():
                 arrays |= {f"{artifact}/{name}": v for name, v in recorded[index].arrays().items()}
-            members |= {f"{index}/{name}.npy": _npy(value) for name, value in arrays.items()}
+            members |= dict(_member(f"{index}/{name}", value) for name, value in arrays.items())
         if self.pixels is not None:
             members |= {"clip.mp4": self.clip, "clip.npy": _npy(self.pixels)}
         return members
@@ -157,11 +162,62 @@ class _Arrays:
 
     def below(self, prefix: str, without: str = "/") -> dict[str, NDArray[Any]]:
         found = {name: name.removeprefix(prefix) for name in self._bundle.names}
-        return {
-            bare.removesuffix(".npy"): self.one(name)
-            for name, bare in found.items()
-            if bare != name and not bare.startswith(without)
-        }
+        arrays = {}
+        for name, bare in found.items():
+            if bare == name or bare.startswith(without):
+                continue
+            sliding = _SLIDING.fullmatch(bare)
+            if sliding is None:
+                arrays[bare.removesuffix(".npy")] = self.one(name)
+            else:
+                axis, width = int(sliding[2]), int(sliding[3])
+                arrays[sliding[1]] = slid(self.one(name), axis, width)
+        return arrays
+
+
+def _member(name: str, values: NDArray[Any]) -> tuple[str, bytes]:
+    """Return the name and the content of an array's member."""
+    if values.nbytes >= LEAST_SLIDING_BYTES and (found := overlaps(values)):
+        axis, joined = found
+        return f"{name}.sliding-{axis}-{values.shape[axis]}.npy", _npy(joined)
+    return f"{name}.npy", _npy(values)
+
+
+def overlaps(values: NDArray[Any]) -> tuple[int, NDArray[Any]] | None:
+    """Find out whether each entry is the one before, moved on by one: as a window of frames is.
+
+    Args:
+        values: ``(S, *shape)``, any dtype.
+
+    Returns:
+        The axis of ``values`` along which it moves, and all that passes by, of ``values``' dtype,
+        without the first axis and S - 1 longer along that one; None if it does not move.
+    """
+    import numpy as np
+
+    for axis in range(1, values.ndim):
+        width = values.shape[axis]
+        if width < 2 or len(values) < 2:
+            continue
+        before, after = np.split(values, [1], axis)[1], np.split(values, [width - 1], axis)[0]
+        if np.array_equal(before[:-1], after[1:]):
+            newest = np.split(values[1:], [width - 1], axis)[1]
+            return axis, np.concatenate([values[0], *newest], axis - 1)
+    return None
+
+
+def slid(joined: NDArray[Any], axis: int, width: int) -> NDArray[Any]:
+    """Return the values whose `overlaps` are ``joined``, as a view.
+
+    Args:
+        joined: What passes by, any dtype and shape.
+        axis: The axis along which it moves.
+        width: Its size in each entry.
+    """
+    import numpy as np
+
+    windows = np.lib.stride_tricks.sliding_window_view(joined, width, axis - 1)
+    return np.moveaxis(np.moveaxis(windows, -1, axis), axis - 1, 0)
 
 
 def _npy(values: NDArray[Any]) -> bytes:

@@ -40,6 +40,8 @@ def test_the_json_form_is_a_summary(task):
     shown = task.decode(outputs(), FRAME).to_json()["outputs"]
     assert shown["boxes"]["shape"] == [1, 4, 3]
     assert shown["boxes"]["values"] == list(range(8))
+    assert shown["boxes"]["omitted"] == 4  # a cut list says so
+    assert "omitted" not in shown["n"]
     assert (shown["boxes"]["least"], shown["boxes"]["most"]) == (0, 11)
     assert json.loads(json.dumps(shown))["n"]["values"] == [2]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     axis."""
 
 CALIBRATION_STEPS = 384
+LEAST_CALIBRATION_STEPS = 48
+CALIBRATION_VALUES = 1 << 26
+"""Most values of all inputs and states that are kept: 256 MB of float32."""
 GOLDEN_TRAJECTORIES = 2
 GOLDEN_STEPS_BEYOND_T = 4
 
@@ -67,16 +71,21 @@ def calibration(
         model: The source model.
         contract: Its contract.
         clips: Recordings, each input name -> uint8 or float32 ``(N, *shape)``.
-        limit: Steps to keep, thinned evenly.
+        limit: Steps to keep, thinned evenly; fewer of many values.
 
     Returns:
         Full name -> uint8 or float32 ``(steps, *shape)``.
     """
     import numpy as np
 
-    rows = [inputs for clip in clips for inputs, _ in stream(model, contract, clip)]
-    kept = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int))
-    return {name: np.stack([rows[k][name] for k in kept]) for name in rows[0]}
+    recordings = list(clips)
+    total = sum(map(steps_of, recordings))
+    size = sum(prod(one.shape) for one in (*contract.inputs, *contract.states))
+    limit = min(limit, max(LEAST_CALIBRATION_STEPS, CALIBRATION_VALUES // size), total)
+    kept = set(np.linspace(0, total - 1, limit).round().astype(int).tolist())
+    taken = chain.from_iterable(stream(model, contract, one) for one in recordings)
+    rows = [inputs for step, (inputs, _) in enumerate(taken) if step in kept]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def golden(
