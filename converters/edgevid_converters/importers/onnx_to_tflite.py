@@ -17,10 +17,11 @@ from edgevid.evidence import LoweringAttempt
 from edgevid_converters.child_process import ask
 from edgevid_converters.importers import onnx_by_onnx2tf, tensorflow_step
 from edgevid_converters.importers.graph_rewrite import named_by_signature
-from edgevid_converters.importers.imported import first_line, take_step
+from edgevid_converters.importers.imported import take_step
 from edgevid_converters.importers.onnx_lowering import OTHERWISE, NotLowered, OnnxGraph
 from edgevid_converters.importers.onnx_operators import FOLDED, REMEDIES, Value
 from edgevid_converters.importers.preprocessing import Preprocessing
+from edgevid_converters.library_errors import first_line
 from edgevid_converters.lowering.onnx_nodes import all_nodes
 from edgevid_converters.lowering.tflite.converter import saved_model_to_tflite
 
