@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 CHANNELS = 1, 2, 0
 """The channel of RGB of each plane: FFmpeg's order is green, blue, red."""
+FULL_COLOUR = {
+    **dict.fromkeys(("yuv420p", "yuv422p", "yuva420p", "nv12", "yuyv422", "uyvy422"), "yuv444p"),
+    **dict.fromkeys(("yuvj420p", "yuvj422p"), "yuvj444p"),
+    **dict.fromkeys(("yuv420p10le", "yuv422p10le", "p010le"), "yuv444p10le"),
+}
+"""Formats whose pixels share colours, and the same format with a colour for each pixel."""
+FULL_RANGE, BT601 = 2, (2, 5, 6)
+"""FFmpeg's numbers of tags; 2 is a matrix that is not stated."""
 EXACT = "accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 
 
@@ -62,7 +70,7 @@ class SwscaleGraph:
     def scale(self, image: Any, size: tuple[int, int]) -> Planes:
         """See `Scaler.scale`."""
         height, width = size
-        key = (image.width, image.height, image.format.name, size)
+        key = (image.width, image.height, image.format.name, _loses_range(image), size)
         if key != self._key:
             self._graph, self._key = self._build(image, size), key
         self._graph.push(image)
@@ -72,24 +80,32 @@ class SwscaleGraph:
     def _build(self, image: Any, size: tuple[int, int]) -> Any:
         from av.filter import Graph
 
-        graph = Graph()
-        # An image of that size already is not filtered: colour is repeated, not smoothed.
-        same = size == (image.height, image.width)
-        flags = f"{'neighbor' if same else self._filter}+{EXACT}"
+        graph, kind, source = Graph(), image.format.name, (image.height, image.width)
         nodes = [
             graph.add(
                 "buffer",
-                f"video_size={image.width}x{image.height}:pix_fmt={image.format.name}"
+                f"video_size={image.width}x{image.height}:pix_fmt={kind}"
                 ":time_base=1/1000:pixel_aspect=1/1",
             ),
-            graph.add("scale", f"{size[1]}:{size[0]}:flags={flags}"),
-            graph.add("format", "gbrp"),
-            graph.add("buffersink"),
         ]
+        enlarged = any(2 * new > old for new, old in zip(size, source, strict=True))
+        if size != source and enlarged and kind in FULL_COLOUR:
+            # Colour is repeated over the pixels that share it, as in OpenCV: not smoothed.
+            name = "neighbor:out_range=full" if _loses_range(image) else "neighbor"
+            nodes += self._scale(graph, source, name, FULL_COLOUR[kind])
+        name = "neighbor" if size == source else self._filter
+        nodes += self._scale(graph, size, name, "gbrp")
+        nodes.append(graph.add("buffersink"))
         for first, second in pairwise(nodes):
             first.link_to(second)
         graph.configure()
         return graph
+
+    @staticmethod
+    def _scale(graph: Any, size: tuple[int, int], name: str, kind: str) -> tuple[Any, Any]:
+        """Scale with one of libswscale's filters and convert to a format."""
+        scale = graph.add("scale", f"{size[1]}:{size[0]}:flags={EXACT}+{name}")
+        return scale, graph.add("format", kind)
 
 
 class PixelSampler:
@@ -177,6 +193,15 @@ def scaler(resize: Resize) -> Scaler:
     if resize == "bilinear":
         return PixelSampler(bilinear)
     return SwscaleGraph("area" if resize == "area" else "bilinear")
+
+
+def _loses_range(image: Any) -> bool:
+    """Whether FFmpeg limits the range on the way to another YUV format, which costs precision.
+
+    It does for images tagged as full range and BT.601 (or no matrix). PyAV 10 does not show tags.
+    """
+    full = getattr(image, "color_range", 0) == FULL_RANGE
+    return bool(full and getattr(image, "colorspace", 0) in BT601)
 
 
 def _pixels(plane: Any) -> NDArray[np.uint8]:

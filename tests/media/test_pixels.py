@@ -93,7 +93,7 @@ def test_scaling_and_fit_are_the_references(height, width, to_height, to_width, 
     # libswscale stretches the last colours of an odd size over half a pixel less.
     odd = "444" not in kind and (height % 2 or width % 2)
     assert off.mean() <= (2 * MEAN if odd else MEAN)
-    assert off.max() <= WORST
+    assert off.max() <= (WORST if odd or name == "bilinear-antialias" else 2)
 
 
 @pytest.mark.parametrize("kind", ["yuv420p", "yuv422p", "yuvj420p"])
@@ -123,13 +123,13 @@ def test_colour_has_as_many_columns_as_light(kind, size):
 def test_matrix_and_range_come_from_the_tags(matrix, full, kind):
     rgb = picture(64, 96)
     image = image_of(rgb, kind, matrix, full)
+    decoded = reference.planes_of(image)
     for name in FILTERS:
-        off = differences(
-            FrameInput("frame", 16, 24, resize=name), image, reference.resized(rgb, (16, 24), name)
-        )
-        if name != "nearest" or kind == "yuv444p10le":  # single pixels have rounded colours
-            assert off.max() <= 4, name
-        assert off.mean() <= 2 * MEAN, name
+        for size in ((16, 24), (64, 96), (50, 120)):
+            wanted = reference.resized(reference.to_rgb(decoded, matrix, full), size, name)
+            off = differences(FrameInput("frame", *size, resize=name), image, wanted)
+            assert off.max() <= 4, (name, size)
+            assert off.mean() <= MEAN, (name, size)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (720, 1280)])

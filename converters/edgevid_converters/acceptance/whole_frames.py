@@ -134,7 +134,7 @@ def kept_rows(contract: Contract, count: int, most: int) -> NDArray[np.intp]:
     """Choose rows of a stream: spread evenly, or the first ones if the model has a state.
 
     Returns:
-        Row numbers, intp ``(rows,)``, ascending.
+        Row numbers, int64 ``(rows,)``, ascending.
     """
     import numpy as np
 
