@@ -239,11 +239,14 @@ def canonical_json(value: Any) -> bytes:
     turn into the same bytes again.
     """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return json_bytes(text) + b"\n"
+    return text_bytes(text) + b"\n"
 
 
-def json_bytes(text: str) -> bytes:
-    """Encode a JSON text as UTF-8; bytes of a file name that are not UTF-8 become escapes."""
+def text_bytes(text: str) -> bytes:
+    """Encode a text as UTF-8; bytes of a file name that are not UTF-8 become escapes.
+
+    In JSON the escapes are JSON's own, so that `json.loads` gives the same text.
+    """
     return text.encode("utf-8", "backslashreplace")
 
 

@@ -51,6 +51,7 @@ WRITES = {
     "edgevid/training/fit.py": "into `files.writing`",
     "converters/edgevid_converters/calibration/trajectories.py": "into a temporary folder",
     "converters/edgevid_converters/child_tasks.py": "into a temporary folder",
+    "converters/edgevid_converters/importers/onnx_to_tflite.py": "into a temporary folder",
     "converters/edgevid_converters/importers/tflite.py": "into a temporary folder",
     "converters/edgevid_converters/lowering/edgetpu.py": "into a temporary folder",
     "converters/edgevid_converters/pipeline/write.py": "into `files.writing`",

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from edgevid.errors import BadInput, BadOutput, OutputFailed
-from edgevid.files import json_bytes
+from edgevid.files import text_bytes
 from edgevid.output import Destination, print_bytes, same_file
 from edgevid.progress import in_digits
 from edgevid.text import expand
@@ -67,7 +67,7 @@ def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
         BadOutput: `save` failed before.
     """
     kept = _kept()
-    content = json_bytes(json.dumps(result, indent=2, ensure_ascii=False)) if as_json else None
+    content = text_bytes(json.dumps(result, indent=2, ensure_ascii=False)) if as_json else None
     if "stdout" in kept:
         say(text)
     else:

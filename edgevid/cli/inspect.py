@@ -32,6 +32,7 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
 
     from edgevid import registry
     from edgevid.bundle import Bundle
+    from edgevid.files import text_bytes
 
     written = outputs(as_json, page=page)
     opened = Bundle.open(bundle)
@@ -45,7 +46,7 @@ def command(bundle: Path, page: Path | None, as_json: bool) -> None:
     }
     text = _text(opened)
     if "page" in written:
-        content = registry.load("tool", "page")(opened).encode("utf-8", "backslashreplace")
+        content = text_bytes(registry.load("tool", "page")(opened))
         if save(written["page"], content):
             result["page"] = str(page)
     emit(result, as_json, text)

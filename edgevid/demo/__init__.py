@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import CheckFailed, EdgevidError, EnvironmentFailed, Inconclusive, MissingExtra
-from edgevid.files import write_bytes, write_json
+from edgevid.files import text_bytes, write_bytes, write_json
 from edgevid.registry import install_line
 from edgevid.training.recipes import DEMO
 
@@ -146,7 +146,8 @@ def demo(out: Path, log: Callable[[str], None]) -> dict[str, Any]:
 
     outputs = {s.keep: json.loads(s.kept(out).read_bytes()) for s in todo if s.keep}
     report = out / "report.html"
-    write_bytes(report, render_report(out, [stage.command for stage in todo], outputs).encode())
+    page = render_report(out, [stage.command for stage in todo], outputs)
+    write_bytes(report, text_bytes(page))
     return _checked(report, outputs)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
+from edgevid.files import text_bytes
 from edgevid.isolation.child_task import error_to_json
 from edgevid.isolation.worker import MESSAGE_BYTES, WorkerProcess, worker_task
 from edgevid.runner.step_memory import StepMemory
@@ -195,7 +196,7 @@ def _serve(engine: Engine, memory: StepMemory, parent: socket.socket) -> None:
         try:
             memory.write_outputs(*engine.step(memory.inputs, memory.state))
         except EdgevidError as error:
-            parent.send(FAILED + str(error).encode()[: MESSAGE_BYTES // 2])
+            parent.send(FAILED + text_bytes(str(error))[: MESSAGE_BYTES // 2])
         else:
             parent.send(DONE)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgevid import registry
 from edgevid.errors import BadInput
-from edgevid.files import write_bytes
+from edgevid.files import text_bytes, write_bytes
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.importing import OutputDraft
 from edgevid_converters import importers
@@ -52,7 +52,7 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
     described = imported.ask_reference(kind, model, {"do": "tensors"})
     inputs, outputs = (imported.read_tensors(described[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)
-    write_bytes(file, content.encode())
+    write_bytes(file, text_bytes(content))
     count = sum(MARK in line for line in content.splitlines())
     return {"contract": str(file), "open": count, "guesses": content.count(GUESS[3:])}
 

@@ -20,7 +20,7 @@ from edgevid.evidence import (
     ReferenceRecord,
     preprocessing_text,
 )
-from edgevid.files import writing
+from edgevid.files import text_bytes, writing
 from edgevid.proof import Golden
 from edgevid.tasks.host import open_host
 from edgevid_converters import graphs
@@ -152,7 +152,7 @@ class BundleDraft:
         """
         copy = self._write_bundle(folder / "like" / path.name)
         with writing(page_path(path)) as part:
-            part.write_text(page(copy, self.times), encoding="utf-8")
+            part.write_bytes(text_bytes(page(copy, self.times)))
             return self._write_bundle(path)
 
     def _write_bundle(self, path: Path) -> Bundle:

@@ -42,11 +42,12 @@ class Reports:
         """Write the files."""
         from edgevid.bench.host.html import page
         from edgevid.bench.host.markdown import markdown
+        from edgevid.files import text_bytes
 
         if self.page is not None:
-            save(self.page, page(results).encode("utf-8", "backslashreplace"))
+            save(self.page, text_bytes(page(results)))
         if self.markdown is not None:
-            save(self.markdown, markdown(results).encode("utf-8", "backslashreplace"))
+            save(self.markdown, text_bytes(markdown(results)))
 
 
 @click.command(name="report")
