@@ -196,3 +196,22 @@ def test_the_rig_ends_with_the_process_that_started_it(tmp_path):
         assert Path(f"/sys/class/net/{name}").exists()
         run.kill()
     wait_for(lambda: not Path(f"/sys/class/net/{name}").exists())
+
+
+def test_once_sudo_asks_for_a_password_no_second_installation_is_made(person, shed, bundles):
+    owner = Owner(person, shed)
+    owner.flash(bundles["one"])
+    sudoers = shed.root / "etc/sudoers.d/pi"
+    allowed = sudoers.read_text()
+    sudoers.unlink()
+    try:
+        for words in ((bundles["two"], "--source", SOURCE), ("--uninstall",)):
+            refused = owner.call(*words, code=2)["error"]
+            assert "is installed in /opt/edgevid, and sudo asks this user for a password" in refused
+        assert owner.status()["others"] == ["/opt/edgevid"]
+        assert not (shed.root / "home/pi/.local/share/edgevid").exists()
+    finally:
+        sudoers.write_text(allowed)
+        sudoers.chmod(0o440)
+    assert owner.status()["others"] == []
+    owner.forget()

@@ -20,7 +20,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
 ``{"at": text}``, and then ``{"ok": true, ...}`` or ``{"error": {"kind", "message", "fix"}}``.
 
     probe       {"modules"?: [name], "libraries"?: [name]} -> facts (see
-                edgevid.flash.device_facts.DeviceFacts), "installed": see status. Writes nothing.
+                edgevid.flash.device_facts.DeviceFacts), "installed": see status, "second": the
+                error of a second installation, or null. Writes nothing.
     check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: all checks of
                 ``stage``, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
@@ -39,9 +40,10 @@ have a ``root``; the first one decides. The replies come in the same order: any 
                 "release", "healthy", "reason", "health"
     rollback    {"health"?} -> as activate, of the previous release
     status      -> "installed": {"current", "manifest": its text, "journal", "key", ...};
-                "service": {...}, "status": the runner's own document
+                "service": {...}, "status": the runner's own document, "others": [folder] of other
+                installations
     history     {"last"?: n} -> "history": [...]
-    uninstall   {"trial"?: unless a job runs there} -> "removed": [path]
+    uninstall   {"trial"?: unless a job runs there} -> "removed": [path], "others": see status
     job         {"id", "release", "args", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
                 "throw_away"?}: run ``python3 -m edgevid ARGS`` with the release's runner; see
                 `jobs`. -> "already": whether the same job exists
