@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from edgevid_converters.calibration.sensitivity import Sensitivities
 
 
+MEAN_SHARE = 0.1
+"""The mean difference of a sensitive tensor may be this share of the usual tolerance."""
+
+
 def differences(golden: Golden, recorded: Sequence[RecordedOutputs]) -> dict[str, TensorDifference]:
     """Measure the differences from the source model by tensor.
 
@@ -79,7 +83,7 @@ def systematic_difference(
     tensors = sensitivity.get(quantize, {})
     for name in wider_tolerances(quantize, sensitivity):
         mean, usual = found[name].mean_abs, SENSITIVITY_FACTOR * tensors[name].mean_abs
-        most = max(SOURCE_TOLERANCE[quantize], usual)
+        most = max(MEAN_SHARE * SOURCE_TOLERANCE[quantize], usual)
         if mean is None or not mean <= most:
             return f"{name} is off by {mean:.3g} on average, more than {most:.3g}"
     return None
