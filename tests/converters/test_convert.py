@@ -197,8 +197,10 @@ def test_a_small_float_remainder_is_listed_with_its_share(quick, tmp_path):
     for number, share in enumerate((0.004, 0.00234)):
         one = operator | {"name": f"squeeze_{number}", "share": share}
         quick.answers["openvino-int8"]["float_ops"].append(one)
-    result = quick()
+    seen: list[str] = []
+    result = quick(progress=lambda what, done, total, note="": seen.append(note))
     (note,) = [note for note in result["notes"] if "stay in float32" in note]
+    assert seen.index(note) < next(k for k, one in enumerate(seen) if one.startswith("proving"))
     assert note.startswith(
         "openvino-int8: Convolution x2 stay in float32, 0.0063 of its arithmetic"
     )

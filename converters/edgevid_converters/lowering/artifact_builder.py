@@ -20,6 +20,7 @@ from edgevid_converters.lowering.protocol import (
     LayerError,
     Operator,
     check_remainder,
+    describe_remainder,
     remainder_of,
     summary,
 )
@@ -222,3 +223,15 @@ class ArtifactBuilder:
         files = {e: (self.folder / f"{name}.{e}").read_bytes() for e in described["endings"]}
         layers = tuple(LayerError(**one) for one in described.get("layers", ()))
         return BuiltArtifact(artifact, files, layers, left)
+
+
+def remainder_notes(built: Sequence[BuiltArtifact]) -> list[str]:
+    """Return a note for each integer artifact that its quantiser left partly in float32."""
+    known = registry.names("converter")
+    return [
+        describe_remainder(
+            one.artifact.name, one.remainder, registry.load("converter", one.artifact.format).leaves
+        )
+        for one in built
+        if one.remainder is not None and one.artifact.format in known
+    ]

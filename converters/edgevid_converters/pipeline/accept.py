@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgevid import registry
 from edgevid.errors import CheckFailed, EdgevidError
 from edgevid_converters.acceptance.agreement import THIN
 from edgevid_converters.acceptance.artifact_acceptance import (
@@ -16,8 +15,12 @@ from edgevid_converters.acceptance.artifact_acceptance import (
 from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.acceptance.repair import RepairResult, repair_artifact
 from edgevid_converters.lowering import edgetpu
-from edgevid_converters.lowering.artifact_builder import BuildResult, BuiltArtifact
-from edgevid_converters.lowering.protocol import INTEGERS, LayerError, describe_remainder
+from edgevid_converters.lowering.artifact_builder import (
+    BuildResult,
+    BuiltArtifact,
+    remainder_notes,
+)
+from edgevid_converters.lowering.protocol import INTEGERS, LayerError
 from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
@@ -111,7 +114,7 @@ def accept_artifacts(
         raise nothing_passed(refused)
     passed = {one.name for one in results}
     measured = [one for one in built.built if one.artifact.name in passed]
-    notes += notes_on(results, options.budget) + remainder_notes(results)
+    notes += notes_on(results, options.budget) + remainder_notes([one.built for one in results])
     notes += [] if plan.as_it_is else unmeasured_notes(measured)
     return AcceptedArtifacts(tuple(results), repairs, tuple(notes), refused)
 
@@ -178,16 +181,6 @@ def _coarse_note(result: AcceptanceResult) -> str | None:
         f"{artifact.name}: no metric was measured; it {frames.describe()}"
         f"{thin if frames.n < THIN else ''}"
     )
-
-
-def remainder_notes(results: Sequence[AcceptanceResult]) -> list[str]:
-    """Return a note for each integer artifact that its quantiser left partly in float32."""
-    return [
-        describe_remainder(one.name, left, registry.load("converter", base).leaves)
-        for one in results
-        if (left := one.built.remainder) is not None
-        if (base := one.built.artifact.format) in registry.names("converter")
-    ]
 
 
 def unmeasured_notes(built: Sequence[BuiltArtifact]) -> list[str]:

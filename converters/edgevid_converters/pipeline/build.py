@@ -5,7 +5,11 @@ from __future__ import annotations
 from edgevid import targets
 from edgevid.errors import EdgevidError
 from edgevid_converters import target_selection
-from edgevid_converters.lowering.artifact_builder import BuildResult, BuiltArtifact
+from edgevid_converters.lowering.artifact_builder import (
+    BuildResult,
+    BuiltArtifact,
+    remainder_notes,
+)
 from edgevid_converters.pipeline.context import ConversionRun
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
@@ -27,6 +31,8 @@ def build_artifacts(plan: Plan, lowered: LoweredModel, run: ConversionRun) -> Bu
         run.report(f"converting to {format_name} {', '.join(quantisations)}")
         result = lowered.builder.build(format_name, quantisations)
         refused |= result.refused
+        for note in remainder_notes(result.built):  # before anything is proven or repaired
+            run.report.note(note)
         for one in result.built:
             try:
                 _check_target(plan.target, one)
