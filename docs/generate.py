@@ -198,9 +198,29 @@ def exit_code_table() -> str:
     return "\n".join([*lines, "| 130 | | interrupted (Ctrl-C or SIGTERM) |", ""])
 
 
+def onnx_operator_table() -> str:
+    """List the ONNX operators that become TFLite, by family."""
+    from edgevid_converters.importers.onnx_operators import FAMILIES, FOLDED, LIMITS
+
+    lines = ["| family | operators |", "|---|---|"]
+    for family, table in FAMILIES.items():
+        listed = ", ".join(
+            f"`{name}` ({LIMITS[name]})" if name in LIMITS else f"`{name}`"
+            for name in sorted(table)
+        )
+        lines.append(f"| {family} | {listed} |")
+    listed = ", ".join(f"`{name}`" for name in FOLDED)
+    lines.append(f"| Computed beforehand, where they depend on no input | {listed} |")
+    return "\n".join(lines) + "\n"
+
+
 def write_generated_pages(docs: Path) -> None:
     """Write every generated page below ``docs/_generated``."""
     folder = docs / "_generated"
     folder.mkdir(exist_ok=True)
-    for name, make in {"results": results_page, "exit-codes": exit_code_table}.items():
+    for name, make in {
+        "results": results_page,
+        "exit-codes": exit_code_table,
+        "onnx-operators": onnx_operator_table,
+    }.items():
         (folder / f"{name}.md").write_text(make(), "utf-8")

@@ -317,3 +317,48 @@ def test_onnxsim_may_fail(monkeypatch, capsys):
     simple = onnx_by_onnx2tf._simplified(model)
     assert "If" not in {one.op_type for one in simple.graph.node}
     assert "onnxsim left the model as it is: the graph must be" in capsys.readouterr().err
+
+
+def test_onnx2tf_is_stopped_at_its_limit(tmp_path, monkeypatch):
+    pytest.importorskip("onnx2tf")
+    monkeypatch.setattr(onnx_by_onnx2tf, "LEAST_S", 0.2)
+    monkeypatch.setattr(onnx_by_onnx2tf, "NODE_S", 0.0)
+    source = described(tmp_path, convolved())
+    model = onnx.load(source.path)
+    with pytest.raises(BadInput, match=r"^it did not respond within 0.2 s$"):
+        onnx_by_onnx2tf.convert(model, source.preprocessing, tmp_path)
+
+
+def test_a_limited_process_gets_no_more_memory():
+    import subprocess
+    import sys
+
+    code = (
+        "import resource; from edgevid.isolation.limits import limit_memory; limit_memory(900);"
+        "limit_memory(4000); print(resource.getrlimit(resource.RLIMIT_DATA)[1] >> 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "900"
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    import subprocess
+    import sys
+
+    onnx.save(convolved("Sigmoid"), tmp_path / "model.onnx")
+    (tmp_path / "model.contract.toml").write_text(CONTRACT)
+    code = (
+        "import sys; from pathlib import Path; from edgevid_converters import importers;"
+        "from rigs import models; here, out = map(Path, sys.argv[1:]);"
+        "model = importers.load(models.described(here / 'model.onnx'));"
+        "model.lower('tflite', out)"
+    )
+    for name in ("one", "other"):
+        command = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / name)]
+        folder = models.__file__.rsplit("/", 2)[0]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    one, other = (
+        (tmp_path / name / "from_onnx" / "operators" / "model.tflite").read_bytes()
+        for name in ("one", "other")
+    )
+    assert one == other

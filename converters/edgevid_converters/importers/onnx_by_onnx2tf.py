@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
 from edgevid.registry import need
-from edgevid_converters.child_process import Limits, ask, limited
+from edgevid_converters.child_process import ChildFailed, Limits, ask, limited
 from edgevid_converters.importers.onnx_folding import folded
 from edgevid_converters.importers.onnx_plain import plain
 from edgevid_converters.importers.preprocessing import Preprocessing
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from edgevid_converters.importers.imported import NativeModel
 
+NAME = "onnx2tf"
 CLOSE = 1e-3
 """Largest difference of an output whose place and axes are looked for, as a share of its range."""
 LEAST_S, NODE_S = 120.0, 1.0
@@ -52,8 +53,7 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
         folder: Where files go.
 
     Raises:
-        BadInput: onnx2tf cannot convert an operator.
-        ChildFailed: It crashed, or exceeded its limits.
+        BadInput: onnx2tf cannot convert an operator, crashed, or exceeded its limits.
     """
     import onnx
 
@@ -71,8 +71,11 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
         "kept": [names[name] for name in kept],
         "out": str(folder / "made"),
     }
-    with limited(limits):
-        ask("onnx2tf", task)
+    try:
+        with limited(limits):
+            ask(NAME, task)
+    except ChildFailed as error:  # its remedies are for the limits that the user sets
+        raise BadInput(f"it {str(error).removeprefix(NAME).split(';')[0].strip()}") from None
     return folder / "made"
 
 
