@@ -52,8 +52,11 @@ WRITES = {
     "converters/edgevid_converters/calibration/trajectories.py": "into a temporary folder",
     "converters/edgevid_converters/child_tasks.py": "into a temporary folder",
     "converters/edgevid_converters/importers/onnx_to_tflite.py": "into a temporary folder",
+    "converters/edgevid_converters/conversion_cache.py": "the cache, where a full disk is no error",
+    "converters/edgevid_converters/fork_server.py": "into a temporary folder",
     "converters/edgevid_converters/importers/tflite.py": "into a temporary folder",
     "converters/edgevid_converters/lowering/edgetpu.py": "into a temporary folder",
+    "converters/edgevid_converters/lowering/protocol.py": "into a temporary folder",
     "converters/edgevid_converters/pipeline/write.py": "into `files.writing`",
 }
 

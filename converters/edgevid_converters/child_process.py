@@ -1,12 +1,14 @@
 """Runs the tasks of a conversion in child processes, within limits of time and memory.
 
 Converters abort, hang and leave threads behind, so each task of
-`edgevid_converters.child_tasks` gets a process of its own.
+`edgevid_converters.child_tasks` gets a process of its own. Those that need TensorFlow are forked
+from a server that has imported it, see `edgevid_converters.fork_server`; the others start afresh.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,10 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgevid import registry
 from edgevid.errors import BadInput, ConverterFailed
 from edgevid.files import cache_folder, write_bytes
 from edgevid.isolation.child_task import ChildOutcome, run_child
 from edgevid.system import kernel
+from edgevid_converters.fork_server import ForkServer, ServerLost
 
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -27,6 +31,8 @@ ENVIRONMENT = {
     # oneDNN's order of summation depends on the machine, and so would calibrated int8 files.
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
+PRELOADED = ("tensorflow", "keras")
+"""What the server of a conversion imports."""
 DOING = "doing "
 """Prefix of the line on which a child announces its next step, in case the step kills it."""
 MEASURING = "measuring its layers"
@@ -76,6 +82,78 @@ DEFAULT_LIMITS = Limits()
 _limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
 
 
+class _Servers:
+    """The fork server of a conversion, started for the first task that needs it."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+        self._lost = not sys.platform.startswith("linux")
+
+    def start(self) -> ForkServer | None:
+        """Return the server, still importing if it is new; None where there can be none."""
+        if self._server is None and not self._lost:
+            self._server = ForkServer(PRELOADED, ENVIRONMENT)
+        return self._server
+
+    def run(self, task: Mapping[str, Any], timeout_s: float) -> ChildOutcome | None:
+        """Run a task in a child of the server; None where it needs a process of its own."""
+        server = self.start()
+        if server is None:
+            return None
+        try:
+            return server.run(task, timeout_s)
+        except ServerLost:
+            self._lost = True
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """End the server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+_servers: ContextVar[_Servers | None] = ContextVar("servers", default=None)
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    """Fork the children of this context that need TensorFlow from one server."""
+    servers = _Servers()
+    token = _servers.set(servers)
+    try:
+        yield
+    finally:
+        _servers.reset(token)
+        servers.close()
+
+
+def preload(task: Mapping[str, Any]) -> None:
+    """Begin to import what a later task will need, beside whatever comes before it."""
+    servers = _servers.get()
+    if servers is not None and needs_tensorflow(task):
+        servers.start()
+
+
+def needs_tensorflow(task: Mapping[str, Any]) -> bool:
+    """Whether a task of `child_tasks` loads TensorFlow."""
+    if "format" in task:
+        return PRELOADED[0] in registry.row("converter", task["format"]).needs
+    if "saved_model" in task.get("forms", ()) or task.get("kind") == "run":
+        return True
+    return PRELOADED[0] in registry.row("importer", task["kind"]).needs
+
+
+def _run(task: Mapping[str, Any], timeout_s: float) -> ChildOutcome:
+    servers = _servers.get()
+    if servers is not None and needs_tensorflow(task):
+        outcome = servers.run(task, timeout_s)
+        if outcome is not None:
+            return outcome
+    return run_child("edgevid_converters.child_tasks", task, timeout_s, ENVIRONMENT)
+
+
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
     """Apply ``limits`` to every child process that is started within this context."""
@@ -107,7 +185,7 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     timeout_s = limits.time_s if timeout_s is None else timeout_s
     memory_mb = limits.memory_mb or _free_mb()
     task = {**task, "timeout_s": timeout_s, "memory_mb": memory_mb}
-    outcome = run_child("edgevid_converters.child_tasks", task, timeout_s, ENVIRONMENT)
+    outcome = _run(task, timeout_s)
     answer = outcome.result()
     if answer is not None:
         return answer

@@ -33,6 +33,17 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     source = SourceModel.from_task(task)
     contract, model = source.contract, importers.load(source)
     lowered, refused = _lowered(model, task["forms"], out)
+    recorded = _recorded(model, contract, task) if task["record"] else {}
+    return {"lowered": lowered, "refused": refused, **recorded}
+
+
+def _recorded(model: ReferenceModel, contract: Contract, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Record the streams in ``out``.
+
+    Returns:
+        ``trajectories``, the paths of the calibration by name, and ``sensitivity``.
+    """
+    out = Path(task["out"])
     clips = list(trajectories.read_clips(Path(task["clips"])))
     recorded = trajectories.calibration(model, contract, clips)
     paths = trajectories.write_arrays(out / "calibration", recorded)
@@ -54,9 +65,6 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
             trajectories.write_arrays(out / "reference" / str(index), given)
     return {
         "trajectories": paths,
-        "lowered": lowered,
-        "refused": refused,
-        "contract": contract.to_json(),
         "sensitivity": to_json(sensitivity.measure(model, contract, golden)),
         "attempts": [asdict(one) for one in model.attempts],
     }
@@ -91,7 +99,7 @@ def _convert(task: Mapping[str, Any]) -> dict[str, Any]:
     What is known of an artifact is also written next to its files: a crash at the next one does
     not lose it. A quantisation that fails has its error as its answer.
     """
-    converter = registry.load("converter", task["format"])()
+    converter = _converter(task)
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
     contract = Contract.from_json(task["contract"])
     answer: dict[str, Any] = {}
@@ -152,15 +160,21 @@ def _check_prediction(
         check_remainder(f"{task['format']}-{quantize}", left, converter.leaves)
 
 
+def _converter(task: Mapping[str, Any]) -> Converter:
+    converter: Converter = registry.load("converter", task["format"])()
+    converter.work = Path(task["work"]) if task.get("work") else None
+    return converter
+
+
 def _operators(task: Mapping[str, Any]) -> dict[str, Any]:
     """Count the operators of the float model in one format."""
-    converter = registry.load("converter", task["format"])()
+    converter = _converter(task)
     return {"operators": converter.operators(Path(task["lowered"]), task["form"])}
 
 
 def _layer_errors(task: Mapping[str, Any], converter: Converter | None = None) -> dict[str, Any]:
     """Measure the int8 error of each layer in one format."""
-    converter = converter or registry.load("converter", task["format"])()
+    converter = converter or _converter(task)
     paths = {name: Path(path) for name, path in task["trajectories"].items()}
     found = converter.layer_errors(Path(task["lowered"]), task["form"], paths)
     return {"layers": [asdict(one) for one in found]}

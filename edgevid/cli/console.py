@@ -237,27 +237,38 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+LINE_S = 10.0
+"""Seconds between lines where there is no terminal; less time left is not worth mentioning."""
+
+
 class Bar:
-    """A `Progress`: a bar on a terminal, a line per quarter elsewhere."""
+    """A `Progress`: a bar on a terminal; elsewhere a line per quarter, and each few seconds."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._what = ""
-        self._began = self._drawn = 0.0
+        self._began: dict[str, float] = {}
+        self._drawn = 0.0
         self._quarter = -1
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """Draw ``done`` of ``total``."""
         now = time.monotonic()
         if what != self._what or done == 0:
-            self._what, self._began, self._quarter, self._drawn = what, now, -1, 0.0
+            self._what, self._quarter, self._drawn = what, -1, 0.0
+        if done == 0 or what not in self._began:
+            self._began[what] = now
+        elapsed_s = now - self._began[what]
+        quarter = 4 * done // max(total, 1)
         if self._terminal:
             if done >= total or now - self._drawn > 0.1:
                 self._drawn = now
-                self._draw(done, total, now - self._began, note)
-        elif (quarter := 4 * done // max(total, 1)) > self._quarter:
-            self._quarter = quarter
-            say(f"{what}: {done}/{total} {note}".rstrip())
+                self._draw(done, total, elapsed_s, note)
+        elif quarter > self._quarter or now - self._drawn > LINE_S:
+            self._quarter, self._drawn = quarter, now
+            left_s = elapsed_s * (total - done) / done if done else 0.0
+            left = f" (about {left_s:.0f} s left)" if left_s >= LINE_S else ""
+            say(f"{what}: {done}/{total} {note}{left}".rstrip())
 
     def _draw(self, done: int, total: int, elapsed_s: float, note: str) -> None:
         share = done / max(total, 1)

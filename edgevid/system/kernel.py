@@ -186,6 +186,11 @@ def processor_identity() -> str | None:
     return "\n".join(lines)
 
 
+def own_threads() -> int:
+    """Return how many threads this process has, those of native libraries too."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
 def memory_mb(root: Path) -> dict[str, int]:
     """``/proc/meminfo`` in MiB."""
     found = {}

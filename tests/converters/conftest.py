@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,11 +15,14 @@ import pytest
 
 from edgevid import registry
 from edgevid.progress import silent
-from edgevid_converters import importers
+from edgevid_converters import convert, importers, pipeline
 from edgevid_converters.calibration import calibration_data
 from edgevid_converters.child_process import ENVIRONMENT, ask
+from edgevid_converters.conversion_cache import ConversionCache
 from edgevid_converters.importers import SourceModel
+from edgevid_converters.lowering import artifact_builder
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
+from edgevid_converters.pipeline import lower
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import lower_in_child
 from edgevid_converters.pipeline.source import ConversionSource, choose_forms
@@ -34,6 +39,12 @@ class Lowered:
     def files(self, name: str) -> dict[str, bytes]:
         endings = self.answers[name]["endings"]
         return {ending: (self.folder / f"{name}.{ending}").read_bytes() for ending in endings}
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch) -> None:
+    """Compute everything anew: many tests compare what two conversions made."""
+    monkeypatch.setattr(ConversionCache, "open", lambda: None)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +84,40 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
         }
         answers |= ask(f"conversion to {format_name}", task)
     return Lowered(source, folder, answers)
+
+
+@pytest.fixture
+def quick(lowered, monkeypatch, tmp_path):
+    """Let children answer from what was made before; gives a function that converts."""
+    answers = json.loads(json.dumps(lowered.answers))
+
+    asked = []
+
+    def kept(what, task):
+        asked.append((task["do"], *task.get("quantize", ())))
+        if task["do"] == "lower":
+            shutil.copytree(lowered.folder, task["out"], dirs_exist_ok=True)
+            moved = json.dumps(answers["lower"]).replace(str(lowered.folder), task["out"])
+            return json.loads(moved)
+        if task["do"] == "operators":
+            return {"operators": {"CONV_2D": 4, "GATHER": 1}}
+        for file in lowered.folder.glob(f"{task['format']}-*"):
+            shutil.copy(file, task["out"])
+        return {name: result for name, result in answers.items() if name.startswith(task["format"])}
+
+    for asking in (lower, artifact_builder):
+        monkeypatch.setattr(asking, "ask", kept)
+    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+    def run(**options):
+        out = tmp_path / "x.edgevid"
+        return convert(lowered.source.path, out=out, **options).to_json()
+
+    run.clip = next(Path(lowered.source.data).rglob("*.mp4"))
+    run.answers, run.source, run.asked = answers, lowered.source.path, asked
+    yield run
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def pytest_collection_modifyitems(items) -> None:

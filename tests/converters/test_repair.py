@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from html import unescape
 from math import inf, nan
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from edgevid_converters.graphs.draw import look
 from edgevid_converters.graphs.layout import condense_graph
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.lowering.artifact_builder import BuiltArtifact
+from edgevid_converters.lowering.artifact_builder import ArtifactBuilder, BuiltArtifact
 from edgevid_converters.lowering.protocol import LayerError
 from edgevid_converters.pipeline.write import preprocessing_proof
 from rigs.outlier_model import (
@@ -113,11 +114,33 @@ def test_a_failed_repair_names_the_closest_attempt():
     assert ladder.chosen is None and to_json(ladder.record())["kept"] is None
     assert all("z" not in kept for kept in tried)  # half of the layers stay in int8
     message = str(refusal(ladder, "x-int8"))
-    assert "x-int8 has accuracy 0.200; none of 3 repairs is within the budget" in message
-    assert "the closest, with a, b kept in float32, has accuracy 0.400" in message
+    assert "x-int8 has accuracy 0.200; none of 2 repairs is within the budget" in message
+    assert "the closest, with a, b, c kept in float32, has accuracy 0.400" in message
     assert "--quantize-aware" not in message and "\n" not in message
     assert "give another --max-drop or use --quantize float16" in message
     assert "--quantize-aware RUN" in str(refusal(ladder, "x-int8", is_run=True))
+
+
+def test_predicted_gains_choose_the_rungs():
+    """Two outliers, then forty layers that hardly matter: no try is spent on these."""
+    names = [f"layer{number}" for number in range(42)]
+    errors = [3.0, 2.5, *(0.01 for _ in range(40))]
+    layers = [LayerError(*one) for one in zip(names, ["CONV"] * 42, errors, strict=True)]
+    tried = []
+
+    def attempt(kept):
+        tried.append(kept)
+        return judged(0.0 if len(kept) >= needed else 0.5)
+
+    needed = 2
+    ladder = search_repair(judged(0.5), layers, attempt)
+    assert ladder.chosen is not None and ladder.chosen.kept == tuple(names[:2])
+    assert tried == [tuple(names[:1]), tuple(names[:2]), tuple(names[1:2])]
+    tried.clear()
+    needed = 99
+    ladder = search_repair(judged(0.5), layers, attempt)
+    assert ladder.chosen is None
+    assert [len(kept) for kept in tried] == [1, 2, 21]  # half of them is the most there can be
 
 
 def test_a_model_of_one_layer_has_nothing_to_keep():
@@ -228,9 +251,11 @@ def test_without_repair_an_artifact_is_rejected():
     with pytest.raises(
         CheckFailed, match=r"x-int8 has .*; leave out --no-repair, or this artifact"
     ):
-        repair_artifact(judged(0.5), None, None, print, repair=False)
+        repair_artifact(judged(0.5), None, ArtifactBuilder({}, {}, Path()), print, repair=False)
     with pytest.raises(CheckFailed, match="leave this artifact out, or change the model"):
-        repair_artifact(judged(0.5, repairable=False), None, None, print, repair=True)
+        repair_artifact(
+            judged(0.5, repairable=False), None, ArtifactBuilder({}, {}, Path()), print, repair=True
+        )
 
 
 def test_owner_outputs_prove_the_preprocessing(data, tmp_path):

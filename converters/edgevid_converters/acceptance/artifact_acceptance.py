@@ -22,7 +22,7 @@ from edgevid.proof.golden import RecordedOutputs, read_recorded
 from edgevid.proof.verdict import record_in_child
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.metrics import Comparison
-from edgevid_converters.acceptance import agreement
+from edgevid_converters.acceptance import agreement, proof_cache
 from edgevid_converters.acceptance.agreement import FrameAgreement
 from edgevid_converters.acceptance.gates import NOT_MEASURED, Budget
 from edgevid_converters.acceptance.parity import (
@@ -141,7 +141,13 @@ class ArtifactAcceptance:
         draft = self.folder / "draft.edgevid"
         members = self.golden.to_members()
         bundles.write(draft, self.contract, [(artifact, built.files)], members, {})
-        verdict = record_in_child(draft, artifact.name, runtime, record)
+        verdict = proof_cache.remembered_verdict(
+            draft,
+            artifact.name,
+            runtime,
+            record,
+            lambda: record_in_child(draft, artifact.name, runtime, record),
+        )
         parity = {
             "max_abs": verdict.max_abs,
             "agreement": verdict.agreement,

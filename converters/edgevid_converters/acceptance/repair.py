@@ -1,8 +1,10 @@
 """Repair: the fewest layers in float32 that bring an int8 artifact into the budget.
 
-Layers are ranked by their int8 error. The worst one is kept in float32, then the worst two, four
-and so on until the gates accept the artifact; a bisection finds the number in between, and at last
-each kept layer goes back to int8 if the gates accept the artifact without it. Every attempt goes
+Layers are ranked by their int8 error, and the errors predict what keeping the worst ones gains: the
+squares of the errors that stay in int8 add up. The worst layer is kept in float32 first, and each
+further rung is the shortest one that halves the predicted error. If the largest rung is not enough,
+no smaller one is, and the repair ends. A bisection finds the number in between; at last those
+layers go back to int8 whose own errors are so small that they may not matter. Every attempt goes
 into the evidence.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import hypot, inf, isfinite
 from typing import TypeAlias
 
 from edgevid.errors import CheckFailed, EnvironmentFailed
@@ -22,7 +25,13 @@ from edgevid_converters.lowering.protocol import LayerError, listed
 
 MAX_KEPT = 0.5
 """Largest share of layers kept in float32: with more, float16 is the better choice."""
-MAX_TRIES = 32
+MAX_TRIES = 16
+LAYERS, ATTEMPT = 12, 3
+"""How long measuring the layers and one attempt take, beside the steps of a conversion."""
+UNCERTAIN = 2.0
+"""Errors of single layers predict their part in the whole within about this factor."""
+TRUSTED = 2
+"""So many layers that are needed as the ranking says are enough to believe it."""
 
 Attempt: TypeAlias = Callable[[tuple[str, ...]], AcceptanceResult]
 """Builds and checks the artifact with these layers kept in float32."""
@@ -107,7 +116,7 @@ def repair_artifact(
     first: AcceptanceResult,
     acceptance: ArtifactAcceptance,
     builder: ArtifactBuilder,
-    report: Callable[[str], None],
+    report: Callable[[str, int], None],
     *,
     repair: bool,
 ) -> RepairResult:
@@ -117,7 +126,8 @@ def repair_artifact(
         first: The result of the artifact with every layer in int8.
         acceptance: The gates.
         builder: Builds the attempts.
-        report: Called with a line before each attempt.
+        report: Called before each attempt with a line and how long it takes, in the units of
+            `edgevid_converters.pipeline.context`.
         repair: False refuses instead.
 
     Raises:
@@ -130,11 +140,11 @@ def repair_artifact(
         raise CheckFailed(f"{name} {first.reason}; leave this artifact out, or change the model")
     if not repair:
         raise CheckFailed(f"{name} {first.reason}; leave out --no-repair, or this artifact")
-    report(f"measuring the layers of {name}")
+    report(f"measuring the layers of {name}", LAYERS)
     layers = first.built.layers or builder.layer_errors(artifact.format)
 
     def attempt(kept: tuple[str, ...]) -> AcceptanceResult:
-        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float32")
+        report(f"repairing {name}: {len(kept)} of {len(layers)} layers in float32", ATTEMPT)
         keep = {artifact.quantize: kept}
         try:
             built = builder.convert(artifact.format, [artifact.quantize], keep)
@@ -204,6 +214,7 @@ class _Search:
     ) -> None:
         self._attempt = attempt
         self._rank = {layer.name: rank for rank, layer in enumerate(layers)}
+        self._errors = [layer.error if isfinite(layer.error) else inf for layer in layers]
         self.attempts = [RepairAttempt((), first)]
 
     def _try(self, names: Sequence[str]) -> RepairAttempt:
@@ -219,26 +230,49 @@ class _Search:
 
     def fewest(self, ranked: Sequence[str]) -> RepairAttempt | None:
         """Find the shortest head of the ranking that is enough, assuming more is never worse."""
-        below, count, found = 0, 1, None
+        below, found = 0, None
         while found is None and below < len(ranked) and not self._exhausted():
-            count = min(count, len(ranked))
+            count = self._rung_above(below, len(ranked))
             attempt = self._try(ranked[:count])
             if attempt.result.ok:
                 found = attempt
             else:
-                below, count = count, count * 2
+                below = count
         while found is not None and len(found.kept) - below > 1 and not self._exhausted():
             middle = (below + len(found.kept)) // 2
             attempt = self._try(ranked[:middle])
             found, below = (attempt, below) if attempt.result.ok else (found, middle)
         return found
 
+    def _rung_above(self, below: int, most: int) -> int:
+        """How many layers to keep next: as few as halve the predicted error, and twice as many."""
+        if not below:
+            return 1
+        aim = self._predicted(below) / 2
+        halving = (k for k in range(below + 1, most) if self._predicted(k) <= aim)
+        return min(most, max(2 * below, next(halving, most)))
+
+    def _predicted(self, kept: int) -> float:
+        """The error of the outputs with so many of the worst layers in float32."""
+        return hypot(*self._errors[kept:])
+
     def without_needless(self, found: RepairAttempt) -> RepairAttempt:
-        """Return layers to int8 that need not be kept, the smallest error first."""
+        """Return layers to int8 that need not be kept, the smallest error first.
+
+        The last of the ranking is needed, and so is every layer with a much larger error. Once
+        layers with a larger error have turned out to be needed as well, the ranking is trusted.
+        """
+        least = self._errors[self._rank[found.kept[-1]]]
+        needed = 0
         for name in reversed(found.kept):
-            if len(found.kept) == 1 or self._exhausted():
+            error = self._errors[self._rank[name]]
+            if len(found.kept) == 1 or self._exhausted() or needed >= TRUSTED:
+                break
+            if error > UNCERTAIN * least:
                 break
             attempt = self._try([kept for kept in found.kept if kept != name])
             if attempt.result.ok:
                 found = attempt
+            else:
+                needed += error > least
         return found

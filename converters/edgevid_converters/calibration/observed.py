@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
-from edgevid_converters.calibration.trajectories import read_arrays, steps_of, write_arrays
+from edgevid_converters.calibration.trajectories import (
+    map_arrays,
+    read_arrays,
+    steps_of,
+    write_arrays,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +34,15 @@ class ObservedSteps:
     """Single steps with the source model's outputs.
 
     Attributes:
-        inputs: Every input and state by full name, uint8 or float32 ``(N, *shape)``.
+        inputs: Every input and state by full name, uint8 or float32 ``(calibration steps,
+            *shape)``; from a file they are read when they are needed.
         outputs: The source model's outputs by name, float32 ``(N, *shape)``.
+        places: Which of the calibration steps these are.
     """
 
     inputs: Recording
     outputs: Recording
+    places: Sequence[int]
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -42,9 +50,12 @@ class ObservedSteps:
 
     def steps(self, contract: Contract) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield inputs and state of each step, as an engine takes them."""
-        for step in range(len(self)):
-            inputs = {one.name: self.inputs[one.name][step] for one in contract.inputs}
-            yield inputs, {s.name: self.inputs[s.input_name][step] for s in contract.states}
+        import numpy as np
+
+        for step in self.places:
+            inputs = {one.name: np.array(self.inputs[one.name][step]) for one in contract.inputs}
+            states = {s.name: np.array(self.inputs[s.input_name][step]) for s in contract.states}
+            yield inputs, states
 
 
 def chosen(count: int) -> list[int]:
@@ -77,6 +88,5 @@ def read(folder: Path) -> ObservedSteps | None:
     outputs = read_arrays(folder / FOLDER)
     if not outputs:
         return None
-    calibration = read_arrays(folder / "calibration")
-    places = chosen(steps_of(calibration))
-    return ObservedSteps({name: values[places] for name, values in calibration.items()}, outputs)
+    calibration = map_arrays(folder / "calibration")
+    return ObservedSteps(calibration, outputs, chosen(steps_of(calibration)))

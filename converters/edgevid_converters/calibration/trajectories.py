@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def stream(
     """
     state = zero_state(contract)
     for step in range(steps_of(recording)):
-        inputs = {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
+        inputs = _inputs_at(contract, recording, step)
         inputs |= {s.input_name: state[s.name] for s in contract.states}
         given = model.step(inputs) if move is None else model.step(inputs, move)
         state = {s.name: given[s.output_name] for s in contract.states}
@@ -83,9 +83,24 @@ def calibration(
     size = sum(prod(one.shape) for one in (*contract.inputs, *contract.states))
     limit = min(limit, max(LEAST_CALIBRATION_STEPS, CALIBRATION_VALUES // size), total)
     kept = set(np.linspace(0, total - 1, limit).round().astype(int).tolist())
-    taken = chain.from_iterable(stream(model, contract, one) for one in recordings)
-    rows = [inputs for step, (inputs, _) in enumerate(taken) if step in kept]
+    taken = enumerate(_all_inputs(model, contract, recordings))
+    rows = [inputs for step, inputs in taken if step in kept]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _all_inputs(
+    model: ReferenceModel, contract: Contract, clips: Iterable[Recording]
+) -> Iterator[dict[str, Any]]:
+    """Every step's inputs and states; the model is run only for its states."""
+    for clip in clips:
+        if contract.states:
+            yield from (inputs for inputs, _ in stream(model, contract, clip))
+        else:
+            yield from (_inputs_at(contract, clip, step) for step in range(steps_of(clip)))
+
+
+def _inputs_at(contract: Contract, recording: Recording, step: int) -> dict[str, Any]:
+    return {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs}
 
 
 def golden(
@@ -275,3 +290,10 @@ def read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     return {file.stem: np.load(file, allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
+
+
+def map_arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    """As `read_arrays`, name -> array of the shape and dtype written, read when it is needed."""
+    import numpy as np
+
+    return {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgevid import registry, settings
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
+from edgevid.files import sha256_of
+from edgevid_converters import conversion_cache
 from edgevid_converters.child_process import ask
 from edgevid_converters.importers.contract_resolver import ContractResolver
 from edgevid_converters.importers.contract_toml import default_contract_path
@@ -181,7 +183,28 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
             f"{file} does not exist, and {path.name} does not record what its tensors mean; "
             f"write it with: edgevid convert --init {path}"
         )
-    return ask_reference(kind, path, {"do": "describe", "contract_file": str(file.resolve())})
+    task = {"do": "describe", "contract_file": str(file.resolve())}
+    return dict(
+        conversion_cache.remembered(
+            lambda: _described_by(kind, path, file), lambda: ask_reference(kind, path, task)
+        )
+    )
+
+
+def _described_by(kind: str, path: Path, contract_file: Path) -> dict[str, Any] | None:
+    """What a description depends on; None if that is not known."""
+    model = conversion_cache.model_hash(path)
+    text = contract_file.read_bytes()
+    if model is None or b"labels_file" in text:
+        return None
+    return {
+        "unit": "description",
+        "kind": kind,
+        "name": path.name,
+        "model": model,
+        "contract": sha256_of(text),
+        "importer": registry.row("importer", kind).origin,
+    }
 
 
 def ask_reference(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from edgevid.errors import EdgevidError
 from edgevid.evidence import FloatRemainder
 from edgevid.isolation.child_task import error_from_json
 from edgevid.proof.replay import own_tolerances
+from edgevid_converters import conversion_cache
 from edgevid_converters.child_process import MEASURING, ChildFailed, ask
 from edgevid_converters.lowering.protocol import (
     CALIBRATED,
@@ -24,6 +25,9 @@ from edgevid_converters.lowering.protocol import (
     remainder_of,
     summary,
 )
+
+MEASURED_BYTES = 4 << 20
+"""Size of the largest model whose layers are measured one by one before anything is refused."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,18 @@ class ArtifactBuilder:
             "trajectories": self.lowered["trajectories"],
             "contract": self.lowered["contract"],
             "allow_float": self.allow_float or self.as_it_is,
+            "work": str(self.folder / "work"),
         }
+
+    def measures(self, format_name: str) -> bool:
+        """Whether the error of each layer is measured although nothing has to be repaired.
+
+        It takes as many quantised models as there are layers, so only for small ones.
+        """
+        path = Path(self.lowered["lowered"][self.forms[format_name]])
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        size = sum(file.stat().st_size for file in files)
+        return not self.as_it_is and size <= MEASURED_BYTES
 
     def operators(self, format_name: str) -> dict[str, int]:
         """Count the operators of the float model in one format, by kind.
@@ -157,18 +172,23 @@ class ArtifactBuilder:
         task = {
             **self.task("convert", format_name),
             "keep": {name: list(layers) for name, layers in (keep or {}).items()},
-            "measure": not keep and not self.as_it_is,
+            "measure": not keep and self.measures(format_name),
             "out": str(self.folder),
         }
         left = {f"{format_name}-{one}": one for one in quantisations}
         for name in left:
             (self.folder / f"{name}.json").unlink(missing_ok=True)
         found: dict[str, Mapping[str, Any] | EdgevidError] = {}
+        for name, known in self._remembered(task, left).items():
+            found[name] = known
+            del left[name]
         while left:
             try:
                 quantize = list(left.values())
                 answer = ask(f"conversion to {format_name}", {**task, "quantize": quantize})
-                return found | {name: answer[name] for name in left}
+                made = {name: answer[name] for name in left}
+                self._remember(task, left, made)
+                return found | made
             except ChildFailed as error:
                 found |= self._finished(left)
                 task["measure"] = task["measure"] and error.at != MEASURING
@@ -176,6 +196,47 @@ class ArtifactBuilder:
                 found |= dict.fromkeys(blamed, error)
                 left = {name: one for name, one in left.items() if name not in found}
         return found
+
+    def _identity(self, task: Mapping[str, Any], quantisation: str) -> dict[str, Any] | None:
+        """What an artifact depends on; None where nothing is kept."""
+        hashes = self.lowered.get("hashes")
+        if not hashes:
+            return None
+        return {
+            "unit": "artifact",
+            "model": hashes[task["form"]],
+            "calibration": hashes["calibration"] if quantisation in CALIBRATED else None,
+            "quantize": quantisation,
+            "kept": list(task["keep"].get(quantisation, ())),
+            "measure": task["measure"] and quantisation == "int8",
+            "converter": registry.row("converter", task["format"]).origin,
+            **{key: task[key] for key in ("format", "form", "contract")},
+        }
+
+    def _remembered(
+        self, task: Mapping[str, Any], wanted: Mapping[str, str]
+    ) -> dict[str, dict[str, Any]]:
+        """The artifacts that an earlier conversion has built; their files are in `folder` then."""
+        cache = conversion_cache.current()
+        found = {}
+        for name, quantisation in wanted.items():
+            identity = self._identity(task, quantisation)
+            if cache is not None and identity is not None:
+                described = cache.fetch(identity, self.folder)
+                if described is not None:
+                    found[name] = described
+        return found
+
+    def _remember(
+        self, task: Mapping[str, Any], wanted: Mapping[str, str], made: Mapping[str, Any]
+    ) -> None:
+        """Keep the artifacts that children have built."""
+        cache = conversion_cache.current()
+        for name, quantisation in wanted.items():
+            identity = self._identity(task, quantisation)
+            if cache is not None and identity is not None and "error" not in made[name]:
+                files = [self.folder / f"{name}.{ending}" for ending in made[name]["endings"]]
+                cache.store(identity, made[name], self.folder, files)
 
     def _finished(self, names: Collection[str]) -> dict[str, Any]:
         """What a child that crashed later has left of the artifacts it had made."""
@@ -191,7 +252,12 @@ class ArtifactBuilder:
             ChildFailed: The converter crashed.
         """
         task = self.task("layer_errors", format_name)
-        answer = ask(f"measuring the layers of {format_name}", task)
+        artifact = {**task, "keep": {}, "measure": True}
+        identity = self._identity(artifact, "int8")
+        answer = conversion_cache.remembered(
+            lambda: identity and {**identity, "unit": "layers"},
+            lambda: ask(f"measuring the layers of {format_name}", task),
+        )
         return [LayerError(**one) for one in answer["layers"]]
 
     def read_artifact(

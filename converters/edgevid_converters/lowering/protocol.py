@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -86,6 +86,8 @@ class Converter(ABC):
         forms: The forms of a model (see `ReferenceModel.lower`) that it takes, the preferred one
             first.
         leaves: Which operators its quantiser leaves in float32, and why, as a sentence.
+        work: Folder for what one child computes and later children of the same conversion reuse;
+            None if there is none.
     """
 
     name: ClassVar[str]
@@ -93,6 +95,21 @@ class Converter(ABC):
     quantisations: ClassVar[tuple[str, ...]]
     forms: ClassVar[tuple[str, ...]]
     leaves: ClassVar[str] = "its quantiser leaves them in float32"
+    work: Path | None = None
+
+    def kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Return what an earlier child has left in `work` under a name, or make and leave it."""
+        if self.work is None:
+            return make()
+        file = self.work / f"{self.name}-{name}"
+        if file.exists():
+            return file.read_bytes()
+        content = make()
+        self.work.mkdir(exist_ok=True)
+        part = file.with_name(f"{file.name}.part")
+        part.write_bytes(content)
+        part.rename(file)
+        return content
 
     @abstractmethod
     def convert(

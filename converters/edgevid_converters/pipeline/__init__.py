@@ -11,14 +11,17 @@ lists the rest. Without any that passes nothing is written.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from edgevid.progress import Progress, silent
-from edgevid_converters.child_process import limited
+from edgevid_converters import importers
+from edgevid_converters.child_process import limited, served
+from edgevid_converters.conversion_cache import ConversionCache, using
 from edgevid_converters.pipeline.accept import accept_artifacts
 from edgevid_converters.pipeline.build import build_artifacts
-from edgevid_converters.pipeline.context import ConversionRun, ProgressReport
+from edgevid_converters.pipeline.context import PAGE, READ, ConversionRun, ProgressReport
 from edgevid_converters.pipeline.data import read_data
 from edgevid_converters.pipeline.lower import lower_model
 from edgevid_converters.pipeline.options import ConvertArguments, ConvertOptions
@@ -71,17 +74,23 @@ def run_stages(options: ConvertOptions, progress: Progress = silent) -> Conversi
         ConverterFailed: The converters crashed on every artifact; nothing is written.
     """
     plan = make_plan(options)
-    plan, source = read_source(plan)
-    report = ProgressReport(progress, plan.steps)
+    importers.kind_of(options.model)
     with (
         limited(options.limits),
+        served(),
+        using(ConversionCache.open() if options.cache else None),
         tempfile.TemporaryDirectory(prefix="edgevid-convert-") as folder,
     ):
+        report = ProgressReport(progress, plan.weight)
+        report(f"reading {options.model.name}", READ)
+        plan, source = read_source(plan)
         shared = ConversionRun(Path(folder), report, progress)
         data = read_data(plan, source, shared)
         lowered = lower_model(plan, source, data, shared)
+        data = replace(data, clips=())  # they may be large, and only lowering needs them
         built = build_artifacts(plan, lowered, shared)
         accepted = accept_artifacts(plan, source, data, lowered, built, shared)
+        report("writing the bundle and its page", PAGE)
         evidence = collect_evidence(plan, source, data, lowered, accepted)
         conversion = write_bundle(plan, source.model.contract, lowered, accepted, evidence, shared)
     report.finish()

@@ -21,7 +21,7 @@ from edgevid_converters.lowering.artifact_builder import (
     remainder_notes,
 )
 from edgevid_converters.lowering.protocol import INTEGERS, LayerError
-from edgevid_converters.pipeline.context import ConversionRun
+from edgevid_converters.pipeline.context import PROVE, ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
@@ -86,12 +86,12 @@ def accept_artifacts(
     refused = dict(built.refused)
     for one in built.built:
         name = one.artifact.name
-        run.report(f"proving {name}")
+        run.report(f"proving {name}", PROVE)
         try:
             result = acceptance.check(one)
             if not result.ok:
                 repaired = repair_artifact(
-                    result, acceptance, lowered.builder, run.report.note, repair=options.repair
+                    result, acceptance, lowered.builder, run.report.more, repair=options.repair
                 )
                 result = repaired.accepted(name, is_run=not source.model.imported)
                 repairs[name] = repaired
@@ -115,7 +115,8 @@ def accept_artifacts(
     passed = {one.name for one in results}
     measured = [one for one in built.built if one.artifact.name in passed]
     notes += notes_on(results, options.budget) + remainder_notes([one.built for one in results])
-    notes += [] if plan.as_it_is else unmeasured_notes(measured)
+    measures = lowered.builder.measures
+    notes += unmeasured_notes([one for one in measured if measures(one.artifact.format)])
     return AcceptedArtifacts(tuple(results), repairs, tuple(notes), refused)
 
 

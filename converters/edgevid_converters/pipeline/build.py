@@ -10,7 +10,7 @@ from edgevid_converters.lowering.artifact_builder import (
     BuiltArtifact,
     remainder_notes,
 )
-from edgevid_converters.pipeline.context import ConversionRun
+from edgevid_converters.pipeline.context import BUILD, ConversionRun
 from edgevid_converters.pipeline.lower import LoweredModel
 from edgevid_converters.pipeline.plan import Plan
 
@@ -28,7 +28,8 @@ def build_artifacts(plan: Plan, lowered: LoweredModel, run: ConversionRun) -> Bu
             names = (f"{format_name}-{one}" for one in quantisations)
             refused |= dict.fromkeys(names, lowered.refused[format_name])
             continue
-        run.report(f"converting to {format_name} {', '.join(quantisations)}")
+        what = f"converting to {format_name} {', '.join(quantisations)}"
+        run.report(what, BUILD * len(quantisations))
         result = lowered.builder.build(format_name, quantisations)
         refused |= result.refused
         for note in remainder_notes(result.built):  # before anything is proven or repaired

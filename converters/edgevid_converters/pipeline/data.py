@@ -9,7 +9,7 @@ from edgevid.data.video_files import count_left_out
 from edgevid.errors import BadInput
 from edgevid.evidence import HeldOutRecord, LeftOutClip
 from edgevid_converters.calibration import calibration_data
-from edgevid_converters.pipeline.context import ConversionRun
+from edgevid_converters.pipeline.context import CLIPS, ConversionRun
 from edgevid_converters.pipeline.plan import Plan
 from edgevid_converters.pipeline.source import ConversionSource
 
@@ -50,7 +50,7 @@ def read_data(plan: Plan, source: ConversionSource, run: ConversionRun) -> Conve
         BadInput: There are no clips to calibrate on, or none to measure on for ``min_metric``.
     """
     options = plan.options
-    run.report("reading clips")
+    run.report("reading clips", CLIPS)
     names, clips, notes = calibration_data.calibration_clips(source.model, options.calibrate)
     held_out, reason = calibration_data.held_out(
         source.model, options.calibrate, options.data, names, run.progress

@@ -13,7 +13,6 @@ from edgevid.errors import EdgevidError
 from edgevid.evidence import LoweringAttempt, ReferenceRecord
 from edgevid.isolation.child_task import error_from_json
 from edgevid.proof import Golden, Trajectory
-from edgevid.tasks.host import open_host
 from edgevid_converters import target_selection
 from edgevid_converters.calibration import checks, observed, sensitivity, trajectories
 from edgevid_converters.calibration.golden_clip import golden_clip
@@ -22,8 +21,9 @@ from edgevid_converters.calibration.sensitivity import Sensitivities
 from edgevid_converters.child_process import LOWERING, ChildFailed, ask
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
-from edgevid_converters.pipeline.context import ConversionRun
+from edgevid_converters.pipeline.context import LOWER, ConversionRun
 from edgevid_converters.pipeline.data import ConversionData
+from edgevid_converters.pipeline.lowering_cache import LoweringCache, annotated_steps
 from edgevid_converters.pipeline.plan import Plan
 from edgevid_converters.pipeline.source import ConversionSource
 
@@ -76,7 +76,7 @@ def lower_model(
         ChildFailed: Lowering crashed.
     """
     model = source.model
-    run.report("lowering the model")
+    run.report("lowering the model", LOWER)
     notes = _calibration_notes(plan, source, data)
     lowered = lower_in_child(source, data, run.folder, observe=plan.observes)
     if plan.calibrates:
@@ -138,33 +138,54 @@ def lower_in_child(
     Raises:
         ChildFailed: The model's own runtime, or lowering to every form, crashed.
     """
+    forms = sorted(set(source.forms.values()))
+    kept = LoweringCache.of(source, data, folder, observe=observe)
+    lowered = kept.forms(forms) if kept else {}
+    recorded = kept.recordings() if kept else None
+    left = [form for form in forms if form not in lowered]
+    answer: dict[str, Any] = {"lowered": {}, "refused": {}}
+    if left or recorded is None:
+        task = _lowering_task(source, data, folder)
+        task |= {"forms": left, "record": recorded is None, "observe": observe}
+        answer = ask_for_forms(task, others=bool(lowered))
+        if kept:
+            kept.keep(answer["lowered"], answer if recorded is None else None)
+    answer |= recorded or {}
+    answer["lowered"] = {**lowered, **answer["lowered"]}
+    answer["contract"] = source.model.contract.to_json()
+    return answer | {"hashes": kept.hashes(answer) if kept else None}
+
+
+def _lowering_task(source: ConversionSource, data: ConversionData, folder: Path) -> dict[str, Any]:
+    """Write what the child reads; returns its task."""
     trajectories.write_clips(folder / "clips.npz", data.clips)
-    annotated: list[list[int]] = []
     if data.held_out is not None:
-        contract = source.model.contract
-        name = contract.frame.name
+        name = source.model.contract.frame.name
         frames = [{name: images} for images in data.held_out.images]
         trajectories.write_clips(folder / "held_out.npz", frames)
-        known = open_host(contract.task).annotations(data.held_out)
-        annotated = [list(one.frames) for one in known]
     if source.owner is not None:
         trajectories.write_clips(folder / "reference.npz", source.owner.to_run)
-    task = {
+    return {
         "do": "lower",
         **source.model.to_task(),
-        "forms": sorted(set(source.forms.values())),
         "clips": str(folder / "clips.npz"),
         "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
-        "annotated": annotated,
+        "annotated": annotated_steps(source, data),
         "reference": str(folder / "reference.npz") if source.owner is not None else None,
-        "observe": observe,
         "out": str(folder),
     }
-    return _ask_for_forms(task)
 
 
-def _ask_for_forms(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the task, again without each form at which it crashes."""
+def ask_for_forms(task: Mapping[str, Any], *, others: bool = False) -> dict[str, Any]:
+    """Run the task, again without each form at which it crashes.
+
+    Args:
+        task: The task.
+        others: Whether other forms are there already, so that all of these may fail.
+
+    Raises:
+        ChildFailed: The child crashed elsewhere, or at the only form.
+    """
     forms = list(task["forms"])
     crashed: dict[str, Any] = {}
     while True:
@@ -172,7 +193,7 @@ def _ask_for_forms(task: Mapping[str, Any]) -> dict[str, Any]:
             answer = ask("lowering the model", {**task, "forms": forms})
         except ChildFailed as error:
             form = error.at.removeprefix(LOWERING)
-            if form not in forms or len(forms) == 1:
+            if form not in forms or (len(forms) == 1 and not others):
                 raise
             forms.remove(form)
             crashed[form] = {"error": "ConverterFailed", "message": str(error)}

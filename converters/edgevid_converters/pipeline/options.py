@@ -30,6 +30,7 @@ class ConvertArguments(TypedDict, total=False):
     allow_float: bool
     time_limit_s: float
     memory_limit_mb: int | None
+    cache: bool
     out: Path | str
 
 
@@ -58,6 +59,8 @@ class ConvertOptions:
         allow_float: Accept float operators in an integer artifact.
         time_limit_s: Time limit of one converter's process, in seconds.
         memory_limit_mb: Memory limit of it in MB; None: most of the free memory.
+        cache: Reuse what earlier conversions have computed from the same bytes, and keep what
+            this one computes.
         out: The bundle to write; a page of the evidence is written next to it.
     """
 
@@ -75,6 +78,7 @@ class ConvertOptions:
     allow_float: bool = False
     time_limit_s: float = DEFAULT_LIMITS.time_s
     memory_limit_mb: int | None = None
+    cache: bool = True
     out: Path = Path("model.edgevid")
 
     @property
@@ -100,6 +104,10 @@ class ConvertOptions:
             OutputFailed: The bundle or its page may not be written.
         """
         self.limits.check()
+        for option in ("calibrate", "data", "reference"):
+            path = getattr(self, option)
+            if path is not None and not Path(path).exists():
+                raise BadInput(f"{path} does not exist; give another --{option}")
         inputs = (self.model, self.contract)
         for path in (self.out, self.page):
             with Destination(path) as output:

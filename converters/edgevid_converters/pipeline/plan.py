@@ -12,6 +12,7 @@ from edgevid.targets import Target
 from edgevid_converters import target_selection
 from edgevid_converters.lowering import edgetpu
 from edgevid_converters.lowering.protocol import CALIBRATED, INTEGERS
+from edgevid_converters.pipeline.context import BUILD, CLIPS, LOWER, PAGE, PROVE, READ
 from edgevid_converters.pipeline.options import ConvertOptions
 
 FORMATS = ("tflite", "openvino")
@@ -44,9 +45,10 @@ class Plan:
         return (*self.quantisations, *([edgetpu.FORMAT] if self.edgetpu else []))
 
     @property
-    def steps(self) -> int:
-        """How many steps of progress the conversion reports."""
-        return 2 + len(self.quantisations) + sum(map(len, self.quantisations.values()))
+    def weight(self) -> int:
+        """How long the conversion takes, in the units of `edgevid_converters.pipeline.context`."""
+        artifacts = sum(map(len, self.quantisations.values()))
+        return READ + CLIPS + LOWER + artifacts * (BUILD + PROVE) + PAGE
 
     @property
     def observes(self) -> bool:

@@ -62,6 +62,12 @@ from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
     is_flag=True,
     help="Exit 0 although some artifacts did not pass, if the bundle has one of every format.",
 )
+@click.option(
+    "--cache/--no-cache",
+    "cache",
+    default=True,
+    help="Reuse what earlier conversions have computed from the same bytes.",
+)
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
 @click.option("--time-limit", type=float, help="Seconds that one converter may run. Default: 1200.")
 @click.option(
@@ -88,6 +94,7 @@ def command(
     reference: Path | None,
     repair: bool,
     keep_going: bool,
+    cache: bool,
     target: str | None,
     allow_float: bool,
     time_limit: float | None,
@@ -138,6 +145,7 @@ def command(
             data=data,
             reference=reference,
             repair=repair,
+            cache=cache,
             target=target,
             allow_float=allow_float,
             **{name: value for name, value in given.items() if value is not None},

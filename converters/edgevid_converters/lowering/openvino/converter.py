@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from edgevid_converters.lowering.openvino.integers import (
     operators_of,
     quantize_int8,
     to_dynamic,
+    with_layers_in_float,
 )
 from edgevid_converters.lowering.openvino.work import work_of
 from edgevid_converters.lowering.protocol import Converter, LayerError, Operator
@@ -62,6 +63,7 @@ class OpenVINO(Converter):
     )
 
     def __init__(self) -> None:
+        self._floats: dict[Path, Node] = {}
         self._whole: dict[Path, Node] = {}
 
     def convert(
@@ -73,14 +75,11 @@ class OpenVINO(Converter):
         keep: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
-        if quantize != "int8":
-            model = _loaded(lowered, form)
-        elif quantisation_of(read(lowered, form)) == "int8":
-            model = _loaded(lowered, form)  # it is int8 already
-        elif keep:
-            model = quantize_int8(_loaded(lowered, form), _steps(trajectories), keep)
-        else:
-            model = self._quantize_int8(lowered, form, trajectories).clone()
+        model = self._float(lowered, form)
+        if quantize == "int8" and quantisation_of(model) != "int8":  # or it is int8 already
+            whole = self._quantize_int8(lowered, form, trajectories)
+            kept = with_layers_in_float(whole, model, keep) if keep else whole.clone()
+            model = kept or quantize_int8(model, _RecordedSteps(trajectories), keep)
         if quantize == "dynamic":
             model = to_dynamic(model)
         merge_equal_nodes(model)
@@ -96,21 +95,45 @@ class OpenVINO(Converter):
     ) -> list[LayerError]:
         """Quantise each layer alone; see `Converter.layer_errors`."""
         whole = self._quantize_int8(lowered, form, trajectories)
-        return layer_errors(_loaded(lowered, form), whole, _steps(trajectories))
+        return layer_errors(self._float(lowered, form), whole, _RecordedSteps(trajectories))
+
+    def _float(self, lowered: Path, form: str) -> Node:
+        """A copy of the float model, its nodes named by kind and order."""
+        if lowered not in self._floats:
+            self._floats[lowered] = self._kept_graph("float", lambda: _loaded(lowered, form))
+        return self._floats[lowered].clone()
+
+    def _kept_graph(self, name: str, make: Callable[[], Node]) -> Node:
+        """As `kept`, a graph: it is always read back, so that nothing depends on who made it."""
+        import openvino
+
+        made: dict[str, bytes] = {}
+
+        def part(ending: str) -> bytes:
+            if not made:
+                made.update(_serialised(make(), halves=False))
+            return made[ending]
+
+        weights = self.kept(f"{name}.bin", lambda: part("bin"))
+        xml = self.kept(f"{name}.xml", lambda: part("xml"))
+        return openvino.Core().read_model(model=xml, weights=weights)
 
     def _quantize_int8(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> Node:
         """Quantise every layer; NNCF runs once, since it takes long."""
         if lowered not in self._whole:
-            self._whole[lowered] = quantize_int8(_loaded(lowered, form), _steps(trajectories))
+            model = self._float(lowered, form)
+            self._whole[lowered] = self._kept_graph(
+                "int8", lambda: quantize_int8(model, _RecordedSteps(trajectories))
+            )
         return self._whole[lowered]
 
     def operators_of(self, lowered: Path, form: str, layers: Collection[str]) -> frozenset[str]:
         """The products of layers; see `Converter.operators_of`."""
-        return operators_of(_loaded(lowered, form), layers)
+        return operators_of(self._float(lowered, form), layers)
 
     def operators(self, lowered: Path, form: str) -> dict[str, int]:
         """Count the kinds of nodes of the float model; see `Converter.operators`."""
-        nodes = _loaded(lowered, form).get_ordered_ops()
+        nodes = self._float(lowered, form).get_ordered_ops()
         return dict(Counter(node.get_type_name() for node in nodes))
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:
@@ -133,7 +156,7 @@ class OpenVINO(Converter):
     ) -> list[Operator]:
         """Match NNCF's ignored patterns; see `Converter.predicted_float_ops`."""
         del trajectories
-        model = _loaded(lowered, form)
+        model = self._float(lowered, form)
         ignored = ignored_products(model)
         work = {node.get_friendly_name(): work_of(node) for node in _computing(model)}
         total = max(1, sum(work.values()))
@@ -161,13 +184,23 @@ def _loaded(lowered: Path, form: str) -> Node:
     return model
 
 
-def _steps(trajectories: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Each recorded step, keyed by input name."""
-    import numpy as np
+class _RecordedSteps(Sequence[Mapping[str, Any]]):
+    """The recorded steps, keyed by input name; each is read when it is needed."""
 
-    arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
-    count = len(next(iter(arrays.values())))
-    return [{name: np.array(values[k]) for name, values in arrays.items()} for k in range(count)]
+    def __init__(self, trajectories: Mapping[str, Path]) -> None:
+        import numpy as np
+
+        self._arrays = {name: np.load(path, mmap_mode="r") for name, path in trajectories.items()}
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays.values())))
+
+    def __getitem__(self, place: Any) -> Any:
+        import numpy as np
+
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return {name: np.array(values[place]) for name, values in self._arrays.items()}
 
 
 def merge_equal_nodes(model: Node) -> None:
@@ -223,15 +256,19 @@ def _is_result(target: Node) -> bool:
 
 def _saved(model: Node, *, halves: bool = False) -> dict[str, bytes]:
     """Save without what depends on this machine: paths and versions in rt_info, and white space."""
+    files = _serialised(model, halves=halves)
+    xml, weights = files["xml"], files["bin"]
+    xml = re.sub(rb"<rt_info>.*?</rt_info>|<rt_info ?/>", b"", xml, flags=re.DOTALL)
+    return {"xml": re.sub(rb">\s+<", b"><", xml).strip() + b"\n", "bin": weights}
+
+
+def _serialised(model: Node, *, halves: bool) -> dict[str, bytes]:
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="edgevid-") as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=halves)
-        xml = path.read_bytes()
-        weights = path.with_suffix(".bin").read_bytes()
-    xml = re.sub(rb"<rt_info>.*?</rt_info>|<rt_info ?/>", b"", xml, flags=re.DOTALL)
-    return {"xml": re.sub(rb">\s+<", b"><", xml).strip() + b"\n", "bin": weights}
+        return {"xml": path.read_bytes(), "bin": path.with_suffix(".bin").read_bytes()}
 
 
 def _read(files: Mapping[str, bytes]) -> Node:

@@ -7,7 +7,7 @@ products with the same weights: the matrix of an unrolled LSTM is one, not sixte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -64,7 +64,7 @@ def quantize_int8(model: Node, steps: Steps, keep: Collection[str] = ()) -> Node
     ranges = RangeEstimatorParametersSet.MINMAX
     return nncf.quantize(
         model,
-        nncf.Dataset(list(steps)),
+        nncf.Dataset(steps),
         subset_size=len(steps),
         ignored_scope=nncf.IgnoredScope(
             names=sorted(operators_of(model, keep)), types=rest, validate=False
@@ -166,6 +166,76 @@ def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
         error = output_error(wanted, _outputs(alone, some))
         errors.append(LayerError(layer.name, layer.kind, error))
     return sorted(errors, key=lambda one: -one.error)
+
+
+def with_layers_in_float(whole: Node, model: Node, keep: Collection[str]) -> Node | None:
+    """Return a copy of an int8 model with some layers as they are in the float model.
+
+    Unlike quantising anew it measures no ranges again, and leaves every other layer as it is.
+
+    Args:
+        whole: The model in int8.
+        model: The float model that it was made from.
+        keep: The layers, as `layers` names them.
+
+    Returns:
+        The copy; None where a kept layer shares its rounded values with others behind a node that
+        only moves values, which NNCF alone can take apart.
+
+    Raises:
+        BadInput: A name is unknown.
+    """
+    names = operators_of(model, keep)
+    floats = {node.get_friendly_name(): node for node in model.get_ops()}
+    made = whole.clone()
+    found = [node for node in made.get_ordered_ops() if node.get_friendly_name() in names]
+    if len(found) != len(names) or not all(_revert(n, floats, names) for n in found):
+        return None
+    made.validate_nodes_and_infer_types()
+    return made
+
+
+def _revert(node: Node, floats: Mapping[str, Node], names: Collection[str]) -> bool:
+    """Give a quantised product its float inputs and bias; False if others would change too."""
+    from openvino import opset13 as ops
+
+    like = floats[node.get_friendly_name()]
+    for port, own in zip(node.inputs(), like.inputs(), strict=True):
+        rounded = _rounding_above(port)
+        if _constant_above(own) is not None:
+            value = ops.constant(_value_of(own))
+            port.replace_source_output(value.output(0))
+        elif rounded is not None:
+            while (above := port.get_source_output().get_node()) != rounded:
+                users = {one.get_node().get_friendly_name() for one in _users(above)}
+                if not users <= set(names):
+                    return False
+                port = above.input(0)
+            port.replace_source_output(rounded.input_value(0))
+    for bias in _biases(node):
+        originals = list(_biases(like))
+        value = _value_of(originals[0]) if originals else 0 * _value_of(bias)
+        bias.replace_source_output(ops.constant(value).output(0))
+    return True
+
+
+def _users(node: Node) -> Iterator[Node]:
+    for port in node.outputs():
+        yield from port.get_target_inputs()
+
+
+def _biases(node: Node) -> Iterator[Node]:
+    """Return the constant inputs of additions right behind a product; NNCF corrects them."""
+    for user in _users(node):
+        adding = user.get_node()
+        if adding.get_type_name() == "Add":
+            other = adding.input(1 - user.get_index())
+            if _constant_above(other) is not None:
+                yield other
+
+
+def _value_of(port: Node) -> NDArray[Any]:
+    return _value(port.get_source_output())
 
 
 def _quantise_like(node: Node, model: Node) -> None:

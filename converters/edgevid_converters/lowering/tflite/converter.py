@@ -131,15 +131,16 @@ class TFLite(Converter):
 
     def _float(self, lowered: Path, form: str) -> bytes:
         if lowered not in self._floats:
-            self._floats[lowered] = (
-                _plain(lowered) if form == "tflite" else saved_model_to_tflite(lowered)
-            )
+            make = _plain if form == "tflite" else saved_model_to_tflite
+            self._floats[lowered] = self.kept("float", lambda: make(lowered))
         return self._floats[lowered]
 
     def _calibrated(self, lowered: Path, form: str, trajectories: Mapping[str, Path]) -> bytes:
         if lowered not in self._ranges:
             content = self._float(lowered, form)
-            self._ranges[lowered] = calibrated(content, lambda: _samples(trajectories))
+            self._ranges[lowered] = self.kept(
+                "ranges", lambda: calibrated(content, lambda: _samples(trajectories))
+            )
         return self._ranges[lowered]
 
     def float_ops(self, files: Mapping[str, bytes]) -> list[Operator]:

@@ -1,0 +1,106 @@
+"""Lowered models and recorded streams of earlier conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgevid import registry
+from edgevid.tasks.host import open_host
+from edgevid_converters import conversion_cache
+from edgevid_converters.conversion_cache import ConversionCache, arrays_hash, content_hash
+from edgevid_converters.importers import RUN
+from edgevid_converters.pipeline.data import ConversionData
+from edgevid_converters.pipeline.source import ConversionSource
+
+RECORDINGS = ("calibration", "golden", "held_out", "observed", "reference")
+"""Folders that recording the streams writes."""
+
+
+@dataclass(frozen=True)
+class LoweringCache:
+    """What lowering one model and recording its streams may reuse: each form, and the streams.
+
+    Attributes:
+        cache: The cache.
+        model: Identity of the model with its contract.
+        streams: Identity of the clips.
+        folder: Where forms and recordings are in this conversion.
+    """
+
+    cache: ConversionCache
+    model: Mapping[str, Any]
+    streams: Mapping[str, Any]
+    folder: Path
+
+    @classmethod
+    def of(
+        cls, source: ConversionSource, data: ConversionData, folder: Path, *, observe: bool
+    ) -> LoweringCache | None:
+        """Return it for one conversion, see `lower_in_child`; None where nothing is kept."""
+        cache, model = conversion_cache.current(), source.model
+        digest = conversion_cache.model_hash(model.path) if cache else None
+        if cache is None or digest is None:
+            return None
+        task = model.to_task()
+        importer = None if model.kind == RUN else registry.row("importer", model.kind).origin
+        identity = {**task, "model": digest, "importer": importer}
+        held_out = [] if data.held_out is None else [{"": one} for one in data.held_out.images]
+        owner = () if source.owner is None else source.owner.to_run
+        streams = {
+            "clips": arrays_hash(*data.clips),
+            "held_out": arrays_hash(*held_out),
+            "annotated": annotated_steps(source, data),
+            "reference": arrays_hash(*owner),
+            "observe": observe,
+        }
+        return cls(cache, identity, streams, folder)
+
+    def _form(self, form: str) -> dict[str, Any]:
+        return {"unit": "form", "form": form, **self.model}
+
+    def _recordings(self) -> dict[str, Any]:
+        return {"unit": "recordings", **self.model, **self.streams}
+
+    def forms(self, wanted: Sequence[str]) -> dict[str, str]:
+        """Return the paths of the forms that are known, which are in the folder then."""
+        found = {form: self.cache.fetch(self._form(form), self.folder) for form in wanted}
+        return {form: str(self.folder / path) for form, path in found.items() if path is not None}
+
+    def recordings(self) -> dict[str, Any] | None:
+        """Return what recording the streams answers; None if they are not known."""
+        value = self.cache.fetch(self._recordings(), self.folder)
+        if value is None:
+            return None
+        folder = self.folder / "calibration"
+        paths = {name: str(folder / f"{name}.npy") for name in value["names"]}
+        return {"trajectories": paths, "sensitivity": value["sensitivity"]}
+
+    def keep(self, lowered: Mapping[str, str], recorded: Mapping[str, Any] | None) -> None:
+        """Keep the forms, and the recordings if there are new ones."""
+        for form, path in lowered.items():
+            place = Path(path).relative_to(self.folder)
+            files = [self.folder / place.parts[0]]
+            self.cache.store(self._form(form), place.as_posix(), self.folder, files)
+        if recorded is not None:
+            files = [self.folder / name for name in RECORDINGS if (self.folder / name).exists()]
+            value = {
+                "names": sorted(recorded["trajectories"]),
+                "sensitivity": recorded["sensitivity"],
+            }
+            self.cache.store(self._recordings(), value, self.folder, files)
+
+    def hashes(self, lowered: Mapping[str, Any]) -> dict[str, str]:
+        """Return what artifacts depend on: a hash for each form, and ``calibration``."""
+        forms = {form: content_hash(Path(path)) for form, path in lowered["lowered"].items()}
+        return {**forms, "calibration": content_hash(self.folder / "calibration")}
+
+
+def annotated_steps(source: ConversionSource, data: ConversionData) -> list[list[int]]:
+    """Return which steps of each labelled clip are annotated."""
+    if data.held_out is None:
+        return []
+    known = open_host(source.model.contract.task).annotations(data.held_out)
+    return [list(one.frames) for one in known]
