@@ -212,6 +212,8 @@ def _random_step(task: _Task, number: int) -> dict[str, NDArray[Any]]:
     inputs: dict[str, NDArray[Any]] = {}
     for frame in task.contract.frame_inputs:
         inputs[frame.name] = rng.integers(0, 256, frame.shape, np.uint8)
+    for clip in (one for one in task.preprocessing.images if one.is_clip):
+        inputs[clip.state_input] = rng.normal(size=clip.state_shape).astype(np.float32)
     for one in task.preprocessing.tensor_inputs:
         values = rng.normal(size=one.shape).astype(np.float32)
         inputs[one.name] = values if "float" in one.dtype else np.abs(values).round()
