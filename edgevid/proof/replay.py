@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
@@ -45,6 +45,9 @@ alone. Sound artifacts of sensitive models differ by one to three times that mov
 MOST_ALLOWED: Mapping[str, float] = {"float32": 0.01, "float16": 0.5}
 """What a single value of the most sensitive model is allowed, by precision. A wrong model differs
 by more, or by more on average, which is limited too."""
+DENSE, TYPICAL = 1000, 0.999
+"""In integers, of a tensor with this many values a step, this share must be within the tolerance: a
+map has single values, far from any object, that mean nothing. The mean error is limited as well."""
 CONSTANT = 1e-6
 """A tensor whose values differ by less than this share of their size is constant."""
 UNEXPLAINED, QUANTUM = 0.5, 0.01
@@ -54,6 +57,7 @@ SOURCE_UNEXPLAINED = 0.3
 """The same share against the source: good int8 has a tenth of it, int8 calibrated on a
 state that is always zero has more."""
 NOTHING_WIDER: Mapping[str, float] = {}
+INTEGERS = ("dynamic", "int8", "int16x8")
 PIXEL_TOLERANCE = 2.0
 """Mean absolute difference of decoded and scaled pixels, of 255."""
 
@@ -219,8 +223,9 @@ def compare(
         found = _Worst(_difference(want, got), allowed, tensor, what)
         if not found.off <= worst.off:  # NaN is worse than everything
             worst = found
-        if not found.off <= max(allowed, excess.off):
-            excess = found
+        judged = _judged(want, got, precision, found.off)
+        if not judged <= max(allowed, excess.off):
+            excess = replace(found, off=judged)
         if got is None or found.off != found.off:
             break
         strange = strange or (what if _is_strange(want, got, unexplained) else "")
@@ -264,6 +269,16 @@ def _pairs(
             theirs = getattr(got, kind)
             for name, values in getattr(want, kind).items():
                 yield f"{name} of trajectory {index} ({kind} state)", values, theirs.get(name)
+
+
+def _judged(want: NDArray[Any], got: NDArray[Any] | None, precision: str, largest: float) -> float:
+    """The difference that a tolerance limits: of a dense tensor in integers not the largest."""
+    import numpy as np
+
+    if precision not in INTEGERS or want[0].size < DENSE or got is None or largest != largest:
+        return largest
+    scale = max(1.0, float(np.abs(want).max(initial=0)))
+    return float(np.quantile(np.abs(got - want), TYPICAL)) / scale
 
 
 def _difference(want: NDArray[Any], got: NDArray[Any] | None) -> float:

@@ -154,3 +154,22 @@ def test_an_engine_that_raises_mid_replay_is_not_hidden(opened, golden, engine):
 
     with pytest.raises(EngineFailed):
         replay(Altered(engine, failing), golden, opened.contract)
+
+
+def test_single_values_of_a_map_in_int8_are_not_what_decides():
+    """One in 4,096 far off passes, one in a hundred does not; of a few scores every one counts."""
+    contract = replace(_plain(), task="raw", outputs=(Output("map", (1, 64, 64)),), labels=())
+    chance = np.random.default_rng(0)
+    want = chance.random((4, 1, 64, 64)).astype(np.float32)
+    for spikes, precision, ok in ((1, "int8", True), (41, "int8", False), (1, "float32", False)):
+        given = want.copy()
+        given.reshape(4, -1)[:, :spikes] += 0.9
+        taken = [RecordedOutputs({"map": one}, {"map": one}) for one in (want, given)]
+        found = compare(taken[:1], taken[1:], contract, precision, 0.75, 0.3)
+        assert found.ok is ok, (spikes, precision)
+        assert found.max_abs == pytest.approx(0.9, abs=0.01) or spikes == 41
+    few = want[:, :, 0, :3]
+    off = few.copy()
+    off[0, 0, 0] += 0.9
+    taken = [RecordedOutputs({"scores": one}, {"scores": one}) for one in (few, off)]
+    assert not compare(taken[:1], taken[1:], _plain(), "int8", 0.75, 0.3).ok
