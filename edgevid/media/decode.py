@@ -247,7 +247,6 @@ def video_stream(container: Any) -> Any:
     Returns:
         The largest video stream that is no cover art; the default one first. None if there is none.
     """
-    # PyAV before 13 knows no dispositions.
     streams = [s for s in container.streams.video if not _has(s, "attached_pic")]
     streams = [s for s in streams if s.codec_context is not None] or streams
     return max(streams, key=_preference, default=None)
@@ -274,7 +273,10 @@ def is_incomplete(stream: Any, packets: int) -> bool:
 def _preference(stream: Any) -> int:
     context = stream.codec_context
     pixels = context.width * context.height if context else 0
-    return int(pixels + 5_000_000 * _has(stream, "default"))
+    # PyAV before 13 knows no dispositions: there a picture is taken for cover art.
+    unknown = context is not None and not hasattr(stream, "disposition")
+    is_picture = unknown and context.name in STILLS
+    return int(pixels + 5_000_000 * _has(stream, "default") - 1_000_000_000 * is_picture)
 
 
 def _has(stream: Any, name: str) -> bool:
