@@ -60,6 +60,8 @@ def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
 def fit_plan(plan: Plan, model: SourceModel) -> Plan:
     """Leave of a plan what a model that is quantised already can become: what it is.
 
+    Only the first of its forms is its own; in others it would not be used as it is.
+
     Raises:
         BadInput: Another quantisation is asked for, or no planned format has the model's own.
     """
@@ -73,7 +75,7 @@ def fit_plan(plan: Plan, model: SourceModel) -> Plan:
         name: (own,)
         for name in plan.quantisations
         if own in registry.load("converter", name).quantisations
-        and model.form_for(registry.load("converter", name).forms) != "saved_model"
+        and model.form_for(registry.load("converter", name).forms) == model.forms[0]
     }
     if not kept:
         listed = " or ".join(plan.quantisations)
