@@ -13,6 +13,8 @@ from typing import Any, Literal
 from edgevid import documents
 from edgevid.documents import optional
 
+NAMED = 3
+"""Settings that a line names."""
 PreprocessingProof = Literal["own", "reference", "floor", "unproven"]
 PREPROCESSING_PROOF: Mapping[PreprocessingProof, str] = {
     "own": "the model's own: edgevid trained it with this preprocessing",
@@ -70,7 +72,7 @@ class ReferenceRecord:
     mean_abs: float | None = optional()
     """Mean over the steps of each step's largest difference; only for whole frames."""
     limit: float | None = optional()
-    """The largest accepted mean: what the model makes of pixel errors as large as OpenCV's."""
+    """The largest accepted mean: what another way of decoding changes."""
     proven: tuple[str, ...] = ()
     """The settings (colour, fit, resize) that other values would make differ from the owner's."""
     alike: tuple[str, ...] = ()
@@ -302,7 +304,9 @@ def _whole_frames_text(reference: ReferenceRecord) -> str:
     if missing:
         text += f"; not proven: {_listed(missing)}"
     if reference.alike:
-        text += f"; {'; '.join(reference.alike)} would match as well"
+        more = len(reference.alike) - NAMED
+        named = [*reference.alike[:NAMED], *([f"{more} more"] if more > 0 else [])]
+        text += f"; {'; '.join(named)} would match as well"
     return text
 
 

@@ -3,7 +3,7 @@
 The model runs on the frames as the contract prepares them, and on a few of them as other contracts
 would: with another fit, another filter, the other order of colours. A setting is proven if the
 others come out further from the owner's outputs. Two programs never decode and scale to quite the
-same pixels, so the limit is what the model makes of errors as large as OpenCV's.
+same pixels, so the limit is what another way of decoding makes of the model's outputs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ MOST_ROWS = 256
 """Frames of one stream that are compared."""
 TRIED_ROWS = 12
 """Frames that every other setting is tried on."""
-NOISE = -3, 1
-"""Smallest and largest error that a pixel gets, of 255: as OpenCV's, which is too dark."""
-NOISY = "noise"
+TWIN = "decoded as others do"
 SHARE = 2.0
-"""How much larger than that error's effect a difference may be."""
+"""How much larger than that decoding's effect a difference may be."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Variant:
     """Some frames of a stream as another contract prepares them.
 
     Attributes:
-        settings: Setting -> value where it differs; `NOISY` for the contract's own pixels with
-            errors.
+        settings: Setting -> value where it differs; `TWIN` for the contract's own, from images that
+            are decoded to whole RGB pictures first, as OpenCV does.
         stream: Number of the stream.
         rows: The rows of that stream.
         inputs: The model's inputs, name -> ``(rows, *shape)``.
@@ -72,13 +70,15 @@ class WholeFrames:
     images: NDArray[np.uint8] | None = None
 
     def prepare(
-        self, frames: Sequence[FrameInput], rows: NDArray[np.intp]
+        self, frames: Sequence[FrameInput], rows: NDArray[np.intp], as_others: bool = False
     ) -> list[NDArray[np.uint8]]:
         """Decode and scale some rows as several contracts would.
 
         Args:
             frames: The contracts' inputs.
             rows: Ascending row numbers.
+            as_others: Convert images as other programs do first: videos to packed RGB, and RGB to
+                YUV.
 
         Returns:
             For each contract uint8 (rows, height, width, 3).
@@ -92,7 +92,9 @@ class WholeFrames:
         preprocessors = [Preprocessor(frame) for frame in frames]
         found: list[list[NDArray[np.uint8]]] = [[] for _ in frames]
         wanted = self.indices[rows].tolist()
-        for image in self._images(wanted):
+        other = "rgb24" if self.images is None else "yuv444p"
+        for decoded in self._images(wanted):
+            image = decoded.reformat(format=other) if as_others else decoded
             for preprocessor, made in zip(preprocessors, found, strict=True):
                 made.append(preprocessor.apply(image)[0].copy())
         return [np.stack(made) for made in found]
@@ -146,7 +148,7 @@ def kept_rows(contract: Contract, count: int, most: int) -> NDArray[np.intp]:
 def variants(
     contract: Contract, stream: int, whole: WholeFrames, inputs: Arrays, most: int
 ) -> Iterator[Variant]:
-    """Prepare some rows of a stream in every other way, and once with errors in the pixels.
+    """Prepare some rows of a stream in every other way, and once as others decode them.
 
     Ways that give the same pixels as the contract's own are left out.
 
@@ -163,9 +165,8 @@ def variants(
     own, name = whole.frame, whole.frame.name
     rows = kept_rows(contract, len(inputs[name]), most)
     others = {key: values[rows] for key, values in inputs.items()}
-    errors = np.random.default_rng(0).integers(NOISE[0], NOISE[1] + 1, others[name].shape)
-    noisy = (others[name] + errors).clip(0, 255).astype(np.uint8)
-    yield Variant({NOISY: ""}, stream, rows, others | {name: noisy})
+    (twin,) = whole.prepare([own], rows, as_others=True)
+    yield Variant({TWIN: ""}, stream, rows, others | {name: twin})
     ways = [
         replace(own, fit=fit, resize=resize) for fit in get_args(Fit) for resize in get_args(Resize)
     ]
@@ -227,13 +228,13 @@ def judge(
 
     found: dict[tuple[tuple[str, str], ...], list[NDArray[np.float64]]] = {}
     for variant, got in zip(tried, given, strict=True):
-        wanted = own if NOISY in variant.settings else outputs
+        wanted = own if TWIN in variant.settings else outputs
         rows = {name: values[variant.rows] for name, values in wanted[variant.stream].items()}
         named = {name: rows[name] for name in outputs[variant.stream]}
         key = tuple(variant.settings.items())
         found.setdefault(key, []).append(differences(named, got))
     means = {key: float(np.concatenate(parts).mean()) for key, parts in found.items()}
-    limit = max(tolerance, SHARE * means.pop(((NOISY, ""),)))
+    limit = max(tolerance, SHARE * means.pop(((TWIN, ""),)))
     every = [differences(a, b) for a, b in zip(outputs, own, strict=True)]
     off = float(np.concatenate(every).mean())
     nearest = min(means, key=lambda key: means[key], default=())
