@@ -15,6 +15,7 @@ from edgevid.errors import BadInput
 from edgevid.registry import unknown
 from edgevid_converters.lowering.protocol import LayerError, output_error, spread
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse, slice_splits
+from edgevid_converters.lowering.tflite.joins import unequal_joins
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +62,11 @@ def calibrated(content: bytes, samples: Samples) -> bytes:
 
 
 def quantize_int8(ranges: bytes, keep: Collection[str] = ()) -> bytes:
-    """Quantise a model that knows its ranges to int8, except for the layers named ``keep``."""
-    return _quantize_int8(ranges, outputs_of(ranges, keep))
+    """Quantise a model that knows its ranges to int8, except for the layers named ``keep``.
+
+    Unequal parts are joined to an output in float, see `unequal_joins`.
+    """
+    return _quantize_int8(ranges, outputs_of(ranges, keep) | unequal_joins(ranges))
 
 
 def _quantize_int8(ranges: bytes, left: Collection[str]) -> bytes:
