@@ -42,7 +42,6 @@ def test_scores_next_to_boxes_in_pixels_keep_their_scale():
     assert len(unequal_joins(ranges)) >= 2
     wanted, given = outputs(content, steps), outputs(quantize_int8(ranges), steps)
     assert np.abs(given - wanted)[:, 4:].max() < 0.03
-    assert np.abs(given - wanted)[:, :4].mean() < 6
 
 
 def test_equal_parts_stay_in_integers():

@@ -21,7 +21,6 @@ from edgevid_converters.importers.imported import take_step
 from edgevid_converters.importers.onnx_lowering import OTHERWISE, NotLowered, OnnxGraph
 from edgevid_converters.importers.onnx_operators import FOLDED, REMEDIES, Value
 from edgevid_converters.importers.preprocessing import Preprocessing
-from edgevid_converters.library_errors import first_line
 from edgevid_converters.lowering.onnx_nodes import all_nodes
 from edgevid_converters.lowering.tflite.converter import saved_model_to_tflite
 
@@ -98,7 +97,7 @@ def lower(
         try:
             saved = lowering(task, place)
             tflite = place / "model.tflite"
-            tflite.write_bytes(_converted(saved))
+            tflite.write_bytes(named_by_signature(saved_model_to_tflite(saved)))
             difference = _proven(task, tflite)
         except (BadInput, ConverterFailed) as error:
             attempts.append(LoweringAttempt(way, failure=str(error)))
@@ -159,13 +158,6 @@ def _by_onnx2tf(task: _Task, folder: Path) -> Path:
     core.match()
     path = folder / "saved_model"
     return tensorflow_step.write(core, loaded, task.channels_last, task.contract, path)
-
-
-def _converted(saved_model: Path) -> bytes:
-    try:
-        return named_by_signature(saved_model_to_tflite(saved_model))
-    except Exception as error:  # noqa: BLE001 - the converter raises its own, and MLIR's text
-        raise BadInput(f"TensorFlow cannot convert the result ({first_line(error)})") from None
 
 
 # ---------------------------------------------------------------- the proof

@@ -207,7 +207,11 @@ def _samples(trajectories: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
 
 
 def saved_model_to_tflite(saved_model: Path) -> bytes:
-    """Lower a SavedModel's step in float32."""
+    """Lower a SavedModel's step in float32.
+
+    Raises:
+        BadInput: TensorFlow's converter has no operator for a layer.
+    """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
