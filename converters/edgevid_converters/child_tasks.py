@@ -34,7 +34,8 @@ def _lower(task: Mapping[str, Any]) -> dict[str, Any]:
     contract, model = source.contract, importers.load(source)
     lowered, refused = _lowered(model, task["forms"], out)
     recorded = _recorded(model, contract, task) if task["record"] else {}
-    return {"lowered": lowered, "refused": refused, **recorded}
+    attempts = [asdict(one) for one in model.attempts]
+    return {"lowered": lowered, "refused": refused, "attempts": attempts, **recorded}
 
 
 def _recorded(model: ReferenceModel, contract: Contract, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +67,6 @@ def _recorded(model: ReferenceModel, contract: Contract, task: Mapping[str, Any]
     return {
         "trajectories": paths,
         "sensitivity": to_json(sensitivity.measure(model, contract, golden)),
-        "attempts": [asdict(one) for one in model.attempts],
     }
 
 

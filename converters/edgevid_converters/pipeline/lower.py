@@ -140,17 +140,18 @@ def lower_in_child(
     """
     forms = sorted(set(source.forms.values()))
     kept = LoweringCache.of(source, data, folder, observe=observe)
-    lowered = kept.forms(forms) if kept else {}
+    lowered, attempts = kept.forms(forms) if kept else ({}, [])
     recorded = kept.recordings() if kept else None
     left = [form for form in forms if form not in lowered]
-    answer: dict[str, Any] = {"lowered": {}, "refused": {}}
+    answer: dict[str, Any] = {"lowered": {}, "refused": {}, "attempts": []}
     if left or recorded is None:
         task = _lowering_task(source, data, folder)
         task |= {"forms": left, "record": recorded is None, "observe": observe}
         answer = ask_for_forms(task, others=bool(lowered))
         if kept:
-            kept.keep(answer["lowered"], answer if recorded is None else None)
+            kept.keep(answer, recorded=recorded is None)
     answer |= recorded or {}
+    answer["attempts"] = answer["attempts"] or attempts
     answer["lowered"] = {**lowered, **answer["lowered"]}
     answer["contract"] = source.model.contract.to_json()
     return answer | {"hashes": kept.hashes(answer) if kept else None}

@@ -17,6 +17,8 @@ from edgevid_converters.pipeline.source import ConversionSource
 
 RECORDINGS = ("calibration", "golden", "held_out", "observed", "reference")
 """Folders that recording the streams writes."""
+OF_TENSORFLOW = ("saved_model", "tflite")
+"""Forms that there may be several ways to."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,16 @@ class LoweringCache:
     def _recordings(self) -> dict[str, Any]:
         return {"unit": "recordings", **self.model, **self.streams}
 
-    def forms(self, wanted: Sequence[str]) -> dict[str, str]:
-        """Return the paths of the forms that are known, which are in the folder then."""
+    def forms(self, wanted: Sequence[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        """Return what is known of some forms, which are in the folder then.
+
+        Returns:
+            Form -> path, and the ways that were tried to lower to them.
+        """
         found = {form: self.cache.fetch(self._form(form), self.folder) for form in wanted}
-        return {form: str(self.folder / path) for form, path in found.items() if path is not None}
+        known = {form: value for form, value in found.items() if value is not None}
+        paths = {form: str(self.folder / value["path"]) for form, value in known.items()}
+        return paths, next((v["attempts"] for v in known.values() if v["attempts"]), [])
 
     def recordings(self) -> dict[str, Any] | None:
         """Return what recording the streams answers; None if they are not known."""
@@ -78,17 +86,19 @@ class LoweringCache:
         paths = {name: str(folder / f"{name}.npy") for name in value["names"]}
         return {"trajectories": paths, "sensitivity": value["sensitivity"]}
 
-    def keep(self, lowered: Mapping[str, str], recorded: Mapping[str, Any] | None) -> None:
-        """Keep the forms, and the recordings if there are new ones."""
-        for form, path in lowered.items():
+    def keep(self, answer: Mapping[str, Any], *, recorded: bool) -> None:
+        """Keep the forms of a child's answer, and its recordings if there are new ones."""
+        for form, path in answer["lowered"].items():
             place = Path(path).relative_to(self.folder)
+            attempts = answer["attempts"] if form in OF_TENSORFLOW else []
+            value: dict[str, Any] = {"path": place.as_posix(), "attempts": attempts}
             files = [self.folder / place.parts[0]]
-            self.cache.store(self._form(form), place.as_posix(), self.folder, files)
-        if recorded is not None:
+            self.cache.store(self._form(form), value, self.folder, files)
+        if recorded:
             files = [self.folder / name for name in RECORDINGS if (self.folder / name).exists()]
             value = {
-                "names": sorted(recorded["trajectories"]),
-                "sensitivity": recorded["sensitivity"],
+                "names": sorted(answer["trajectories"]),
+                "sensitivity": answer["sensitivity"],
             }
             self.cache.store(self._recordings(), value, self.folder, files)
 
