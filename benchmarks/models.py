@@ -1,6 +1,6 @@
 """Twenty-four architectures as their owners give them, converted to both formats and compared.
 
-    python benchmarks/models.py [--only NAME,...] [--json FILE]
+    python benchmarks/models.py [--only NAME,...] [--parts edgevid,bare] [--json FILE]
 
 Six models of keras.applications, six of torchvision as ONNX (exported by Debian's
 ``python3-torchvision``) and twelve with trained weights out of packages. Each is converted by
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +53,25 @@ def main() -> None:
     names = options.only.split(",") if options.only else list(MODELS)
     found = json.loads(options.json.read_text()) if options.json.exists() else {"models": {}}
     for name in names:
-        if name in found["models"] and not options.again:
+        known = {} if options.again else found["models"].get(name, {})
+        parts = [part for part in options.parts.split(",") if part not in known]
+        if not parts:
             continue
         print(name, file=sys.stderr, flush=True)
-        found["models"][name] = measure(MODELS[name], options.work, bare=not options.no_bare)
+        found["models"][name] = {**known, **measure(MODELS[name], options.work, parts)}
         found["summary"] = summary(found["models"])
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 
-def measure(model: Model, work: Path, *, bare: bool) -> dict[str, Any]:
-    """Convert one model, and compare every artifact with its owner's runtime."""
+def measure(model: Model, work: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """Convert one model, and compare every artifact with its owner's runtime.
+
+    Args:
+        model: The model.
+        work: For model files, which are kept.
+        parts: ``edgevid``, and ``bare`` for the converters alone.
+    """
     work.mkdir(parents=True, exist_ok=True)
     path = model.make(work)
     with tempfile.TemporaryDirectory() as place:
@@ -71,19 +79,15 @@ def measure(model: Model, work: Path, *, bare: bool) -> dict[str, Any]:
         steps, rows = _inputs(model)
         task = _task(model, path, rows, folder)
         wanted = _run("reference", task)["reference"]
-        result = {
+        result: dict[str, Any] = {
             "kind": model.kind,
             "licence": model.licence,
             "trained": model.trained,
-            "edgevid": _converted(model, path, folder, steps, wanted),
         }
-        if bare:
-            result["bare"] = {
-                name: {key: _compared(one, wanted) for key, one in found.items()}
-                if (found := _run(name, task))
-                else _failure(task)
-                for name in FORMATS
-            }
+        if "edgevid" in parts:
+            result["edgevid"] = _converted(model, path, folder, steps, wanted)
+        if "bare" in parts:
+            result["bare"] = {name: _bare(name, task, wanted) for name in FORMATS}
     return result
 
 
@@ -148,6 +152,15 @@ def _run(mode: str, task: Path) -> dict[str, dict[str, Any]]:
     pattern = "found-reference.npz" if mode == "reference" else f"found-{mode}-*.npz"
     found = sorted(task.parent.glob(pattern))
     return {one.stem.removeprefix("found-"): dict(np.load(one)) for one in found}
+
+
+def _bare(name: str, task: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bare converters of one format give."""
+    started = time.perf_counter()
+    found = _run(name, task)
+    seconds = round(time.perf_counter() - started, 1)
+    compared = {key: _compared(one, wanted) for key, one in found.items()} or _failure(task)
+    return {**compared, "seconds": seconds}
 
 
 def _failure(task: Path) -> dict[str, str]:
@@ -245,7 +258,9 @@ def summary(models: Mapping[str, Any]) -> dict[str, Any]:
     right = [name for name, one in models.items() if _right(one)]
     trained = {name: one for name, one in models.items() if one["trained"]}
     int8 = {
-        name: sorted(key for key in one["edgevid"].get("artifacts", {}) if key.endswith("int8"))
+        name: sorted(
+            key for key in one.get("edgevid", {}).get("artifacts", {}) if key.endswith("int8")
+        )
         for name, one in trained.items()
     }
     return {
@@ -257,7 +272,7 @@ def summary(models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _right(one: Mapping[str, Any]) -> bool:
-    artifacts = one["edgevid"].get("artifacts", {})
+    artifacts = one.get("edgevid", {}).get("artifacts", {})
     errors = [artifacts.get(f"{name}-float32", {}).get("error") for name in FORMATS]
     return all(error is not None and error <= RIGHT for error in errors)
 
@@ -268,7 +283,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/models.json"))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/out/models"))
     parser.add_argument("--again", action="store_true", help="also models that FILE has")
-    parser.add_argument("--no-bare", action="store_true", help="without the bare converters")
+    parser.add_argument("--parts", default="edgevid,bare", help="edgevid, bare or both")
     return parser.parse_args()
 
 
