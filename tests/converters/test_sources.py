@@ -18,9 +18,6 @@ from edgevid_converters.importers.onnx import pinned
 from edgevid_converters.importers.preprocessing import ImageMapping
 from edgevid_converters.importers.tensors import TensorInfo
 from edgevid_converters.lowering.openvino.front_end import read
-from edgevid_converters.pipeline.options import ConvertOptions
-from edgevid_converters.pipeline.plan import make_plan
-from edgevid_converters.pipeline.source import fit_plan
 from rigs import models
 from rigs.videos import moving_images, write_video
 
@@ -488,29 +485,3 @@ def test_open_sizes_of_an_onnx_model(tmp_path):
     onnx.checker.check_model(onnx.load(file), full_check=True)  # though both call it `frame`
     lowered = read(file, "onnx")
     assert all(port.partial_shape.is_static for port in (*lowered.inputs, *lowered.outputs))
-
-
-# --- models that are quantised already ------------------------------------------------------------
-
-
-def quantised_already(kind: str, forms: tuple[str, ...], own: str) -> importers.SourceModel:
-    return importers.SourceModel(kind, Path("m.tflite"), None, forms, quantised=own)
-
-
-def test_a_model_that_is_quantised_already_stays_what_it_is():
-    plan = make_plan(ConvertOptions(Path("m.tflite")))
-    fitted = fit_plan(plan, quantised_already("tflite", ("tflite",), "int8"))
-    assert fitted.quantisations == {"tflite": ("int8",), "openvino": ("int8",)}
-    assert fitted.as_it_is and not fitted.calibrates
-    assert fit_plan(plan, quantised_already("tflite", ("tflite",), "float32")) == plan
-    fitted = fit_plan(plan, quantised_already("onnx", ("onnx", "saved_model"), "int8"))
-    assert fitted.quantisations == {"openvino": ("int8",)}
-
-
-def test_another_quantisation_of_it_is_refused_with_the_remedy():
-    plan = make_plan(ConvertOptions(Path("m.tflite"), quantize=("float32",)))
-    with pytest.raises(BadInput, match="is int8 already, and stays so; leave out --quantize, or"):
-        fit_plan(plan, quantised_already("tflite", ("tflite",), "int8"))
-    plan = make_plan(ConvertOptions(Path("m.onnx"), formats=("tflite",)))
-    with pytest.raises(BadInput, match="cannot become tflite as it is; give the float model"):
-        fit_plan(plan, quantised_already("onnx", ("onnx", "saved_model"), "int8"))
