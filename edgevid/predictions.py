@@ -76,6 +76,21 @@ class Prediction(Protocol):
         """Return the prediction as plain data for JSON."""
 
 
+@runtime_checkable
+class AbridgedPrediction(Prediction, Protocol):
+    """A prediction whose JSON form leaves values out."""
+
+    def to_full_json(self) -> dict[str, Any]:
+        """Return the prediction as plain data for JSON, with all values."""
+
+
+def full_json(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as plain data for JSON that leaves nothing out."""
+    if isinstance(prediction, AbridgedPrediction):
+        return prediction.to_full_json()
+    return prediction.to_json()
+
+
 @dataclass(frozen=True, eq=False)
 class Classification:
     """One label for the whole frame, with a probability for every label.
@@ -230,17 +245,23 @@ class RawOutputs:
     def to_json(self) -> dict[str, Any]:
         """Return ``outputs``: by name ``shape``, ``values`` (the first 8), ``least``, ``most``.
 
-        ``omitted`` counts the values left out, if any; `outputs` has them all.
+        ``omitted`` counts the values left out, if any; `to_full_json` has them all.
         """
         return {"outputs": {name: _summary(value) for name, value in self.outputs.items()}}
 
+    def to_full_json(self) -> dict[str, Any]:
+        """Return what `to_json` returns, with all ``values`` in the order of the tensor's axes."""
+        return {
+            "outputs": {name: _summary(value, value.size) for name, value in self.outputs.items()}
+        }
 
-def _summary(value: NDArray[np.float32]) -> dict[str, Any]:
+
+def _summary(value: NDArray[np.float32], shown: int = SHOWN_VALUES) -> dict[str, Any]:
     flat = value.reshape(-1)
-    rest = {"omitted": flat.size - SHOWN_VALUES} if flat.size > SHOWN_VALUES else {}
+    rest = {"omitted": flat.size - shown} if flat.size > shown else {}
     return rest | {
         "shape": list(value.shape),
-        "values": [round(float(one), DECIMALS) for one in flat[:SHOWN_VALUES]],
+        "values": [round(float(one), DECIMALS) for one in flat[:shown]],
         "least": round(float(flat.min()), DECIMALS),
         "most": round(float(flat.max()), DECIMALS),
     }

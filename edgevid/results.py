@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from edgevid.predictions import full_json
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -141,11 +143,15 @@ class Result:
     bundle: str | None = None
     frame: Frame | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, *, full: bool = False) -> dict[str, Any]:
         """Return plain data for JSON: one line of ``edgevid run``.
 
         Flags that are false, absent fields and empty ``events`` are left out; ``warm`` is always
         there.
+
+        Args:
+            full: Include the values that a prediction's own JSON form leaves out, such as all but
+                the first 8 of a raw output.
         """
         line: dict[str, Any] = {
             "source": self.stream,
@@ -159,7 +165,7 @@ class Result:
         if self.gap:
             line["gap"] = True
         line["warm"] = self.warm
-        line.update(self.prediction.to_json())
+        line.update(full_json(self.prediction) if full else self.prediction.to_json())
         if self.events:
             line["events"] = [event.to_json() for event in self.events]
         if self.degraded:

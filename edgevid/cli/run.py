@@ -86,8 +86,9 @@ def command(
     A SOURCE is a file, rtsp://..., http://..., /dev/video0, picamera: or synthetic:. Files are
     processed completely, one after another; cameras until Ctrl-C or SIGTERM, newest frames first.
     Results go to --output (for cameras they are appended), or to stdout without --output and
-    --json. Lost and frozen cameras are retried forever; if an accelerator fails, the CPU takes
-    over.
+    --json. Of raw outputs they have the first values ("omitted" counts the others); for all of
+    them add --sink jsonl:path=FILE,full=true. Lost and frozen cameras are retried forever; if an
+    accelerator fails, the CPU takes over.
 
     \b
     Example:  edgevid run motion.edgevid video.mp4 --output results.jsonl

@@ -24,9 +24,11 @@ class JsonLinesOptions:
 
     Attributes:
         path: The file to append to, created if it does not exist; ``-`` is stdout.
+        full: Write all values of raw outputs, not the first 8 of each.
     """
 
     path: Path
+    full: bool = False
 
 
 class JsonLines(Sink):
@@ -36,6 +38,7 @@ class JsonLines(Sink):
 
     def __init__(self, options: JsonLinesOptions) -> None:
         self._path: Path | None = options.path
+        self._is_full = options.full
         self._file = stdout() if options.path == STDOUT else open_append(options.path)
         self._lines: list[str] = []
         self._is_torn = False
@@ -45,11 +48,12 @@ class JsonLines(Sink):
         """Write to an open binary file; whoever opened it closes it."""
         made = cls.__new__(cls)
         made._path, made._file, made._lines, made._is_torn = None, file, [], False
+        made._is_full = False
         return made
 
     def write(self, result: Result) -> None:
         """Encode one result; `flush` writes it."""
-        self._lines.append(encode(result.to_json()))
+        self._lines.append(encode(result.to_json(full=self._is_full)))
 
     def flush(self) -> None:
         """Write the lines of this batch.

@@ -183,6 +183,18 @@ def test_a_recording_needs_every_input_at_every_step(bundle, tmp_path, change, s
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_recording_is_told_the_arrays_to_give(bundle, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no zip")
+    np.save(tmp_path / "one.npy", np.zeros((STEPS, 3)))
+    for file in (tmp_path / "clip.mp4", tmp_path / "one.npy"):
+        with pytest.raises(BadInput) as caught:
+            read_recording(file, bundle.contract)
+        text = str(caught.value)
+        assert "is not a readable .npz file (File is not a zip file); give one with" in text
+        assert "a uint8 array 'left' of the shape (N, 6, 8, 3) and" in text
+        assert text.endswith("an array 'sound' of the shape (N, 16)")
+
+
 def test_two_tables_of_one_name_are_one_line(tmp_path):
     model = write_model(tmp_path)
     file = tmp_path / "mixed.contract.toml"

@@ -177,6 +177,10 @@ def test_many_far_values_are_no_rounding():
     assert systematic_difference("float16", far, halves) is None
     mixed_up = {"mask": TensorDifference(max_abs=0.4, mean_abs=0.02, range=1.0)}
     assert systematic_difference("float16", mixed_up, halves) is not None
+    broken = {"mask": TensorDifference(max_abs=None, mean_abs=None, range=1.0)}
+    assert systematic_difference("float32", broken, known) == (
+        "mask differs from the model's by values that are not finite"
+    )
     text = describe_sensitivity("mask", "float32", known)
     assert text.startswith(" (in the model itself it moves by 0.001 when the input moves by one")
     assert describe_sensitivity("other", "float32", known) == ""

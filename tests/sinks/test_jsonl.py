@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
@@ -56,6 +57,21 @@ def test_no_line_is_torn_after_the_disk_was_full():
     assert json.loads(last)["index"] == 2
     with pytest.raises(json.JSONDecodeError):
         json.loads(torn)
+
+
+def test_all_values_of_raw_outputs_are_written_on_request(tmp_path):
+    raw = RawOutputs({"boxes": np.arange(20, dtype=np.float32).reshape(1, 5, 4)})
+    lines = {}
+    for full in (False, True):
+        path = tmp_path / f"{full}.jsonl"
+        sink = JsonLines(JsonLinesOptions(path, full=full))
+        sink.write(Result("door", 0, 0.0, raw))
+        sink.flush()
+        sink.close()
+        lines[full] = json.loads(path.read_text())["outputs"]["boxes"]
+    assert (len(lines[False]["values"]), lines[False]["omitted"]) == (8, 12)
+    assert lines[True]["values"] == list(range(20))
+    assert "omitted" not in lines[True]
 
 
 def test_it_continues_at_the_end_of_a_file(tmp_path):

@@ -49,7 +49,12 @@ def test_data_with_a_class_that_the_model_lacks(host, tmp_path):
             "labels",
             r"3 labels do not match .*'probs:0' of the shape",
         ),
-        ([output(shape=(1, 5, 3))], "labels", "do not match"),
+        (
+            [output(shape=(1, 5, 3))],
+            "task",
+            r"'probs:0' has the shape \(1, 5, 3\); use task = .raw",
+        ),
+        ([output(shape=(1, 1, 3))], "task", r"reads scores of the shape \(1, 3\), but"),
         ([output(total=7.5)], "output", r"values from 2.5 to 2.5\); add softmax = true"),
     ],
 )

@@ -12,8 +12,9 @@ from edgevid.bundle import Bundle
 from edgevid.contract import AudioInput, Output
 from edgevid.errors import BadInput
 from edgevid.evaluation import score
-from edgevid.predictions import FrameMeta
+from edgevid.predictions import Classification, FrameMeta, full_json
 from edgevid.proof import RecordedOutputs, compare
+from edgevid.results import Result
 from edgevid.runner.engines import choices
 from edgevid.targets import load
 from edgevid.tasks import open_task
@@ -44,6 +45,16 @@ def test_the_json_form_is_a_summary(task):
     assert "omitted" not in shown["n"]
     assert (shown["boxes"]["least"], shown["boxes"]["most"]) == (0, 11)
     assert json.loads(json.dumps(shown))["n"]["values"] == [2]
+
+
+def test_the_full_json_form_has_every_value(task):
+    prediction = task.decode(outputs(), FRAME)
+    shown = Result("door", 0, 0.0, prediction).to_json(full=True)["outputs"]
+    assert shown["boxes"]["values"] == list(range(12))
+    assert "omitted" not in shown["boxes"]
+    assert Result("door", 0, 0.0, prediction).to_json()["outputs"]["boxes"]["omitted"] == 4
+    other = Classification(np.float32([0.2, 0.8]), ("a", "b"))
+    assert full_json(other) == other.to_json()
 
 
 def test_agreement_is_the_share_of_close_outputs(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,9 @@ def systematic_difference(
     for name in wider_tolerances(quantize, sensitivity):
         mean, usual = found[name].mean_abs, SENSITIVITY_FACTOR * tensors[name].mean_abs
         most = max(MEAN_SHARE * SOURCE_TOLERANCE[quantize], usual)
-        if mean is None or not mean <= most:
+        if mean is None or not math.isfinite(mean):
+            return f"{name} differs from the model's by values that are not finite"
+        if mean > most:
             return f"{name} is off by {mean:.3g} on average, more than {most:.3g}"
     return None
 

@@ -244,7 +244,7 @@ class _Reference:
         import numpy as np
 
         try:
-            with np.load(self._file, allow_pickle=False) as archive:
+            with zipfile.ZipFile(self._file), np.load(self._file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(f"{self._file} is not a readable .npz file ({error})") from None

@@ -251,22 +251,30 @@ def read_recording(file: Path, contract: Contract) -> Recording:
     import numpy as np
 
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{file} is not a readable .npz file ({error})") from None
+        wanted = " and ".join(map(_wanted, contract.inputs))
+        raise BadInput(
+            f"{file} is not a readable .npz file ({error}); give one with {wanted}"
+        ) from None
     found = {}
     for one in contract.inputs:
         shape = row_shape(one)
         rows = arrays.get(one.name)
         kinds = "u" if one.kind == "frame" else "fiu"
         if rows is None or rows.shape[1:] != shape or not len(rows) or rows.dtype.kind not in kinds:
-            wanted = ", ".join(map(str, ("N", *shape)))
-            raise BadInput(f"{file} needs an array {one.name!r} of the shape ({wanted})")
+            raise BadInput(f"{file} needs {_wanted(one)}")
         found[one.name] = rows.astype(one.dtype)
     if len({len(rows) for rows in found.values()}) > 1:
         raise BadInput(f"{file} has inputs of different lengths; give as many rows of each")
     return found
+
+
+def _wanted(one: Input) -> str:
+    """The array of a recording for one input, as a phrase."""
+    kind = "a uint8 array" if one.kind == "frame" else "an array"
+    return f"{kind} {one.name!r} of the shape ({', '.join(map(str, ('N', *row_shape(one))))})"
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:

@@ -71,11 +71,18 @@ class ClassificationHost(HostTask):
         if scores is None:
             return OutputFault("task", 'a classification needs an [[output]] name = "scores"')
         count, own = len(labels), shown(scores.own)
+        shape = ", ".join(map(str, scores.shape))
+        if len(scores.shape) != 2:
+            return OutputFault(
+                "task",
+                f"a classification reads scores of the shape (1, {count}), but the model's output "
+                f'{own} has the shape ({shape}); use task = "raw"',
+            )
         if scores.shape != (1, count):
             return OutputFault(
                 "labels",
                 f"{count} labels do not match the model's output {own} of the shape "
-                f"({', '.join(map(str, scores.shape))}); give one label for each score",
+                f"({shape}); give one label for each score",
             )
         text = _softmax_fault(scores)
         return None if text is None else OutputFault("output", f"output {own} {text}")
