@@ -23,7 +23,7 @@ from rigs.videos import moving_images, write_video
 
 RETRIES = 3
 BOTH = ("-f", "tflite", "-f", "openvino", "--quantize", "float32")
-QUICK = ("onnx.onnx", "lite.tflite", "uint8.tflite", "detector.onnx")
+QUICK = ("sigmoid.onnx", "lite.tflite", "detector.onnx", "listener.onnx")
 FAMILIES = {
     "keras.keras": "a Keras 3 file",
     "older.h5": "an .h5 of Keras 3",
