@@ -170,7 +170,7 @@ def test_it_is_verified_and_shown(bundle, edgevid):
     ("change", "says"),
     [
         ({"speed": None}, r"needs an array 'speed' of the shape \(N, 3\)"),
-        ({"left": np.zeros((STEPS, 6, 8, 3), np.float32)}, "needs an array 'left'"),
+        ({"left": np.zeros((STEPS, 6, 8, 3), np.float32)}, "needs a uint8 array 'left'"),
         ({"right": np.zeros((STEPS, 4, 5, 3), np.uint8)}, r"'right' of the shape \(N, 4, 4, 3\)"),
         ({"sound": np.zeros((3, 16), np.float32)}, "as many rows of each"),
     ],
