@@ -38,7 +38,7 @@ class Tree:
     def notes(self) -> tuple[str, ...]:
         """What people should know of what is left out, one line each."""
         folders = [f"{name} has no video in it: it is no class" for name in self.empty]
-        return (*map(str, self.ignored), *folders)
+        return (*map(str, self.ignored), *folders, *_doubtful_layout(self.files))
 
     @property
     def annotations(self) -> dict[str, Any]:
@@ -63,8 +63,13 @@ def find(root: Path) -> Tree:
             are splits and others are not.
     """
     root = Path(root)
-    if not root.exists():
-        raise BadInput(f"{root}: no such folder; use a folder with one folder of clips per class")
+    try:
+        root.stat()
+    except FileNotFoundError:
+        text = f"{root}: no such folder; use a folder with one folder of clips per class"
+        raise BadInput(text) from None
+    except OSError as error:  # exists() raises some of these: no permission, a name too long
+        raise BadInput(f"{root}: {error.strerror}; use a folder that can be read") from None
     if not root.is_dir():
         raise BadInput(f"{root}: is a file; use a folder with one folder of clips per class")
     videos, reasons = find_videos(root)
@@ -106,7 +111,28 @@ def _too_few(
             f"has one class only, {classes[0]!r}; use {root / classes[0]} if its folders are the "
             "classes"
         )
-    return f"has one class only, {classes[0]!r}; add a folder for another"
+    empty = next(iter(_without_video(root, files)), None)
+    why = f" ({empty} has no video in it)" if empty else ""
+    why = f" ({'; '.join(map(str, ignored))})" if ignored else why
+    return f"has one class only, {classes[0]!r}{why}; add a folder of videos for another"
+
+
+def _doubtful_layout(files: tuple[ClipFile, ...]) -> tuple[str, ...]:
+    """A note if the folders inside the class folders look more like classes than these do."""
+    inside: dict[str, set[str]] = {}
+    for file in files:
+        top, *folders = file.path.split("/")[:-1]
+        if file.split or not folders:
+            return ()
+        inside.setdefault(top, set()).add(folders[0])
+    common = sorted(set.intersection(*inside.values())) if len(inside) > 1 else []
+    if len(common) < 2 or any(len(names) > len(common) for names in inside.values()):
+        return ()
+    classes = " and ".join(map(repr, sorted(inside)[:2])) + (" ..." if len(inside) > 2 else "")
+    return (
+        f"the classes are {classes}, and each holds the same folders ({common[0]}, {common[1]}); "
+        "if those are the classes, name the folders above them train, val or test",
+    )
 
 
 def without_root(root: Path, error: BadVideo) -> str:

@@ -23,8 +23,10 @@ STILL_ENDINGS = frozenset((".bmp", ".jpe", ".jpeg", ".jpg", ".tif", ".tiff"))
 STILL_MAGIC = (b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 CLUTTER = frozenset(
     ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "ehthumbs.db")
-)
-"""Names, in lower case, that systems leave in folders; they and hidden names are passed over."""
+) | {"synth.json"}
+"""Names, in lower case, that systems and `edgevid dataset synth` leave in folders.
+
+They and hidden names are passed over."""
 HEAD_BYTES = 4096
 STILL = "a still picture, not a video"
 WEBP_ANIMATION = "an animated WebP, which FFmpeg cannot decode"

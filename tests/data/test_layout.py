@@ -107,3 +107,48 @@ def test_only_clips_without_a_class_are_refused_by_name(tmp_path, video):
     shutil.copy(video, tmp_path / "0.mp4")
     with pytest.raises(BadInput, match=r"1 clips, such as 0.mp4, are in no class folder; put"):
         find(tmp_path)
+
+
+def test_folders_above_the_classes_that_name_no_split_are_noted(tmp_path, video):
+    for place in ("01_train/run", "01_train/walk", "02_val/run", "02_val/walk"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(video, tmp_path / place / "0.mp4")
+    (note,) = find(tmp_path).notes
+    assert note.startswith("the classes are '01_train' and '02_val', and each holds the same")
+    for old, new in (("01_train", "train"), ("02_val", "val")):
+        (tmp_path / old).rename(tmp_path / new)
+    assert find(tmp_path).classes == ("run", "walk") and not find(tmp_path).notes
+
+
+def test_recordings_in_folders_of_their_own_are_not_noted(tmp_path, video):
+    for place in ("run/a", "run/b", "walk/b", "walk/c"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(video, tmp_path / place / "0.mp4")
+    assert not find(tmp_path).notes
+
+
+def test_a_single_class_names_the_folder_without_video(tmp_path, video):
+    for label in ("run", "walk"):
+        (tmp_path / label).mkdir()
+    shutil.copy(video, tmp_path / "run" / "0.mp4")
+    (tmp_path / "walk" / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(BadInput, match=r"'run' \(left out walk/0.jpg: a still picture.*\); add a"):
+        find(tmp_path)
+
+
+def test_the_settings_of_a_synthetic_dataset_are_not_reported_as_left_out(tmp_path, video):
+    for label in ("run", "walk"):
+        (tmp_path / label).mkdir()
+        shutil.copy(video, tmp_path / label / "0.mp4")
+    (tmp_path / "synth.json").write_text("{}")
+    assert not find(tmp_path).notes
+
+
+def test_names_that_the_system_refuses_are_one_line():
+    from edgevid.media.video import open_file
+
+    for act in (find, open_file):
+        with pytest.raises(BadInput, match="File name too long; "):
+            act("a" * 300)
+    with pytest.raises(BadInput, match="the source is empty; give"):
+        open_file("")

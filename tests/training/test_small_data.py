@@ -140,7 +140,7 @@ def test_the_kept_epoch_has_the_best_figure_then_the_lowest_loss(rows, best):
     ("counts", "says"),
     [
         (dict.fromkeys(("dots", "stripes-across"), 1), "no usable clip to validate on; add clips"),
-        ({"dots": 5}, "one class only, 'dots'; add a folder for another"),
+        ({"dots": 5}, "one class only, 'dots'; add a folder of videos for another"),
     ],
 )
 def test_too_little_data_is_one_line(tmp_path, counts, says):
