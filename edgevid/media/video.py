@@ -265,8 +265,14 @@ def open_file(
         BadVideo: The file is not a readable video.
     """
     path = Path(name)
-    if not path.exists():
-        raise BadInput(f"{name}: no such file; give a video file")
+    if not name:
+        raise BadInput("the source is empty; give a video file, a URL or a device")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise BadInput(f"{name}: no such file; give a video file") from None
+    except OSError as error:  # exists() raises some of these: no permission, a name too long
+        raise BadInput(f"{name}: {error.strerror}; give a video file that can be read") from None
     if path.is_dir():
         raise BadInput(f"{name}: is a folder; give a video file")
     return FileSource(path, options=options, report=report)
