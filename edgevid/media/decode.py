@@ -111,7 +111,8 @@ class Decoder:
         Returns:
             Its stamps.
         """
-        if not packet.size or packet.is_discard or not self._is_shown(packet):
+        hidden = getattr(packet, "is_discard", False)  # PyAV 10 does not tell
+        if not packet.size or hidden or not self._is_shown(packet):
             return Stamp(None, None, 0, arrived_s, shown=False)
         return self.timeline.admit(packet.pts, packet.dts, arrived_s)
 

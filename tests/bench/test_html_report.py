@@ -279,7 +279,8 @@ def test_the_command_line_writes_a_page_of_results(edgevid, document, board, tmp
 
 
 def test_what_cannot_be_written_is_reported_before_it_is_measured(edgevid, null_bundle, tmp_path):
-    for words in (("--page", tmp_path / "none" / "p.html"), ("--markdown", "-", "--json")):
+    (tmp_path / "a_file").touch()
+    for words in (("--page", tmp_path / "a_file" / "p.html"), ("--markdown", "-", "--json")):
         done = edgevid("bench", null_bundle, *words)
         assert done.returncode == 2
         assert "bench:" not in done.stderr

@@ -34,6 +34,7 @@ class Lowered:
 
     source: SourceModel
     folder: Path
+    forms: dict[str, str]
     answers: dict[str, dict[str, Any]]
 
     def files(self, name: str) -> dict[str, bytes]:
@@ -66,24 +67,34 @@ def tiny(made_once) -> Path:
 @pytest.fixture(scope="session")
 def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
-    folder = tmp_path_factory.mktemp("lowered")
-    source = importers.describe(real_run)
-    names, clips, _ = calibration_data.calibration_clips(source, None)
-    held_out, _ = calibration_data.held_out(source, None, None, names, silent)
-    forms = choose_forms(source, dict.fromkeys(registry.names("converter")))
-    data = ConversionData(tuple(names), tuple(clips), held_out, "")
-    answers = {"lower": lower_in_child(ConversionSource(source, forms, None), data, folder)}
-    builder = ArtifactBuilder(forms, answers["lower"], folder)
+    made = lower_run(real_run, tmp_path_factory.mktemp("lowered"))
+    builder = ArtifactBuilder(made.forms, made.answers["lower"], made.folder)
     for format_name in registry.names("converter"):
         task = {
             **builder.task("convert", format_name),
             "quantize": registry.load("converter", format_name).quantisations,
             "keep": {},
             "measure": True,
-            "out": str(folder),
+            "out": str(made.folder),
         }
-        answers |= ask(f"conversion to {format_name}", task)
-    return Lowered(source, folder, answers)
+        made.answers.update(ask(f"conversion to {format_name}", task))
+    return made
+
+
+@pytest.fixture(scope="session")
+def lowered_carry(carry_run, tmp_path_factory) -> Lowered:
+    """The run that carries its memory, lowered, and its streams recorded."""
+    return lower_run(carry_run, tmp_path_factory.mktemp("lowered"))
+
+
+def lower_run(run: Path, folder: Path) -> Lowered:
+    source = importers.describe(run)
+    names, clips, _ = calibration_data.calibration_clips(source, None)
+    held_out, _ = calibration_data.held_out(source, None, None, names, silent)
+    forms = choose_forms(source, dict.fromkeys(registry.names("converter")))
+    data = ConversionData(tuple(names), tuple(clips), held_out, "")
+    answers = {"lower": lower_in_child(ConversionSource(source, forms, None), data, folder)}
+    return Lowered(source, folder, forms, answers)
 
 
 @pytest.fixture

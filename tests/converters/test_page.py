@@ -154,7 +154,7 @@ def test_inspect_writes_the_page_from_the_bundle_alone(edgevid, real_bundle, tmp
     assert out.read_text(encoding="utf-8") == page(Bundle.open(real_bundle))
     assert (
         str(tmp_path / "n.html")
-        in edgevid("inspect", null_bundle, "--page", tmp_path / "n.html").stdout
+        in edgevid("inspect", null_bundle, "--page", tmp_path / "n.html").stderr
     )
     assert "graphs of this format cannot be drawn" in (tmp_path / "n.html").read_text()
 

@@ -150,12 +150,16 @@ def test_a_word_is_an_address(word, user, host, port):
         "-F.x",
         "a@b@c",
         "pi@b;reboot",
-        "::1",
     ],
 )
 def test_an_invalid_address_is_refused(word):
     with pytest.raises(BadInput, match=r"is not an address.*write user@host"):
         resolve(word, INVENTORY)
+
+
+def test_an_ipv6_address_without_brackets_is_refused_with_its_right_form():
+    with pytest.raises(BadInput, match=r"is not an address.*write .* in brackets: \[::1\]"):
+        resolve("::1", INVENTORY)
 
 
 def test_a_typing_error_is_not_taken_for_a_host():

@@ -109,6 +109,8 @@ class ConvertOptions:
             if path is not None and not Path(path).exists():
                 raise BadInput(f"{path} does not exist; give another --{option}")
         inputs = (self.model, self.contract)
+        if self.page.is_dir():
+            raise BadInput(f"{self.page} is a folder; remove it, or give another --out")
         for path in (self.out, self.page):
             with Destination(path) as output:
                 if not output.is_regular:
