@@ -169,3 +169,27 @@ def test_an_output_that_is_a_folder_is_one_line(edgevid, null_bundle, video, tmp
     done = edgevid("run", null_bundle, video, "--output", tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip() == f"edgevid: {tmp_path} is a folder; name a file"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect",),
+        ("verify",),
+        ("bench",),
+        ("run", "null.edgevid"),
+        ("run", "--config"),
+        ("convert", "-o", "x.edgevid"),
+        ("convert", "model.onnx", "-o", "x.edgevid", "--contract"),
+        ("train", "--out", "run"),
+        ("evaluate", "null.edgevid"),
+        ("dataset", "check"),
+        ("flash", "--target", "pi@10.0.0.5"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_too_long_is_one_line(edgevid, null_bundle, tmp_path, words):
+    (tmp_path / "model.onnx").touch()
+    done = edgevid(*words, "n" * 300, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
