@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 _SHOWN_CHARACTERS = 60
 _LARGE = 1e30
+_MAX_DEPTH = 100
+"""Brackets in brackets. A library may have raised Python's own limit of recursion."""
 _MAX_DOTS = 500  # tomllib's memory grows with the square of the length of a dotted key
 
 
@@ -101,7 +104,10 @@ def read(file: Path) -> Document:
     """
     text = read_text(file, use="a readable TOML file")
     try:
-        if max(line.count(".") for line in text.split("\n")) > _MAX_DOTS:
+        if (
+            max(line.count(".") for line in text.split("\n")) > _MAX_DOTS
+            or _depth(text) > _MAX_DEPTH
+        ):
             raise BadInput(f"{file}: is nested too deeply; reduce the nesting")
         return Document(file, tomllib.loads(text), scan(text))
     except RecursionError:
@@ -109,6 +115,12 @@ def read(file: Path) -> Document:
     except ValueError as error:
         what, line = _syntax(str(error), text)
         raise BadInput(f"{file}{line}: not valid TOML ({what}); correct that line") from error
+
+
+def _depth(text: str) -> int:
+    """How deeply brackets are nested, those in strings included."""
+    steps = (1 if found[0] in "[{" else -1 for found in re.finditer(r"[\[\]{}]", text))
+    return max(accumulate(steps), default=0)
 
 
 def _syntax(message: str, text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,3 +270,13 @@ def test_json_goes_through_the_same_rules():
         build_json(Inner, {"levle": 1}, "it")
     with pytest.raises(BadInput, match="it: must be a table, not a list"):
         build_json(Inner, [], "it")
+
+
+def test_nesting_is_limited_whatever_limit_of_recursion_a_library_has_set(tmp_path):
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(BadInput, match="nested too deeply"):
+            made(tmp_path, "x = " + "[" * 5000)
+    finally:
+        sys.setrecursionlimit(before)
