@@ -213,7 +213,8 @@ def _results(config: RunConfig, log: Log, *, frames: bool) -> Iterator[Result]:
     from edgevid.sinks.handover import FrameHandover, Handover
 
     handover = FrameHandover() if frames else Handover()
-    service = Service(config, [GivenSink("python", "handover", handover)], report=log)
+    # as on the command line, what can never be opened is an error
+    service = Service(config, [GivenSink("python", "handover", handover)], in_turn=True, report=log)
     failure: list[BaseException] = []
 
     def work() -> None:

@@ -158,7 +158,7 @@ def _code_of(act: Callable[[], int]) -> int:
         click.echo(error.format_message())
         return 2
     except click.ClickException as error:
-        return _report(error.format_message(), 2, "BadInput", error)
+        return _report(error.format_message() + _of_a_file(error), 2, "BadInput", error)
     except (click.Abort, KeyboardInterrupt):
         return _report("interrupted; nothing was left half-written", 130, "Interrupted", None)
     except OSError as error:
@@ -166,6 +166,16 @@ def _code_of(act: Callable[[], int]) -> int:
     except MemoryError as error:
         text = "out of memory; close other programs, or use a machine with more memory"
         return _report(text, 4, "EnvironmentFailed", error)
+
+
+def _of_a_file(error: click.ClickException) -> str:
+    """How to name the file that an unknown option is; nothing if there is no such file."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    for argument in sys.argv[1:]:
+        if argument.startswith(error.option_name) and os.path.lexists(argument):
+            return f" For the file of that name write ./{argument}"
+    return ""
 
 
 _NOT_OURS = {

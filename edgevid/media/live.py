@@ -9,6 +9,7 @@ the thread that iterates has long opened the next connection or has been stopped
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -21,7 +22,7 @@ from edgevid.media.decode import Arrivals
 from edgevid.media.live_decoder import LiveDecoder
 from edgevid.media.sources import Report, SourceOptions
 from edgevid.media.timing import Backoff, StallDetector
-from edgevid.media.unavailable import Reason, Unavailable
+from edgevid.media.unavailable import CHECK, Reason, Unavailable
 from edgevid.results import Frame
 
 DUE_MARGIN_S = 1.0
@@ -32,6 +33,8 @@ FINITE_S = 20.0
 """A server of files may be silent for so long."""
 NEEDS_PEOPLE = {Reason.AUTH, Reason.NOT_FOUND, Reason.CODEC}
 """Reasons that only people can remove."""
+FILE_ATTEMPTS = 5
+"""Attempts to open the URL of a file, for reasons that may pass."""
 
 
 class _Stopped(Exception):
@@ -55,6 +58,7 @@ class ReconnectingSource:
         backoff: Backoff | None = None,
         *,
         live: bool | None = True,
+        is_file: bool = False,
     ) -> None:
         """Prepare; nothing is opened before the iteration.
 
@@ -64,12 +68,14 @@ class ReconnectingSource:
             report: Gets one line whenever the state of the stream changes.
             backoff: When to retry.
             live: Whether the stream is endless; None if that is known only once it is open.
+            is_file: Whether the name is a file's, so that `decide` gives up where nothing is.
         """
         self.name = endpoint.name
         self.live = live
         self.truncated = False
         self.arrivals = Arrivals()
         self._endpoint, self._report_line = endpoint, report
+        self._is_file = is_file
         self._backoff = backoff or Backoff()
         self._stalls = StallDetector(self._backoff, options.stall_s)
         self._decoder = LiveDecoder(self.name, self.arrivals, options, self._report)
@@ -87,19 +93,32 @@ class ReconnectingSource:
         """Open the first connection now, and wait until it is known whether the stream is live.
 
         If it cannot be opened in time, that stays unknown, and the iteration tries again.
+
+        Raises:
+            BadVideo: The name is a file's, and there is no such file or no way to it.
         """
         if self.live is not None or self._first is not None:
             return
-        thread = self._thread = ConnectionThread(self._endpoint, self._stalls)
-        thread.start()
-        item: Any
-        try:
-            item = self._next(thread, time.perf_counter())
-        except (Unavailable, _Stopped) as error:
-            item = error.with_traceback(None)
-        self._first = thread, item
+        for attempts in itertools.count(1):
+            thread, item = self._first = self._open_first()
+            if not (isinstance(item, Unavailable) and self._is_file):
+                break
+            if item.reason in NEEDS_PEOPLE or attempts == FILE_ATTEMPTS:
+                raise BadVideo(f"{self.name}: {item.detail}; {CHECK[item.reason]}")
+            thread.abandon()
+            self._connection_lost(item, "retrying a few times")
+            self._wait(self._backoff.delay_s(item.reason, attempts))
         if isinstance(item, OpenStream):
             self.live = not item.finite
+
+    def _open_first(self) -> tuple[ConnectionThread, Any]:
+        """Start a connection and wait for its first item, or for what went wrong."""
+        thread = self._thread = ConnectionThread(self._endpoint, self._stalls)
+        thread.start()
+        try:
+            return thread, self._next(thread, time.perf_counter())
+        except (Unavailable, _Stopped) as error:
+            return thread, error.with_traceback(None)
 
     def __iter__(self) -> Iterator[Frame]:
         attempts = 0
@@ -207,14 +226,14 @@ class ReconnectingSource:
         self._why = None
         self._reported.clear()
 
-    def _connection_lost(self, why: Unavailable) -> None:
+    def _connection_lost(self, why: Unavailable, how: str = "retrying until it is back") -> None:
         """Report the loss once, and once more for each reason that only people can remove."""
         self._why = why
         self._enter("waiting")
         new = why.reason not in self._reported
         if not self._reported or (new and why.reason in NEEDS_PEOPLE):
             self._reported.add(why.reason)
-            self._report(f"{why.reason}: {why.detail}; retrying until it is back")
+            self._report(f"{why.reason}: {why.detail}; {how}")
 
     def _report(self, what: str) -> None:
         self._report_line(f"{self.name}: {what}")

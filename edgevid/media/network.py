@@ -36,6 +36,12 @@ STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
 PLAYLISTS = {"hls", "dash"}
 """Formats whose file is not the stream: its length says nothing."""
+FILE_ENDINGS = (
+    *(".3g2", ".3gp", ".avi", ".divx", ".f4v", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".vob", ".wmv"),
+)
+"""URLs with these endings are files until they are open: cameras have none of their own, or those
+of formats that are also streamed (``.flv``, ``.m3u8``, ``.mjpg``, ``.ts``, ``.webm``)."""
 
 QUICK = {"fpsprobesize": "0"}  # the rate is measured anyway
 RESUMED = {"reconnect": "1", "reconnect_delay_max": "5"}
@@ -63,7 +69,8 @@ def open_rtsp(address: SourceAddress, options: SourceOptions, report: Report) ->
 def open_http(address: SourceAddress, options: SourceOptions, report: Report) -> ReconnectingSource:
     """Open a camera or a file over HTTP; see `open_rtsp`."""
     endpoint = NetworkEndpoint(address.name, options)
-    return ReconnectingSource(endpoint, options, report, live=None)
+    is_file = urlsplit(address.name).path.lower().endswith(FILE_ENDINGS)
+    return ReconnectingSource(endpoint, options, report, live=None, is_file=is_file)
 
 
 RTSP_SOURCE = SourcePlugin(open_rtsp, "rtsp://192.168.1.20/stream1")

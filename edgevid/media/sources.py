@@ -15,6 +15,7 @@ To add a source, write a `SourcePlugin` and name it in a registry row or an entr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields
@@ -183,8 +184,14 @@ def open_source(name: str, options: SourceOptions, report: Report) -> Source:
     Raises:
         BadInput: The name is wrong, or the file cannot be read.
     """
-    plugin, address = resolve(name)
-    return plugin.open(address, options, report)
+    try:
+        plugin, address = resolve(name)
+        return plugin.open(address, options, report)
+    except BadInput as error:
+        scheme, colon, _ = name.partition(":")
+        if colon and registry.has("source", scheme.lower()) and os.path.lexists(name):
+            raise BadInput(f"{error}; or ./{name} for the file of that name") from error
+        raise
 
 
 def resolve(name: str) -> tuple[SourcePlugin, SourceAddress]:

@@ -53,7 +53,7 @@ NAMED_REASONS = {
     "HTTPUnauthorizedError": Reason.AUTH,
     "HTTPForbiddenError": Reason.AUTH,
     "HTTPNotFoundError": Reason.NOT_FOUND,
-    "HTTPClientError": Reason.REFUSED,
+    "HTTPClientError": Reason.NOT_FOUND,
     "HTTPError": Reason.REFUSED,
     "ExitError": Reason.TIME_OUT,
     "InvalidDataError": Reason.CODEC,
@@ -62,6 +62,16 @@ NAMED_REASONS = {
 }
 """Name of a PyAV error class -> reason."""
 
+CHECK = {
+    Reason.AUTH: "they belong in front of the host, as in USER:PASSWORD@HOST",
+    Reason.NOT_FOUND: "check the address",
+    Reason.CODEC: "open the address in a browser to see what it gives",
+    Reason.UNREACHABLE: "check the host's name and the network",
+    Reason.REFUSED: "check the port, and whether the server runs",
+    Reason.TIME_OUT: "check the host, the port and the network",
+    Reason.ENDED: "check the server",
+}
+"""What people can do if the URL of a file gives nothing."""
 ADVICE = {Reason.AUTH: "check user and password", Reason.CODEC: "FFmpeg cannot read what it sends"}
 
 
@@ -82,4 +92,5 @@ def unavailable(error: Any, *, opening: bool) -> Unavailable:
     if not opening or reason is None:
         return Unavailable(Reason.ENDED, f"the connection broke ({error.strerror})")
     advice = ADVICE.get(reason)
-    return Unavailable(reason, f"{error.strerror}; {advice}" if advice else str(error.strerror))
+    what = str(error.strerror).partition(", but not one of")[0]
+    return Unavailable(reason, f"{what}; {advice}" if advice else what)

@@ -119,3 +119,28 @@ def test_a_literal_name_comes_before_its_escapes(video, tmp_path):
     assert local_file(f"file://{tmp_path}/a%20b.mp4") == tmp_path / "a%20b.mp4"
     (tmp_path / "a%20b.mp4").rename(tmp_path / "a b.mp4")
     assert local_file(f"file://{tmp_path}/a%20b.mp4") == tmp_path / "a b.mp4"
+
+
+@pytest.mark.parametrize("name", ["http:x.mp4", "RTSP:x.mp4", "v4l2:x.mp4", "file:x.mp4"])
+def test_a_file_that_is_named_like_an_address_is_pointed_out(video, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as caught:
+        open_source(name, SourceOptions(), lambda line: None)
+    assert "./" not in str(caught.value)
+    (tmp_path / name).symlink_to(video)
+    with pytest.raises(BadInput, match=f"; or ./{name} for the file of that name$"):
+        open_source(name, SourceOptions(), lambda line: None)
+    open_source(f"./{name}", SourceOptions(), lambda line: None).close()
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "--rate-x.mp4"])
+def test_a_file_that_is_named_like_an_option_is_pointed_out(
+    video, tmp_path, monkeypatch, edgevid, null_bundle, name
+):
+    monkeypatch.chdir(tmp_path)
+    absent = edgevid("run", null_bundle, name)
+    assert absent.returncode == 2 and "No such option" in absent.stderr
+    assert "./" not in absent.stderr
+    (tmp_path / name).symlink_to(video)
+    assert f"For the file of that name write ./{name}\n" in edgevid("run", null_bundle, name).stderr
+    assert edgevid("run", null_bundle, f"./{name}", "--json").returncode == 0

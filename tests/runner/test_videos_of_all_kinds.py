@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from edgevid import load
+from edgevid.errors import BadVideo
 from edgevid.media.sources import SourceOptions, open_source
 from rigs.any_video import Recipe, ffmpeg, make
 from rigs.field_pictures import field_pictures
+from rigs.web import answering
 
 
 def lines(path: Path) -> list[dict]:
@@ -150,6 +153,16 @@ def test_a_file_over_http_drops_nothing_and_replaces_its_output(run, tmp_path, k
             assert len(found) == summary["frames"]["answered"] == 120
             assert summary["frames"]["dropped"] == 0
     assert found[-1]["pts_s"] == pytest.approx(119 / 25, abs=1e-4)
+
+
+def test_a_file_that_is_not_there_over_http_ends_command_and_function(
+    edgevid, null_bundle, tmp_path
+):
+    with answering(404) as (url, _):
+        done = edgevid("run", null_bundle, f"{url}/x.mp4", "--output", tmp_path / "out.jsonl")
+        assert done.returncode == 2 and "404 Not Found; check the address" in done.stderr
+        with load(null_bundle) as model, pytest.raises(BadVideo, match="404 Not Found"):
+            list(model.run(f"{url}/x.mp4"))
 
 
 def test_a_snapshot_is_fetched_again_and_that_is_said(tmp_path):
