@@ -122,8 +122,7 @@ def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
     """Size and rate of a file, with ``whole`` also its frames; or why it is unreadable."""
     try:
         with FileSource(root / path) as source:
-            found: dict[str, Any] = {"rate_fps": source.rate_fps}
-            return found | _whole(source) if whole else found
+            return _whole(source) if whole else {"rate_fps": source.rate_fps}
     except BadVideo as error:
         return {"reason": without_root(root, error)}
 
@@ -131,7 +130,7 @@ def _probe(path: str, *, root: Path, whole: bool = False) -> dict[str, Any]:
 def _whole(source: FileSource) -> dict[str, Any]:
     """What only decoding a whole file tells."""
     height, width = source.size
-    frames, cuts, last_s = 0, 0, 0.0
+    frames, cuts, last_s, rate_fps = 0, 0, 0.0, source.rate_fps
     for frame in source:
         frames += 1
         cuts += frame.cut is not None
@@ -139,6 +138,7 @@ def _whole(source: FileSource) -> dict[str, Any]:
     if source.truncated:
         return {"reason": f"truncated after {frames} frames"}
     return {
+        "rate_fps": rate_fps,
         "size": f"{width}x{height}",
         "frames": frames,
         "seconds": round(last_s + source.timing.frame_s, 3),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edgevid.errors import BadInput
+from edgevid.media.joins import Joins
 from edgevid.media.orientation import Upright
 from edgevid.media.timeline import Stamp, Timeline
 
@@ -85,6 +86,7 @@ class Decoder:
         self._context: Any = stream.codec_context
         if skip_loop_filter:
             self._context.options = {**self._context.options, "skip_loop_filter": "all"}
+        self._joins = Joins(self._context.name) if self.timeline.by_rate else None
         self._upright = Upright(stream)
         self._are_stills = self._context.name in STILLS
         self._has_fields = self._context.name == "h264"
@@ -114,6 +116,9 @@ class Decoder:
         hidden = getattr(packet, "is_discard", False)  # PyAV 10 does not tell
         if not packet.size or hidden or not self._is_shown(packet):
             return Stamp(None, None, 0, arrived_s, shown=False)
+        if self._joins is not None:
+            begins = self._joins.begins(packet)
+            self.timeline.recording(self._joins.fps, begins=begins)
         return self.timeline.admit(packet.pts, packet.dts, arrived_s)
 
     def take(

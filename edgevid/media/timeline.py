@@ -7,13 +7,14 @@ times that always increase, and a frame that does not continue the one before is
 
 A camera has a clock, so what its stamps cannot say is measured: the time between arrivals. A file
 has none: what its stamps cannot say is one frame's duration. Streams without stamps (``.h264``) are
-timed by a rate: the user's, the one in the bitstream, or else a guess, which is reported.
+timed by a rate: the user's, the one in the bitstream, or else a guess, which is reported;
+`edgevid.media.joins` finds the cuts in them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 FALLBACK_FPS = 25.0
@@ -136,6 +137,7 @@ class Stamp:
         needed: Whether an image is wanted.
         shown: Whether an image belongs to the packet at all.
         second_field: Whether it is the second field of a picture, unless an image comes of it.
+        frame_s: Duration of a frame in its recording in seconds; None if only its time stamps say.
     """
 
     pts: int | None
@@ -145,6 +147,7 @@ class Stamp:
     needed: bool = True
     shown: bool = True
     second_field: bool = False
+    frame_s: float | None = None
 
 
 class Timeline:
@@ -201,6 +204,23 @@ class Timeline:
         self._shown_part = 0
         self._raw_s: float | None = None
         self._offset_s: float | None = None
+        self._frame_s, self._began_s, self._began_frames = timing.frame_s, 0.0, self._frames
+
+    @property
+    def by_rate(self) -> bool:
+        """Whether frames are timed by a rate, because there are no time stamps to use."""
+        return self._by_rate
+
+    def recording(self, fps: float, *, begins: bool) -> None:
+        """Take what the bitstream says about the next packet of a stream timed by a rate.
+
+        Args:
+            fps: The rate of its recording in frames per second; 0 if that is unknown.
+            begins: Whether another recording begins with it.
+        """
+        self._part += begins
+        if 0 < fps <= MAX_FPS and self.timing.origin != "given":
+            self._frame_s = 1 / fps
 
     # ------------------------------------------------------------ packets, in decoding order
 
@@ -216,7 +236,7 @@ class Timeline:
             The stamps, unwrapped, and the recording that the packet belongs to.
         """
         if self._by_rate:
-            return Stamp(None, None, 0, arrived_s)
+            return Stamp(None, None, self._part, arrived_s, frame_s=self._frame_s)
         if pts is None and not self._live:
             self.trusted = False
         if dts is not None:
@@ -287,7 +307,7 @@ class Timeline:
         """
         slot = self._slots.popleft() if self._slots else None
         if self._by_rate:
-            time_s, cut = self._frames * self.timing.frame_s, False
+            time_s, cut = self._by_count(stamp)
         elif self._live:
             time_s, cut = self._by_clock(stamp)
         else:
@@ -295,6 +315,16 @@ class Timeline:
         self._slot = slot
         self._frames += 1
         self._time_s = time_s
+        return time_s, cut
+
+    def _by_count(self, stamp: Stamp) -> tuple[float, bool]:
+        """No stamps: frames follow one another at the rate of their recording."""
+        frames = self._frames - self._began_frames
+        time_s, cut = self._began_s + frames * self.timing.frame_s, stamp.part > self._shown_part
+        if stamp.frame_s not in (None, self.timing.frame_s):
+            self.timing = replace(self.timing, frame_s=stamp.frame_s)
+            self._began_s, self._began_frames = time_s, self._frames
+        self._shown_part = max(stamp.part, self._shown_part)
         return time_s, cut
 
     def _by_clock(self, stamp: Stamp) -> tuple[float, bool]:

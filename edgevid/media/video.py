@@ -17,7 +17,7 @@ from edgevid.errors import BadInput, BadVideo, EnvironmentFailed
 from edgevid.media.decode import Arrivals, Decoder, hardware, is_incomplete, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
-from edgevid.media.timeline import GUESSED, Timeline, declared_fps, timing_of
+from edgevid.media.timeline import GUESSED, StreamTiming, Timeline, declared_fps, timing_of
 from edgevid.registry import need
 from edgevid.results import Frame
 
@@ -38,9 +38,6 @@ class FileSource:
         arrivals: Counts of the packets so far.
         expected: The number of frames that the file declares; 0 if it declares none.
         truncated: Whether frames that the file promises cannot be had.
-        timing: What times its frames.
-        rate_fps: The rate in frames per second: the one that the file declares, or that its frames
-            are timed by; 0 if it is unknown.
         pixel_aspect: Width of a pixel by its height as the file declares it. Images keep their
             pixels.
     """
@@ -99,13 +96,10 @@ class FileSource:
             )
         self._stream.thread_type = "AUTO" if options.frame_threads else "SLICE"
         self.arrivals = Arrivals()
-        self.timing = timing_of(container, self._stream, options.source_fps)
-        by_stamps = self.timing.origin == "stamps"
-        self.rate_fps = declared_fps(self._stream) if by_stamps else self.timing.rate_fps
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
         self._codec = str(self._stream.codec_context.name)
         timeline = Timeline(live=False)
-        timeline.begin(self.timing)
+        timeline.begin(timing_of(container, self._stream, options.source_fps))
         self._decoder = Decoder(
             self._stream, self.arrivals, timeline, skip_loop_filter=options.skip_loop_filter
         )
@@ -129,6 +123,17 @@ class FileSource:
         if self._size is None:
             raise self._no_frame()
         return self._size
+
+    @property
+    def timing(self) -> StreamTiming:
+        """What times its frames."""
+        return self._decoder.timeline.timing
+
+    @property
+    def rate_fps(self) -> float:
+        """Frames per second, declared by the file or timing its frames; 0 if that is unknown."""
+        by_stamps = self.timing.origin == "stamps"
+        return declared_fps(self._stream) if by_stamps else self.timing.rate_fps
 
     @property
     def turned(self) -> bool:
