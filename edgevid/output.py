@@ -67,8 +67,8 @@ class Destination:
 
     @property
     def is_stdout(self) -> bool:
-        """Whether this is stdout, named as ``-``."""
-        return self.path == STDOUT
+        """Whether this is stdout."""
+        return is_stdout(self.path)
 
     @property
     def is_regular(self) -> bool:
@@ -185,6 +185,11 @@ def print_bytes(content: bytes) -> None:
         file.flush()
 
 
+def is_stdout(path: Path) -> bool:
+    """Whether an output is stdout: ``-``, or a name such as ``/dev/stdout`` or ``/dev/fd/1``."""
+    return path == STDOUT or _descriptor(path) == 1
+
+
 def stdout_reader_is_gone() -> bool:
     """Whether stdout is a pipe whose reader has closed it."""
     import select
@@ -251,8 +256,8 @@ def try_folder(path: Path) -> None:
 
 def same_file(one: Path, other: Path) -> bool:
     """Whether two names lead to one regular file, or would; devices are never the same."""
-    if STDOUT in (one, other):
-        return one == other
+    if is_stdout(one) or is_stdout(other):
+        return is_stdout(one) and is_stdout(other)
     if is_special(one) or is_special(other):
         return False
     with suppress(OSError):
@@ -260,15 +265,29 @@ def same_file(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
+OWN_ENDINGS = frozenset((".edgevid", ".html"))
+"""Files that commands write, which may lie in a folder that is an input, and are replaced there."""
+
+
 def reject_input(output: Path, inputs: Iterable[Path]) -> None:
     """Reject an output that would overwrite what the work reads.
 
     Raises:
-        BadOutput: It is one of the inputs.
+        BadOutput: It is one of the inputs, or a file in an input folder.
     """
+    if is_stdout(output) or is_special(output):
+        return
     for one in inputs:
-        if output != STDOUT and one.exists() and same_file(output, one):
+        if not one.exists():
+            continue
+        if same_file(output, one):
             raise BadOutput(f"{output} is an input of this command; name another output")
+        if output.suffix in OWN_ENDINGS or not (one.is_dir() and output.exists()):
+            continue
+        if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(one)):
+            raise BadOutput(
+                f"{output} is a file of {one}, an input of this command; name another output"
+            )
 
 
 # ---------------------------------------------------------------- trying

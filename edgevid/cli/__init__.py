@@ -184,9 +184,6 @@ _NOT_OURS = {
 }
 """What the system refuses, whatever the program; any other OSError that escapes is a bug."""
 
-_NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
-"""What no path may be; `Path.exists` raises it too, before Python 3.12."""
-
 
 def _of_the_system(error: OSError) -> int:
     """Report what the system refused; a closed stdout ends quietly."""
@@ -194,7 +191,7 @@ def _of_the_system(error: OSError) -> int:
         isinstance(error, ReaderGone) or stdout_reader_is_gone()
     ):
         return 0
-    if error.errno in _NO_NAME:
+    if error.errno in console.UNUSABLE_NAMES:
         shown = f"{error.filename}: " if error.filename else ""
         text = f"{shown}{error.strerror}; give another path"
         return _report(text, 2, "BadInput", error)

@@ -11,7 +11,7 @@ import click
 
 from edgevid.cli import bench_tune
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring, reporting
-from edgevid.cli.console import PATH, Bar, common, emit, on_host, outputs, save, table
+from edgevid.cli.console import OUTPUT, PATH, Bar, common, emit, on_host, outputs, save, table
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult, ForgottenTuning
@@ -64,7 +64,7 @@ class BenchCommand(click.Command):
     metavar="TIME",
     help="Measure each job without a break for this long, such as 30m.",
 )
-@click.option("--out", type=PATH, help="Write the whole result to this file (JSON).")
+@click.option("--out", type=OUTPUT, help="Write the whole result to this file (JSON).")
 @click.option(
     "--baseline",
     type=PATH,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgevid.cli.console import PATH
+from edgevid.cli.console import OUTPUT_FILE, PATH
 
 if TYPE_CHECKING:
     from edgevid.bench.job import Job
@@ -76,12 +76,12 @@ def reporting(function: Command) -> Command:
     """Add ``--page`` and ``--markdown``."""
     function = click.option(
         "--page",
-        type=PATH,
+        type=OUTPUT_FILE,
         help="Write a self-contained HTML page to this file.",
     )(function)
     return click.option(
         "--markdown",
-        type=PATH,
+        type=OUTPUT_FILE,
         metavar="FILE",
         help="Write tables as Markdown to this file; - prints them, and the text goes to stderr.",
     )(function)

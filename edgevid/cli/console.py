@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from edgevid.errors import BadInput, BadOutput, OutputFailed
 from edgevid.files import text_bytes
-from edgevid.output import Destination, print_bytes, same_file
+from edgevid.output import (
+    STDOUT,
+    Destination,
+    is_stdout,
+    print_bytes,
+    reject_input,
+    same_file,
+)
 from edgevid.progress import in_digits
 from edgevid.text import expand
 
@@ -37,15 +45,35 @@ def common(function: Command) -> Command:
 
 
 class PathType(click.Path):
-    """The path of a file or folder; ``~`` works where a shell leaves it, as in ``--out=~/x``."""
+    """The path of a file or folder; ``~`` works where a shell leaves it, as in ``--out=~/x``.
+
+    Attributes:
+        role: What the command does with it: an ``input``, an ``output`` that may be a file or a
+            folder, or an ``output file``.
+    """
 
     name = "path"
 
+    def __init__(self, role: Literal["input", "output", "output file"]) -> None:
+        """Make the type of a parameter."""
+        super().__init__()
+        self.role = role
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Make a path of the argument; an empty one is rejected."""
+        """Make a path of the argument; one that can never be used is rejected with its option."""
         if not str(value):
             self.fail("an empty path; name a file or folder", param, ctx)
-        return Path(expand(os.fspath(value)))
+        path = Path(expand(os.fspath(value)))
+        if self.role != "input" and is_stdout(path):
+            return STDOUT
+        if self.role == "output file" and str(value).endswith("/"):
+            self.fail(f"{str(value)!r} is the name of a folder; name a file", param, ctx)
+        try:
+            path.stat()
+        except OSError as error:
+            if error.errno in UNUSABLE_NAMES:
+                self.fail(f"{path}: {error.strerror}; give another path", param, ctx)
+        return path
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -56,7 +84,11 @@ class PathType(click.Path):
         return [CompletionItem(incomplete, type="file")]
 
 
-PATH = PathType()
+PATH = PathType("input")
+OUTPUT = PathType("output")
+OUTPUT_FILE = PathType("output file")
+UNUSABLE_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
+"""Errors of names that no path can have; `Path.exists` raises them too, before Python 3.12."""
 
 
 def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
@@ -88,7 +120,7 @@ def outputs(as_json: bool, **named: Path | None) -> dict[str, Destination]:
         The outputs that are given.
 
     Raises:
-        BadOutput: One can never be written, or two are the same.
+        BadOutput: One can never be written, two are the same, or one is an input of the command.
         OutputFailed: One may not be written.
     """
     given = {f"--{name}": path for name, path in named.items() if path is not None}
@@ -96,6 +128,7 @@ def outputs(as_json: bool, **named: Path | None) -> dict[str, Destination]:
         for other in list(given)[:number]:
             if same_file(path, given[other]):
                 raise BadOutput(f"{other} and {option} both write to {path}; give another one")
+        reject_input(path, _inputs())
     opened = {}
     for option, path in given.items():
         opened[option.removeprefix("--")] = output = Destination(path)
@@ -106,6 +139,15 @@ def outputs(as_json: bool, **named: Path | None) -> dict[str, Destination]:
                 raise BadOutput(text)
             _kept()["stdout"] = True
     return opened
+
+
+def _inputs() -> Iterator[Path]:
+    """The paths that the command was given to read."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.type is PATH:
+            value = context.params.get(str(parameter.name)) or ()
+            yield from value if isinstance(value, tuple) else (value,)
 
 
 def save(output: Destination, content: bytes) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import PATH, common, emit, outputs, save, table
+from edgevid.cli.console import OUTPUT_FILE, PATH, common, emit, outputs, save, table
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=PATH)
 @click.option(
     "--page",
-    type=PATH,
+    type=OUTPUT_FILE,
     help="Write the evidence, with graphs, as an HTML page.",
 )
 @common

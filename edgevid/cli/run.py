@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import PATH, common, emit, outputs, say
+from edgevid.cli.console import OUTPUT, OUTPUT_FILE, PATH, common, emit, outputs, say
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--artifact", help="Run this artifact; see: edgevid inspect.")
 @click.option("--runtime", help=f"Use this runtime: {', '.join(registry.builtin('runtime'))}, ...")
 @click.option("--accelerator", help="Run on this accelerator, such as cpu; see: edgevid doctor.")
-@click.option("--output", type=PATH, help="Write results here as JSON lines.")
+@click.option("--output", type=OUTPUT_FILE, help="Write results here as JSON lines.")
 @click.option(
     "--sink",
     "sinks",
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser images.")
 @click.option(
     "--status",
-    type=PATH,
+    type=OUTPUT,
     help="Directory for status.json and status.sock.",
 )
 @click.option(
@@ -165,23 +165,19 @@ def _run_sources(config: RunConfig, output: Path | None, as_json: bool) -> int:
     """Run what the command line names."""
     from dataclasses import replace
 
-    from edgevid.media.sources import local_file
-    from edgevid.output import STDOUT, reject_input, try_file
+    from edgevid.output import STDOUT, try_file
     from edgevid.runner.assembly import GivenSink
     from edgevid.runner.config import OUTPUT
     from edgevid.runner.plugin_tables import check_files
     from edgevid.runner.service import Service
     from edgevid.sinks.jsonl import JsonLines, JsonLinesOptions
 
-    use = () if output is None else replace(config, output=output).all_sinks()[:1]
-    check_files((*use, *config.sinks))
+    check_files(replace(config, output=output))
     to_stdout = _stdout_sinks(config, as_json)
     # like the stdout that is used by default, it ends the run when its reader goes
     config = replace(config, sinks=tuple(use for use in config.sinks if use not in to_stdout))
     if output is not None:
         try_file(output)
-        files = [local_file(camera.source) for camera in config.cameras]
-        reject_input(output, filter(None, (config.bundles[0].path, *files)))
     service = Service(config, in_turn=True, report=say)
     may_be_live = service.open_sources()  # a file over HTTP is known by its first answer
     with ExitStack() as stack:
@@ -297,10 +293,10 @@ def _stdout_sinks(config: RunConfig, as_json: bool) -> list[SinkUse]:
     Raises:
         BadInput: --json would write there too.
     """
-    from edgevid.output import STDOUT
+    from edgevid.output import is_stdout
 
     files = [use for use in config.all_sinks() if use.kind == "jsonl"]
-    found = [use for use in files if use.options.path == STDOUT]
+    found = [use for use in files if is_stdout(use.options.path)]
     if found and as_json:
         name = found[0].name
         raise BadInput(f"--json and sink {name!r} both write to stdout; give the sink a file")

@@ -16,8 +16,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from edgevid import settings
 from edgevid.errors import BadInput, PluginFailed
 from edgevid.events import stage_class
-from edgevid.output import same_file
-from edgevid.runner.config import read_name
+from edgevid.media.sources import local_file
+from edgevid.output import reject_input, same_file
+from edgevid.runner.config import RunConfig, read_name
+from edgevid.runner.status import FILES
 from edgevid.settings import Document, option, shown
 from edgevid.sinks import sink_class
 
@@ -175,14 +177,26 @@ def parse_sink(text: str) -> SinkUse:
     return SinkUse(one.kind, one.name or one.kind, own, one.queue)
 
 
-def check_files(uses: Sequence[SinkUse]) -> None:
-    """Check that no two sinks ``jsonl`` write to one file, where each would tear the other's lines.
+def check_files(config: RunConfig) -> None:
+    """Check that each sink ``jsonl`` has a file of its own.
+
+    Two sinks would tear each other's lines, the status would replace the results, and results
+    would be appended to a video.
 
     Raises:
-        BadInput: Two do.
+        BadInput: One of them writes to the file of another sink, of the status, or to an input.
     """
-    files = [one for one in uses if one.kind == "jsonl"]
+    files = [one for one in config.all_sinks() if one.kind == "jsonl"]
+    inputs = [local_file(camera.source) for camera in config.cameras]
+    inputs += [bundle.path for bundle in config.bundles]
     for number, one in enumerate(files):
+        for name in FILES if config.status else ():
+            if same_file(one.options.path, config.status / name):  # type: ignore[operator]
+                raise BadInput(
+                    f"sink {shown(one.name)} and the status both write to {one.options.path}; give "
+                    "the sink another file"
+                )
+        reject_input(one.options.path, filter(None, inputs))
         for other in files[:number]:
             if same_file(one.options.path, other.options.path):
                 raise BadInput(

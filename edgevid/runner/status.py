@@ -21,7 +21,7 @@ from typing import Any
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json, failure
 
-FILE, SOCKET, LOCK = "status.json", "status.sock", "status.lock"
+FILES = FILE, SOCKET, LOCK = "status.json", "status.sock", "status.lock"
 SEND_S = 0.5  # for a client, if the document is larger than the kernel's buffer
 BACKLOG = 8
 RETRY_S = 0.1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid.cli.bench_options import choices_of, jobs_of, measuring
-from edgevid.cli.console import PATH, Bar, common, emit, outputs, save, say, table
+from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, save, say, table
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json
 
@@ -28,7 +28,7 @@ CODES = {"better": 0, "no worse": 0, "worse": 1, "inconclusive": 3}
 @measuring
 @click.option(
     "--out",
-    type=PATH,
+    type=OUTPUT_FILE,
     help="Write the comparison and both results to this file (JSON).",
 )
 @common

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
+from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, say, table
 
 
 @click.command(name="convert")
@@ -81,7 +81,7 @@ from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
     help="Contract: what the model file does not record. Default: MODEL.contract.toml next to it.",
 )
 @click.option("--init", is_flag=True, help="Write a draft of the contract and stop.")
-@click.option("-o", "--out", type=PATH, help="Bundle to write.")
+@click.option("-o", "--out", type=OUTPUT_FILE, help="Bundle to write.")
 @common
 def command(
     model: Path,

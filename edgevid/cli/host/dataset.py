@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgevid.cli.console import PATH, Bar, common, emit, outputs, table
+from edgevid.cli.console import OUTPUT, OUTPUT_FILE, PATH, Bar, common, emit, outputs, table
 
 
 @click.group(name="dataset")
@@ -21,7 +21,7 @@ def synth() -> None:
 
 
 @synth.command()
-@click.option("--out", type=PATH, required=True, help="Folder to write.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=int, default=64, show_default=True, help="Width and height in pixels.")
 @click.option("--frames", type=int, default=12, show_default=True, help="Frames per clip.")
@@ -67,7 +67,7 @@ def motion(
 
 
 @synth.command()
-@click.option("--out", type=PATH, required=True, help="File to write.")
+@click.option("--out", type=OUTPUT_FILE, required=True, help="File to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--size", type=int, default=256, show_default=True, help="Width and height in pixels."

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from edgevid.cli.console import PATH, common, emit, say
+from edgevid.cli.console import OUTPUT, common, emit, say
 
 
 @click.command(name="demo")
 @click.option(
     "--out",
-    type=PATH,
+    type=OUTPUT,
     default=Path("demo"),
     show_default=True,
     help="Directory for everything that the demo creates.",

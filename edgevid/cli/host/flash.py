@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import PATH, Bar, common, emit, outputs, say, table
+from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, say, table
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--uninstall", is_flag=True, help="Remove edgevid from the device.")
 @click.option(
     "--archive",
-    type=PATH,
+    type=OUTPUT_FILE,
     help="Write an installer for a device without a network.",
 )
 @click.option("--python", metavar="3.11", help="With --archive: the device's Python.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import PATH, Bar, common, emit, say
+from edgevid.cli.console import OUTPUT, PATH, Bar, common, emit, say
 from edgevid.data.video_files import count_left_out
 from edgevid.tasks import DEFAULT
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(name="train")
 @click.argument("data", type=PATH, required=False)
-@click.option("--out", type=PATH, required=True, help="Run folder to write.")
+@click.option("--out", type=OUTPUT, required=True, help="Run folder to write.")
 @click.option("--task", default=DEFAULT, show_default=True, help="What the model predicts.")
 @click.option("--model", default="cnn-lstm", show_default=True, help="cnn or cnn-lstm.")
 @click.option("--size", default="compact", show_default=True, help="compact or article.")
