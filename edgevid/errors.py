@@ -20,6 +20,9 @@ The number is the exit code of the command line. Any other exception that escape
 
 from __future__ import annotations
 
+READABLE = "give one that this user can read"
+"""What to do about a file without permission."""
+
 
 class EdgevidError(Exception):
     """The root. Its message is one line: what is wrong; what to do."""

@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -126,6 +127,8 @@ def main() -> None:
             signal.signal(number, handler)
     for stream in (sys.stdout, sys.stderr):
         console.let_names_through(stream)
+    if not sys.warnoptions and "--debug" not in sys.argv:
+        warnings.simplefilter("ignore")  # of libraries: they are for programmers
     try:
         code = _code_of(_run) or _code_of(console.flush)
     finally:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from edgevid.errors import BadInput, BadOutput, OutputFailed
+from edgevid.errors import READABLE, BadInput, BadOutput, OutputFailed
 from edgevid.files import text_bytes
 from edgevid.output import (
     STDOUT,
@@ -73,6 +73,9 @@ class PathType(click.Path):
         except OSError as error:
             if error.errno in UNUSABLE_NAMES:
                 self.fail(f"{path}: {error.strerror}; give another path", param, ctx)
+        else:
+            if self.role == "input" and not os.access(path, os.R_OK):
+                self.fail(f"{path}: Permission denied; {READABLE}", param, ctx)
         return path
 
     def shell_complete(

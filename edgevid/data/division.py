@@ -44,8 +44,8 @@ def divide(tree: Tree, seed: int = 0, group: str | None = None) -> Division:
         The splits.
 
     Raises:
-        BadInput: ``group`` cannot be used, train has no clip, or the folders of splits divide a
-            recording that ``group`` names.
+        BadInput: ``group`` cannot be used, train has no clip of a class, or the folders of splits
+            divide a recording that ``group`` names.
     """
     recordings = find_recordings(tree.files, group)
     same = find_duplicates(tree.root, tree.files)
@@ -54,11 +54,35 @@ def divide(tree: Tree, seed: int = 0, group: str | None = None) -> Division:
     notes = [*tree.notes, *recordings.notes()]
     if shared:
         name, one, other = shared[0]
-        text = f"{len(shared)} recordings are in two splits, such as {name}: {one} and {other}"
+        recordings_are = "1 recording is" if len(shared) == 1 else f"{len(shared)} recordings are"
+        text = f"{recordings_are} in two splits, such as {name}: {one} and {other}"
         if group is not None:
             raise BadInput(f"{tree.root}: {text}; move the clips of a recording into one folder")
         notes.append(f"warning: {text}; the metric is too good, move them into one folder")
     elif recordings.rule:
         notes[-1 if not recordings.unknown else -2] += "; no recording is in two splits"
+    notes += _missing_classes(tree, split)
     notes += duplicate_notes(same, tree.files, split)
     return Division(split, recordings.to_json(), tuple(notes))
+
+
+def _missing_classes(tree: Tree, split: Split) -> list[str]:
+    """Notes on classes that have no clip to validate or test on.
+
+    Raises:
+        BadInput: A class has no clip in train.
+    """
+    label = {file.path: file.stratum for file in tree.files}
+    classes, notes = {*label.values()} - {""}, []
+    for name, paths in split.items():
+        missing = sorted(classes - {label[path] for path in paths})
+        if not missing or not paths:
+            continue
+        if name == "train":
+            raise BadInput(f"{tree.root}: no clip of class {missing[0]!r} in train; add some")
+        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        notes.append(
+            f"warning: no clip of class {missing[0]!r}{others} in {name}, so the metric on {name} "
+            "does not cover it; add some"
+        )
+    return notes

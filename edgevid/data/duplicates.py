@@ -69,8 +69,9 @@ def duplicate_notes(
         found = [paths for paths in same if len({where.get(path) for path in paths} - {None}) > 1]
         if found:
             first = next(path for path in found[0] if where.get(path) != where.get(found[0][0]))
+            clips = "1 clip is" if len(found) == 1 else f"{len(found)} clips are"
             notes.append(
-                f"warning: {len(found)} clips are in two {kind}, such as {found[0][0]} and {first} "
+                f"warning: {clips} in two {kind}, such as {found[0][0]} and {first} "
                 f"(equal files); {fix}"
             )
     return notes

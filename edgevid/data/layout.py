@@ -78,7 +78,7 @@ def arrange(paths: Sequence[str]) -> tuple[list[ClipFile], list[str]]:
         The clips, and the paths of those that lie in no class folder.
 
     Raises:
-        BadInput: Some folders are splits and others are not, or names differ only in case.
+        BadInput: Some folders are splits and others are not, or the name of a class cannot be used.
     """
     inside = [path.split("/") for path in paths if "/" in path]
     outside = [path for path in paths if "/" not in path]
@@ -118,10 +118,15 @@ def _check_names(classes: Iterable[str]) -> None:
     """Check that no two classes look the same.
 
     Raises:
-        BadInput: Two names differ only in case, in spaces around them, or in how accents are coded.
+        BadInput: Two names differ only in case, in spaces around them, or in how accents are coded,
+            or a name has a control character.
     """
     seen: dict[str, str] = {}
     for name in sorted(set(classes)):
+        if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in name):
+            raise BadInput(
+                f"the name of the class folder {name!r} has a control character; rename the folder"
+            )
         plain = unicodedata.normalize("NFC", name).casefold().strip()
         if (other := seen.setdefault(plain, name)) != name:
             raise BadInput(

@@ -34,7 +34,8 @@ SOUND = "sound without video"
 NO_VIDEO = "not a video"
 EMPTY = "an empty file"
 BROKEN_LINK = "a link to nothing"
-BAD_NAME = "its name is not UTF-8"
+SPECIAL = "a pipe or a device, not a file"
+BAD_NAME = "its path is not UTF-8"
 Reasons = Mapping[str, str]
 """Path relative to the root -> why the file is not used."""
 
@@ -110,11 +111,12 @@ def find_videos(root: Path) -> tuple[list[str], dict[str, str]]:
     reasons: dict[str, str] = {}
     for path in _walk(root, (os.path.realpath(root),)):
         name = path.relative_to(root).as_posix()
-        reason = why_no_video(path)
+        shown = _in_utf_8(name)
+        reason = why_no_video(path) if shown == name else BAD_NAME
         if reason is None:
             videos.append(name)
         else:
-            reasons[name.encode(errors="replace").decode()] = reason
+            reasons[shown] = reason
     return sorted(videos), reasons
 
 
@@ -130,12 +132,8 @@ def why_no_video(path: Path) -> str | None:
     Raises:
         MissingExtra: PyAV is not installed, and the file has to be opened.
     """
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        return BAD_NAME
     if not path.is_file():
-        return BROKEN_LINK
+        return SPECIAL if path.exists() else BROKEN_LINK
     ending = path.suffix.lower()
     if ending in VIDEO_ENDINGS:
         return None
@@ -162,12 +160,18 @@ def folders_at(root: Path, depth: int) -> list[str]:
         depth: 1 for the folders in it, 2 for those in them.
 
     Returns:
-        Relative paths with forward slashes, sorted.
+        Relative paths with forward slashes, sorted; without those that are not UTF-8.
     """
     level = [root]
     for _ in range(depth):
         level = [entry for one in level for entry in _entries(one) if entry.is_dir()]
-    return sorted(path.relative_to(root).as_posix() for path in level)
+    names = (path.relative_to(root).as_posix() for path in level)
+    return sorted(name for name in names if _in_utf_8(name) == name)
+
+
+def _in_utf_8(name: str) -> str:
+    """A name with ``?`` for each byte that is not UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def _entries(folder: Path) -> list[Path]:

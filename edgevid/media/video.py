@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from edgevid.errors import BadInput, BadVideo, EnvironmentFailed
+from edgevid.errors import READABLE, BadInput, BadVideo, EnvironmentFailed
 from edgevid.media.decode import Arrivals, Decoder, hardware, is_incomplete, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
@@ -76,6 +76,8 @@ class FileSource:
             )
         except av.FFmpegError as error:
             _check_memory(self.name, error)
+            if isinstance(error, PermissionError):
+                raise BadVideo(f"{self.name}: {error.strerror}; {READABLE}") from error
             raise BadVideo(
                 f"{self.name}: not a readable video ({_reason(error)}); "
                 "use a complete file that ffmpeg can read"

@@ -19,7 +19,7 @@ from edgevid.contract import (
     FrameInput,
     StateTensor,
 )
-from edgevid.errors import BadInput
+from edgevid.errors import READABLE, BadInput
 from edgevid.tasks.host.training import TrainingTask, open_training
 from edgevid.training import WEIGHTS_FILE, Tensor
 from edgevid.training.config import ModelConfig
@@ -261,6 +261,8 @@ def load_run(run: Path) -> tuple[VideoModel, RunRecord]:
     model = build(record.config.model)
     try:
         model.training.load_weights(run / WEIGHTS_FILE)
+    except PermissionError:
+        raise BadInput(f"{run / WEIGHTS_FILE}: Permission denied; {READABLE}") from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"{run / WEIGHTS_FILE} cannot be read ({reason}); train again") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.data.splits import Split
-from edgevid.errors import BadInput
+from edgevid.errors import READABLE, BadInput
 from edgevid.tasks.host.metrics import ChanceTest
 from edgevid.tasks.host.training import open_training
 from edgevid.training import RUN_FILE
@@ -137,7 +137,9 @@ def read_record(run: Path) -> RunRecord:
         raise BadInput(
             f"{run} is not a run: it has no {RUN_FILE}; make one with edgevid train"
         ) from None
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise BadInput(f"{file}: {error.strerror}; {READABLE}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{file} cannot be read ({error}); train again") from error
 
 

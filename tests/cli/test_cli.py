@@ -193,3 +193,36 @@ def test_a_name_that_is_too_long_is_one_line(edgevid, null_bundle, tmp_path, wor
     done = edgevid(*words, "n" * 300, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "n" * 300 in done.stderr and "File name too long" in done.stderr
+
+
+def _path_parameters(command=cli, words=()):
+    """Every parameter of the command line that is a path, with the words of its command."""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            yield from _path_parameters(found, (*words, name))
+    for one in command.params:
+        if isinstance(one.type, click.Path):
+            yield pytest.param(one, id=" ".join((*words, one.opts[0])))
+
+
+@pytest.mark.parametrize("parameter", list(_path_parameters()))
+def test_a_name_that_no_path_can_have_is_reported_with_its_option(tmp_path, parameter):
+    (tmp_path / "loop").symlink_to("loop")
+    for name, says in ((f"{'n' * 300}", "too long"), (f"{tmp_path}/loop", "symbolic links")):
+        with pytest.raises(click.BadParameter) as caught:
+            parameter.type.convert(name, parameter, None)
+        message = caught.value.format_message()
+        assert name in message and says in message
+        assert parameter.opts[0] in message or parameter.human_readable_name in message
+
+
+def test_an_input_without_permission_is_reported_with_its_option(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
+    (parameter,) = (
+        one for one in cli.get_command(click.Context(cli), "inspect").params if one.name == "bundle"
+    )
+    with pytest.raises(click.BadParameter, match="Permission denied; give one that this user can"):
+        parameter.type.convert(str(tmp_path), parameter, None)
+    assert parameter.type.convert(str(tmp_path / "gone"), parameter, None) == tmp_path / "gone"

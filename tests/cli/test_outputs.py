@@ -238,13 +238,69 @@ def test_two_outputs_to_one_file_are_rejected(call, tmp_path):
     assert one_line(done).startswith("edgevid: site.toml:6: sinks 'output' and 'jsonl' both")
 
 
-def test_an_input_is_not_overwritten(call, tmp_path, video, null_bundle):
-    content = video.read_bytes()
-    for out in (video, null_bundle):
-        done = call(["run", "BUNDLE", "VIDEO", "--output", out])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "BUNDLE", "VIDEO", "--output", "VIDEO"],
+        ["run", "BUNDLE", "VIDEO", "--output", "BUNDLE"],
+        ["run", "BUNDLE", "VIDEO", "--sink", "jsonl:path=video"],
+        ["inspect", "BUNDLE", "--page", "BUNDLE"],
+        ["bench", "BUNDLE", "--source", "VIDEO", "--out", "VIDEO"],
+        ["bench", "BUNDLE", "--baseline", "old.json", "--out", "old.json"],
+        ["bench", "report", "old.json", "--page", "old.json"],
+        ["bench", "compare", "BUNDLE", "BUNDLE", "--out", "BUNDLE"],
+        ["convert", "run", "--out", "run/run.json"],
+        ["convert", "model.onnx", "--init", "--out", "model.onnx"],
+        ["flash", "BUNDLE", "--archive", "BUNDLE", "--source", "picamera:"],
+    ],
+    ids=" ".join,
+)
+def test_an_input_is_not_overwritten(call, tmp_path, video, null_bundle, words):
+    (tmp_path / "run").mkdir()
+    for name in ("old.json", "model.onnx", "run/run.json"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "video").symlink_to(video)
+    content = video.read_bytes(), null_bundle.read_bytes()
+    done = call(words)
+    assert done.returncode == 2
+    assert "an input of this command; name another output" in one_line(done)
+    assert (video.read_bytes(), null_bundle.read_bytes()) == content
+    for name in ("old.json", "model.onnx", "run/run.json"):
+        assert (tmp_path / name).read_text() == "old"
+
+
+def test_the_status_does_not_replace_the_results(call, tmp_path):
+    here = ["run", "BUNDLE", "VIDEO", "--status", "status", "--output"]
+    done = call([*here, "status/status.json"])
+    assert done.returncode == 2
+    assert "and the status both write to status/status.json" in one_line(done)
+    for _ in range(2):  # another file of that folder can be used, and used again
+        assert call([*here, "status/results.jsonl"]).returncode == 0
+    assert len((tmp_path / "status/results.jsonl").read_text().splitlines()) == 40
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_every_name_of_stdout_is_a_dash(call, name):
+    done = call(["inspect", "BUNDLE", "--page", name])
+    assert done.returncode == 0
+    assert done.stdout.startswith("<!")
+    assert "dark, middle, bright" in done.stderr
+    for words in (
+        ["inspect", "BUNDLE", "--json", "--page", name],
+        ["run", "BUNDLE", "VIDEO", "--json", "--output", name],
+        ["run", "BUNDLE", "VIDEO", "--json", "--sink", f"jsonl:path={name}"],
+    ):
+        done = call(words)
         assert done.returncode == 2
-        assert "is an input of this command" in one_line(done)
-    assert video.read_bytes() == content
+        assert "both write to stdout" in one_line(done)
+
+
+def test_the_name_of_a_folder_is_no_file(call, tmp_path):
+    for words in (["run", "BUNDLE", "VIDEO", "--output"], ["inspect", "BUNDLE", "--page"]):
+        done = call([*words, "results/"])
+        assert done.returncode == 2
+        assert f"'{words[-1]}': 'results/' is the name of a folder" in one_line(done)
+    assert not (tmp_path / "results").exists()
 
 
 def test_names_that_are_not_utf_8_survive(call, null_bundle, video, tmp_path):

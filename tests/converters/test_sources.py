@@ -274,6 +274,10 @@ WRONG = (
     (FRAMED + SCORES_OF.replace("scores", "state_x") + '"probs"\n', r":6: the name 'state_x' is"),
     (FRAMED + SCORES_OF.replace("scores", "other") + '"probs"\n', r":1: a classification needs an"),
     (
+        FRAMED.replace('["a", "b", "c"]', '["crane", "b", "crane"]'),
+        r":2: classes 0 and 2 are both named 'crane', .* such as 'crane 2'",
+    ),
+    (
         FRAMED.replace('labels = ["a", "b", "c"]', 'labels_file = "no.txt"'),
         r":2: .*no\.txt: No such file",
     ),

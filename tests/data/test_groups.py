@@ -155,7 +155,7 @@ def clips_of(tmp_path):
 def test_folders_that_divide_a_recording_are_reported_or_refused(clips_of):
     root = clips_of("train/a/v_a_g01_c01.mp4", "train/b/v_b_g01_c01.mp4", "test/a/v_a_g01_c02.mp4")
     notes = divide(find(root)).notes
-    assert any("1 recordings are in two splits, such as v_a_g01: train/a" in n for n in notes)
+    assert any("1 recording is in two splits, such as v_a_g01: train/a" in n for n in notes)
     assert not any("no recording is in two splits" in note for note in notes)
     with pytest.raises(BadInput, match=r"in two splits.*; move the clips of a recording"):
         divide(find(root), group=r"v_._g\d+")
@@ -173,12 +173,13 @@ def test_equal_files_count_as_one_recording_and_are_reported(clips_of):
         place = {path: name for name, paths in division.split.items() for path in paths}
         assert all(place[one] == place[other] for one, other in same)
         assert division.notes == (
-            "warning: 1 clips are in two classes, such as a/1.mp4 and b/9.mp4 (equal files); "
+            "warning: 1 clip is in two classes, such as a/1.mp4 and b/9.mp4 (equal files); "
             "remove the wrong ones",
         )
     train = root.parent / "split" / "train"
     shutil.copytree(root, train, ignore=shutil.ignore_patterns("9.mp4"))
     (train.parent / "test" / "b").mkdir(parents=True)
     shutil.copy(train / "b" / "2.mp4", train.parent / "test" / "b")
-    (note,) = divide(find(train.parent)).notes
-    assert note.startswith("warning: 1 clips are in two splits, such as test/b/2.mp4 and train/b")
+    missing, note = divide(find(train.parent)).notes
+    assert "no clip of class 'a' in test" in missing
+    assert note.startswith("warning: 1 clip is in two splits, such as test/b/2.mp4 and train/b")

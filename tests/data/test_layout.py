@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevid.data.folders import find
+from edgevid.data.division import divide
+from edgevid.data.folders import Tree, find
 from edgevid.data.layout import arrange, split_of
 from edgevid.data.splits import split_files
 from edgevid.errors import BadInput
@@ -75,6 +76,8 @@ def test_folders_named_train_and_test_are_splits_whatever_their_case(tmp_path, v
         (["a/test/0.mp4", "a/1.mp4"], "'a/test' names a split, but 'a' does not"),
         (["train/Walk/0.mp4", "test/walk/0.mp4"], "'Walk' and 'walk' differ only in case"),
         (["caf\u00e9/0.mp4", "cafe\u0301/0.mp4"], "coding of accents"),
+        (["a\nb/0.mp4", "c/0.mp4"], r"class folder 'a\\nb' has a control character"),
+        (["train/\x1b[31m/0.mp4", "train/c/0.mp4"], "control character; rename the folder"),
     ],
 )
 def test_a_mixture_is_refused_with_what_to_do(paths, says):
@@ -152,3 +155,22 @@ def test_names_that_the_system_refuses_are_one_line():
             act("a" * 300)
     with pytest.raises(BadInput, match="the source is empty; give"):
         open_file("")
+
+
+def test_a_class_that_a_split_lacks_is_reported_or_refused(tmp_path):
+    def notes(*paths):
+        files, _ = arrange(paths)
+        tree = Tree(tmp_path, tuple(sorted({one.annotation for one in files})), tuple(files))
+        for one in files:
+            (tmp_path / one.path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / one.path).write_text(one.path)
+        return divide(tree).notes
+
+    both = ("train/a/0.mp4", "train/b/0.mp4", "val/a/1.mp4", "val/b/1.mp4")
+    assert notes(*both) == ()
+    (note,) = notes(*both, "test/b/2.mp4")
+    assert note.startswith("warning: no clip of class 'a' in test, so the metric on test does not")
+    with pytest.raises(BadInput, match="no clip of class 'c' in train; add some"):
+        notes(*both, "test/a/2.mp4", "test/b/2.mp4", "test/c/2.mp4")
+    (note,) = notes("a/train/0.mp4", "a/val/1.mp4", "b/train/0.mp4")
+    assert "no clip of class 'b' in val" in note

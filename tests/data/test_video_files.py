@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from edgevid.data.video_files import (
     EMPTY,
     NO_VIDEO,
     SOUND,
+    SPECIAL,
     STILL,
     WEBP_ANIMATION,
     find_videos,
@@ -84,6 +86,7 @@ def test_what_is_no_video_has_a_reason(tmp_path):
     (tmp_path / "noise.bin").write_bytes(np.random.default_rng(0).bytes(9000))
     (tmp_path / "empty.gif").write_bytes(b"")
     (tmp_path / "gone.gif").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.mp4")
     found = {path.name: why_no_video(path) for path in tmp_path.iterdir()}
     assert found == {
         "animated.webp": WEBP_ANIMATION,
@@ -93,6 +96,7 @@ def test_what_is_no_video_has_a_reason(tmp_path):
         "noise.bin": NO_VIDEO,
         "empty.gif": EMPTY,
         "gone.gif": BROKEN_LINK,
+        "pipe.mp4": SPECIAL,
     }
 
 
@@ -152,3 +156,14 @@ def test_hidden_names_clutter_and_links(tmp_path, video):
     (root / "run" / os.fsdecode(b"caf\xe9.mp4")).symlink_to(video)
     videos, reasons = find_videos(root)
     assert len(videos) == 3 and reasons == {"run/caf?.mp4": BAD_NAME}
+
+
+def test_folders_whose_names_are_not_utf_8_are_left_out_and_listed(tmp_path, video):
+    for folder in (b"run", b"walk", b"caf\xe9", b"run/caf\xe9"):
+        inside = tmp_path / "data" / os.fsdecode(folder)
+        inside.mkdir(parents=True)
+        shutil.copy(video, inside / "0.mp4")
+    report = check(tmp_path / "data", workers=1)
+    assert report["classes"] == ["run", "walk"] and report["clips"] == 2
+    assert report["ignored"] == [{"reason": BAD_NAME, "files": 2, "first": "caf?/0.mp4"}]
+    json.dumps(report, ensure_ascii=False).encode()

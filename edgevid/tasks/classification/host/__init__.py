@@ -84,6 +84,13 @@ class ClassificationHost(HostTask):
                 f"{count} labels do not match the model's output {own} of the shape "
                 f"({shape}); give one label for each score",
             )
+        if twice := next((one for one in labels if labels.count(one) > 1), None):
+            first, *others = (number for number, one in enumerate(labels) if one == twice)
+            return OutputFault(
+                "labels",
+                f"classes {first} and {others[0]} are both named {shown(twice)}, so their scores "
+                f"cannot be told apart; give each its own name, such as {shown(f'{twice} 2')}",
+            )
         text = _softmax_fault(scores)
         return None if text is None else OutputFault("output", f"output {own} {text}")
 
