@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
+from edgevid_converters.lowering.openvino.hard_sigmoid import with_exact_factors
 
 
 def read(lowered: Path, form: str) -> Any:
-    """Read a model in any form.
+    """Read a model in any form, with OpenVINO's common transformations.
+
+    This is what ``openvino.convert_model`` does, except that exact factors are kept: they have to
+    be forestalled between its two steps.
 
     Args:
         lowered: The model's file or folder.
@@ -21,6 +25,7 @@ def read(lowered: Path, form: str) -> Any:
     """
     import openvino
     from openvino import frontend
+    from openvino._offline_transformations import apply_moc_transformations
 
     failures = (
         RuntimeError,
@@ -31,12 +36,14 @@ def read(lowered: Path, form: str) -> Any:
         frontend.OpValidationFailure,
     )
     try:
-        if form == "ir":
-            return openvino.Core().read_model(lowered)
-        return openvino.convert_model(str(lowered))
+        model = openvino.Core().read_model(lowered)
     except failures as error:
         blamed = _blamed(str(error), lowered if form == "onnx" else None)
         raise BadInput(f"OpenVINO cannot lower the model: {blamed}") from None
+    if form != "ir":
+        with_exact_factors(model)
+        apply_moc_transformations(model, False)
+    return model
 
 
 def _blamed(text: str, graph: Path | None) -> str:

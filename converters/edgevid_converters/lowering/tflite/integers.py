@@ -16,6 +16,7 @@ from edgevid.registry import unknown
 from edgevid_converters.lowering.protocol import LayerError, output_error, spread
 from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse, slice_splits
 from edgevid_converters.lowering.tflite.joins import unequal_joins
+from edgevid_converters.lowering.tflite.ranges import with_wide_enough_outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def calibrated(content: bytes, samples: Samples) -> bytes:
     )
 
     noted: bytes = Calibrator(add_intermediate_tensors(content)).calibrate(samples)
-    return noted
+    return with_wide_enough_outputs(noted)
 
 
 def quantize_int8(ranges: bytes, keep: Collection[str] = ()) -> bytes:
