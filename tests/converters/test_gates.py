@@ -261,7 +261,7 @@ def observed_like(scores) -> FrameAgreement:
     want, given = (
         [{SCORES: row[None]} for row in rows] for rows in (SOURCE[: len(scores)], scores)
     )
-    return agreement.measure(CONTRACT, want, given)
+    return agreement.measure(CONTRACT, zip(want, given, strict=True))
 
 
 SOURCE = np.random.default_rng(0).dirichlet((0.2, 0.2, 0.2), 240).astype(np.float32)
@@ -291,7 +291,7 @@ def test_a_model_that_never_changes_its_mind_is_not_gated_on_agreement():
     judge = ArtifactAcceptance(CONTRACT, Golden(()), Budget(), Path())
     flat = [{SCORES: np.full((1, 3), 1 / 3, np.float32)}] * 20
     tilted = [{SCORES: np.float32([[0.33, 0.34, 0.33]])}] * 20
-    found = agreement.measure(CONTRACT, flat, tilted)
+    found = agreement.measure(CONTRACT, zip(flat, tilted, strict=True))
     assert found.agreement == 0 and not found.varied
     assert judge.disagreement(found) is None
     (note,) = notes_on([accepted_with(found)], Budget())
@@ -359,7 +359,7 @@ def test_calibration_steps_the_owners_and_the_labelled_ones_count(tmp_path):
     read = observed.read(tmp_path)
     assert read is not None and len(read) == observed.MOST_STEPS == 240
     places = observed.chosen(300)
-    np.testing.assert_array_equal(read.outputs[SCORES], 2 * steps[places])
+    np.testing.assert_array_equal(np.stack(list(read.outputs[SCORES])), 2 * steps[places])
     assert observed.read(tmp_path / "none") is None
     own = (steps[:7, 0], {SCORES: 2 * steps[:7, 0]})
     labelled = [{SCORES: 2 * row} for row in steps[:5]]
@@ -378,6 +378,14 @@ def test_calibration_steps_the_owners_and_the_labelled_ones_count(tmp_path):
     assert (found.n, found.agreement) == (252, 1.0)
     assert found.max_abs == pytest.approx(0.25 / 2, rel=0.02)
     assert judge.frames(float32, Doubling(), labelled) is None
+
+
+def test_large_outputs_are_compared_a_few_frames_at_a_time(monkeypatch):
+    whole = observed_like(wrong_on(34))
+    monkeypatch.setattr(agreement, "CHUNK_VALUES", 7 * 6)
+    assert observed_like(wrong_on(34)) == whole
+    with pytest.raises(ValueError, match="no frames"):
+        agreement.measure(CONTRACT, [])
 
 
 def test_a_source_at_chance_is_a_note_and_with_a_floor_a_refusal():

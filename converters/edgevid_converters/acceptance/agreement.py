@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ THIN = 60
 UNVARIED = 1e-6
 """Outputs that differ by less from frame to frame are the same for every frame."""
 DECIMALS = 6
+CHUNK_VALUES = 1 << 24
+"""So many values are compared at once: 64 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -61,46 +63,97 @@ class FrameAgreement:
         )
 
 
-def engine_outputs(contract: Contract, engine: Engine, observed: ObservedSteps) -> list[Tensors]:
-    """Take each observed step on an engine.
+def on_observed(
+    contract: Contract, engine: Engine, observed: ObservedSteps
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """Take each observed step on an engine; yields the source model's outputs and the engine's.
 
     Raises:
         EngineFailed: A step failed.
     """
-    return [engine.step(inputs, state)[0] for inputs, state in observed.steps(contract)]
+    for number, (inputs, state) in enumerate(observed.steps(contract)):
+        source = {name: rows[number] for name, rows in observed.outputs.items()}
+        yield source, engine.step(inputs, state)[0]
 
 
-def source_outputs(observed: ObservedSteps) -> list[Tensors]:
-    """Return the source model's outputs of each observed step."""
-    outputs = observed.outputs
-    return [{name: values[k] for name, values in outputs.items()} for k in range(len(observed))]
-
-
-def measure(
-    contract: Contract, source: Sequence[Tensors], artifact: Sequence[Tensors]
-) -> FrameAgreement:
-    """Compare outputs, one mapping for each frame.
+def measure(contract: Contract, pairs: Iterable[tuple[Tensors, Tensors]]) -> FrameAgreement:
+    """Compare outputs; of large ones only a few frames are in memory at a time.
 
     Args:
         contract: The model's contract.
-        source: The source model's outputs.
-        artifact: The artifact's on the same frames.
+        pairs: For each frame the source model's outputs and the artifact's.
 
     Raises:
         ValueError: There are no frames.
     """
-    task = open_task(contract)
-    before, after = predict(contract, source), predict(contract, artifact)
-    same = sum(task.same(one, other) for one, other in zip(before, after, strict=True))
-    low, high = interval(same, len(before))
+    task, differences = open_task(contract), _Differences()
+    n, same, agreed = 0, 0, 0.0
+    for chunk in _chunks(differences.seen(pairs)):
+        before, after = (predict(contract, one) for one in zip(*chunk, strict=True))
+        same += sum(task.same(one, other) for one, other in zip(before, after, strict=True))
+        agreed += float(task.agreement(before, after)) * len(chunk)
+        n += len(chunk)
+    if not n:
+        raise ValueError("no frames to compare")
+    low, high = interval(same, n)
     return FrameAgreement(
-        round(float(task.agreement(before, after)), DECIMALS),
-        len(before),
-        float(f"{_largest_difference(source, artifact):.6g}"),
+        round(agreed / n, DECIMALS),
+        n,
+        float(f"{differences.largest():.6g}"),
         round(low, DECIMALS),
         round(high, DECIMALS),
-        _varies(source),
+        differences.varies,
     )
+
+
+def _chunks(
+    pairs: Iterable[tuple[Tensors, Tensors]],
+) -> Iterator[list[tuple[Tensors, Tensors]]]:
+    """Collect frames until they have `CHUNK_VALUES` values; nearly always that is all of them."""
+    chunk: list[tuple[Tensors, Tensors]] = []
+    values = 0
+    for pair in pairs:
+        chunk.append(pair)
+        values += sum(array.size for tensors in pair for array in tensors.values())
+        if values >= CHUNK_VALUES:
+            yield chunk
+            chunk, values = [], 0
+    if chunk:
+        yield chunk
+
+
+class _Differences:
+    """Collects how far the artifact's outputs are from the source's, and whether those vary."""
+
+    def __init__(self) -> None:
+        self._first: Tensors = {}
+        self._off: dict[str, float] = {}
+        self._size: dict[str, float] = {}
+        self.varies = False
+
+    def seen(self, pairs: Iterable[tuple[Tensors, Tensors]]) -> Iterator[tuple[Tensors, Tensors]]:
+        """Look at each pair and pass it on."""
+        import numpy as np
+
+        for source, artifact in pairs:
+            self._first = self._first or source
+            for name, want in source.items():
+                off = float(np.abs(artifact[name] - want).max(initial=0))
+                known = self._off.get(name, 0.0)
+                self._off[name] = off if not off <= known else known
+                size = float(np.abs(want).max(initial=0))
+                self._size[name] = max(self._size.get(name, 1.0), size)
+                moved = float(np.abs(want - self._first[name]).max(initial=0))
+                self.varies = self.varies or moved >= UNVARIED
+            yield source, artifact
+
+    def largest(self) -> float:
+        """The largest difference, in units of a tensor's range where that exceeds 1; NaN wins."""
+        worst = 0.0
+        for name, off in self._off.items():
+            off /= self._size[name]
+            worst = off if not off <= worst else worst
+        return worst
 
 
 def interval(same: int, n: int) -> tuple[float, float]:
@@ -113,51 +166,23 @@ def interval(same: int, n: int) -> tuple[float, float]:
     return low, high
 
 
-def _largest_difference(source: Sequence[Tensors], artifact: Sequence[Tensors]) -> float:
-    import numpy as np
-
-    worst = 0.0
-    for name in source[0]:
-        want = np.stack([one[name] for one in source])
-        given = np.stack([one[name] for one in artifact])
-        scale = max(1.0, float(np.abs(want).max(initial=0)))
-        off = float(np.abs(given - want).max(initial=0)) / scale
-        worst = off if not off <= worst else worst
-    return worst
-
-
-def _varies(source: Sequence[Tensors]) -> bool:
-    import numpy as np
-
-    for name in source[0]:
-        values = np.stack([one[name] for one in source])
-        if len(values) > 1 and float(np.ptp(values, axis=0).max(initial=0)) >= UNVARIED:
-            return True
-    return False
-
-
-def rows(outputs: Tensors) -> list[Tensors]:
-    """Split outputs ``(N, *shape)`` without a batch axis into those of each step, with one."""
-    count = len(next(iter(outputs.values())))
-    return [{name: values[k : k + 1] for name, values in outputs.items()} for k in range(count)]
-
-
-def streamed(contract: Contract, engine: Engine, recording: Tensors) -> list[Tensors]:
-    """Stream a recording through an engine from a zero state; returns the outputs of each step.
+def on_recording(
+    contract: Contract, engine: Engine, recording: Tensors, outputs: Tensors
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """Stream a recording through an engine from a zero state; yields outputs as `on_observed`.
 
     Args:
         contract: The model's contract.
         engine: The engine.
         recording: Input name -> uint8 or float32 ``(N, *shape)`` without a batch axis.
+        outputs: The source model's outputs on it, float32 ``(N, *shape)`` without a batch axis.
 
     Raises:
         EngineFailed: A step failed.
     """
     stream = Stream(contract)
-    return [
-        stream.step(
-            engine,
-            {one.name: recording[one.name][step].reshape(one.shape) for one in contract.inputs},
-        )
-        for step in range(len(next(iter(recording.values()))))
-    ]
+    for step in range(len(next(iter(recording.values())))):
+        frames = {one.name: recording[one.name][step] for one in contract.inputs}
+        inputs = {one.name: frames[one.name].reshape(one.shape) for one in contract.inputs}
+        source = {name: values[step : step + 1] for name, values in outputs.items()}
+        yield source, stream.step(engine, inputs)

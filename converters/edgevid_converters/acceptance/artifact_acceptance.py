@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 from pathlib import Path
 from statistics import median
@@ -223,15 +224,13 @@ class ArtifactAcceptance:
         """
         if artifact.quantize not in INTEGERS:
             return None
-        source = list(self.source_outputs) if held_out else []
-        given = list(held_out)
+        source = self.source_outputs if held_out else ()
+        pairs: list[Iterable[tuple[Tensors, Tensors]]] = [zip(source, held_out, strict=True)]
         if self.observed is not None:
-            source += agreement.source_outputs(self.observed)
-            given += agreement.engine_outputs(self.contract, engine, self.observed)
-        for recording, outputs in self.owner:
-            source += agreement.rows(outputs)
-            given += agreement.streamed(self.contract, engine, recording)
-        return agreement.measure(self.contract, source, given) if source else None
+            pairs.append(agreement.on_observed(self.contract, engine, self.observed))
+        pairs += [agreement.on_recording(self.contract, engine, *one) for one in self.owner]
+        there = bool(held_out or self.observed or self.owner)
+        return agreement.measure(self.contract, chain.from_iterable(pairs)) if there else None
 
     def disagreement(self, frames: FrameAgreement) -> str | None:
         """Explain why an artifact without a metric is too far from the source; None if it is not.

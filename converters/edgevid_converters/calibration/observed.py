@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
 from edgevid_converters.calibration.trajectories import (
+    RowWriter,
+    StoredRows,
     map_arrays,
-    read_arrays,
     steps_of,
-    write_arrays,
 )
 
 if TYPE_CHECKING:
@@ -36,17 +37,17 @@ class ObservedSteps:
     Attributes:
         inputs: Every input and state by full name, uint8 or float32 ``(calibration steps,
             *shape)``; from a file they are read when they are needed.
-        outputs: The source model's outputs by name, float32 ``(N, *shape)``.
+        outputs: The source model's outputs by name, rows of float32 ``(*shape)`` in a file.
         places: Which of the calibration steps these are.
     """
 
     inputs: Recording
-    outputs: Recording
+    outputs: Mapping[str, StoredRows]
     places: Sequence[int]
 
     def __len__(self) -> int:
         """Number of steps."""
-        return steps_of(self.outputs)
+        return len(self.places)
 
     def steps(self, contract: Contract) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield inputs and state of each step, as an engine takes them."""
@@ -73,19 +74,23 @@ def record(model: ReferenceModel, contract: Contract, calibration: Recording, fo
         calibration: Inputs and states by full name, uint8 or float32 ``(N, *shape)``.
         folder: The folder of the lowered model.
     """
-    import numpy as np
-
-    rows = [
-        model.step({name: values[step] for name, values in calibration.items()})
-        for step in chosen(steps_of(calibration))
-    ]
-    outputs = {one.name: np.stack([row[one.name] for row in rows]) for one in contract.outputs}
-    write_arrays(folder / FOLDER, outputs)
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    steps = chosen(steps_of(calibration))
+    with ExitStack() as files:
+        writers = {
+            one.name: files.enter_context(RowWriter(place / f"{one.name}.npy", len(steps)))
+            for one in contract.outputs
+        }
+        for step in steps:
+            row = model.step({name: values[step] for name, values in calibration.items()})
+            for name, writer in writers.items():
+                writer.write(row[name])
 
 
 def read(folder: Path) -> ObservedSteps | None:
     """Read what `record` wrote, with the inputs of the recorded calibration; None if nothing."""
-    outputs = read_arrays(folder / FOLDER)
+    outputs = {file.stem: StoredRows(file) for file in sorted((folder / FOLDER).glob("*.npy"))}
     if not outputs:
         return None
     calibration = map_arrays(folder / "calibration")

@@ -305,3 +305,66 @@ def map_arrays(folder: Path) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     return {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
+
+
+class RowWriter:
+    """Writes rows to a ``.npy`` one by one, with none of them kept in memory; use it in ``with``.
+
+    Args:
+        file: The file.
+        count: How many rows will be written.
+    """
+
+    def __init__(self, file: Path, count: int) -> None:
+        self._file, self._count = file.open("wb"), count
+
+    def __enter__(self) -> RowWriter:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def write(self, row: NDArray[Any]) -> None:
+        """Write the next row; all have one shape and dtype."""
+        import numpy as np
+
+        if not self._file.tell():
+            shape = (self._count, *row.shape)
+            described = {"descr": row.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, described)
+        self._file.write(np.ascontiguousarray(row).data)
+
+
+class StoredRows(Sequence["NDArray[Any]"]):
+    """The rows of a ``.npy``; each is read when it is asked for, and nothing is kept of it.
+
+    Raises:
+        ValueError: It is not such a file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        import numpy as np
+
+        self._file = file
+        with file.open("rb") as opened:
+            np.lib.format.read_magic(opened)
+            shape, _, self.dtype = np.lib.format.read_array_header_1_0(opened)
+            self._begins = opened.tell()
+        self._count, self._shape = shape[0], shape[1:]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._count)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Read one row, ``(*shape)``; raises IndexError beyond the last one."""
+        import numpy as np
+
+        if not 0 <= place < self._count:
+            raise IndexError(place)
+        size = prod(self._shape)
+        offset = self._begins + place * size * self.dtype.itemsize
+        read = np.fromfile(self._file, self.dtype, size, offset=offset)
+        return read.reshape(self._shape)
