@@ -48,6 +48,10 @@ by more, or by more on average, which is limited too."""
 DENSE, TYPICAL = 1000, 0.999
 """In integers, of a tensor with this many values a step, this share must be within the tolerance: a
 map has single values, far from any object, that mean nothing. The mean error is limited as well."""
+PEAKS = 0.5
+"""Of those values of such a tensor that stand out most, one in a thousand of each step, the mean
+error may be this share of their mean distance from the median: a detector's few peaks have to be
+there, however little they weigh among all values."""
 CONSTANT = 1e-6
 """A tensor whose values differ by less than this share of their size is constant."""
 UNEXPLAINED, QUANTUM = 0.5, 0.01
@@ -300,7 +304,21 @@ def _is_strange(want: NDArray[Any], got: NDArray[Any], unexplained: float) -> bo
     if reach <= CONSTANT * size:  # there is nothing to follow
         return not error <= QUANTUM * max(1.0, size)
     deviation = float(np.abs(want - want.mean()).mean())
-    return not error <= unexplained * deviation + QUANTUM * reach
+    if not error <= unexplained * deviation + QUANTUM * reach:
+        return True
+    return want[0].size >= DENSE and _loses_peaks(want, got, QUANTUM * reach)
+
+
+def _loses_peaks(want: NDArray[Any], got: NDArray[Any], quantum: float) -> bool:
+    """Whether the few values that stand out most are not there."""
+    import numpy as np
+
+    rows, given = want.reshape(len(want), -1), got.reshape(len(want), -1)
+    out = np.abs(rows - np.median(rows, axis=1, keepdims=True))
+    count = round(rows.shape[1] * (1 - TYPICAL))
+    places = np.argpartition(out, -count, axis=1)[:, -count:]
+    error = np.take_along_axis(np.abs(given - rows), places, axis=1).mean()
+    return not error <= PEAKS * np.take_along_axis(out, places, axis=1).mean() + quantum
 
 
 def _agreement(

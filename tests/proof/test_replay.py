@@ -173,3 +173,21 @@ def test_single_values_of_a_map_in_int8_are_not_what_decides():
     off[0, 0, 0] += 0.9
     taken = [RecordedOutputs({"scores": one}, {"scores": one}) for one in (few, off)]
     assert not compare(taken[:1], taken[1:], _plain(), "int8", 0.75, 0.3).ok
+
+
+def test_a_map_that_loses_its_few_peaks_is_found():
+    """Two peaks among thousands of values hardly count in any mean."""
+    rng = np.random.default_rng(0)
+    contract = replace(_plain(), task="raw", outputs=(Output("map", (1, 64, 64)),), labels=())
+    quiet = rng.normal(0.1, 0.05, (6, 1, 64, 64)).astype(np.float32)
+    want, lost = quiet.copy(), quiet.copy()
+    want[:, 0, 20, 30:34] = 0.7
+    noisy = want + rng.normal(0, 0.01, want.shape).astype(np.float32)
+
+    def found(values):
+        recorded = [RecordedOutputs({"map": one}, {"map": one}) for one in (want, values)]
+        return compare(recorded[:1], recorded[1:], contract, "int8", 0.75, unexplained=0.3)
+
+    assert found(noisy).ok
+    result = found(lost)
+    assert not result.ok and "has little to do with what was recorded" in result.reason
