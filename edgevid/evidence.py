@@ -204,7 +204,8 @@ def repair_choice(rungs: Iterable[Mapping[str, Any]], kept: Sequence[str]) -> st
         "artifact may be closer to the model, but it is larger and slower, and this one meets "
         "every gate"
     )
-    return f"{text}; {more} other accepted attempts keep more." if more else f"{text}."
+    others = "another accepted attempt keeps" if more == 1 else f"{more} accepted attempts keep"
+    return f"{text}; {others} more." if more else f"{text}."
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from edgevid.cli.host.convert import text
 from edgevid.cli.inspect import evidence_facts
 from edgevid.documents import to_json
 from edgevid.errors import CheckFailed
+from edgevid.evidence import repair_choice
 from edgevid.tasks.host.metrics import Comparison
 from edgevid_converters import convert, graphs
 from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult
@@ -229,14 +230,31 @@ def test_only_a_planted_outlier_is_kept_in_float(data, tmp_path):
     for one in answer["repairs"].values():
         assert f"All in int8, it {one['reason']}." in html
         assert f"Kept in float32: {one['kept'][0]}." in html
+        assert repair_choice(one["rungs"], one["kept"]) in html
         assert all(f'<td class="n">{ms:.4g}</td>' in html for ms in one["latencies_ms"] if ms)
     message = text(answer)
+    assert "Kept: the accepted attempt with the fewest layers in float32" in message
     assert "tflite-int8 does not reproduce the model in tflite" in message
     assert f"repaired; kept in float32: {answer['repairs']['tflite-int8']['kept'][0]}" in message
     assert "36 clips cannot resolve a drop" in message
     facts = evidence_facts(bundle.evidence)
     assert ("preprocessing", "the metric reaches the required minimum on labelled clips") in facts
     assert [name for name, _ in facts].count("repaired") == 2
+
+
+def test_the_choice_among_accepted_attempts_is_explained():
+    """A larger attempt may look better in every column, and is not chosen."""
+    rungs = [
+        {"ok": False, "kept": []},
+        {"ok": True, "kept": ["a"]},
+        {"ok": True, "kept": ["a", "b"]},
+    ]
+    why = repair_choice(rungs, ["a"])
+    assert "fewest layers in float32" in why and "larger and slower" in why
+    assert why.endswith("meets every gate; another accepted attempt keeps more.")
+    assert repair_choice(rungs[:2], ["a"]).endswith("this one meets every gate.")
+    longer = [*rungs, {"ok": True, "kept": ["a", "b", "c"]}]
+    assert repair_choice(longer, ["a"]).endswith("; 2 accepted attempts keep more.")
 
 
 @pytest.mark.soak
