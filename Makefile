@@ -25,9 +25,11 @@ docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo build/docs/index.html
 
-# Slow trials: fuzzing, kill sweeps, long runs.
+# Slow trials: fuzzing, kill sweeps, long runs, and real models; these need Debian's
+# python3-torchvision.
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak tests
+	$(BIN)/python benchmarks/models.py --parts edgevid --json build/models.json --at-least 22
 
 $(READY): pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

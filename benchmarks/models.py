@@ -62,6 +62,11 @@ def main() -> None:
         found["summary"] = summary(found["models"])
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
+    right = found["summary"]["float32_right_in_both"]
+    if right < options.at_least:
+        raise SystemExit(
+            f"{right} models are right in float32 in both formats, not {options.at_least}"
+        )
 
 
 def measure(model: Model, work: Path, parts: Sequence[str]) -> dict[str, Any]:
@@ -283,6 +288,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/models.json"))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/out/models"))
     parser.add_argument("--again", action="store_true", help="also models that FILE has")
+    parser.add_argument(
+        "--at-least", type=int, default=0, help="exit with 1 if fewer are right in float32"
+    )
     parser.add_argument("--parts", default="edgevid,bare", help="edgevid, bare or both")
     return parser.parse_args()
 
