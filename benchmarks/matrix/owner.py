@@ -92,6 +92,11 @@ def _tflite(path: str) -> tuple[list[str], Step]:
 
     def step(feed: Mapping[str, Any]) -> dict[str, Any]:
         waiting = dict(feed)
+        if len(inputs) == 1 and -1 in inputs[0]["shape_signature"]:  # it takes any size
+            (values,) = feed.values()
+            interpreter.resize_tensor_input(inputs[0]["index"], np.moveaxis(values, 1, -1).shape)
+            interpreter.allocate_tensors()
+            inputs[:] = interpreter.get_input_details()
         for one in inputs:
             interpreter.set_tensor(one["index"], _fitting(one, waiting))
         interpreter.invoke()
