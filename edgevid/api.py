@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edgevid.arguments import checked
 from edgevid.evaluation import Evaluation
 from edgevid.progress import Progress, silent
 
 
+@checked
 def evaluate(
     model: str | Path,
     data: str | Path,
@@ -34,6 +36,7 @@ def evaluate(
         One evaluation per model or artifact.
 
     Raises:
+        WrongType: An argument has another type.
         BadInput: There is no such model, or the data isn't that of its training.
         MissingExtra: A library is not installed.
         EngineFailed: A step failed.

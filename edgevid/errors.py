@@ -5,7 +5,8 @@
     │   ├── BadBundle               a bundle that is damaged or of another version
     │   ├── BadOutput               an output that can never be written, such as a folder
     │   ├── BadVideo                a file or stream without usable frames
-    │   └── MissingExtra            a package that one of edgevid's extras provides
+    │   ├── MissingExtra            a package that one of edgevid's extras provides
+    │   └── WrongType               an argument of the Python API, also a TypeError
     ├── CheckFailed         (1)     an accuracy, parity, health or regression check failed
     ├── Inconclusive        (3)     too much noise or too few samples to decide
     └── EnvironmentFailed   (4)     a device is unreachable, a child process crashed
@@ -22,6 +23,43 @@ from __future__ import annotations
 
 READABLE = "give one that this user can read"
 """What to do about a file without permission."""
+MOST_CHARACTERS = 300
+"""Longest text of another program that goes into a message as it is."""
+
+
+def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Put a text of another program into one line, without its middle if it is long.
+
+    Libraries say what is wrong at the beginning or at the end, so both are kept, in whole words.
+
+    Args:
+        text: The text, of any number of lines.
+        most: Longest result in characters.
+    """
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    gap = " ... "
+    tail = line[-(most // 3) :]
+    head = line[: most - len(tail) - len(gap)]
+    return (head.rpartition(" ")[0] or head) + gap + (tail.partition(" ")[2] or tail)
+
+
+def reason_of(error: BaseException, *, last: bool = False) -> str:
+    """Return the line of a library's error that has the reason; its type if it says nothing.
+
+    Args:
+        error: The error, whose text may begin with empty lines.
+        last: Take the last line: those before it are positions in the library's source.
+    """
+    lines = [line.strip(" \t└") for line in str(error).splitlines() if line.strip(" \t└")]
+    return lines[-1 if last else 0] if lines else type(error).__name__
+
+
+def named_reason(error: BaseException) -> str:
+    """Return the type of a library's error with the line that has the reason, if there is one."""
+    kind, reason = type(error).__name__, reason_of(error)
+    return kind if reason == kind else f"{kind}: {reason}"
 
 
 class EdgevidError(Exception):
@@ -48,6 +86,10 @@ class BadVideo(BadInput):
 
 class MissingExtra(BadInput):
     """A package that is not installed; the message carries the install line."""
+
+
+class WrongType(BadInput, TypeError):
+    """An argument of the Python API that has a type which is not accepted."""
 
 
 class CheckFailed(EdgevidError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgevid.arguments import checked
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput, EngineFailed
 from edgevid.predictions import FrameMeta
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 
 
+@checked
 def load(
     path: str | Path,
     *,
@@ -56,6 +58,7 @@ def load(
     Raises:
         BadBundle: There is no such file, or it is damaged or of another version.
         BadInput: ``threads`` is not a whole number of at least 1.
+        WrongType: An argument has another type than these; it is a BadInput and a TypeError.
     """
     if threads is not None and (type(threads) is not int or threads < 1):
         raise BadInput(f"threads must be a whole number of at least 1, not {threads!r}")
@@ -112,6 +115,7 @@ class Model:
         """Start a stream of images whose state is kept from call to call."""
         return ModelStream(self)
 
+    @checked
     def run(
         self,
         source: str | Path,
@@ -146,6 +150,7 @@ class Model:
             One `Result` per step, in the order of the stream.
 
         Raises:
+            WrongType: An argument has another type; raised by the call, the others by the iterator.
             BadInput: The source does not exist, or an option has a wrong value.
             BadVideo: The source has no usable frames.
             EngineFailed: No engine could execute a step.

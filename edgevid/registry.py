@@ -24,7 +24,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from edgevid.errors import BadInput, EdgevidError, MissingExtra, PluginFailed
+from edgevid.errors import BadInput, EdgevidError, MissingExtra, PluginFailed, named_reason
 
 T = TypeVar("T")
 
@@ -272,7 +272,7 @@ def _load_third_party(kind: str, name: str, found: Row) -> Any:
     try:
         return _attribute(found.where)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = named_reason(error)
         raise PluginFailed(
             f"{kind} {name} of the package {found.origin} cannot be imported: {reason}; "
             "repair or uninstall that package"

@@ -44,11 +44,16 @@ OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unab
 
 
 class ChildFailed(ConverterFailed):
-    """A child process failed; ``at`` is the step it had announced last, if any."""
+    """A child process failed.
 
-    def __init__(self, message: str, at: str = "") -> None:
+    Attributes:
+        at: The step it had announced last, if any.
+        failure: What happened, a phrase without a remedy that ends with the path of the log.
+    """
+
+    def __init__(self, message: str, at: str = "", failure: str = "") -> None:
         super().__init__(message)
-        self.at = at
+        self.at, self.failure = at, failure or message
 
 
 @dataclass(frozen=True)
@@ -196,23 +201,25 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     rest = replace(outcome, stderr=_without(lines, DOING))
     last = doing[-1] if doing else ""
     at = f" at {last}" if last else ""
-    cause = failure_cause(rest, timeout_s, memory_mb)
-    raise ChildFailed(f"{what}{at} {cause}; its log is {log}", last)
+    failure, remedy = failure_cause(rest, timeout_s, memory_mb)
+    where = f"its log is {log}"
+    message = "; ".join(part for part in (f"{what}{at} {failure}", remedy, where) if part)
+    raise ChildFailed(message, last, f"{failure}; {where}")
 
 
-def failure_cause(outcome: ChildOutcome, timeout_s: float, memory_mb: int | None) -> str:
-    """Describe how a child failed, and the remedy."""
+def failure_cause(
+    outcome: ChildOutcome, timeout_s: float, memory_mb: int | None
+) -> tuple[str, str]:
+    """Describe how a child failed, and the remedy, which is empty if there is none."""
     failure = outcome.describe(timeout_s)
     code = outcome.returncode
     if code is None:
-        return f"{failure}; raise --time-limit, or convert a smaller model"
+        return failure, "raise --time-limit, or convert a smaller model"
     if code == -signal.SIGKILL:
-        return f"{failure}: most likely this machine ran out of memory; {MEMORY_REMEDY}"
+        return f"{failure}: most likely this machine ran out of memory", MEMORY_REMEDY
     if any(text in outcome.stderr for text in OUT_OF_MEMORY):
-        return f"needs more than the {memory_mb} MB of its memory limit; {MEMORY_REMEDY}"
-    if code < 0:
-        return f"{failure}; {CRASH_REMEDY}"
-    return failure
+        return f"needs more than the {memory_mb} MB of its memory limit", MEMORY_REMEDY
+    return failure, CRASH_REMEDY if code < 0 else ""
 
 
 MEMORY_REMEDY = "raise --memory-limit, free some memory, or convert a smaller model"

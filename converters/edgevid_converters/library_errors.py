@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
+from edgevid.errors import shorten
 from edgevid.files import cache_folder, write_bytes
 
 MOST_CHARACTERS = 400
@@ -23,7 +24,7 @@ _REFUSED = re.compile(r"'(?:tf|tfl)\.(\w+)' op (.+)")
 def first_line(error: BaseException) -> str:
     """Return the line of a library's error that has the reason.
 
-    A long one is shortened, and the message then names a file with the whole text.
+    A long one loses its middle, and the message then names a file with the whole text.
     """
     text = _COLOURS.sub("", str(error))
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -31,7 +32,7 @@ def first_line(error: BaseException) -> str:
     reason = next(iter(useful), type(error).__name__)
     if len(reason) <= MOST_CHARACTERS:
         return reason
-    return f"{reason[:MOST_CHARACTERS].rsplit(' ', 1)[0]} ... (in full in {_saved(text)})"
+    return f"{shorten(reason, MOST_CHARACTERS)} (in full in {_saved(text)})"
 
 
 def lowering_reason(error: BaseException) -> str:

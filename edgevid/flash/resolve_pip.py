@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevid.errors import BadInput, EnvironmentFailed
+from edgevid.errors import BadInput, EnvironmentFailed, shorten
 from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel, read_wheel
 from edgevid.isolation.process import die_with_parent
 from edgevid.progress import Progress
@@ -181,4 +181,4 @@ def _fault(request: WheelRequest, output: str) -> BadInput | EnvironmentFailed:
     if what:
         return no_wheel(what, request)
     last = (_ERROR.findall(output) or output.strip().splitlines() or ["no reason given"])[-1]
-    return EnvironmentFailed(f"pip could not download wheels for {request}: {last[:300]}")
+    return EnvironmentFailed(f"pip could not download wheels for {request}: {shorten(last)}")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from edgevid.errors import EnvironmentFailed, MissingExtra
+from edgevid.errors import EnvironmentFailed, MissingExtra, shorten
 from edgevid.files import sha256_of
 from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel
 from edgevid.isolation.process import die_with_parent
@@ -110,7 +110,7 @@ def _compile(request: WheelRequest, kept: Path, part: Path) -> Sequence[Mapping[
         if what := _missing(request, done.stderr):
             raise no_wheel(what, request)
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise EnvironmentFailed(f"uv could not resolve wheels for {request}: {lines[0][:300]}")
+        raise EnvironmentFailed(f"uv could not resolve wheels for {request}: {shorten(lines[0])}")
     return [one for one in tomllib.loads(lock.read_text()).get("packages", ()) if one["wheels"]]
 
 

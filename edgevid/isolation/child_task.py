@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from edgevid import errors
-from edgevid.errors import EdgevidError
+from edgevid.errors import EdgevidError, shorten
 from edgevid.files import canonical_json
 from edgevid.isolation.process import (
     die_with_parent,
@@ -26,7 +26,6 @@ from edgevid.isolation.process import (
 
 NOISE = ("INFO:", "WARNING:")
 """Prefixes of log lines that do not explain a failure."""
-LAST_LINE_CHARACTERS = 300
 ALARM_GRACE_S = 5
 
 
@@ -75,15 +74,22 @@ class ChildOutcome:
 
 
 def last_line(stderr: bytes) -> str:
-    """Return the last line above information and warnings in parentheses, or nothing."""
+    """Return the last line above information and warnings in parentheses, or nothing.
+
+    A long one is shortened in the middle.
+    """
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
     useful = (line for line in reversed(lines) if line and not line.startswith(NOISE))
-    return next((f" ({line[:LAST_LINE_CHARACTERS]})" for line in useful), "")
+    return next((f" ({shorten(line)})" for line in useful), "")
 
 
 def error_to_json(error: EdgevidError) -> dict[str, str]:
-    """Return an error as the plain data from which `ChildOutcome.result` raises it again."""
-    return {"error": type(error).__name__, "message": str(error)}
+    """Return an error as the plain data from which `ChildOutcome.result` raises it again.
+
+    Of a class that another package defines the nearest one of `edgevid.errors` is named.
+    """
+    kinds = (kind.__name__ for kind in type(error).__mro__ if _error_class(kind.__name__) is kind)
+    return {"error": next(kinds), "message": str(error)}
 
 
 def error_from_json(data: Mapping[str, Any]) -> EdgevidError:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgevid.errors import named_reason
+
 if TYPE_CHECKING:
     from edgevid.results import Result
     from edgevid.sinks import Sink
@@ -191,7 +193,7 @@ class SinkThread(threading.Thread):
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return named_reason(error)
 
 
 class SinkFanOut:

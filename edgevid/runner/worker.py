@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid import runtimes
 from edgevid.bundle import Bundle
-from edgevid.errors import CheckFailed, EdgevidError, EngineFailed
+from edgevid.errors import CheckFailed, EdgevidError, EngineFailed, shorten
 from edgevid.files import text_bytes
 from edgevid.isolation.child_task import error_to_json
-from edgevid.isolation.worker import MESSAGE_BYTES, WorkerProcess, worker_task
+from edgevid.isolation.worker import WorkerProcess, worker_task
 from edgevid.runner.step_memory import StepMemory
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _serve(engine: Engine, memory: StepMemory, parent: socket.socket) -> None:
         try:
             memory.write_outputs(*engine.step(memory.inputs, memory.state))
         except EdgevidError as error:
-            parent.send(FAILED + text_bytes(str(error))[: MESSAGE_BYTES // 2])
+            parent.send(FAILED + text_bytes(shorten(str(error), ERROR_CHARACTERS)))
         else:
             parent.send(DONE)
 
@@ -212,7 +212,7 @@ def main(descriptor: int) -> None:
             engine, report = _load(task, bundle)
         except EdgevidError as error:
             failure = error_to_json(error)
-            failure["message"] = failure["message"][:ERROR_CHARACTERS]
+            failure["message"] = shorten(failure["message"], ERROR_CHARACTERS)
             parent.send(json.dumps(failure).encode())
             return
         parent.send(json.dumps(report).encode())

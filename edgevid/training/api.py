@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgevid.arguments import check_fields, checked
 from edgevid.contract import Fit
 from edgevid.progress import Progress, silent
 from edgevid.tasks import DEFAULT
@@ -55,6 +56,14 @@ class TrainOptions:
     task: str = DEFAULT
     group: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check the types.
+
+        Raises:
+            WrongType: An option has another type.
+        """
+        check_fields(self)
+
     def config(self) -> TrainConfig:
         """The complete configuration.
 
@@ -88,6 +97,7 @@ class TrainOptions:
         return config
 
 
+@checked
 def train(
     data: str | Path,
     out: str | Path,
@@ -111,6 +121,7 @@ def train(
         What was learned. The run folder goes to `edgevid.convert`.
 
     Raises:
+        WrongType: An argument has another type.
         BadInput: An option is wrong, the data cannot be used, or ``out`` exists.
         MissingExtra: Keras is not installed.
     """
@@ -125,6 +136,7 @@ def train(
     return fit.train(config, Path(data), Path(out), progress)
 
 
+@checked
 def fine_tune(
     run: str | Path,
     out: str | Path,
@@ -148,6 +160,7 @@ def fine_tune(
         What was learned, with `TrainSummary.rounded`.
 
     Raises:
+        WrongType: An argument has another type.
         BadInput: ``run`` is no run, its data is gone, a value is wrong, or ``out`` exists.
         MissingExtra: Keras is not installed.
     """

@@ -19,7 +19,7 @@ from edgevid.contract import (
     FrameInput,
     StateTensor,
 )
-from edgevid.errors import READABLE, BadInput
+from edgevid.errors import READABLE, BadInput, reason_of, shorten
 from edgevid.tasks.host.training import TrainingTask, open_training
 from edgevid.training import WEIGHTS_FILE, Tensor
 from edgevid.training.config import ModelConfig
@@ -264,6 +264,6 @@ def load_run(run: Path) -> tuple[VideoModel, RunRecord]:
     except PermissionError:
         raise BadInput(f"{run / WEIGHTS_FILE}: Permission denied; {READABLE}") from None
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shorten(reason_of(error))
         raise BadInput(f"{run / WEIGHTS_FILE} cannot be read ({reason}); train again") from error
     return model, record

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid_converters import importers
+from edgevid.isolation.child_task import ChildOutcome
+from edgevid_converters import child_process, importers
 from rigs import models
 
 onnx = pytest.importorskip("onnx")
@@ -325,8 +328,23 @@ def test_onnx2tf_is_stopped_at_its_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_by_onnx2tf, "NODE_S", 0.0)
     source = described(tmp_path, convolved())
     model = onnx.load(source.path)
-    with pytest.raises(BadInput, match=r"^it did not respond within 0.2 s$"):
+    with pytest.raises(BadInput, match=r"^it did not respond within 0.2 s; its log is \S+$"):
         onnx_by_onnx2tf.convert(model, source.preprocessing, tmp_path)
+
+
+def test_a_crash_of_onnx2tf_is_told_whole(tmp_path, monkeypatch):
+    """Whatever signs its last line has; the remedies that the user cannot apply are left out."""
+    pytest.importorskip("onnx2tf")
+    words = b"ValueError: the shapes (1; 2) and (3; 4) differ at node 'mix'"
+    crashed = ChildOutcome(-6, b"", b"DOING\n" + words)
+    monkeypatch.setattr(child_process, "_run", lambda task, timeout_s: crashed)
+    source = described(tmp_path, convolved())
+    model = onnx.load(source.path)
+    with pytest.raises(BadInput) as caught:
+        onnx_by_onnx2tf.convert(model, source.preprocessing, tmp_path)
+    text, _, log = str(caught.value).rpartition("; its log is ")
+    assert text == f"it crashed with SIGABRT ({words.decode()})"
+    assert words in Path(log).read_bytes()
 
 
 def test_a_limited_process_gets_no_more_memory():

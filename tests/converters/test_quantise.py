@@ -273,9 +273,9 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
 
 
 def test_a_sigkill_is_explained_as_out_of_memory():
-    result = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
-    assert "SIGKILL" in result
-    assert "ran out of memory" in result
+    failure, remedy = child_process.failure_cause(ChildOutcome(-9, b"", b""), 1.0, 2048)
+    assert "SIGKILL" in failure and "ran out of memory" in failure
+    assert "--memory-limit" in remedy
 
 
 def test_limits_out_of_range_are_rejected():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgevid.errors import BadVideo
-from edgevid.isolation.child_task import last_line, run_child
+from edgevid.errors import BadVideo, EdgevidError
+from edgevid.isolation.child_task import error_to_json, last_line, run_child
 from rigs.processes import alive, wait_for
 
 CHILD = """
@@ -77,3 +77,16 @@ def test_the_last_line_is_short_and_one_line():
     assert last_line(b"INFO: a\nWARNING: b\n") == ""
     assert last_line(b"first\n\xff" + b"x" * 500 + b"\n\n").count("\n") == 0
     assert len(last_line(b"x" * 500)) == 303
+    line = b"ValueError: the layer 'stem' " + b"is very odd, " * 60 + b"and ends at node 'relu_7'"
+    found = last_line(line)
+    assert len(found) <= 303 and " ... " in found
+    assert found.startswith(" (ValueError: the layer 'stem' is") and "at node 'relu_7')" in found
+
+
+class Own(BadVideo):
+    """An error that another package defines."""
+
+
+def test_an_error_of_another_package_arrives_as_the_nearest_one_of_edgevid():
+    assert error_to_json(Own("x")) == {"error": "BadVideo", "message": "x"}
+    assert error_to_json(EdgevidError("x"))["error"] == "EdgevidError"

@@ -75,7 +75,7 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
         with limited(limits):
             ask(NAME, task)
     except ChildFailed as error:  # its remedies are for the limits that the user sets
-        raise BadInput(f"it {str(error).removeprefix(NAME).split(';')[0].strip()}") from None
+        raise BadInput(f"it {error.failure}") from None
     return folder / "made"
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, reason_of
 from edgevid_converters.importers.onnx_operators import (
     FOLDED,
     REMEDIES,
@@ -103,7 +103,7 @@ class OnnxGraph:
         except Unsupported as error:
             raise _refused(node, str(error)) from None
         except (ValueError, TypeError, IndexError, KeyError, AssertionError) as error:
-            raise _refused(node, f"TensorFlow rejects it ({_words(error)})") from None
+            raise _refused(node, f"TensorFlow rejects it ({reason_of(error)})") from None
         return found if isinstance(found, tuple) else (found,)
 
     def _branch(
@@ -181,7 +181,7 @@ def _computed(node: Any, inputs: Sequence[Operand | None], model: Any) -> list[N
     try:
         found = dict(zip(names, ReferenceEvaluator(part).run(names, known), strict=True))
     except Exception as error:  # noqa: BLE001 - every operator of the reference has its own errors
-        raise _refused(node, f"its constants cannot be computed ({_words(error)})") from None
+        raise _refused(node, f"its constants cannot be computed ({reason_of(error)})") from None
     return [np.asarray(found[name]) if name else np.zeros(0) for name in node.output]
 
 
@@ -200,8 +200,3 @@ def _refused(node: Any, why: str) -> NotLowered:
         f"operator {node.op_type} (node {node_name(node)!r}) cannot be lowered to TFLite: {why}; "
         f"{advice}"
     )
-
-
-def _words(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, reason_of
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
 from edgevid_converters.importers.imported import Importer
@@ -45,7 +45,8 @@ def open_model(path: Path) -> OpenVINOModel:
     try:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
-        raise BadInput(f"{path} cannot be loaded by OpenVINO: {_last(error)}") from None
+        reason = reason_of(error, last=True)
+        raise BadInput(f"{path} cannot be loaded by OpenVINO: {reason}") from None
     return OpenVINOModel(path, model)
 
 
@@ -76,7 +77,8 @@ class OpenVINOModel:
             compiled = self._compiled[1]
             given = compiled({_of(compiled.inputs, n): v for n, v in inputs.items()})
         except RuntimeError as error:
-            raise BadInput(f"OpenVINO cannot run the model: {_last(error)}") from None
+            reason = reason_of(error, last=True)
+            raise BadInput(f"OpenVINO cannot run the model: {reason}") from None
         tensors = zip(self.outputs, compiled.outputs, strict=True)
         return {tensor.name: given[one].copy() for tensor, one in tensors}
 
@@ -236,12 +238,6 @@ def _own_name(one: Any) -> str:
 
 def _of(tensors: Any, name: str) -> Any:
     return next(one for one in tensors if name in one.names or _own_name(one) == name)
-
-
-def _last(error: Exception) -> str:
-    """Return the last line of an error of OpenVINO, which has the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model)

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevid.errors import CheckFailed, ConverterFailed, MissingExtra
+from edgevid.errors import CheckFailed, ConverterFailed, MissingExtra, shorten
 
 FORMAT = "edgetpu"
 ARTIFACT = f"{FORMAT}-int8"
@@ -181,4 +181,4 @@ def _fault(text: str) -> str:
     """Return the compiler's own error messages, if any."""
     lines = (line.strip() for line in text.splitlines())
     found = [line for line in lines if line.startswith(_FAULTS)]
-    return f" ({', '.join(found)[:300]})" if found else ""
+    return f" ({shorten(', '.join(found))})" if found else ""

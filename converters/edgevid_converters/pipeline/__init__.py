@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
+from edgevid.arguments import checked
 from edgevid.progress import Progress, silent
 from edgevid_converters import importers
 from edgevid_converters.child_process import limited, served
@@ -33,6 +34,7 @@ from edgevid_converters.pipeline.write import collect_evidence, write_bundle
 __all__ = ["Conversion", "ConvertArguments", "ConvertOptions", "convert", "run_stages"]
 
 
+@checked
 def convert(
     model: Path | str, *, progress: Progress = silent, **options: Unpack[ConvertArguments]
 ) -> Conversion:
@@ -47,6 +49,7 @@ def convert(
         What was written; ``refused`` has the artifacts that did not pass.
 
     Raises:
+        WrongType: An argument has another type.
         BadInput: An option, the model, its contract or the data is wrong.
         MissingExtra: A package is missing.
         CheckFailed: No artifact reproduces the model; nothing is written.

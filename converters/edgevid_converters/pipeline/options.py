@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from edgevid.arguments import check_fields
 from edgevid.errors import BadInput
 from edgevid.output import Destination, reject_input
 from edgevid_converters.acceptance.gates import MAX_DROP, Budget
@@ -80,6 +81,14 @@ class ConvertOptions:
     memory_limit_mb: int | None = None
     cache: bool = True
     out: Path = Path("model.edgevid")
+
+    def __post_init__(self) -> None:
+        """Check the types.
+
+        Raises:
+            WrongType: An option has another type.
+        """
+        check_fields(self)
 
     @property
     def budget(self) -> Budget:

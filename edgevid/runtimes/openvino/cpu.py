@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EngineFailed
+from edgevid.errors import EngineFailed, reason_of
 from edgevid.registry import need
 from edgevid.runtimes import Accelerator, Operator, zero_state
 from edgevid.runtimes.openvino import UNFUSED
@@ -102,7 +102,8 @@ class OpenVINOEngine:
             self._outputs = [(o.name, named(o.name).data) for o in contract.outputs]
             self.precision = _precision(model, compiled)
         except RuntimeError as error:
-            raise EngineFailed(f"openvino cannot load the artifact: {_gist(error)}") from error
+            reason = reason_of(error, last=True)
+            raise EngineFailed(f"openvino cannot load the artifact: {reason}") from error
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
         """Take one step; see `edgevid.runtimes.Engine.step`."""
@@ -113,7 +114,8 @@ class OpenVINOEngine:
                 bound[:] = state[name]
             self._request.infer()
         except RuntimeError as error:
-            raise EngineFailed(f"openvino step failed: {_gist(error)}") from error
+            reason = reason_of(error, last=True)
+            raise EngineFailed(f"openvino step failed: {reason}") from error
         outputs = {name: bound.copy() for name, bound in self._outputs}
         return outputs, {name: bound.copy() for name, bound in self._state_outputs}
 
@@ -187,9 +189,3 @@ def _is_bytes(constant: Any) -> bool:
     """Whether a constant holds weights in int8 or uint8, and not just a number or two."""
     kind = constant.get_element_type().get_type_name()
     return kind in ("i8", "u8") and len(constant.get_output_shape(0)) > 1
-
-
-def _gist(error: Exception) -> str:
-    """OpenVINO's last line is the reason; those before it are positions in its source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EngineFailed, MissingExtra
+from edgevid.errors import EngineFailed, MissingExtra, reason_of
 from edgevid.runtimes import Accelerator
 from edgevid.runtimes.tflite import SPEC
 
@@ -66,7 +66,7 @@ class TFLiteEngine:
             self._interpreter.allocate_tensors()
             input_details, output_details = _signature(self._interpreter)
         except (ValueError, RuntimeError, OSError) as error:
-            raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
+            raise EngineFailed(f"tflite cannot load the artifact: {reason_of(error)}") from error
         try:
             self._inputs = [(one.name, input_details[one.name]["index"]) for one in contract.inputs]
             self._state_inputs = [
@@ -90,7 +90,7 @@ class TFLiteEngine:
                 interpreter.set_tensor(index, state[name])
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise EngineFailed(f"tflite step failed: {_first_line(error)}") from error
+            raise EngineFailed(f"tflite step failed: {reason_of(error)}") from error
         outputs = {name: interpreter.get_tensor(index) for name, index in self._outputs}
         return outputs, {name: interpreter.get_tensor(index) for name, index in self._state_outputs}
 
@@ -132,7 +132,7 @@ def precision_of(content: bytes) -> str:
     try:
         return _precision(_library().Interpreter(model_content=content))
     except (ValueError, RuntimeError) as error:
-        raise EngineFailed(f"tflite cannot load the artifact: {_first_line(error)}") from error
+        raise EngineFailed(f"tflite cannot load the artifact: {reason_of(error)}") from error
 
 
 def _precision(interpreter: Any) -> str:
@@ -151,7 +151,3 @@ def _precision(interpreter: Any) -> str:
     if np.dtype(np.int8) in kinds.values():
         return "dynamic"
     return "float16" if np.dtype(np.float16) in kinds.values() else "float32"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import EngineFailed
+from edgevid.errors import EngineFailed, reason_of
 from edgevid.registry import install_line, need
 from edgevid.runtimes import Accelerator, Operator
 from edgevid.runtimes.tflite import cpu
@@ -109,7 +109,8 @@ class GpuEngine:
             self._inputs = {name: take(self._signature, name) for name in taken}
             self._outputs = {name: give(self._signature, name) for name in given}
         except (RuntimeError, ValueError, StopIteration) as error:
-            raise EngineFailed(f"the GPU cannot load the artifact: {_gist(error)}") from error
+            reason = reason_of(error, last=True)
+            raise EngineFailed(f"the GPU cannot load the artifact: {reason}") from error
         self._contract = contract
 
     def step(self, inputs: Inputs, state: Tensors) -> tuple[Tensors, Tensors]:
@@ -124,7 +125,8 @@ class GpuEngine:
             outputs = {o.name: self._read(o.name, o.shape) for o in contract.outputs}
             return outputs, {s.name: self._read(s.output_name, s.shape) for s in contract.states}
         except (RuntimeError, ValueError) as error:
-            raise EngineFailed(f"the GPU's step failed: {_gist(error)}") from error
+            reason = reason_of(error, last=True)
+            raise EngineFailed(f"the GPU's step failed: {reason}") from error
 
     def _read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         import numpy as np
@@ -180,9 +182,3 @@ def _errors_to(descriptor: int) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _gist(error: Exception) -> str:
-    """LiteRT's last line is the reason; those before it are positions in its source."""
-    lines = [line.strip(" └") for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
