@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from edgevid.isolation.process import (
     signal_name,
 )
 
-NOISE = ("INFO:", "WARNING:")
-"""Prefixes of log lines that do not explain a failure."""
+NOISE = re.compile(r"INFO:|WARNING:|warnings\.warn\(|\S+:\d+: \w*Warning:")
+"""Beginnings of log lines that do not explain a failure."""
 ALARM_GRACE_S = 5
 
 
@@ -79,7 +80,7 @@ def last_line(stderr: bytes) -> str:
     A long one is shortened in the middle.
     """
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
-    useful = (line for line in reversed(lines) if line and not line.startswith(NOISE))
+    useful = (line for line in reversed(lines) if line and not NOISE.match(line))
     return next((f" ({shorten(line)})" for line in useful), "")
 
 

@@ -65,6 +65,24 @@ def tiny(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quantised_files(made_once) -> Path:
+    """The files of `rigs.quantised_models`."""
+    for package in ("nncf", "onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+
+    def make(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "rigs.quantised_models", str(folder)],
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return made_once("quantised-files", make)
+
+
+@pytest.fixture(scope="session")
 def lowered(real_run, tmp_path_factory) -> Lowered:
     """The run lowered, its streams recorded, and every artifact made, each in its child."""
     made = lower_run(real_run, tmp_path_factory.mktemp("lowered"))

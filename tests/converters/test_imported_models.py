@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgevid_converters.child_process import ENVIRONMENT
+from edgevid_converters.importers.keras import unrolled_loops
 from rigs import imported_models as models
 
 ROUNDING = 0.06
@@ -47,7 +48,7 @@ def test_every_format_gives_the_models_own_answers(brought, name):
         np.testing.assert_allclose(given, wanted, atol=2e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", (*models.CLIPS, "two_lstm.h5"))
+@pytest.mark.parametrize("name", (*models.CLIPS, "two_lstm.h5", "two_conv.h5"))
 def test_a_streamed_clip_is_the_whole_clip(brought, name):
     whole = brought[f"{name}/whole"]
     assert len(whole) == models.STEPS - models.LENGTH + 1
@@ -77,3 +78,24 @@ def test_quantised_files_give_probabilities_near_those_of_the_float_model(brough
         assert given.dtype == np.float32
         np.testing.assert_allclose(given.sum(1), 1, atol=0.02, err_msg=key)
         np.testing.assert_allclose(given, wanted, atol=ROUNDING, err_msg=key)
+
+
+def test_loops_of_keras_2_are_unrolled_in_layers_that_cannot_do_it_themselves():
+    """TensorFlow's quantiser crashes on loops; a fixed batch makes TimeDistributed loop."""
+    tf, tf_keras = pytest.importorskip("tensorflow"), pytest.importorskip("tf_keras")
+    layers = tf_keras.layers
+    given = layers.Input((models.LENGTH, 8, 8, 3), batch_size=1)
+    x = layers.TimeDistributed(layers.Conv2D(2, 3))(given)
+    model = tf_keras.Model(given, layers.ConvLSTM2D(2, 3)(x))
+    clip = np.random.default_rng(0).normal(size=given.shape).astype(np.float32)
+
+    def loops(trace) -> list[str]:
+        made = tf.function(lambda x: model(x, training=False)).get_concrete_function(trace)
+        return [one.type for one in made.graph.get_operations() if "While" in one.type]
+
+    assert loops(tf.constant(clip))
+    with unrolled_loops():
+        assert not loops(tf.constant(clip))
+        unrolled = model(clip, training=False).numpy()
+    np.testing.assert_allclose(unrolled, model(clip, training=False).numpy(), atol=1e-6)
+    assert loops(tf.constant(clip))

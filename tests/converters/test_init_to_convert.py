@@ -18,7 +18,7 @@ import pytest
 
 from edgevid_converters.child_process import ENVIRONMENT
 from edgevid_converters.importers.contract_draft import MARK
-from rigs import models
+from rigs import models, quantised_models
 from rigs.videos import moving_images, write_video
 
 RETRIES = 3
@@ -42,6 +42,8 @@ FAMILIES = {
     "memory.keras": "a Keras step with a state",
     "lstm.keras": "a clip: TimeDistributed and LSTM",
     "two_lstm.h5": "a clip of Keras 2",
+    "two_conv.h5": "a clip of Keras 2: ConvLSTM2D",
+    "two_saved": "a SavedModel of Keras 2",
     "conv3d.h5": "a clip: Conv3D",
     "onnx3d.onnx": "a clip of ONNX",
     "batch.onnx": "a clip whose frames are a batch",
@@ -52,6 +54,8 @@ FAMILIES = {
     "uint8.tflite": "uint8 outside",
     "int8.tflite": "int8 outside",
     "ir.xml": "OpenVINO's",
+    "nncf.xml": "OpenVINO's, int8 already",
+    "qdq.onnx": "an ONNX that is int8 already",
     "listener.onnx": "sound and a state",
 }
 
@@ -155,8 +159,9 @@ def place_model(name: str, folder: Path, request) -> Path:
     if name in MADE:
         pytest.importorskip("onnx").save(MADE[name](), path)
         return path
-    ours = name in (*models.FILES, "memory.keras")
-    source = request.getfixturevalue("tiny" if ours else "brought") / name
+    maker = "quantised_files" if name in quantised_models.KINDS else "brought"
+    maker = "tiny" if name in (*models.FILES, "memory.keras") else maker
+    source = request.getfixturevalue(maker) / name
     if source.is_dir():
         return Path(shutil.copytree(source, path))
     if name.endswith(".xml"):
@@ -200,7 +205,8 @@ class Attempt:
             del self.options[place : place + 2]
             return True
         if "only by openvino" in error or "-f openvino" in error:
-            self.options = ["-f", "openvino", "--quantize", "float32"]
+            kept = self.options[-2:] if "--quantize" in self.options else []
+            self.options = ["-f", "openvino", *kept]
             return True
         arrays = re.findall(r"'(\w+)' of the shape \(N, ([\d, ]+)\)", error)
         return bool(arrays) and self._record(arrays)

@@ -75,6 +75,8 @@ def test_what_a_child_started_ends_with_it(run):
 def test_the_last_line_is_short_and_one_line():
     assert last_line(b"") == ""
     assert last_line(b"INFO: a\nWARNING: b\n") == ""
+    warned = b"why\n/a/b.py:77: UserWarning: soon gone\n    warnings.warn(SOON)\n"
+    assert last_line(warned) == " (why)"
     assert last_line(b"first\n\xff" + b"x" * 500 + b"\n\n").count("\n") == 0
     assert len(last_line(b"x" * 500)) == 303
     line = b"ValueError: the layer 'stem' " + b"is very odd, " * 60 + b"and ends at node 'relu_7'"

@@ -19,7 +19,7 @@ HEIGHT, WIDTH, LENGTH, STEPS = 16, 20, 4, 7
 CLIPS = ("lstm.keras", "conv3d.h5", "lite3d.tflite", "onnx3d.onnx", "ir3d.xml", "batch.onnx")
 GREY = ("grey.keras", "lgrey.tflite", "ogrey.onnx", "igrey.xml")
 QUANTISED = ("inside.tflite", "uint8.tflite", "int8.tflite", "raw_uint8.tflite", "raw_int8.tflite")
-KERAS_2 = ("two.h5", "zip.keras", "two_lstm.h5")
+KERAS_2 = ("two.h5", "zip.keras", "two_saved", "two_lstm.h5", "two_conv.h5")
 HEAD = 'task = "classification"\nlabels = ["a", "b", "c"]\nrate_fps = 10\n'
 FRAME = '[[input]]\nkind = "frame"\n'
 SCALED = "scale = 255\nmean = 0.5\nstd = 0.25\n"
@@ -186,12 +186,17 @@ def _write_keras_2(folder: Path) -> None:
     model = tf_keras.Model(given, layers.Dense(3, activation="softmax")(x))
     model.save(folder / "two.h5")
     model.save(folder / "zip.keras")
+    model.save(folder / "two_saved", save_format="tf")
     given = layers.Input((LENGTH, HEIGHT, WIDTH, 3))
     x = layers.TimeDistributed(layers.Conv2D(3, 3, strides=3))(given)
     x = layers.TimeDistributed(layers.GlobalAveragePooling2D())(x)
     x = layers.Bidirectional(layers.LSTM(4))(x)
     model = tf_keras.Model(given, layers.Dense(3, activation="softmax")(x))
     model.save(folder / "two_lstm.h5")
+    given = layers.Input((LENGTH, HEIGHT, WIDTH, 3))
+    x = layers.GlobalAveragePooling2D()(layers.ConvLSTM2D(4, 3, strides=2)(given))
+    model = tf_keras.Model(given, layers.Dense(3, activation="softmax")(x))
+    model.save(folder / "two_conv.h5")
 
 
 def answer_all(folder: Path) -> None:

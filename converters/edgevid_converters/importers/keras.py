@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ class KerasModel(TensorFlowModel):
     def __init__(self, model: Any) -> None:
         super().__init__(_variables(model))
         self._model = model
+        self._is_keras_2 = not isinstance(model, need("keras", "convert").Model)
         computes = {getattr(one, "compute_dtype", "float32") for one in model.layers}
         self.precision = "float16" if "float16" in computes else "float32"
         self.inputs = tuple(_tensor_info(one, one.name) for one in model.inputs)
@@ -98,8 +101,33 @@ class KerasModel(TensorFlowModel):
             packed = flat[0] if len(flat) == 1 else flat
         else:
             packed = keras.tree.pack_sequence_as(structure, flat)
-        given = keras.tree.flatten(self._model(packed, training=False))
+        with unrolled_loops() if self._is_keras_2 else nullcontext():
+            given = keras.tree.flatten(self._model(packed, training=False))
         return {tensor.name: value for tensor, value in zip(self.outputs, given, strict=True)}
+
+
+@contextmanager
+def unrolled_loops() -> Iterator[None]:
+    """Unroll all loops of Keras 2 over a few steps, also of layers that have no option for it.
+
+    These are convolutional recurrent layers, and `TimeDistributed` where the batch is fixed.
+    """
+    import tensorflow as tf
+
+    backend: Any = import_module("tf_keras.src.backend")
+
+    rnn = backend.rnn
+
+    def unrolled(step: Any, inputs: Any, *args: Any, unroll: bool = False, **options: Any) -> Any:
+        steps = tf.nest.flatten(inputs)[0].shape[0 if options.get("time_major") else 1]
+        few = steps is not None and steps <= MOST_UNROLLED
+        return rnn(step, inputs, *args, unroll=unroll or few, **options)
+
+    backend.rnn = unrolled
+    try:
+        yield
+    finally:
+        backend.rnn = rnn
 
 
 def _variables(model: Any) -> Any:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 FORMS = ("onnx", "tflite", "saved_model")
 STANDARD = ("", "ai.onnx")
+QUANTISE = (
+    "give the float model that it was made from, or quantise that to 8 bits with "
+    "quant_format=QuantFormat.QDQ, which uses none but operators of ONNX"
+)
+"""What to do with an operator that ONNX Runtime has invented for quantised models."""
 
 
 def matches(path: Path) -> bool:
@@ -75,9 +80,10 @@ def _check_operators(path: Path, model: Any) -> None:
         known = node.domain in STANDARD and onnx.defs.has(node.op_type)
         if not known and (node.domain, node.op_type) not in own:
             where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            integers = quantisation_of(model.graph) != "float32" or node.op_type.startswith("QLin")
             raise BadInput(
                 f"{path}: operator {where} (node {node_name(node)!r}) is not part of ONNX and "
-                "cannot be converted; export the model without it"
+                f"cannot be converted; {QUANTISE if integers else 'export the model without it'}"
             )
 
 

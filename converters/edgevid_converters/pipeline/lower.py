@@ -87,7 +87,8 @@ def lower_model(
         raise next(iter(refused.values()))
     builder = ArtifactBuilder(forms, lowered, run.folder, plan.options.allow_float, plan.as_it_is)
     if plan.as_it_is:
-        notes.append(f"{model.path.name} is {model.quantised} already and is used as it is")
+        name, own = model.path.name, model.quantised
+        notes.append(f"{name} is quantised already ({own}) and is used as it is")
     attempts = tuple(LoweringAttempt(**one) for one in lowered["attempts"])
     notes += _accelerator_notes(plan, builder) + _lowering_notes(attempts)
     for note in notes:

@@ -49,41 +49,48 @@ def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
     refused: dict[str, EdgevidError] = {}
     for format_name in plan.quantisations:
         try:
+            if plan.as_it_is:
+                check_stays(model, format_name)
             forms |= choose_forms(model, [format_name])
         except BadInput as error:
             refused[format_name] = error
     if not forms:
         raise next(iter(refused.values()))
+    others = " ".join(f"-f {name}" for name in forms)
+    refused = {n: BadInput(f"{e}, or leave {n} out: {others}") for n, e in refused.items()}
     return plan, ConversionSource(model, forms, owner, refused)
 
 
 def fit_plan(plan: Plan, model: SourceModel) -> Plan:
-    """Leave of a plan what a model that is quantised already can become: what it is.
-
-    Only the first of its forms is its own; in others it would not be used as it is.
+    """Plan for a model that is quantised already what it is, in each format.
 
     Raises:
-        BadInput: Another quantisation is asked for, or no planned format has the model's own.
+        BadInput: Another quantisation is asked for.
     """
     own, options = model.quantised, plan.options
     if own not in INTEGERS:
         return plan
     remedy = f"leave out --quantize, or give the float model that {model.path.name} was made from"
     if any(name != own for name in options.quantize or ()):
-        raise BadInput(f"{model.path} is {own} already, and stays so; {remedy}")
-    kept = {
-        name: (own,)
-        for name in plan.quantisations
-        if own in registry.load("converter", name).quantisations
-        and model.form_for(registry.load("converter", name).forms) == model.forms[0]
-    }
-    if not kept:
-        listed = " or ".join(plan.quantisations)
+        raise BadInput(f"{model.path} is quantised already ({own}), and stays so; {remedy}")
+    return replace(plan, quantisations=dict.fromkeys(plan.quantisations, (own,)), as_it_is=True)
+
+
+def check_stays(model: SourceModel, format_name: str) -> None:
+    """Check that a model that is quantised already stays what it is in a format.
+
+    Only the first of its forms is its own; in others it would not be used as it is.
+
+    Raises:
+        BadInput: It does not.
+    """
+    converter = registry.load("converter", format_name)
+    own_form = model.form_for(converter.forms) == model.forms[0]
+    if model.quantised not in converter.quantisations or not own_form:
         raise BadInput(
-            f"{model.path} is {own} already, which cannot become {listed} as it is; give the "
-            "float model that it was made from"
+            f"{model.path} is quantised already ({model.quantised}), which cannot become "
+            f"{format_name} as it is; give the float model that it was made from"
         )
-    return replace(plan, quantisations=kept, as_it_is=True)
 
 
 def choose_forms(model: SourceModel, formats: Iterable[str]) -> dict[str, str]:
