@@ -26,6 +26,10 @@ def _is_number(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def _is_truth(value: object) -> bool:
+    return type(value).__name__ in ("bool", "bool_")  # Python's, and numpy's
+
+
 def _is_list(value: object) -> bool:
     listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return listed and all(isinstance(one, str) for one in cast("Sequence[object]", value))
@@ -35,7 +39,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "None": ("None", lambda value: value is None),
     "Path": ("a Path", lambda value: isinstance(value, str | PathLike)),
     "Sequence[str]": ("a list of str", _is_list),
-    "bool": ("True or False", lambda value: type(value).__name__ in ("bool", "bool_")),
+    "bool": ("True or False", _is_truth),
     "float": ("a number", lambda value: _is_number(value, Real)),
     "int": ("a whole number", lambda value: _is_number(value, Integral)),
     "str": ("a str", lambda value: isinstance(value, str)),
@@ -60,7 +64,7 @@ def _kind(part: str, names: Mapping[str, Any]) -> tuple[str, Callable[[object], 
     return f"a {part}", lambda value: isinstance(value, found)
 
 
-def check(name: str, value: object, annotation: str, names: Mapping[str, Any]) -> None:
+def check(name: str, value: object, annotation: str, names: Mapping[str, Any]) -> object:
     """Check one argument.
 
     Args:
@@ -69,19 +73,30 @@ def check(name: str, value: object, annotation: str, names: Mapping[str, Any]) -
         annotation: Its annotation as it is written.
         names: The global names of the module in which it is written.
 
+    Returns:
+        The value; a number or truth value of numpy as one of Python.
+
     Raises:
         WrongType: It is none of what the annotation lists.
     """
     kinds = [_kind(part, names) for part in _PARTS.split(annotation)]
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds) or any(accepts(value) for _, accepts in known):
-        return
+        return _plain(value)
     words = [word for word, _ in known]
     if "a Path" in words:  # in which case a str does, too
         words.insert(0, "a str")
     *most, last = dict.fromkeys(words)
     accepted = f"{', '.join(most)} or {last}" if most else last
     raise WrongType(f"{name} must be {accepted}, not {_shown(value)}")
+
+
+def _plain(value: object) -> object:
+    if _is_truth(value):
+        return bool(value)
+    if type(value) in (int, float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _shown(value: object) -> str:
@@ -91,14 +106,14 @@ def _shown(value: object) -> str:
 
 
 def check_fields(record: object) -> None:
-    """Check the fields of a dataclass.
+    """Check the fields of a dataclass, and make their numbers plain.
 
     Raises:
         WrongType: A field has another type than its annotation says.
     """
     names = vars(sys.modules[type(record).__module__])
     for name, annotation in type(record).__annotations__.items():
-        check(name, getattr(record, name), annotation, names)
+        object.__setattr__(record, name, check(name, getattr(record, name), annotation, names))
 
 
 def checked(function: Function) -> Function:
@@ -109,9 +124,13 @@ def checked(function: Function) -> Function:
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        for name, value in (*zip(places, args, strict=False), *options.items()):
-            if name in annotations:
-                check(name, value, annotations[name], function.__globals__)
-        return function(*args, **options)
+        def plain(name: str, value: object) -> object:
+            if name not in annotations:
+                return value
+            return check(name, value, annotations[name], function.__globals__)
+
+        named = {name: plain(name, value) for name, value in options.items()}
+        placed = [plain(*one) for one in zip(places, args, strict=False)]
+        return function(*placed, *args[len(placed) :], **named)
 
     return cast("Function", call)

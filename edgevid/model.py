@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgevid.arguments import checked
 from edgevid.bundle import Bundle
-from edgevid.errors import BadInput, EngineFailed
+from edgevid.errors import BadInput, EngineFailed, WrongType
 from edgevid.predictions import FrameMeta
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load(
         BadInput: ``threads`` is not a whole number of at least 1.
         WrongType: An argument has another type than these; it is a BadInput and a TypeError.
     """
-    if threads is not None and (type(threads) is not int or threads < 1):
+    if threads is not None and threads < 1:
         raise BadInput(f"threads must be a whole number of at least 1, not {threads!r}")
     choice = {"artifact": artifact, "runtime": runtime, "accelerator": accelerator}
     return Model(Bundle.open(Path(path)), choice, threads=threads, log=log)
@@ -245,7 +245,7 @@ def _results(config: RunConfig, log: Log, *, frames: bool) -> Iterator[Result]:
 def _check_image(image: Any) -> None:
     shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
     if shape is None or dtype is None:
-        raise BadInput(
+        raise WrongType(
             f"an image must be a numpy array, uint8 (H, W, 3) RGB; this is a {type(image).__name__}"
         )
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or str(dtype) != "uint8":

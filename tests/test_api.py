@@ -71,6 +71,8 @@ def test_one_image_is_a_stream_of_one_step(null_bundle):
 def test_images_of_the_wrong_kind_are_rejected_in_one_line(null_bundle):
     model = edgevid.load(null_bundle)
     empty, grey, real = (0, 4, 3), (4, 4), np.zeros((4, 4, 3), np.float32)
+    with pytest.raises(TypeError, match="uint8"):
+        model([[0]])
     for image in (np.zeros(empty, np.uint8), np.zeros(grey, np.uint8), real, "a.png", None):
         with pytest.raises(BadInput, match="uint8"):
             model(image)
@@ -157,4 +159,9 @@ def test_what_is_wrong_is_raised_by_the_call_and_says_what_is_accepted(null_bund
             call()
         assert str(caught.value) == accepted
         assert isinstance(caught.value, BadInput) and isinstance(caught.value, TypeError)
-    assert edgevid.TrainOptions(batch=np.int64(4), rate_fps=np.float32(5)).config().batch == 4
+
+
+def test_numbers_of_numpy_are_taken_as_plain_ones(null_bundle):
+    options = edgevid.TrainOptions(batch=np.int64(4), rate_fps=np.float32(5), augment=np.True_)
+    assert json.dumps([options.batch, options.rate_fps, options.augment]) == "[4, 5.0, true]"
+    assert type(edgevid.load(null_bundle, threads=np.int32(2))._threads) is int
