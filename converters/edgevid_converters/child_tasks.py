@@ -134,7 +134,8 @@ def _made(
     _check_prediction(task, converter, quantize, paths)
     keep = task["keep"].get(quantize, ())
     model, form = Path(task["lowered"]), task["form"]
-    files = converter.convert(model, form, paths, quantize, keep)
+    added = "float32" if task.get("as_it_is") else quantize  # nothing is quantised twice
+    files = converter.convert(model, form, paths, added, keep)
     files = converter.describe(files, contract)
     kept = converter.operators_of(model, form, keep) if keep else frozenset()
     for ending, content in files.items():

@@ -122,7 +122,7 @@ class ONNXModel:
         """
         from edgevid_converters.importers.onnx_folding import folded
 
-        fixed = folded(pinned(self._model, preprocessing))
+        fixed = folded(pinned(self._model, preprocessing), integers=form == "onnx")
         if form != "onnx":
             if folder not in self._lowered:
                 from edgevid_converters.importers.onnx_to_tflite import lower

@@ -23,22 +23,27 @@ RANDOM = frozenset(
 )
 KEPT = frozenset({"Loop", "Scan", "SequenceMap", "QuantizeLinear"})
 """Operators that are left alone: loops, and the mark of a quantised weight."""
+RESTORING = frozenset({"DequantizeLinear"})
+"""What makes floats of weights that are stored as integers."""
 
 
-def folded(model: Any) -> Any:
+def folded(model: Any, *, integers: bool = False) -> Any:
     """Make a model plain; it computes the same.
 
     Args:
         model: An ONNX model whose inputs have fixed shapes.
+        integers: Leave weights that are stored as integers as they are, for a converter that
+            computes with them. Otherwise they become floats.
 
     Returns:
         A copy, with inferred shapes.
     """
     copy = _inlined(model)
     del copy.graph.value_info[:]
+    kept = RESTORING if integers else frozenset[str]()
     for _ in range(MOST_ROUNDS):
         copy = inferred(copy)
-        changed = _fold_constants(copy) | _place_branches(copy)
+        changed = _fold_constants(copy, kept) | _place_branches(copy)
         _drop_unused(copy.graph)
         if not changed:
             break
@@ -68,7 +73,7 @@ def inferred(model: Any) -> Any:
 # ---------------------------------------------------------------- constants
 
 
-def _fold_constants(model: Any) -> bool:
+def _fold_constants(model: Any, kept: frozenset[str]) -> bool:
     """Replace nodes whose inputs are known; returns whether there were any."""
     import numpy as np
     from onnx import numpy_helper
@@ -85,7 +90,7 @@ def _fold_constants(model: Any) -> bool:
                 numpy_helper.from_array(np.array(found, np.int64), node.output[0])
             )
             known.add(node.output[0])
-        elif _is_constant(node, known):
+        elif node.op_type not in kept and _is_constant(node, known):
             computed.append(node)
             known |= set(node.output)
         else:

@@ -91,6 +91,7 @@ class ArtifactBuilder:
             "trajectories": self.lowered["trajectories"],
             "contract": self.lowered["contract"],
             "allow_float": self.allow_float or self.as_it_is,
+            "as_it_is": self.as_it_is,
             "work": str(self.folder / "work"),
         }
 

@@ -76,7 +76,7 @@ class OpenVINO(Converter):
     ) -> dict[str, bytes]:
         """Lower with OpenVINO's front end, quantise with NNCF; see `Converter.convert`."""
         model = self._float(lowered, form)
-        if quantize == "int8" and quantisation_of(model) != "int8":  # or it is int8 already
+        if quantize == "int8":
             whole = self._quantize_int8(lowered, form, trajectories)
             kept = with_layers_in_float(whole, model, keep) if keep else whole.clone()
             model = kept or quantize_int8(model, _RecordedSteps(trajectories), keep)
