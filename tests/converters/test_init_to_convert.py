@@ -282,3 +282,17 @@ def test_what_the_draft_and_the_errors_say_leads_to_a_bundle(name, tmp_path, req
         assert len(ran.stdout.splitlines()) == 24
     else:
         assert edgevid("verify", out).returncode == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["two_conv.h5", "two_saved"])
+def test_files_of_keras_2_become_int8_in_both_formats(name, brought, tmp_path, edgevid):
+    """ConvLSTM2D of Keras 2 cannot unroll itself, and TensorFlow's quantiser crashes on loops."""
+    contract = f"{name.partition('.')[0]}.contract.toml"
+    clip = write_video(tmp_path / "clip.mp4", moving_images(24, 40, 48))
+    out = tmp_path / "made.edgevid"
+    words = ("--contract", brought / contract, "--calibrate", clip, "--quantize", "int8", "-o", out)
+    done = edgevid("convert", brought / name, *words)
+    assert done.returncode == 0, done.stderr
+    assert edgevid("verify", out).returncode == 0
+    assert "tflite-int8" in done.stdout and "openvino-int8" in done.stdout

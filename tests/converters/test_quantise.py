@@ -305,3 +305,32 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_ranges_of_channels_stay_with_their_channels_when_a_layer_is_measured(width):
+    """NNCF gives a depthwise layer one range for each channel, in front of the transpose."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    from edgevid_converters.lowering.openvino import integers
+
+    rng = np.random.default_rng(1)
+    kernel = rng.normal(size=(3, 1, 1, 2, 2)).astype(np.float32)
+    high = np.float32([0.5, 1, 4]).reshape(1, 1, 1, 3)
+
+    def model(rounds: bool):
+        given = ops.parameter([1, 4, width, 3], np.float32, "frame")
+        given.output(0).get_tensor().set_names({"frame"})
+        value = ops.fake_quantize(given, -high, high, -high, high, 16) if rounds else given
+        moved = ops.transpose(value, np.int64([0, 3, 1, 2]))
+        product = ops.group_convolution(moved, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        product.set_friendly_name("depthwise")
+        product.output(0).get_tensor().set_names({"out"})
+        return openvino.Model([product], [given])
+
+    steps = [{"frame": rng.normal(size=(1, 4, width, 3)).astype(np.float32)} for _ in range(3)]
+    outputs = [integers._outputs(model(rounds), steps) for rounds in (False, True)]
+    (layer,) = integers.layer_errors(model(False), model(True), steps)
+    assert layer.error == pytest.approx(integers.output_error(*outputs), rel=1e-4)
+    assert layer.error > 0.01

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Node: TypeAlias = Any
 """A node, port or model of OpenVINO's graph, which has no public types."""
 
+MOVED = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Nodes that only move values."""
 PRODUCTS = frozenset(
     {
         "Convolution",
@@ -245,10 +247,15 @@ def _quantise_like(node: Node, model: Node) -> None:
     for port, like in zip(node.inputs(), model.inputs(), strict=True):
         rounded = _rounding_above(like)
         if rounded is not None:
-            limits = [ops.constant(_value(rounded.input_value(k))) for k in range(1, 5)]
-            levels = int(rounded.get_attributes()["levels"])
             own = port.get_source_output()
-            port.replace_source_output(ops.fake_quantize(own, *limits, levels).output(0))
+            chain: list[Node] = []
+            for _ in range(_count_moves(like)):  # a range for each channel belongs above them
+                chain.append(own.get_node())
+                own = chain[-1].input_value(0)
+            value = _rounded(own, rounded)
+            for move in reversed(chain):
+                value = _moved(move, value)
+            port.replace_source_output(value.output(0))
         elif _constant_above(like) is not None:
             port.replace_source_output(ops.constant(_value(like.get_source_output())).output(0))
 
@@ -256,9 +263,49 @@ def _quantise_like(node: Node, model: Node) -> None:
 def _rounding_above(port: Node) -> Node | None:
     """Return the FakeQuantize in front of an input, through nodes that only move values."""
     source = port.get_source_output().get_node()
-    while source.get_type_name() in ("Reshape", "Squeeze", "Transpose", "Unsqueeze"):
+    while source.get_type_name() in MOVED:
         source = source.input_value(0).get_node()
     return source if source.get_type_name() == "FakeQuantize" else None
+
+
+def _rounded(value: Node, like: Node) -> Node:
+    """Round values as a FakeQuantize does, in plain operators.
+
+    The CPU plug-in takes no FakeQuantize with ranges along the last axis of a frame.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    low, high, first, last = (_value(like.input_value(place)) for place in range(1, 5))
+    most = int(like.get_attributes()["levels"]) - 1
+    span = np.where(high > low, high - low, np.inf)
+    kept = ops.minimum(ops.maximum(value, ops.constant(low)), ops.constant(high))
+    level = ops.multiply(ops.subtract(kept, ops.constant(low)), ops.constant(_f32(most / span)))
+    step = ops.constant(_f32((last - first) / most))
+    return ops.add(ops.multiply(ops.round(level, "half_to_even"), step), ops.constant(first))
+
+
+def _f32(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype("float32")
+
+
+def _count_moves(port: Node) -> int:
+    """Count the nodes above an input that only move values."""
+    count, source = 0, port.get_source_output().get_node()
+    while source.get_type_name() in MOVED:
+        count, source = count + 1, source.input_value(0).get_node()
+    return count
+
+
+def _moved(move: Node, value: Node) -> Node:
+    """Move other values as a node of `MOVED` does."""
+    from openvino import opset13 as ops
+
+    others = move.input_values()[1:]
+    kind = move.get_type_name()
+    if kind == "Reshape":
+        return ops.reshape(value, others[0], bool(move.get_attributes()["special_zero"]))
+    return getattr(ops, kind.lower())(value, *others)
 
 
 def _constant_above(port: Node) -> Node | None:
