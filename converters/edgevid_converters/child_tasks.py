@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgevid import registry
+from edgevid import registry, settings
 from edgevid.contract import Contract
 from edgevid.documents import to_json
 from edgevid.errors import EdgevidError
@@ -20,6 +20,7 @@ from edgevid.files import write_json
 from edgevid.isolation.child_task import child_task, error_to_json
 from edgevid.isolation.limits import limit_memory
 from edgevid_converters import importers
+from edgevid_converters.acceptance.normalisations import Rescaling
 from edgevid_converters.calibration import observed, sensitivity, trajectories
 from edgevid_converters.child_process import DOING, LOWERING, MEASURING
 from edgevid_converters.importers import imported, onnx_by_onnx2tf, onnx_to_tflite
@@ -61,8 +62,10 @@ def _recorded(model: ReferenceModel, contract: Contract, task: Mapping[str, Any]
         found = trajectories.annotated_outputs(model, contract, held_out, task["annotated"])
         trajectories.write_arrays(out / "held_out", found)
     if task["reference"]:
-        for index, clip in enumerate(trajectories.read_clips(Path(task["reference"]))):
-            given = trajectories.step_outputs(model, contract, clip)
+        streams = trajectories.read_clips(Path(task["reference"]))
+        for index, (clip, data) in enumerate(zip(streams, task["reference_moves"], strict=True)):
+            move = settings.build_json(Rescaling, data, "move") if data else None
+            given = trajectories.step_outputs(model, contract, clip, move)
             trajectories.write_arrays(out / "reference" / str(index), given)
     return {
         "trajectories": paths,

@@ -1,5 +1,6 @@
 """The owner's outputs on whole frames: the owner decodes and scales with OpenCV."""
 
+import re
 from dataclasses import replace
 
 import av
@@ -11,6 +12,7 @@ from edgevid.contract import Contract, FrameInput, Output, StateTensor
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.evidence import Evidence, ReferenceRecord, preprocessing_text
 from edgevid_converters.acceptance.reference import read_reference
+from edgevid_converters.importers.preprocessing import ImageMapping
 
 HEIGHT, WIDTH, FRAMES = 24, 32, 20
 OUTPUTS = 12
@@ -132,6 +134,48 @@ def test_a_wrong_scale_is_found(video, tmp_path):
     path = saved(video, tmp_path, out=compute(by_opencv(video)))
     with pytest.raises(CheckFailed, match=r"check scale, mean and std in x\.contract\.toml"):
         checked(path, model=lambda frames: compute(frames / 2.0))
+
+
+IMAGENET = "scale = 255.0, mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225]"
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+@pytest.mark.parametrize(
+    ("owner", "remedy"),
+    [
+        ({"scale": 1.0}, "scale = 1.0, mean = 0.0, std = 1.0"),
+        ({"scale": 255.0}, "scale = 255.0, mean = 0.0, std = 1.0"),
+        ({"scale": 255.0, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, IMAGENET),
+        (
+            {"mean": (123.68, 116.779, 103.939)},
+            "scale = 1.0, mean = [123.68, 116.779, 103.939], std = 1.0",
+        ),
+    ],
+)
+def test_the_owners_scale_is_named(video, tmp_path, owner, remedy, colour, layout):
+    if colour == "bgr":
+        owner = {name: value[::-1] if name != "scale" else value for name, value in owner.items()}
+    scale = 1 / 255 if owner.get("scale", 1.0) == 1.0 else 1.0  # keeps tanh from saturating
+    own = ImageMapping("frame", "x", "float32", colour, layout, 127.5, (1.0,))
+    wanted = ImageMapping("frame", "x", "float32", colour, layout, **{"scale": 1.0} | owner)
+
+    def model(image, frames, move=None):
+        inputs = [image.apply(frame[None]) for frame in frames]
+        moved = np.concatenate([one if move is None else move(one) for one in inputs])
+        flat = moved.reshape(len(frames), -1) * scale
+        return np.tanh(flat @ WEIGHTS).astype(np.float32)
+
+    path = saved(video, tmp_path, out=model(wanted, by_opencv(video)))
+    asked = read_reference(path, CONTRACT, own)
+    pairs = zip(asked.to_run, asked.moves, strict=True)
+    with pytest.raises(CheckFailed) as caught:
+        asked.check([{"out": model(own, one["frame"], move)} for one, move in pairs], "x.toml")
+    if colour == "bgr":
+        remedy = re.sub(r"\[(.*?), (.*?), (.*?)\]", r"[\3, \2, \1]", remedy)
+    assert f"with {remedy} in x.toml it does" in str(caught.value)
+    moves = read_reference(path, CONTRACT, wanted).moves
+    assert sum(move is not None for move in moves) == 8  # not the contract's own
 
 
 def test_rows_of_other_frames_are_found(video, tmp_path):

@@ -30,8 +30,10 @@ from edgevid.data.video_files import why_no_video
 from edgevid.errors import BadInput, CheckFailed
 from edgevid.evidence import ReferenceRecord
 from edgevid_converters.acceptance import whole_frames
+from edgevid_converters.acceptance.normalisations import Rescaling
 from edgevid_converters.acceptance.whole_frames import Variant, WholeFrames, settings_text
 from edgevid_converters.calibration.trajectories import row_shape, steps_of
+from edgevid_converters.importers.preprocessing import ImageMapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +73,11 @@ class OwnerOutputs:
         Each is name -> ``(N, *shape)``, uint8 for frames, else float32.
         """
         return (*self.streams, *(variant.inputs for variant in self.variants))
+
+    @property
+    def moves(self) -> tuple[Rescaling | None, ...]:
+        """For each of `to_run` what is applied after the contract's normalisation."""
+        return (*(None for _ in self.streams), *(variant.move for variant in self.variants))
 
     def check(self, given: Sequence[Arrays], contract: str) -> ReferenceRecord:
         """Compare them with the model's own outputs through its contract.
@@ -122,8 +129,8 @@ class OwnerOutputs:
                     f"{text}; with {settings_text(found.better)} in {contract} it does"
                 )
             raise CheckFailed(
-                f"{text}, and no other fit, resize or colour gives them; check scale, mean and "
-                f"std in {contract}, and that each row of outputs belongs to its frame"
+                f"{text}, and no other fit, resize, colour or usual scale gives them; check scale, "
+                f"mean and std in {contract}, and that each row of outputs belongs to its frame"
             )
         return replace(
             record,
@@ -161,8 +168,15 @@ class OwnerOutputs:
         return digest.hexdigest()
 
 
-def read_reference(path: Path, contract: Contract) -> OwnerOutputs:
+def read_reference(
+    path: Path, contract: Contract, image: ImageMapping | None = None
+) -> OwnerOutputs:
     """Read the owner's outputs from an ``.npz``, a folder of them, or a video with one next to it.
+
+    Args:
+        path: The file or folder.
+        contract: The model's contract.
+        image: See `whole_frames.variants`.
 
     Raises:
         BadInput: There is none, or an array does not fit the contract.
@@ -192,7 +206,7 @@ def read_reference(path: Path, contract: Contract) -> OwnerOutputs:
     tried = tuple(
         variant
         for index, (frames, inputs) in enumerate(zip(whole, streams, strict=False))
-        for variant in whole_frames.variants(contract, index, frames, inputs, most)
+        for variant in whole_frames.variants(contract, index, frames, inputs, most, image)
     )
     return OwnerOutputs(path, streams, tuple(outputs for _, outputs, _ in read), whole, tried)
 

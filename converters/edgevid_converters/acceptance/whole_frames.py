@@ -1,9 +1,10 @@
 """The owner's outputs on whole frames: what they show about decoding, colour, scaling and fit.
 
 The model runs on the frames as the contract prepares them, and on a few of them as other contracts
-would: with another fit, another filter, the other order of colours. A setting is proven if the
-others come out further from the owner's outputs. Two programs never decode and scale to quite the
-same pixels, so the limit is what another way of decoding makes of the model's outputs.
+would: with another fit, another filter, the other order of colours, another usual scale. A setting
+is proven if the others come out further from the owner's outputs. Two programs never decode and
+scale to quite the same pixels, so the limit is what another way of decoding makes of the model's
+outputs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from edgevid.contract import Contract, Fit, FrameInput, Resize
 from edgevid.errors import BadInput
 from edgevid.media.preprocessing import Preprocessor
 from edgevid.media.video import FileSource
+from edgevid_converters.acceptance import normalisations
+from edgevid_converters.acceptance.normalisations import Rescaling
+from edgevid_converters.importers.preprocessing import ImageMapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,17 +42,19 @@ class Variant:
     """Some frames of a stream as another contract prepares them.
 
     Attributes:
-        settings: Setting -> value where it differs; `TWIN` for the contract's own, from images that
-            are decoded to whole RGB pictures first, as OpenCV does.
+        settings: Setting -> value where it differs; with `TWIN` the images are decoded to whole RGB
+            pictures first, as OpenCV does.
         stream: Number of the stream.
         rows: The rows of that stream.
         inputs: The model's inputs, name -> ``(rows, *shape)``.
+        move: Applied to them after the contract's normalisation, to get another one.
     """
 
     settings: Mapping[str, str]
     stream: int
     rows: NDArray[np.intp]
     inputs: Arrays
+    move: Rescaling | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,12 @@ def kept_rows(contract: Contract, count: int, most: int) -> NDArray[np.intp]:
 
 
 def variants(
-    contract: Contract, stream: int, whole: WholeFrames, inputs: Arrays, most: int
+    contract: Contract,
+    stream: int,
+    whole: WholeFrames,
+    inputs: Arrays,
+    most: int,
+    image: ImageMapping | None = None,
 ) -> Iterator[Variant]:
     """Prepare some rows of a stream in every other way, and once as others decode them.
 
@@ -159,6 +170,7 @@ def variants(
         inputs: Its inputs as the contract prepares them, name -> ``(N, *shape)``, uint8 for frames,
             else float32.
         most: Rows to use.
+        image: How a pixel becomes a number, if other usual normalisations are to be tried.
     """
     import numpy as np
 
@@ -167,6 +179,9 @@ def variants(
     others = {key: values[rows] for key, values in inputs.items()}
     (twin,) = whole.prepare([own], rows, as_others=True)
     yield Variant({TWIN: ""}, stream, rows, others | {name: twin})
+    for settings, move in normalisations.others(image) if image is not None else ():
+        yield Variant(settings, stream, rows, others, move)
+        yield Variant({TWIN: "", **settings}, stream, rows, others | {name: twin}, move)
     ways = [
         replace(own, fit=fit, resize=resize) for fit in get_args(Fit) for resize in get_args(Resize)
     ]
@@ -226,20 +241,31 @@ def judge(
     """
     import numpy as np
 
+    computed = {
+        (one.stream, tuple(one.settings.items())): got
+        for one, got in zip(tried, given, strict=True)
+    }
     found: dict[tuple[tuple[str, str], ...], list[NDArray[np.float64]]] = {}
+    moved: dict[tuple[tuple[str, str], ...], list[NDArray[np.float64]]] = {}
     for variant, got in zip(tried, given, strict=True):
-        wanted = own if TWIN in variant.settings else outputs
-        rows = {name: values[variant.rows] for name, values in wanted[variant.stream].items()}
+        key = tuple(item for item in variant.settings.items() if item[0] != TWIN)
+        twin = TWIN in variant.settings
+        wanted = own[variant.stream] if twin else outputs[variant.stream]
+        rows: Arrays = {name: values[variant.rows] for name, values in wanted.items()}
+        rows = computed[variant.stream, key] if twin and key else rows
         named = {name: rows[name] for name in outputs[variant.stream]}
-        key = tuple(variant.settings.items())
-        found.setdefault(key, []).append(differences(named, got))
+        (moved if twin else found).setdefault(key, []).append(differences(named, got))
     means = {key: float(np.concatenate(parts).mean()) for key, parts in found.items()}
-    limit = max(tolerance, SHARE * means.pop(((TWIN, ""),)))
+    limits = {
+        key: max(tolerance, SHARE * float(np.concatenate(parts).mean()))
+        for key, parts in moved.items()
+    }
+    limit = limits[()]
     every = [differences(a, b) for a, b in zip(outputs, own, strict=True)]
     off = float(np.concatenate(every).mean())
     nearest = min(means, key=lambda key: means[key], default=())
     better = None
-    if means and off > tolerance and means[nearest] <= min(limit, off / 2):
+    if means and off > tolerance and means[nearest] <= min(limits.get(nearest, limit), off / 2):
         better = dict(nearest)
     alike = tuple(dict(key) for key, mean in means.items() if not mean > max(limit, 2 * off))
     proven = tuple(
@@ -254,7 +280,9 @@ def judge(
 def settings_text(settings: Mapping[str, str]) -> str:
     """Write settings as a contract has them."""
     return ", ".join(
-        f"{name} = {value}" if " " in value else f'{name} = "{value}"'
+        f"{name} = {value}"
+        if " " in value or name in ("scale", "mean", "std")
+        else f'{name} = "{value}"'
         for name, value in settings.items()
     )
 

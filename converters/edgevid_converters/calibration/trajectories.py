@@ -194,7 +194,7 @@ def annotated_outputs(
 
 
 def step_outputs(
-    model: ReferenceModel, contract: Contract, recording: Recording
+    model: ReferenceModel, contract: Contract, recording: Recording, move: Move | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the outputs at every step of one stream.
 
@@ -202,13 +202,14 @@ def step_outputs(
         model: The source model.
         contract: Its contract.
         recording: Input name -> uint8 or float32 ``(N, *shape)``.
+        move: See `edgevid_converters.importers.source_model.ReferenceModel.step`.
 
     Returns:
         Output name -> float32 ``(N, *shape)`` without the batch axis.
     """
     import numpy as np
 
-    given = [given for _, given in stream(model, contract, recording)]
+    given = [given for _, given in stream(model, contract, recording, move)]
     return {o.name: np.concatenate([one[o.name] for one in given]) for o in contract.outputs}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +106,7 @@ def lower_model(
         refused,
         sensitivity.read(lowered["sensitivity"]),
         observed.read(run.folder) if plan.observes else None,
-        tuple(zip(source.owner.to_run, _owner_given(source, run.folder), strict=True))
-        if source.owner is not None
-        else (),
+        _owner_pairs(source, run.folder),
         attempts,
     )
 
@@ -174,6 +172,7 @@ def _lowering_task(source: ConversionSource, data: ConversionData, folder: Path)
         "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
         "annotated": annotated_steps(source, data),
         "reference": str(folder / "reference.npz") if source.owner is not None else None,
+        "reference_moves": _moves(source),
         "out": str(folder),
     }
 
@@ -254,6 +253,20 @@ def _check_owner(
     given = _owner_given(source, folder)
     where = str(contract or f"the contract of {source.model.path.name}")
     return source.owner.check(given, where)
+
+
+def _moves(source: ConversionSource) -> list[dict[str, Any] | None]:
+    """What is applied to each of the owner's streams; plain data."""
+    moves = source.owner.moves if source.owner is not None else ()
+    return [asdict(move) if move is not None else None for move in moves]
+
+
+def _owner_pairs(source: ConversionSource, folder: Path) -> tuple[tuple[Any, Any], ...]:
+    """The owner's frames and the model's outputs on them, in the contract's normalisation."""
+    if source.owner is None:
+        return ()
+    given = zip(source.owner.to_run, _owner_given(source, folder), strict=True)
+    return tuple(pair for pair, move in zip(given, source.owner.moves, strict=True) if move is None)
 
 
 def _owner_given(source: ConversionSource, folder: Path) -> list[dict[str, Any]]:

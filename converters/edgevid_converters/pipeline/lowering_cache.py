@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,13 @@ class LoweringCache:
         identity = {**task, "model": digest, "importer": importer}
         held_out = [] if data.held_out is None else [{"": one} for one in data.held_out.images]
         owner = () if source.owner is None else source.owner.to_run
+        moves = () if source.owner is None else source.owner.moves
         streams = {
             "clips": arrays_hash(*data.clips),
             "held_out": arrays_hash(*held_out),
             "annotated": annotated_steps(source, data),
             "reference": arrays_hash(*owner),
+            "moves": [asdict(move) if move is not None else None for move in moves],
             "observe": observe,
         }
         return cls(cache, identity, streams, folder)

@@ -9,6 +9,7 @@ from edgevid import registry
 from edgevid.errors import BadInput, EdgevidError
 from edgevid.tasks.host import open_host
 from edgevid_converters import importers
+from edgevid_converters.acceptance.normalisations import movable_image
 from edgevid_converters.acceptance.reference import OwnerOutputs, read_reference
 from edgevid_converters.importers.source_model import SourceModel
 from edgevid_converters.lowering.protocol import INTEGERS
@@ -44,7 +45,10 @@ def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
     model = importers.describe(options.model, options.contract)
     plan = fit_plan(plan, model)
     options.budget.check(open_host(model.contract.task).metric)
-    owner = read_reference(options.reference, model.contract) if options.reference else None
+    owner = None
+    if options.reference:
+        image = movable_image(model.preprocessing)
+        owner = read_reference(options.reference, model.contract, image)
     forms: dict[str, str] = {}
     refused: dict[str, EdgevidError] = {}
     for format_name in plan.quantisations:
