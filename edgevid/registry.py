@@ -365,8 +365,9 @@ def missing(kind: str, name: str) -> str | None:
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """The message for an unknown name, with the nearest known one."""
     shown = name if len(name) <= 60 else f"{name[:60]}..."  # it may come from any file
-    near = get_close_matches(shown, list(known), n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    folded = {one.casefold(): one for one in known}
+    near = get_close_matches(shown.casefold(), list(folded), n=1)
+    hint = f"did you mean {folded[near[0]]}? " if near else ""
     return f"unknown {kind} {shown!r}; {hint}known: {', '.join(sorted(known))}"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgevid.cli.console import OUTPUT_FILE, PATH
+from edgevid.cli.console import OUTPUT_FILE, PATH, FiniteRange
 
 if TYPE_CHECKING:
     from edgevid.bench.job import Job
@@ -40,12 +40,12 @@ _OPTIONS = (
     ),
     click.option(
         "--rate-fps",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         help="Frame rate of paced and multi. Default: the model's.",
     ),
     click.option(
         "--latency-ms",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         help="Latency bound of paced and multi. Default: the time between two frames.",
     ),
     click.option(

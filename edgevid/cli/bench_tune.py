@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgevid.cli.console import Bar, say
+from edgevid.cli.console import Bar, FiniteRange, say
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def tuning(function: Command) -> Command:
         click.option("--forget", is_flag=True, help="With --tune: remove the stored choice."),
         click.option(
             "--max-drop",
-            type=click.FloatRange(0),
+            type=FiniteRange(0),
             default=0.01,
             show_default=True,
             help="With --tune: largest allowed drop of the task's metric.",

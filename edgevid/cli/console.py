@@ -6,6 +6,7 @@ import codecs
 import errno
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -87,6 +88,38 @@ class PathType(click.Path):
         return [CompletionItem(incomplete, type="file")]
 
 
+class FiniteFloat(click.types.FloatParamType):
+    """A number; ``nan`` and ``inf``, which Python's ``float`` accepts, are rejected."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Make a number of the argument."""
+        return _finite(self, super().convert(value, param, ctx), param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A finite number within limits."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Make a number of the argument."""
+        return _finite(self, super().convert(value, param, ctx), param, ctx)
+
+
+def _finite(
+    kind: click.types.FloatParamType,
+    number: float,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> float:
+    if not math.isfinite(number):
+        kind.fail(f"{number} is not a finite number", param, ctx)
+    return number
+
+
+FLOAT = FiniteFloat()
 PATH = PathType("input")
 OUTPUT = PathType("output")
 OUTPUT_FILE = PathType("output file")

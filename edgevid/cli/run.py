@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import OUTPUT, OUTPUT_FILE, PATH, common, emit, outputs, say
+from edgevid.cli.console import OUTPUT, OUTPUT_FILE, PATH, FiniteRange, common, emit, outputs, say
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--gate", is_flag=True, help="Skip steps while the scene is still.")
 @click.option(
     "--latency-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Drop frames that would exceed this latency.",
 )
 @click.option(
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--stall-s",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Reconnect after this many silent seconds. Default: learned from the stream.",
 )
 @click.option(
     "--source-fps",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=FiniteRange(0, 1000, min_open=True),
     help="The true rate of the files. Default: their time stamps, or the rate in their bitstream.",
 )
 @click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")

@@ -237,7 +237,7 @@ def read_config(path: Path) -> RunConfig:
     _check_names(document, "camera", cameras)
     _check_names(document, "sink", [one.name for one in config.sinks])
     try:
-        check_files(config)
+        check_files(config, path)
     except BadInput as error:
         raise document.fault(("sink",) if tables.sink else (), str(error)) from None
     _check_names(document, "event", [one.name for one in config.events])

@@ -177,17 +177,21 @@ def parse_sink(text: str) -> SinkUse:
     return SinkUse(one.kind, one.name or one.kind, own, one.queue)
 
 
-def check_files(config: RunConfig) -> None:
+def check_files(config: RunConfig, file: Path | None = None) -> None:
     """Check that each sink ``jsonl`` has a file of its own.
 
     Two sinks would tear each other's lines, the status would replace the results, and results
     would be appended to a video.
 
+    Args:
+        config: The configuration.
+        file: The file that it is from.
+
     Raises:
         BadInput: One of them writes to the file of another sink, of the status, or to an input.
     """
     files = [one for one in config.all_sinks() if one.kind == "jsonl"]
-    inputs = [local_file(camera.source) for camera in config.cameras]
+    inputs = [file, *(local_file(camera.source) for camera in config.cameras)]
     inputs += [bundle.path for bundle in config.bundles]
     for number, one in enumerate(files):
         for name in FILES if config.status else ():

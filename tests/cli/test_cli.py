@@ -196,18 +196,29 @@ def test_a_name_that_is_too_long_is_one_line(edgevid, null_bundle, tmp_path, wor
     assert "n" * 300 in done.stderr and "File name too long" in done.stderr
 
 
-def _path_parameters(command=cli, words=()):
-    """Every parameter of the command line that is a path, with the words of its command."""
+def parameters_of(kind, command=cli, words=()):
+    """Every parameter of the command line with a type of this kind."""
+    found = []
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
-            found = command.get_command(click.Context(command), name)
-            yield from _path_parameters(found, (*words, name))
-    for one in command.params:
-        if isinstance(one.type, click.Path):
-            yield pytest.param(one, id=" ".join((*words, one.opts[0])))
+            inner = command.get_command(click.Context(command), name)
+            found += parameters_of(kind, inner, (*words, name))
+    return found + [
+        pytest.param(one, id=" ".join((*words, one.opts[0])))
+        for one in command.params
+        if isinstance(one.type, kind)
+    ]
 
 
-@pytest.mark.parametrize("parameter", list(_path_parameters()))
+@pytest.mark.parametrize("parameter", parameters_of(click.types.FloatParamType))
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999"])
+def test_a_number_is_finite(parameter, text):
+    with pytest.raises(click.BadParameter) as caught:
+        parameter.type.convert(text, parameter, None)
+    assert parameter.opts[0] in caught.value.format_message()
+
+
+@pytest.mark.parametrize("parameter", parameters_of(click.Path))
 def test_a_name_that_no_path_can_have_is_reported_with_its_option(tmp_path, parameter):
     (tmp_path / "loop").symlink_to("loop")
     for name, says in ((f"{'n' * 300}", "too long"), (f"{tmp_path}/loop", "symbolic links")):

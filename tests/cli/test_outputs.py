@@ -50,6 +50,7 @@ def call(null_bundle, video, tmp_path):
             [*shell, *command], cwd=tmp_path, timeout=120, **{"text": True, **options}
         )
 
+    call.known = known
     return call
 
 
@@ -267,6 +268,16 @@ def test_an_input_is_not_overwritten(call, tmp_path, video, null_bundle, words):
     assert (video.read_bytes(), null_bundle.read_bytes()) == content
     for name in ("old.json", "model.onnx", "run/run.json"):
         assert (tmp_path / name).read_text() == "old"
+
+
+def test_a_service_writes_no_results_into_its_configuration_or_sources(call, tmp_path):
+    config = tmp_path / "site.toml"
+    text = config.read_text()
+    for output in (config, call.known["VIDEO"]):
+        config.write_text(f'output = "{output}"\n{text}')
+        done = call(["run", "--config", "site.toml"])
+        assert done.returncode == 2
+        assert f"site.toml: {output} is an input of this command" in one_line(done)
 
 
 def test_the_status_does_not_replace_the_results(call, tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgevid import registry
-from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, say, table
+from edgevid.cli.console import FLOAT, OUTPUT_FILE, PATH, Bar, common, emit, outputs, say, table
 
 
 @click.command(name="convert")
@@ -41,10 +41,10 @@ from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, s
 )
 @click.option(
     "--max-drop",
-    type=float,
+    type=FLOAT,
     help="Largest drop of the metric from model to artifact. Default: 0.01.",
 )
-@click.option("--min-metric", type=float, help="Minimum of the metric, for model and artifact.")
+@click.option("--min-metric", type=FLOAT, help="Minimum of the metric, for model and artifact.")
 @click.option(
     "--reference",
     type=PATH,
@@ -69,7 +69,7 @@ from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, s
     help="Reuse what earlier conversions have computed from the same bytes.",
 )
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
-@click.option("--time-limit", type=float, help="Seconds that one converter may run. Default: 1200.")
+@click.option("--time-limit", type=FLOAT, help="Seconds that one converter may run. Default: 1200.")
 @click.option(
     "--memory-limit",
     type=int,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgevid.cli.console import OUTPUT, OUTPUT_FILE, PATH, Bar, common, emit, outputs, table
+from edgevid.cli.console import FLOAT, OUTPUT, OUTPUT_FILE, PATH, Bar, common, emit, outputs, table
 
 
 @click.group(name="dataset")
@@ -74,7 +74,7 @@ def motion(
 )
 @click.option("--fps", type=int, default=15, show_default=True)
 @click.option(
-    "--seconds", type=float, default=2.0, show_default=True, help="Duration of each motion."
+    "--seconds", type=FLOAT, default=2.0, show_default=True, help="Duration of each motion."
 )
 @common
 def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bool) -> None:

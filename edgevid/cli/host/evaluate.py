@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgevid.cli.console import PATH, Bar, common, emit, say, table
+from edgevid.cli.console import FLOAT, PATH, Bar, common, emit, say, table
 from edgevid.data.video_files import count_left_out
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--runtime", help="Evaluate only in this runtime.")
 @click.option(
     "--min-metric",
-    type=float,
+    type=FLOAT,
     help="Exit code 1 if the metric is worse, or no better than chance.",
 )
 @common

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import OUTPUT_FILE, PATH, Bar, common, emit, outputs, say, table
+from edgevid.cli.console import (
+    OUTPUT_FILE,
+    PATH,
+    Bar,
+    FiniteRange,
+    common,
+    emit,
+    outputs,
+    say,
+    table,
+)
 from edgevid.errors import BadInput
 
 if TYPE_CHECKING:
@@ -69,12 +79,12 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 )
 @click.option(
     "--p95-ms",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="The highest latency that counts as healthy (95th percentile).",
 )
 @click.option(
     "--health-s",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=20.0,
     help="Health window in seconds. Default: 20.",
 )
@@ -87,7 +97,7 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--root", metavar="DIR", help="edgevid's folder on the device.")
 @click.option(
     "--limit-kbit",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     help="Limit the transfer to this many kilobits per second.",
 )
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgevid.cli.console import OUTPUT, PATH, Bar, common, emit, say
+from edgevid.cli.console import FLOAT, OUTPUT, PATH, Bar, common, emit, say
 from edgevid.data.video_files import count_left_out
 from edgevid.tasks import DEFAULT
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 @click.option("--frames", type=click.IntRange(1), help="Length of the window. Default: 8.")
 @click.option("--image-size", type=click.IntRange(16), default=64, show_default=True)
 @click.option("--fit", default="stretch", show_default=True, help="stretch, crop or letterbox.")
-@click.option("--rate", type=float, help="Steps per second. Default: the clips' rate.")
+@click.option("--rate", type=FLOAT, help="Steps per second. Default: the clips' rate.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Default: 8 to 32, by number of clips.")
-@click.option("--learning-rate", type=float, default=3e-3, show_default=True)
+@click.option("--learning-rate", type=FLOAT, default=3e-3, show_default=True)
 @click.option("--patience", type=click.IntRange(1), help="Default: 6 or 10, by number of clips.")
 @click.option(
     "--group",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--min-metric",
-    type=float,
+    type=FLOAT,
     help="Exit code 1 if the figure on val is worse, or no better than chance.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
