@@ -221,7 +221,7 @@ class Bundle:
             raise BadBundle(f"{path} is a zip but not an edgevid bundle; make one: edgevid convert")
         start, size, crc = extents[MANIFEST]
         if size > _MANIFEST_LIMIT_BYTES:
-            raise BadBundle(f"{path}: {MANIFEST} is implausibly large; {_COPY_AGAIN}")
+            raise BadBundle(f"{path}: {MANIFEST} is too large for a text file; {_COPY_AGAIN}")
         manifest = _slice(path, start, size)
         if zlib.crc32(manifest) != crc:
             raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}")

@@ -307,7 +307,7 @@ def _whole_frames_text(reference: ReferenceRecord) -> str:
     if reference.alike:
         more = len(reference.alike) - NAMED
         named = [*reference.alike[:NAMED], *([f"{more} more"] if more > 0 else [])]
-        text += f"; {'; '.join(named)} would match as well"
+        text += f"; {_listed(named)} would match as well"
     return text
 
 

@@ -6,6 +6,7 @@ What a user names as an output goes through `edgevid.output`, which tries it bef
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -268,21 +269,23 @@ def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         The temporary folder to fill, ``.NAME.part``.
 
     Raises:
-        BadOutput: The path can never be a folder.
+        BadOutput: The path can never be a folder, or another process is writing it.
         OutputFailed: It may not be written, or the disk is full.
     """
     named = path = Path(path)
     path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.part")
-    if not keep:
-        shutil.rmtree(part, ignore_errors=True)
     try:
         if path.exists() and not path.is_dir():
             raise system_error(errno.ENOTDIR)
-        part.mkdir(parents=True, exist_ok=True)
+        lock = _locked_folder(part, named)
+    except BadOutput:
+        raise
     except OSError as error:
         raise failure(named, error) from error
     try:
+        if not keep:
+            _empty(part)
         yield part
         _commit_folder(part, path)
     except BaseException as error:
@@ -291,6 +294,44 @@ def writing_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise failure(named, error) from error
         raise
+    finally:
+        os.close(lock)
+
+
+def _locked_folder(part: Path, named: Path) -> int:
+    """Create a folder if it is missing, and lock it for this process.
+
+    Returns:
+        A descriptor of the folder; closing it releases the lock.
+
+    Raises:
+        BadOutput: Another process has locked it.
+        OSError: It cannot be created.
+    """
+    while True:
+        part.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BadOutput(
+                f"{named} is being written by another process; wait for it, or name another output"
+            ) from None
+        except OSError:  # a file system without locks
+            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), part.stat()):
+                return descriptor
+        os.close(descriptor)  # its owner finished and renamed it in the meantime
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _commit_folder(part: Path, path: Path) -> None:
@@ -307,7 +348,12 @@ def _commit_folder(part: Path, path: Path) -> None:
     try:
         if path.exists():
             path.rename(old)
-        part.rename(path)
+        try:
+            part.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     except OSError as error:
         if error.errno != errno.EBUSY or any(path.iterdir()):
             raise

@@ -30,7 +30,7 @@ _LINKS = 40
 
 
 class ReaderGone(BrokenPipeError):
-    """Whoever read an output has closed it: a quiet end, not an error."""
+    """The reader of an output has closed it: a quiet end, not an error."""
 
 
 class Destination:
@@ -80,7 +80,7 @@ class Destination:
 
         Raises:
             OutputFailed: The disk is full, or the file may not be written.
-            ReaderGone: Nobody reads the pipe any more.
+            ReaderGone: The pipe's reader has closed it.
         """
         with self.stream() as file:
             put(file, content)
@@ -94,7 +94,7 @@ class Destination:
 
         Raises:
             OutputFailed: The disk is full, or the file may not be written.
-            ReaderGone: Nobody reads the pipe any more.
+            ReaderGone: The pipe's reader has closed it.
         """
         if self._file is None:
             with writing(self.path) as part, part.open("wb", buffering=0) as file:
@@ -112,7 +112,7 @@ class Destination:
 
         Raises:
             OutputFailed: The disk is full, or the file may not be written.
-            ReaderGone: Nobody reads the pipe any more.
+            ReaderGone: The pipe's reader has closed it.
         """
         if self._file is None:
             with writing(self.path) as part:
@@ -177,7 +177,7 @@ def print_bytes(content: bytes) -> None:
 
     Raises:
         OutputFailed: stdout is closed, or what it leads to is full.
-        ReaderGone: Nobody reads it any more.
+        ReaderGone: Its reader has closed it.
     """
     with _quiet(Path("stdout")):
         file = stdout()

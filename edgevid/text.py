@@ -78,7 +78,7 @@ def read_text(file: Path, *, use: str = "a readable text file") -> str:
         why = error.strerror if isinstance(error, OSError) else "not a usable name"
         raise BadInput(f"{file}: {why}; use {use}") from error
     if len(content) > LIMIT_BYTES:
-        raise BadInput(f"{file}: is implausibly large; use {use}")
+        raise BadInput(f"{file}: is too large for a text file; use {use}")
     return decode(content, str(file))
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevid.errors import BadOutput
 from edgevid.files import canonical_json, user_folder, write_json, writing, writing_folder
 
 
@@ -28,6 +30,28 @@ def test_a_folder_is_replaced_whole(tmp_path):
         with writing_folder(folder) as part:
             (part / content).write_text(content)
     assert [file.name for file in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_two_processes_do_not_fill_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    for keep in (True, False):
+        with writing_folder(folder, keep=keep) as part:
+            (part / "mine").write_text("1")
+            refused = pytest.raises(BadOutput, match="is being written by another process")
+            with refused, writing_folder(folder, keep=keep):
+                raise AssertionError
+            assert [file.name for file in part.iterdir()] == ["mine"]
+        assert [file.name for file in folder.iterdir()] == ["mine"]
+
+
+def test_the_old_folder_survives_if_the_new_one_is_lost(tmp_path):
+    folder = tmp_path / "run"
+    with writing_folder(folder) as part:
+        (part / "old").write_text("1")
+    with pytest.raises(FileNotFoundError), writing_folder(folder) as part:
+        shutil.rmtree(part)
+    assert [file.name for file in folder.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [folder]
 
 

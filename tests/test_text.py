@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         read_text(tmp_path / "a\0b")
     large = tmp_path / "large"
     large.write_bytes(b"x" * (LIMIT_BYTES + 1))
-    with pytest.raises(BadInput, match="implausibly large"):
+    with pytest.raises(BadInput, match="too large for a text file"):
         read_text(large)
 
 

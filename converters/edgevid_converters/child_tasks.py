@@ -89,7 +89,7 @@ def _lowered(
 
 
 def _announce(step: str) -> None:
-    """Tell the parent what comes next, in case it kills this process."""
+    """Report the next step to the parent, in case it kills this process."""
     print(f"{DOING}{step}", file=sys.stderr, flush=True)
 
 

@@ -177,7 +177,7 @@ def _of_a_file(error: click.ClickException) -> str:
         return ""
     for argument in sys.argv[1:]:
         if argument.startswith(error.option_name) and os.path.lexists(argument):
-            return f" For the file of that name write ./{argument}"
+            return f" For a file of that name, write ./{argument}"
     return ""
 
 

@@ -230,7 +230,7 @@ def flush() -> int:
 
     Raises:
         OutputFailed: It cannot be written.
-        ReaderGone: Nobody reads it any more.
+        ReaderGone: Its reader has closed it.
     """
     if sys.stdout is not None:
         print_bytes(b"")

@@ -1,4 +1,4 @@
-"""A dataset divided into splits, with what people should know about it."""
+"""A dataset divided into splits, with notes for the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Division:
         split: The paths of each split.
         recordings: How clips of one recording were recognised, as plain data for the record: the
             ``rule`` and the numbers of ``recordings`` and ``clips``.
-        notes: What people should know, one line each.
+        notes: Notes for the user, one line each.
     """
 
     split: Split
@@ -58,7 +58,7 @@ def divide(tree: Tree, seed: int = 0, group: str | None = None) -> Division:
         text = f"{recordings_are} in two splits, such as {name}: {one} and {other}"
         if group is not None:
             raise BadInput(f"{tree.root}: {text}; move the clips of a recording into one folder")
-        notes.append(f"warning: {text}; the metric is too good, move them into one folder")
+        notes.append(f"warning: {text}; the metric will be too high; move each into one split")
     elif recordings.rule:
         notes[-1 if not recordings.unknown else -2] += "; no recording is in two splits"
     notes += _missing_classes(tree, split)

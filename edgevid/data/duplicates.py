@@ -49,7 +49,7 @@ def _beginning(path: Path) -> bytes:
 def duplicate_notes(
     same: Sequence[Sequence[str]], files: Iterable[ClipFile], split: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """What people should know of equal files: those in two classes, and those in two splits.
+    """Notes on equal files: those in two classes, and those in two splits.
 
     Args:
         same: What `find_duplicates` returned.
@@ -64,7 +64,7 @@ def duplicate_notes(
     notes = []
     for kind, where, fix in (
         ("classes", label, "remove the wrong ones"),
-        ("splits", place, "remove one of them, or the metric is too good"),
+        ("splits", place, "remove one of them, or the metric will be too high"),
     ):
         found = [paths for paths in same if len({where.get(path) for path in paths} - {None}) > 1]
         if found:

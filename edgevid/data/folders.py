@@ -36,8 +36,8 @@ class Tree:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know of what is left out, one line each."""
-        folders = [f"{name} has no video in it: it is no class" for name in self.empty]
+        """Notes on what is left out, one line each."""
+        folders = [f"{name} has no video, so it is not a class" for name in self.empty]
         return (*map(str, self.ignored), *folders, *_doubtful_layout(self.files))
 
     @property
@@ -108,13 +108,13 @@ def _too_few(
     inner = {file.path.split("/")[1] for file in files if file.path.count("/") > 1}
     if len(inner) > 1 and files[0].path.startswith(f"{classes[0]}/"):
         return (
-            f"has one class only, {classes[0]!r}; use {root / classes[0]} if its folders are the "
+            f"has only one class, {classes[0]!r}; use {root / classes[0]} if its folders are the "
             "classes"
         )
     empty = next(iter(_without_video(root, files)), None)
     why = f" ({empty} has no video in it)" if empty else ""
     why = f" ({'; '.join(map(str, ignored))})" if ignored else why
-    return f"has one class only, {classes[0]!r}{why}; add a folder of videos for another"
+    return f"has only one class, {classes[0]!r}{why}; add a folder of videos for another"
 
 
 def _doubtful_layout(files: tuple[ClipFile, ...]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Recordings:
         return len(set(self.by_path.values())) + self.files - len(self.by_path)
 
     def notes(self) -> list[str]:
-        """What people should know, one line each."""
+        """Notes for the user, one line each."""
         if self.rule is None:
             return []
         lines = [f"{self.files} clips of {self.count} recordings, recognised by {self.rule}"]
@@ -136,7 +136,7 @@ def find_recordings(files: Sequence[ClipFile], pattern: str | None = None) -> Re
         The recordings.
 
     Raises:
-        BadInput: ``pattern`` is no regular expression, or matches no clip.
+        BadInput: ``pattern`` is not a regular expression, or matches no clip.
     """
     if pattern == NONE:
         return Recordings(files=len(files))
@@ -146,7 +146,8 @@ def find_recordings(files: Sequence[ClipFile], pattern: str | None = None) -> Re
         compiled = re.compile(pattern)
     except re.error as error:
         raise BadInput(
-            f"--group {pattern!r} is no regular expression ({error}); use one such as '_g(\\d+)_'"
+            f"--group {pattern!r} is not a valid regular expression ({error}); use one such as "
+            "'_g(\\d+)_'"
         ) from None
     found = {file.path: _named(compiled.search(file.path)) for file in files}
     known = {path: name for path, name in found.items() if name}

@@ -131,5 +131,5 @@ def _check_names(classes: Iterable[str]) -> None:
         if (other := seen.setdefault(plain, name)) != name:
             raise BadInput(
                 f"the class folders {other!r} and {name!r} differ only in case, spaces or the "
-                "coding of accents; give the class one name"
+                "encoding of accents; give the class one name"
             )

@@ -98,11 +98,9 @@ def synth_motion(
     Raises:
         BadInput: ``out`` holds something else, or a value is out of range.
     """
-    if size < 32 or size % 2 or frames < 2 or fps < 1 or min(train, val, test) < 0:
-        raise BadInput(
-            f"cannot render {frames} frames of {size} px at {fps} fps; use an even size of 32 or "
-            "more, 2 or more frames, 1 or more fps, and counts of 0 or more"
-        )
+    _check_sizes(size, frames, fps)
+    if min(train, val, test) < 0:
+        raise BadInput(f"cannot render {min(train, val, test)} clips; use counts of 0 or more")
     counts = dict(zip(SPLITS, (train, val, test), strict=True))
     settings = {"kind": "motion", "seed": seed, "size": size, "frames": frames, "fps": fps} | counts
     clips = [
@@ -336,6 +334,19 @@ class MotionSegment:
     end_s: float
 
 
+def _check_sizes(size: int, frames: int, fps: int) -> None:
+    """Check what is to be rendered.
+
+    Raises:
+        BadInput: It cannot be rendered or encoded.
+    """
+    if size < 32 or size % 2 or frames < 2 or fps < 1:
+        raise BadInput(
+            f"cannot render {frames} frames of {size} px at {fps} fps; use an even size of 32 or "
+            "more, 2 or more frames, and 1 or more fps"
+        )
+
+
 def synth_video(
     out: Path,
     motions: Sequence[str] = MOTIONS,
@@ -362,7 +373,7 @@ def synth_video(
         The time line: the fields of `MotionSegment` for each motion.
 
     Raises:
-        BadInput: A motion is unknown.
+        BadInput: A motion is unknown, or a value is out of range.
     """
     import numpy as np
 
@@ -370,6 +381,7 @@ def synth_video(
         if motion not in MOTIONS:
             raise BadInput(unknown("motion", motion, MOTIONS))
     frames = round(seconds_each * fps)
+    _check_sizes(size, frames, fps)
     images = [
         render_clip(
             ClipSpec("", motion, (seed, len(SPLITS), n)), size=size, frames=frames, speeds=LASTING

@@ -19,7 +19,7 @@ VIDEO_ENDINGS = frozenset((
 # fmt: on
 """Files with these endings are taken without a look; a damaged one is reported when decoded."""
 STILL_ENDINGS = frozenset((".bmp", ".jpe", ".jpeg", ".jpg", ".tif", ".tiff"))
-"""Files with these endings that begin like a picture hold exactly one."""
+"""Files with these endings that begin like an image hold exactly one."""
 STILL_MAGIC = (b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 CLUTTER = frozenset(
     ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "ehthumbs.db")
@@ -28,12 +28,12 @@ CLUTTER = frozenset(
 
 They and hidden names are passed over."""
 HEAD_BYTES = 4096
-STILL = "a still picture, not a video"
+STILL = "a still image, not a video"
 WEBP_ANIMATION = "an animated WebP, which FFmpeg cannot decode"
 SOUND = "sound without video"
 NO_VIDEO = "not a video"
 EMPTY = "an empty file"
-BROKEN_LINK = "a link to nothing"
+BROKEN_LINK = "a broken link"
 SPECIAL = "a pipe or a device, not a file"
 BAD_NAME = "its path is not UTF-8"
 Reasons = Mapping[str, str]
@@ -45,7 +45,7 @@ class Ignored:
     """Files that are left out for one reason.
 
     Attributes:
-        reason: Why, such as ``a still picture, not a video``.
+        reason: Why, such as ``a still image, not a video``.
         files: How many files.
         first: Path of the first one, relative to the root.
     """

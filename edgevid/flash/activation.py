@@ -93,7 +93,7 @@ def activate(
 
 
 def health_notes(health: Mapping[str, Any] | None) -> list[str]:
-    """What people should know of a release that serves, one line each.
+    """Notes on the release that serves, one line each.
 
     Args:
         health: What the device found: its own ``notes``, and whether the engine is ``degraded``.

@@ -50,7 +50,7 @@ class DecodedImage(NamedTuple):
 
 
 STILLS = {"mjpeg", "png", "apng", "webp", "tiff", "jpegls"}
-"""Codecs of still pictures, which may have an orientation each."""
+"""Codecs of still images, which may have an orientation each."""
 INVISIBLE = {"vp8": 0x10}
 """Codec -> bit of a packet's first byte that is set if the packet is shown."""
 

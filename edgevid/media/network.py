@@ -166,7 +166,7 @@ class NetworkEndpoint:
         rate_fps = self._options.source_fps or min(self._options.rate_fps or 1.0, 1.0)
         interval_s = min(INTERVAL_S / rate_fps, MAX_INTERVAL_S)
         note = (
-            f"the URL gives single pictures, fetched every {interval_s:.3g} s (--source-fps sets "
+            f"the URL returns single images, fetched every {interval_s:.3g} s (--source-fps sets "
             "the rate); use the camera's stream, if it has one"
         )
         stream = Snapshots(container, picture, request, interval_s)

@@ -1,7 +1,7 @@
 """Upright images: rotation and mirroring as FFmpeg's own tools apply them.
 
-Phones record as the sensor lies and note in the file how to turn the picture: a display matrix, or
-an EXIF orientation in still pictures. libav's decoders leave that to their caller.
+Phones record as the sensor lies and note in the file how to turn the image: a display matrix, or
+an EXIF orientation in still images. libav's decoders leave that to their caller.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Upright:
 
         Args:
             image: An `av.VideoFrame`.
-            still: The packet of a still picture, which may have an EXIF tag.
+            still: The packet of a still image, which may have an EXIF tag.
 
         Returns:
             The image, or a turned one with the same time stamps.

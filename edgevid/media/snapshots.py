@@ -1,4 +1,4 @@
-"""Cameras that answer each HTTP request with one picture, fetched again and again."""
+"""Cameras that answer each HTTP request with one image, fetched again and again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_INTERVAL_S = 10.0
 
 
 class Snapshots:
-    """An endless stream of pictures, to its reader an `av` container with one video stream."""
+    """An endless stream of images, to its reader an `av` container with one video stream."""
 
     def __init__(
         self, container: Any, first: Any, reopen: Callable[[], Any], interval_s: float
@@ -33,7 +33,7 @@ class Snapshots:
         self.start_time = None
 
     def demux(self, stream: Any) -> Iterator[Any]:
-        """Yield the next picture's packet when it is due.
+        """Yield the next image's packet when it is due.
 
         Args:
             stream: The video stream that its decoder belongs to.
@@ -64,7 +64,7 @@ class Snapshots:
 
 
 def only_picture(container: Any) -> tuple[Any, list[Any]]:
-    """Read ahead in a stream of still pictures.
+    """Read ahead in a stream of still images.
 
     Args:
         container: An open `av` container.

@@ -232,7 +232,7 @@ def _path_of_url(name: str, target: str) -> str:
     if target.startswith("//"):
         host, slash, rest = target[2:].partition("/")
         if host.lower() not in ("", "localhost"):
-            raise BadInput(f"{name}: leads to another machine; write file:///path/of/clip.mp4")
+            raise BadInput(f"{name}: points to another machine; write file:///path/of/clip.mp4")
         path = f"{slash}{rest}"
     path = expand(path)
     return path if Path(path).exists() else unquote(path, errors="surrogateescape")

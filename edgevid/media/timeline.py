@@ -249,7 +249,7 @@ class Timeline:
         return Stamp(pts, dts, self._part, arrived_s)
 
     def _follow(self, dts: int) -> int:
-        """Compare a decoding time with the one before: it rises, wraps, or begins anew."""
+        """Compare a decoding time with the one before: it rises, wraps, or starts again."""
         last, self._last_dts = self._last_dts, dts
         if last is None or self._live or self._fall <= dts - last <= self._jump:
             return dts

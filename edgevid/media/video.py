@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import READABLE, BadInput, BadVideo, EnvironmentFailed
+from edgevid.files import is_special
 from edgevid.media.decode import Arrivals, Decoder, hardware, is_incomplete, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
@@ -67,6 +68,7 @@ class FileSource:
         """
         av = need("av", "runner")
         self.name = name or (str(file) if isinstance(file, Path) else "video in memory")
+        self._is_pipe = isinstance(file, Path) and is_special(file)
         accelerated, self._decoder_name = hardware(options.decoder)
         try:
             container: Any = av.open(
@@ -161,6 +163,11 @@ class FileSource:
             raise self._no_frame()
 
     def _no_frame(self) -> BadVideo:
+        if self._is_pipe:
+            return BadVideo(
+                f"{self.name}: no frame could be decoded from this pipe; give the file, since "
+                "an MP4 whose index is at its end cannot be read from a pipe"
+            )
         return BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
 
     def _read(self) -> Iterator[Frame]:
@@ -277,7 +284,8 @@ def open_file(
     try:
         path.stat()
     except FileNotFoundError:
-        raise BadInput(f"{name}: no such file; give a video file") from None
+        fix = "give /dev/stdin to read from a pipe" if str(name) == "-" else "give a video file"
+        raise BadInput(f"{name}: no such file; {fix}") from None
     except OSError as error:  # exists() raises some of these: no permission, a name too long
         raise BadInput(f"{name}: {error.strerror}; give a video file that can be read") from None
     if path.is_dir():

@@ -37,7 +37,7 @@ def recorded_agreement(
 
     Args:
         metric: What is recorded of its metric, on labelled frames.
-        parity: What is recorded of its parity; of an integer artifact on all frames at hand.
+        parity: What is recorded of its parity; of an integer artifact on all available frames.
     """
     labelled = metric.get("agreement") is not None and "agreement_at_least" not in parity
     found = metric if labelled else parity

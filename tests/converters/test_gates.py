@@ -399,6 +399,6 @@ def test_a_source_at_chance_is_a_note_and_with_a_floor_a_refusal():
     assert Budget(min_metric=0.4).source_violation(at_chance) == note
     few = replace(at_chance, chance=ChanceTest(0.5, "a", 0.25, 2))
     assert Budget(min_metric=0.4).source_violation(few) is None
-    assert "cannot be told from chance" in Budget().chance_note(few)
+    assert "cannot be distinguished from chance" in Budget().chance_note(few)
     better = replace(at_chance, chance=ChanceTest(0.5, "a", 0.001, 100))
     assert Budget(min_metric=0.4).source_violation(better) is Budget().chance_note(better) is None

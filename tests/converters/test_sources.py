@@ -303,7 +303,7 @@ def test_open_sizes_must_be_fixed(terms):
 
 
 def test_unsuitable_inputs_are_rejected(terms):
-    with pytest.raises(BadInput, match="takes no image of three channels"):
+    with pytest.raises(BadInput, match="is not an image of one or three channels"):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 5), "float32"),))
     with pytest.raises(BadInput, match='has one channel; add colour = "grey"'):
         terms(FRAMED, (TensorInfo("image", (1, 8, 8, 1), "float32"),))
@@ -322,7 +322,7 @@ def test_a_state_must_keep_its_shape(terms):
 
 def test_logits_are_not_taken_for_scores(terms):
     found = terms(FRAMED)
-    with pytest.raises(BadInput, match=r"is no softmax .* add softmax = true"):
+    with pytest.raises(BadInput, match=r"is logits, not a softmax .* add softmax = true"):
         found.resolve([{"probs": np.float32([[1, 2, 3]])}])
     text = FRAMED + '[[output]]\nname = "scores"\noutput = "probs"\nsoftmax = true\n'
     assert terms(text).resolve([{"probs": np.float32([[1, 2, 3]])}])[1].outputs[0].softmax

@@ -129,7 +129,7 @@ def test_what_is_not_a_tree_is_said_in_one_line(tmp_path, make, says):
 
 def test_one_class_is_not_enough(tree_folder):
     shutil.rmtree(tree_folder / "walk")
-    with pytest.raises(BadInput, match="one class only, 'run'"):
+    with pytest.raises(BadInput, match="only one class, 'run'"):
         find(tree_folder)
 
 

@@ -102,7 +102,7 @@ def test_the_users_pattern_names_recordings_by_its_groups_or_its_match():
     )
     assert set(find_recordings(files, r"day\d").by_path.values()) == {"day2"}
     assert find_recordings(_files(*UCF), "none").count == len(UCF)
-    with pytest.raises(BadInput, match="is no regular expression"):
+    with pytest.raises(BadInput, match="is not a valid regular expression"):
         find_recordings(files, "(")
     with pytest.raises(BadInput, match="matches no clip, such as a/cam1"):
         find_recordings(files, "person")

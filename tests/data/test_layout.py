@@ -64,7 +64,7 @@ def test_folders_named_train_and_test_are_splits_whatever_their_case(tmp_path, v
     assert tree.empty == ("Train/jump",)
     assert tree.notes == (
         "left out docs/read me.txt: not a video",
-        "Train/jump has no video in it: it is no class",
+        "Train/jump has no video, so it is not a class",
     )
 
 
@@ -75,7 +75,7 @@ def test_folders_named_train_and_test_are_splits_whatever_their_case(tmp_path, v
         (["a/test/0.mp4", "b/0.mp4"], "'a/test' names a split, but 'b' does not"),
         (["a/test/0.mp4", "a/1.mp4"], "'a/test' names a split, but 'a' does not"),
         (["train/Walk/0.mp4", "test/walk/0.mp4"], "'Walk' and 'walk' differ only in case"),
-        (["caf\u00e9/0.mp4", "cafe\u0301/0.mp4"], "coding of accents"),
+        (["caf\u00e9/0.mp4", "cafe\u0301/0.mp4"], "encoding of accents"),
         (["a\nb/0.mp4", "c/0.mp4"], r"class folder 'a\\nb' has a control character"),
         (["train/\x1b[31m/0.mp4", "train/c/0.mp4"], "control character; rename the folder"),
     ],
@@ -100,7 +100,7 @@ def test_the_remedy_for_a_folder_too_many_is_the_inner_folder(tmp_path, video):
         path = tmp_path / "UCF-101" / label / "0.mp4"
         path.parent.mkdir(parents=True)
         shutil.copy(video, path)
-    with pytest.raises(BadInput, match="one class only, 'UCF-101'; use ") as caught:
+    with pytest.raises(BadInput, match="only one class, 'UCF-101'; use ") as caught:
         find(tmp_path)
     inner = str(caught.value).partition("; use ")[2].partition(" if its folders")[0]
     assert find(inner).classes == ("run", "walk")
@@ -135,7 +135,7 @@ def test_a_single_class_names_the_folder_without_video(tmp_path, video):
         (tmp_path / label).mkdir()
     shutil.copy(video, tmp_path / "run" / "0.mp4")
     (tmp_path / "walk" / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(BadInput, match=r"'run' \(left out walk/0.jpg: a still picture.*\); add a"):
+    with pytest.raises(BadInput, match=r"'run' \(left out walk/0.jpg: a still image.*\); add a"):
         find(tmp_path)
 
 

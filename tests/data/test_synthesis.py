@@ -54,6 +54,13 @@ def test_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     assert len(made) == len(MOTIONS), "a finished folder is left as it is"
 
 
+def test_values_that_cannot_be_rendered_are_one_line(tmp_path):
+    for change in ({"seconds_each": 0.0}, {"seconds_each": -1.0}, {"size": 33}, {"fps": 0}):
+        with pytest.raises(BadInput, match="cannot render"):
+            synthesis.synth_video(tmp_path / "video.mp4", **change)
+    assert not list(tmp_path.iterdir())
+
+
 def test_refuses_a_folder_that_holds_something_else(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(BadInput, match="already holds something else"):

@@ -120,7 +120,7 @@ def test_classes_of_gif_files_train_like_others_and_nothing_vanishes(tmp_path, v
     report = check(tmp_path, workers=1)
     assert report["ignored"] == expected and report["splits"] == {"all": {"run": 3, "walk": 3}}
     assert report["notes"][:2] == [
-        "left out walk/cover.jpg: a still picture, not a video",
+        "left out walk/cover.jpg: a still image, not a video",
         "left out walk/labels.csv: not a video",
     ]
 

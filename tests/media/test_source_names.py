@@ -142,5 +142,5 @@ def test_a_file_that_is_named_like_an_option_is_pointed_out(
     assert absent.returncode == 2 and "No such option" in absent.stderr
     assert "./" not in absent.stderr
     (tmp_path / name).symlink_to(video)
-    assert f"For the file of that name write ./{name}\n" in edgevid("run", null_bundle, name).stderr
+    assert f"For a file of that name, write ./{name}\n" in edgevid("run", null_bundle, name).stderr
     assert edgevid("run", null_bundle, f"./{name}", "--json").returncode == 0

@@ -6,13 +6,16 @@ import math
 import os
 import stat
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgevid import registry
-from edgevid.errors import BadInput
+from edgevid.errors import BadInput, BadVideo
 from edgevid.media.secrets import with_secrets, without_secrets
 from edgevid.media.sources import (
     SourceOptions,
@@ -22,7 +25,9 @@ from edgevid.media.sources import (
     relative_to,
     scheme_of,
 )
+from edgevid.media.video import open_file
 from edgevid.testing.source import SourceSuite
+from rigs.videos import write_video
 
 WITHOUT_A_PEER = {"https", "rtsps", "v4l2"}  # no camera of this kind can be had here
 
@@ -320,3 +325,22 @@ def test_without_the_loop_filter_pixels_differ_a_little(tmp_path):
 
     difference = np.abs(read(SourceOptions()) - read(SourceOptions(skip_loop_filter=True)))
     assert 0 < difference.mean() < 10
+
+
+def test_a_pipe_that_cannot_be_searched_is_reported_as_such(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 256, 256, 3), np.uint8)
+    whole = write_video(tmp_path / "whole.mp4", noise).read_bytes()  # more than FFmpeg keeps
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=_write_quietly, args=(pipe, whole))
+    writer.start()
+    with pytest.raises(BadVideo, match="from this pipe; give the file,"):
+        list(open_file(pipe))
+    writer.join()
+    with pytest.raises(BadInput, match="no such file; give /dev/stdin to read from a pipe"):
+        open_file("-")
+
+
+def _write_quietly(pipe, content):
+    with suppress(BrokenPipeError):
+        pipe.write_bytes(content)

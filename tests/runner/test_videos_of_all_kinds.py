@@ -178,4 +178,4 @@ def test_a_snapshot_is_fetched_again_and_that_is_said(tmp_path):
         source.close()
     assert source.live and [f.index for f in frames] == list(range(5))
     assert all(b.pts_s - a.pts_s > 0.03 for a, b in pairwise(frames))
-    assert len([line for line in told if "single pictures" in line]) == 1
+    assert len([line for line in told if "single images" in line]) == 1

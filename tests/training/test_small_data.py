@@ -140,7 +140,7 @@ def test_the_kept_epoch_has_the_best_figure_then_the_lowest_loss(rows, best):
     ("counts", "says"),
     [
         (dict.fromkeys(("dots", "stripes-across"), 1), "no usable clip to validate on; add clips"),
-        ({"dots": 5}, "one class only, 'dots'; add a folder of videos for another"),
+        ({"dots": 5}, "only one class, 'dots'; add a folder of videos for another"),
     ],
 )
 def test_too_little_data_is_one_line(tmp_path, counts, says):
@@ -160,11 +160,14 @@ def test_the_binomial_test_has_the_right_values():
     found = chance_of_counts(8, {"a": 3, "b": 3, "c": 3})
     assert found.guess == "a" and found.better and not replace(found, tries=100).better
     few = chance_of_counts(2, {"a": 1, "b": 1})
-    assert not few.decidable and few.verdict().startswith("cannot be told from chance (")
+    assert not few.decidable and few.verdict().startswith("cannot be distinguished from chance (")
     assert found.decidable and found.verdict() is None
     assert chance_of_counts(3, {"a": 5, "b": 5}).verdict() == (
         "is no better than chance (always predicting 'a' gives 0.500; p = 0.95)"
     )
     one_class = chance_of_counts(9, {"a": 9})
-    assert not one_class.better and one_class.describe() == "all 9 are 'a', so it shows nothing"
+    assert (
+        not one_class.better
+        and one_class.describe() == "all 9 are 'a', so the figure means nothing"
+    )
     assert ChanceTest(0.5, "a", 0.04, 10).better and not ChanceTest(0.5, "a", 0.051, 10).better

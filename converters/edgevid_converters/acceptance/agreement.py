@@ -1,4 +1,4 @@
-"""How often an artifact predicts what its source model predicts, on all frames at hand."""
+"""How often an artifact predicts what its source model predicts, on all available frames."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class AcceptanceResult:
         differences: Differences from the source model by tensor.
         recorded: What it computed on each golden trajectory.
         latency_ms: Median time of a step on this machine; None if it was not run.
-        frames: Agreement of an integer artifact on all frames at hand; None if not measured.
+        frames: Agreement of an integer artifact on all available frames; None if not measured.
     """
 
     built: BuiltArtifact
@@ -209,7 +209,7 @@ class ArtifactAcceptance:
     def frames(
         self, artifact: Artifact, engine: Engine, held_out: Sequence[Tensors]
     ) -> FrameAgreement | None:
-        """Compare an integer artifact with the source on all frames at hand.
+        """Compare an integer artifact with the source on all available frames.
 
         Args:
             artifact: The artifact; of one in float nothing is measured.

@@ -56,7 +56,7 @@ def _layout(table: FrameTable, tensor: TensorInfo, fault: Callable[[str], BadInp
     layout = table.layout or layout_of(tensor.shape)
     if layout is None or len(layout) != len(tensor.shape):
         hint = "" if table.layout else "; if it does, add its layout"
-        raise fault(f"input {tensor} takes no image of three channels, or of one{hint}")
+        raise fault(f"input {tensor} is not an image of one or three channels{hint}")
     guessed = table.layout is None and not layout.startswith("n")  # it may well be a batch
     if tensor.shape[0] not in (None, 1) and (guessed or layout.startswith("n")):
         clip = layout.replace("n", "t")

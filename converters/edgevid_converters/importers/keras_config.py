@@ -160,7 +160,7 @@ def _check_links(path: Path, group: Any) -> None:
         if not outside and isinstance(group[name], h5py.Group):
             _check_links(path, group[name])
         elif outside or group[name].external or group[name].is_virtual:
-            raise BadInput(f"{path} reads {shown(name)} from another file; save the model anew")
+            raise BadInput(f"{path} reads {shown(name)} from another file; save the model again")
 
 
 def check(path: Path, config: Mapping[str, Any]) -> None:

@@ -119,7 +119,10 @@ class OnnxGraph:
         ):
             assert one is not None and other is not None
             if one.shape != other.shape:
-                raise _refused(node, "its branches give different sizes, and the input decides")
+                raise _refused(
+                    node,
+                    "its branches give different sizes, and its condition depends on the input",
+                )
             found.append(chosen(test, one, other))
         return found
 

@@ -111,7 +111,7 @@ def lower(
 
 def _summary(attempts: list[LoweringAttempt]) -> str:
     first, second = (str(one.failure).removesuffix(f"; {OTHERWISE}") for one in attempts)
-    return f"{first}; onnx2tf, the second way, fails too: {second}; {OTHERWISE}"
+    return f"{first}; onnx2tf fails too: {second}; {OTHERWISE}"
 
 
 def _is_hopeless(model: Any) -> bool:
@@ -192,7 +192,7 @@ def _proven(task: _Task, tflite: Path) -> float:
                 error = _difference(expected[one.name], found[one.name], one.dtype)
                 worst = error if not error <= worst else worst
     if not worst <= (CLOSE_FLOAT16 if _has_float16(task.model) else CLOSE):
-        raise BadInput(f"its float32 answers differ from ONNX Runtime's by {worst:.3g}")
+        raise BadInput(f"its float32 outputs differ from ONNX Runtime's by {worst:.3g}")
     return worst
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Colour = Literal["rgb", "bgr", "grey"]
 Layout = Literal["nhwc", "nchw", "nthwc", "ntchw", "ncthw", "thwc", "tchw"]
-"""Order of a picture's or a clip's axes: batch n, frames t, channels c, height h and width w."""
+"""Order of an image's or a clip's axes: batch n, frames t, channels c, height h and width w."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey: ITU-R BT.601, as OpenCV and Pillow have them."""
 
@@ -157,7 +157,7 @@ class ImageMapping:
         return np.ascontiguousarray(values, np.dtype(self.dtype))
 
     def arrange(self, frames: NDArray[np.uint8]) -> NDArray[Any]:
-        """Prepare all frames of a picture or clip at once.
+        """Prepare all frames of an image or clip at once.
 
         Args:
             frames: uint8 RGB ``(frames, H, W, 3)``; one for a picture.

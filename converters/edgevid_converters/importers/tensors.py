@@ -112,11 +112,11 @@ _LAYOUTS: dict[int, tuple[Layout, ...]] = {
     5: ("nthwc", "ntchw", "ncthw"),
 }
 LEAST_GREY_SIDE = 8
-"""Smallest height and width of what may be a grey picture, and not some other tensor."""
+"""Smallest height and width of what may be a greyscale image, and not some other tensor."""
 
 
 def layout_of(shape: Shape) -> Layout | None:
-    """Guess the axes of a picture or a clip, of three channels or of one; None if ambiguous."""
+    """Guess the axes of an image or a clip, of three channels or of one; None if ambiguous."""
     for channels in (3, 1):
         fitting = [one for one in _LAYOUTS.get(len(shape), ()) if _fits(shape, one, channels)]
         if fitting:

@@ -129,7 +129,7 @@ def artifacts(bundle: Bundle, times: StepTimes) -> SectionTable:
 
 
 def frames(bundle: Bundle) -> SectionTable | None:
-    """Return how far each integer artifact agrees with the model on all frames at hand."""
+    """Return how far each integer artifact agrees with the model on all available frames."""
     found = [one for one in bundle.artifacts if "agreement_at_least" in one.parity]
     rows = [
         [

@@ -126,7 +126,7 @@ def nothing_passed(refused: Mapping[str, EdgevidError]) -> EdgevidError:
     if len(reasons) == 1:
         return next(iter(refused.values()))
     listed = "; ".join(f"{n}: {str(e).removeprefix(f'{n} ')}" for n, e in refused.items())
-    return CheckFailed(f"no artifact passed, and nothing is written: {listed}")
+    return CheckFailed(f"no artifact passed, so nothing is written: {listed}")
 
 
 def _compile_for_edgetpu(

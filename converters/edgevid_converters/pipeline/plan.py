@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def observes(self) -> bool:
-        """Whether the agreement of any artifact is measured on all frames at hand."""
+        """Whether the agreement of any artifact is measured on all available frames."""
         return any(one in INTEGERS for listed in self.quantisations.values() for one in listed)
 
     @property

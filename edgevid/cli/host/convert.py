@@ -66,7 +66,7 @@ from edgevid.cli.console import FLOAT, OUTPUT_FILE, PATH, Bar, common, emit, out
     "--cache/--no-cache",
     "cache",
     default=True,
-    help="Reuse what earlier conversions have computed from the same bytes.",
+    help="Reuse what earlier conversions computed from the same inputs.",
 )
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
 @click.option("--time-limit", type=FLOAT, help="Seconds that one converter may run. Default: 1200.")

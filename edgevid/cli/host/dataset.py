@@ -95,7 +95,9 @@ def video(out: Path, seed: int, size: int, fps: int, seconds: float, as_json: bo
 @command.command()
 @click.argument("data", type=PATH)
 @click.option(
-    "--group", metavar="PATTERN", help="Which clips are from one recording; see edgevid train."
+    "--group",
+    metavar="PATTERN",
+    help="Pattern that names the recording of a clip; see edgevid train.",
 )
 @common
 def check(data: Path, group: str | None, as_json: bool) -> None:
@@ -112,12 +114,12 @@ def check(data: Path, group: str | None, as_json: bool) -> None:
 
 
 PECULIAR = {
-    "turned": "are turned upright, as their orientation says",
+    "turned": "are turned upright, because of their orientation metadata",
     "joined": "are several recordings joined; each join resets a model's state",
     "not_square": "declare pixels that are not square, which is ignored",
     "guessed": "have neither time stamps nor a frame rate: 25 frames/s are assumed",
 }
-"""What `edgevid.data.inspection.check` counts as peculiar -> words."""
+"""What `edgevid.data.inspection.check` counts as peculiar -> text."""
 
 
 def _text(report: dict[str, Any]) -> str:

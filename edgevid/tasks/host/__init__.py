@@ -49,7 +49,7 @@ class HostTask(ABC):
     Attributes:
         name: The task's name.
         metric: The figure of merit; None if the task has none, as annotations mean nothing to it.
-        min_agreement: Lowest agreement with its source on all frames at hand that an artifact may
+        min_agreement: Lowest agreement with its source on all available frames that an artifact may
             have if its metric could not be measured, 0 to 1; None for no limit.
     """
 

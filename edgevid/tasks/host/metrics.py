@@ -103,13 +103,15 @@ class ChanceTest:
         """
         if self.better:
             return None
-        what = "is no better than chance" if self.decidable else "cannot be told from chance"
+        what = (
+            "is no better than chance" if self.decidable else "cannot be distinguished from chance"
+        )
         return f"{what} ({self.describe()})"
 
     def describe(self) -> str:
         """Say what the model is compared with, in a few words."""
         if self.baseline == 1:
-            return f"all {self.n} are {self.guess!r}, so it shows nothing"
+            return f"all {self.n} are {self.guess!r}, so the figure means nothing"
         p = min(1.0, self.p * self.tries)
         return f"always predicting {self.guess!r} gives {self.baseline:.3f}; p = {p:.2g}"
 

@@ -70,7 +70,7 @@ FOLDED = ("Constant", "ConstantOfShape", "EyeLike", "If", "NonZero", "Range")
 """Operators that are lowered where they follow from constants and fixed shapes alone; of an If
 whose condition the input decides, both branches are computed if their outputs have equal sizes."""
 
-SELECTING = "export the model without its last, selecting part (NMS), which the task does itself"
+SELECTING = "export the model without its final selection (NMS), which the task does itself"
 DECIDED = "export the model so that no condition depends on its input"
 UNROLL = "export the model with its loop unrolled, or as one step with states"
 REMEDIES = {

@@ -191,7 +191,7 @@ def _cast(node: OnnxNode) -> Value:
         name = str(helper.tensor_dtype_to_np_dtype(node.whole("to", 1)).name)
     name = NARROWED.get(name, name)
     if name in ("object", "str"):
-        raise Unsupported("it makes text")
+        raise Unsupported("it produces strings")
     if name == value.dtype:
         return value
     if name == "bool":

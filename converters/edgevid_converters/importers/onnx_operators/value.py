@@ -120,7 +120,7 @@ def narrow(array: NDArray[Any]) -> NDArray[Any]:
 
     kind = NARROWED.get(array.dtype.name, array.dtype.name)
     if array.dtype.kind in "OUS":
-        raise Unsupported("it computes with text")
+        raise Unsupported("it computes with strings")
     if kind == "int32" and array.dtype.kind in "iu":
         limits = np.iinfo(np.int32)
         array = np.clip(array, limits.min, limits.max)

@@ -173,7 +173,7 @@ def layer_errors(model: Node, whole: Node, steps: Steps) -> list[LayerError]:
 def with_layers_in_float(whole: Node, model: Node, keep: Collection[str]) -> Node | None:
     """Return a copy of an int8 model with some layers as they are in the float model.
 
-    Unlike quantising anew it measures no ranges again, and leaves every other layer as it is.
+    Unlike quantising again it measures no ranges again, and leaves every other layer as it is.
 
     Args:
         whole: The model in int8.

@@ -145,6 +145,6 @@ def _softmax_fault(scores: ImportedOutput) -> str | None:
             'are neither a softmax nor logits; use task = "raw"'
         )
     return (
-        f"is no softmax but logits (values from {low:.3g} to {high:.3g}); add "
+        f"is logits, not a softmax (values from {low:.3g} to {high:.3g}); add "
         'softmax = true to its [[output]], or use task = "raw"'
     )
