@@ -101,6 +101,7 @@ class FileSource:
         self._stream.thread_type = "AUTO" if options.frame_threads else "SLICE"
         self.arrivals = Arrivals()
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+        self._declared_fps = declared_fps(self._stream)  # a closed stream cannot be asked
         self._codec = str(self._stream.codec_context.name)
         timeline = Timeline(live=False)
         timeline.begin(timing_of(container, self._stream, options.source_fps))
@@ -137,7 +138,7 @@ class FileSource:
     def rate_fps(self) -> float:
         """Frames per second, declared by the file or timing its frames; 0 if that is unknown."""
         by_stamps = self.timing.origin == "stamps"
-        return declared_fps(self._stream) if by_stamps else self.timing.rate_fps
+        return self._declared_fps if by_stamps else self.timing.rate_fps
 
     @property
     def turned(self) -> bool:

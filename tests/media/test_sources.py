@@ -344,3 +344,10 @@ def test_a_pipe_that_cannot_be_searched_is_reported_as_such(tmp_path):
 def _write_quietly(pipe, content):
     with suppress(BrokenPipeError):
         pipe.write_bytes(content)
+
+
+def test_the_status_of_a_closed_file_is_that_of_its_end(video):
+    with open_file(video) as source:
+        assert len(list(source)) == 40
+        before = source.status()
+    assert source.status() == before and source.rate_fps == 16
