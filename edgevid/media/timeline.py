@@ -50,6 +50,8 @@ class StreamTiming:
             ``given`` by the user, or a ``guess``.
         by_dts: Only decoding times can be trusted.
         jump_s: A file's stamps that advance by more than this begin another recording.
+        delay: How many frames the encoder looked ahead, so that a packet's decoding time is the
+            presentation time of the frame so many places earlier; 0 if that is unknown.
     """
 
     base_s: tuple[int, int] = (1, 1)
@@ -58,6 +60,7 @@ class StreamTiming:
     origin: RateOrigin = "stamps"
     by_dts: bool = False
     jump_s: float = 30 * 3600.0
+    delay: int = 0
 
     @property
     def rate_fps(self) -> float:
@@ -110,7 +113,10 @@ def timing_of(container: Any, stream: Any, given_fps: float | None = None) -> St
     # As in FFmpeg's own tools: a broadcast that jumps by ten seconds begins anew.
     joins = bool(int(container.format.flags) & 0x200)  # AVFMT_TS_DISCONT
     jump_s = max(10.0, 4 * frame_s) if joins else StreamTiming.jump_s
-    return StreamTiming(base_s, frame_s, start_s, by_dts=name in DTS_ONLY, jump_s=jump_s)
+    delay = int(getattr(stream.codec_context, "reorder_depth", 0))  # PyAV before 18 does not know
+    return StreamTiming(
+        base_s, frame_s, start_s, by_dts=name in DTS_ONLY, jump_s=jump_s, delay=delay
+    )
 
 
 def _start_s(container: Any, stream: Any, base_s: tuple[int, int]) -> float | None:
@@ -138,6 +144,7 @@ class Stamp:
         shown: Whether an image belongs to the packet at all.
         second_field: Whether it is the second field of a picture, unless an image comes of it.
         frame_s: Duration of a frame in its recording in seconds; None if only its time stamps say.
+        order: Its number in decoding order.
     """
 
     pts: int | None
@@ -148,6 +155,7 @@ class Stamp:
     shown: bool = True
     second_field: bool = False
     frame_s: float | None = None
+    order: int = 0
 
 
 class Timeline:
@@ -199,7 +207,8 @@ class Timeline:
         self._reach = max(self.REACH_S, MAX_REORDER * timing.frame_s) * ticks
         self._wrapped = self._part = self._falls = self._repeats = 0
         self._last_dts: int | None = None
-        self._slots: deque[int] = deque()
+        self._slots: deque[tuple[int, int]] = deque()
+        self._admitted, self._passed, self._delay = 0, 0, timing.delay
         self._slot: int | None = None
         self._shown_part = 0
         self._raw_s: float | None = None
@@ -241,12 +250,13 @@ class Timeline:
             self.trusted = False
         if dts is not None:
             dts = self._follow(dts + self._wrapped)
-            self._slots.append(dts)
+            self._slots.append((dts, self._part))
+            self._admitted += 1
         if pts is not None:
             pts += self._wrapped
             if dts is not None and not self._fall <= pts - dts <= self._reach:
                 pts = self._near(pts, dts)
-        return Stamp(pts, dts, self._part, arrived_s)
+        return Stamp(pts, dts, self._part, arrived_s, order=self._admitted)
 
     def _follow(self, dts: int) -> int:
         """Compare a decoding time with the one before: it rises, wraps, or starts again."""
@@ -272,6 +282,7 @@ class Timeline:
         """A packet never became an image: its place in the order of decoding times is vacant."""
         if self._slots:
             self._slots.popleft()
+            self._passed += 1
 
     def predict(self, stamp: Stamp, *, dts: bool = False) -> float | None:
         """The time that the frame of a packet gets if the stamps go on as they are.
@@ -305,7 +316,7 @@ class Timeline:
         Returns:
             Seconds in the stream, which always increase; and whether the frame follows a cut.
         """
-        slot = self._slots.popleft() if self._slots else None
+        slot = self._pass_slot(stamp)
         if self._by_rate:
             time_s, cut = self._by_count(stamp)
         elif self._live:
@@ -316,6 +327,27 @@ class Timeline:
         self._frames += 1
         self._time_s = time_s
         return time_s, cut
+
+    def _pass_slot(self, stamp: Stamp) -> int | None:
+        """The decoding time that stands for the presentation time of the next frame.
+
+        Encoders make decoding times of presentation times: a packet gets the time of the frame that
+        is shown ``delay`` places before it. So the time of a frame is found ``delay`` packets
+        later, up to a constant; for the last frames of a file it is nowhere.
+        """
+        if not self._slots:
+            return None
+        delay = stamp.order - 1 - self._passed
+        if stamp.dts is not None and self._delay < delay < len(self._slots):
+            self._delay = delay
+            before = self._slots[delay - 1][0]
+            if self._by_dts and self._slot is not None and self._time_s is not None:
+                self._slot, self._offset_s = before, self._time_s - self.between_s(before)
+        dts, part = self._slots[min(self._delay, len(self._slots) - 1)]
+        is_known = self._delay < len(self._slots) and part == stamp.part
+        self._slots.popleft()
+        self._passed += 1
+        return dts if is_known else None
 
     def _by_count(self, stamp: Stamp) -> tuple[float, bool]:
         """No stamps: frames follow one another at the rate of their recording."""
@@ -349,7 +381,10 @@ class Timeline:
         before_s, cut = self._time_s, stamp.part > self._shown_part
         if before_s is None:
             start_s = self.timing.start_s
-            time_s = 0.0 if raw_s is None or start_s is None else max(0.0, raw_s - start_s)
+            first = stamp.dts if self._by_dts else stamp.pts
+            time_s = 0.0
+            if first is not None and start_s is not None:
+                time_s = max(0.0, self.between_s(first) - start_s)
         elif raw_s is not None and self._offset_s is not None and not cut:
             time_s = raw_s + self._offset_s
             if time_s > before_s + self.MIN_RISE_S:

@@ -169,3 +169,27 @@ def test_what_will_be_shown_is_predicted_only_while_stamps_can_be_trusted():
     timeline.frame(first)
     assert timeline.predict(timeline.admit(STEP, STEP, 0.0)) == pytest.approx(1 / FPS)
     assert timeline.predict(timeline.admit(0, -20 * STEP, 0.0)) is None, "another recording"
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2])
+@pytest.mark.parametrize("declared", [False, True])
+def test_decoding_times_alone_give_presentation_times(delay, declared):
+    """As in AVI: gaps fall to the frames that they belong to, not to those decoded then."""
+    shown = [n + 3 * (n // 5) for n in range(19)]  # ticks; each fifth frame lasts longer
+    order = [
+        0,
+        *(n for i in range(1, 19, 3) for n in ((i + 2, i, i + 1) if delay else range(i, i + 3))),
+    ]
+    dts = [shown[n - delay] if n >= delay else shown[0] + n - delay for n in range(len(order))]
+    timeline = Timeline(live=False)
+    known = delay if declared else 0
+    timeline.begin(StreamTiming((1, FPS), 1 / FPS, by_dts=True, delay=known))
+    stamps = {
+        number: timeline.admit(None, one, 0.0) for number, one in zip(order, dts, strict=True)
+    }
+    times = [timeline.frame(stamps[n])[0] * FPS for n in range(len(order))]
+    if delay == 2 and not declared:
+        return  # the frames move by one place only: nobody could know
+    sure = len(order) - delay
+    assert times[:sure] == [pytest.approx(one) for one in shown[:sure]]
+    assert all(b > a for a, b in pairwise(times))

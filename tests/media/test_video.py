@@ -140,3 +140,18 @@ def test_a_file_is_timed_by_a_given_rate(video):
     with open_file(video, SourceOptions(source_fps=5.0)) as source:
         assert [frame.pts_s for frame in source] == [pytest.approx(n / 5) for n in range(40)]
         assert source.rate_fps == 5 and source.status()["timed_by"] == "given"
+
+
+@pytest.mark.parametrize("codec", [("libx264", "-bf", "2"), ("mpeg4", "-bf", "1"), ("mpeg4",)])
+def test_gaps_in_an_avi_are_where_they_were(tmp_path, codec):
+    made = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=3")
+    chosen = ("-vf", "select='lt(mod(n,10),4)+eq(mod(n,10),6)'", "-fps_mode", "vfr")
+    times = []
+    for name in ("x.mp4", "x.avi"):
+        path = tmp_path / name
+        ffmpeg(*made, *chosen, "-c:v", *codec, "-pix_fmt", "yuv420p", str(path))
+        with open_file(path) as source:
+            times.append([frame.pts_s for frame in source])
+    known = len(times[0]) - 2  # the last decoding times are missing
+    expected = [t - times[0][0] for t in times[0][:known]]
+    assert times[1][:known] == pytest.approx(expected, abs=1e-4)

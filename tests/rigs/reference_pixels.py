@@ -21,14 +21,20 @@ WEIGHTS = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
-SUBSAMPLING = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1)}
+SUBSAMPLING = {
+    "yuv420p": (2, 2),
+    "yuv422p": (1, 2),
+    "yuv444p": (1, 1),
+    "yuv440p": (2, 1),
+    "yuv411p": (1, 4),
+}
 GREY = 114
 
 
 def planes_of(image: Any) -> list[np.ndarray]:
     """Give Y, U and V of an `av.VideoFrame` as float arrays of the image's size, from 0 to 255.
 
-    Colour is repeated over the pixels that share it. Formats: yuv420p, yuv422p, yuv444p, their
+    Colour is repeated over the pixels that share it. Formats: those of `SUBSAMPLING`, their
     ``yuvj`` twins and ten-bit forms.
     """
     name = image.format.name.replace("yuvj", "yuv").removesuffix("10le")
