@@ -186,10 +186,50 @@ def pixels() -> list[Row]:
     return rows
 
 
+def models() -> list[Row]:
+    found = read("models")
+    summary = found["summary"]
+    rows = [
+        (
+            "models that are right in float32 in both formats (largest error at most 1e-3)",
+            f"{summary['float32_right_in_both']} of {summary['models']}",
+            "models.py",
+        )
+    ]
+    for name, one in found["models"].items():
+        ours = one["edgevid"]["artifacts"]
+        for form in ("tflite", "openvino"):
+            theirs = one.get("bare", {}).get(form, {})
+            precisions = ("float32", "int8") if one["trained"] else ("float32",)
+            values = []
+            for precision in precisions:
+                mine = ours.get(f"{form}-{precision}")
+                other = theirs.get(f"{form}-{precision}", {})
+                bare = f"{other['rms']:.1e}" if "rms" in other else "none"
+                shown = "refused" if mine is None else f"{mine['rms']:.1e}"
+                values.append(f"{precision} {shown} (bare: {bare})")
+            what = f"`{name}` in {form}: error as a share of the outputs' deviation"
+            rows.append((what, ", ".join(values), "models.py"))
+    return rows
+
+
+def conversion_time() -> list[Row]:
+    rows = []
+    for name, one in read("conversion-time")["models"].items():
+        wall, memory = one["wall_s"], one["peak_pss_mb"]
+        repaired = ", with a repair" if one["repaired"] else ""
+        value = f"{wall['ratio']} times the time, {memory['ratio']} times the memory{repaired}"
+        what = f"`{name}`, four artifacts with proof and page, against the bare converters"
+        rows.append((what, value, "conversion_time.py"))
+    return rows
+
+
 SECTIONS: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
     ("Accuracy", accuracy),
     ("Conversion: size, speed, parity", conversion),
     ("Conversion: accuracy in int8", converting),
+    ("Conversion: models as their owners give them", models),
+    ("Conversion: time and memory", conversion_time),
     ("Pixels and labels", pixels),
     ("Running", running),
     ("Deployment", deploying),

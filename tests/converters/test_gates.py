@@ -388,6 +388,23 @@ def test_large_outputs_are_compared_a_few_frames_at_a_time(monkeypatch):
         agreement.measure(CONTRACT, [])
 
 
+def test_raw_outputs_follow_the_model_on_all_frames():
+    """Noise of half an output's own variation is refused, of a tenth it is not."""
+    rng = np.random.default_rng(3)
+    raw = replace(CONTRACT, task="raw", outputs=(Output("boxes", (1, 40)),), labels=())
+    want = [{"boxes": rng.normal(100, 50, (1, 40)).astype(np.float32)} for _ in range(30)]
+    judge = ArtifactAcceptance(raw, Golden(()), Budget(), Path())
+
+    def found(noise):
+        given = [{"boxes": one["boxes"] + rng.normal(0, noise, (1, 40))} for one in want]
+        return judge.disagreement(agreement.measure(raw, zip(want, given, strict=True)))
+
+    assert found(5.0) is None
+    message = found(30.0)
+    assert "differs from the model in boxes by 0." in message and "over 30 frames" in message
+    assert "more than 0.3" in message and "--quantize float16" in message
+
+
 def test_a_source_at_chance_is_a_note_and_with_a_floor_a_refusal():
     at_chance = replace(compared(0, 0, 100, source=0.5), chance=ChanceTest(0.5, "a", 0.54, 100))
     note = Budget().chance_note(at_chance)

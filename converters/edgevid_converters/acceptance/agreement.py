@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
 from edgevid.evaluation import predict
+from edgevid.proof.replay import QUANTUM
 from edgevid.runner.stream import Stream
 from edgevid.tasks import open_task
 from edgevid.tasks.host.metrics import CONFIDENCE
@@ -37,6 +38,8 @@ class FrameAgreement:
         at_least: Lower end of the 95 % interval of the agreement.
         at_most: Upper end.
         varied: Whether the model's own outputs differ from frame to frame at all.
+        unlike: The output with the largest mean difference, and that difference as a share of the
+            output's own mean deviation; what rounding to a hundredth of its range costs is free.
     """
 
     agreement: float
@@ -45,6 +48,7 @@ class FrameAgreement:
     at_least: float
     at_most: float
     varied: bool = True
+    unlike: tuple[str, float] = ("", 0.0)
 
     def to_json(self) -> dict[str, float | None]:
         """Return the part of `edgevid.bundle.Artifact.parity` that rests on these frames."""
@@ -103,6 +107,7 @@ def measure(contract: Contract, pairs: Iterable[tuple[Tensors, Tensors]]) -> Fra
         round(low, DECIMALS),
         round(high, DECIMALS),
         differences.varies,
+        differences.unlike(),
     )
 
 
@@ -129,6 +134,8 @@ class _Differences:
         self._first: Tensors = {}
         self._off: dict[str, float] = {}
         self._size: dict[str, float] = {}
+        self._sums: dict[str, tuple[float, float, float, float]] = {}
+        self._n = 0
         self.varies = False
 
     def seen(self, pairs: Iterable[tuple[Tensors, Tensors]]) -> Iterator[tuple[Tensors, Tensors]]:
@@ -145,7 +152,32 @@ class _Differences:
                 self._size[name] = max(self._size.get(name, 1.0), size)
                 moved = float(np.abs(want - self._first[name]).max(initial=0))
                 self.varies = self.varies or moved >= UNVARIED
+                self._add(name, want, artifact[name])
+            self._n += 1
             yield source, artifact
+
+    def _add(self, name: str, want: Any, given: Any) -> None:
+        """Add to the sums of errors and of deviations, and to the range."""
+        import numpy as np
+
+        error, deviation, low, high = self._sums.get(name, (0.0, 0.0, np.inf, -np.inf))
+        centre = float(self._first[name].mean())
+        self._sums[name] = (
+            error + float(np.abs(given - want).mean()),
+            deviation + float(np.abs(want - centre).mean()),
+            min(low, float(want.min())),
+            max(high, float(want.max())),
+        )
+
+    def unlike(self) -> tuple[str, float]:
+        """The output that follows the source least; see `FrameAgreement.unlike`."""
+        found = {
+            name: max(0.0, error - self._n * QUANTUM * (high - low)) / deviation
+            for name, (error, deviation, low, high) in self._sums.items()
+            if deviation > self._n * UNVARIED
+        }
+        name = max(found, key=lambda one: found[one], default="")
+        return name, float(f"{found.get(name, 0.0):.3g}")
 
     def largest(self) -> float:
         """The largest difference, in units of a tensor's range where that exceeds 1; NaN wins."""

@@ -20,6 +20,7 @@ from edgevid.evidence import TensorDifference
 from edgevid.progress import Progress, silent
 from edgevid.proof import Golden
 from edgevid.proof.golden import RecordedOutputs, read_recorded
+from edgevid.proof.replay import SOURCE_UNEXPLAINED
 from edgevid.proof.verdict import record_in_child
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.metrics import Comparison
@@ -240,6 +241,13 @@ class ArtifactAcceptance:
                 nothing.
         """
         least = open_host(self.contract.task).min_agreement
+        output, share = frames.unlike
+        if least is None and frames.varied and share > SOURCE_UNEXPLAINED:
+            return (
+                f"differs from the model in {output} by {share:.2f} of its own variation over "
+                f"{frames.n} frames, more than {SOURCE_UNEXPLAINED:g}; give more varied clips "
+                "(--calibrate), or use --quantize float16"
+            )
         if least is None or not frames.varied or frames.agreement >= least:
             return None
         return (
