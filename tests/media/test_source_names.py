@@ -88,7 +88,7 @@ def test_the_case_of_a_scheme_does_not_matter_but_that_of_the_rest_does(name, sc
 
 
 def test_a_file_url_of_another_machine_is_rejected():
-    with pytest.raises(BadInput, match="leads to another machine; write file:///path"):
+    with pytest.raises(BadInput, match="points to another machine; write file:///path"):
         resolve("file://server/share/clip.mp4")
 
 
