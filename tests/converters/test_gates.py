@@ -388,6 +388,12 @@ def test_large_outputs_are_compared_a_few_frames_at_a_time(monkeypatch):
         agreement.measure(CONTRACT, [])
 
 
+def test_a_difference_that_is_no_number_stays_one():
+    scores = SOURCE[:9].copy()
+    scores[4, 1] = np.nan
+    assert np.isnan(observed_like(scores).max_abs)
+
+
 def test_raw_outputs_follow_the_model_on_all_frames():
     """Noise of half an output's own variation is refused, of a tenth it is not."""
     rng = np.random.default_rng(3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING
 
 from edgevid.contract import Contract
 from edgevid.evaluation import predict
@@ -14,6 +15,9 @@ from edgevid.tasks import open_task
 from edgevid.tasks.host.metrics import CONFIDENCE
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevid.contract import Tensors
     from edgevid.runtimes import Engine
     from edgevid_converters.calibration.observed import ObservedSteps
@@ -131,61 +135,85 @@ class _Differences:
     """Collects how far the artifact's outputs are from the source's, and whether those vary."""
 
     def __init__(self) -> None:
-        self._first: Tensors = {}
-        self._off: dict[str, float] = {}
-        self._size: dict[str, float] = {}
-        self._sums: dict[str, tuple[float, float, float, float]] = {}
-        self._n = 0
-        self.varies = False
+        self._outputs: dict[str, _Output] = {}
 
     def seen(self, pairs: Iterable[tuple[Tensors, Tensors]]) -> Iterator[tuple[Tensors, Tensors]]:
         """Look at each pair and pass it on."""
-        import numpy as np
-
         for source, artifact in pairs:
-            self._first = self._first or source
             for name, want in source.items():
-                off = float(np.abs(artifact[name] - want).max(initial=0))
-                known = self._off.get(name, 0.0)
-                self._off[name] = off if not off <= known else known
-                size = float(np.abs(want).max(initial=0))
-                self._size[name] = max(self._size.get(name, 1.0), size)
-                moved = float(np.abs(want - self._first[name]).max(initial=0))
-                self.varies = self.varies or moved >= UNVARIED
-                self._add(name, want, artifact[name])
-            self._n += 1
+                if name not in self._outputs:
+                    self._outputs[name] = _Output(want, float(want.mean()))
+                self._outputs[name].add(want, artifact[name])
             yield source, artifact
 
-    def _add(self, name: str, want: Any, given: Any) -> None:
-        """Add to the sums of errors and of deviations, and to the range."""
-        import numpy as np
-
-        error, deviation, low, high = self._sums.get(name, (0.0, 0.0, np.inf, -np.inf))
-        centre = float(self._first[name].mean())
-        self._sums[name] = (
-            error + float(np.abs(given - want).mean()),
-            deviation + float(np.abs(want - centre).mean()),
-            min(low, float(want.min())),
-            max(high, float(want.max())),
-        )
-
-    def unlike(self) -> tuple[str, float]:
-        """The output that follows the source least; see `FrameAgreement.unlike`."""
-        found = {
-            name: max(0.0, error - self._n * QUANTUM * (high - low)) / deviation
-            for name, (error, deviation, low, high) in self._sums.items()
-            if deviation > self._n * UNVARIED
-        }
-        name = max(found, key=lambda one: found[one], default="")
-        return name, float(f"{found.get(name, 0.0):.3g}")
+    @property
+    def varies(self) -> bool:
+        """Whether the source's outputs differ from frame to frame."""
+        return any(one.moved >= UNVARIED for one in self._outputs.values())
 
     def largest(self) -> float:
         """The largest difference, in units of a tensor's range where that exceeds 1; NaN wins."""
-        worst = 0.0
-        for name, off in self._off.items():
-            off /= self._size[name]
-            worst = off if not off <= worst else worst
-        return worst
+        import numpy as np
+
+        return float(np.max([one.off / max(1.0, one.size) for one in self._outputs.values()]))
+
+    def unlike(self) -> tuple[str, float]:
+        """The output that follows the source least; see `FrameAgreement.unlike`."""
+        found = {name: one.unexplained() for name, one in self._outputs.items()}
+        name = max(found, key=lambda one: found[one])
+        return name, float(f"{found[name]:.3g}")
+
+
+@dataclass
+class _Output:
+    """Sums over the frames of one output.
+
+    Attributes:
+        first: The source's values for the first frame, float32 of the output's shape.
+        centre: Their mean, from which deviations are measured.
+        n: Frames so far.
+        off: Largest difference; NaN once there was one.
+        moved: Largest difference of the source's values from ``first``.
+        error: Sum of the mean differences.
+        deviation: Sum of the source's mean deviations.
+        low: The source's smallest value.
+        high: The source's largest value.
+    """
+
+    first: NDArray[np.float32]
+    centre: float
+    n: int = 0
+    off: float = 0.0
+    moved: float = 0.0
+    error: float = 0.0
+    deviation: float = 0.0
+    low: float = inf
+    high: float = -inf
+
+    def add(self, want: NDArray[np.float32], given: NDArray[np.float32]) -> None:
+        """Take the source's and the artifact's values for the next frame."""
+        import numpy as np
+
+        off = np.abs(given - want)
+        self.n += 1
+        self.off = float(np.maximum(self.off, off.max(initial=0)))
+        self.moved = max(self.moved, float(np.abs(want - self.first).max(initial=0)))
+        self.error += float(off.mean())
+        self.deviation += float(np.abs(want - self.centre).mean())
+        self.low = min(self.low, float(want.min(initial=inf)))
+        self.high = max(self.high, float(want.max(initial=-inf)))
+
+    @property
+    def size(self) -> float:
+        """The source's largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+    def unexplained(self) -> float:
+        """The mean error beyond rounding as a share of the mean deviation; 0 of a constant."""
+        if not self.deviation > self.n * UNVARIED:
+            return 0.0
+        rounding = self.n * QUANTUM * (self.high - self.low)
+        return max(0.0, self.error - rounding) / self.deviation
 
 
 def interval(same: int, n: int) -> tuple[float, float]:
