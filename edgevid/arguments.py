@@ -84,7 +84,7 @@ def check(name: str, value: object, annotation: str, names: Mapping[str, Any]) -
     if len(known) < len(kinds) or any(accepts(value) for _, accepts in known):
         return _plain(value)
     words = [word for word, _ in known]
-    if "a Path" in words:  # in which case a str does, too
+    if "a Path" in words:  # a str is accepted wherever a Path is
         words.insert(0, "a str")
     *most, last = dict.fromkeys(words)
     accepted = f"{', '.join(most)} or {last}" if most else last

@@ -193,9 +193,10 @@ def check_files(config: RunConfig, file: Path | None = None) -> None:
     files = [one for one in config.all_sinks() if one.kind == "jsonl"]
     inputs = [file, *(local_file(camera.source) for camera in config.cameras)]
     inputs += [bundle.path for bundle in config.bundles]
+    statuses = [config.status / name for name in FILES] if config.status else []
     for number, one in enumerate(files):
-        for name in FILES if config.status else ():
-            if same_file(one.options.path, config.status / name):  # type: ignore[operator]
+        for status in statuses:
+            if same_file(one.options.path, status):
                 raise BadInput(
                     f"sink {shown(one.name)} and the status both write to {one.options.path}; give "
                     "the sink another file"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from edgevid import registry
 from edgevid.progress import silent
 from edgevid_converters import convert, importers, pipeline
 from edgevid_converters.calibration import calibration_data
-from edgevid_converters.child_process import ENVIRONMENT, ask
+from edgevid_converters.child_process import ask
 from edgevid_converters.conversion_cache import ConversionCache
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering import artifact_builder
@@ -26,6 +23,7 @@ from edgevid_converters.pipeline import lower
 from edgevid_converters.pipeline.data import ConversionData
 from edgevid_converters.pipeline.lower import lower_in_child
 from edgevid_converters.pipeline.source import ConversionSource, choose_forms
+from rigs.processes import write_in_child
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,7 @@ def tiny(made_once) -> Path:
     """The tiny models, and what they answer in every form; see `rigs.models`."""
 
     def make(folder: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "rigs.models", str(folder)],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        write_in_child("rigs.models", folder)
 
     return made_once("tiny-models", make)
 
@@ -71,13 +63,7 @@ def quantised_files(made_once) -> Path:
         pytest.importorskip(package)
 
     def make(folder: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "rigs.quantised_models", str(folder)],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        write_in_child("rigs.quantised_models", folder)
 
     return made_once("quantised-files", make)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgevid_converters.child_process import ENVIRONMENT
 from edgevid_converters.importers.keras import unrolled_loops
 from rigs import imported_models as models
+from rigs.processes import write_in_child
 
 ROUNDING = 0.06
 """What int8 may change in these models' scores."""
@@ -23,13 +20,7 @@ def brought(made_once) -> dict[str, np.ndarray]:
     """What `rigs.imported_models` answers."""
 
     def make(folder: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "rigs.imported_models", str(folder)],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        write_in_child("rigs.imported_models", folder)
 
     with np.load(made_once("imported-models", make) / "answers.npz") as answers:
         return dict(answers)

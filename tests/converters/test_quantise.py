@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from edgevid.contract import Contract, FrameInput, Output
 from edgevid.errors import BadInput, CheckFailed, ConverterFailed
 from edgevid.isolation.child_task import ChildOutcome
 from edgevid_converters import child_process
-from edgevid_converters.child_process import ENVIRONMENT, Limits, ask, limited
+from edgevid_converters.child_process import Limits, ask, limited
 from edgevid_converters.lowering.artifact_builder import ArtifactBuilder
 from edgevid_converters.lowering.protocol import output_error, remainder_of
 from rigs import steps
+from rigs.processes import write_in_child
 
 FORMATS = registry.names("converter")
 
@@ -30,13 +30,7 @@ def tiny(made_once) -> Path:
     """The tiny steps, and the pictures to calibrate them on."""
 
     def make(folder: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "rigs.steps", str(folder)],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        write_in_child("rigs.steps", folder)
         np.save(folder / "frame.npy", steps.frames())
 
     return made_once("tiny-steps", make)

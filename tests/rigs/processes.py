@@ -1,5 +1,8 @@
-"""What processes leave behind."""
+"""Processes that tests start, and what they leave behind."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -43,3 +46,16 @@ def resident_mb(pid: int | str = "self") -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def write_in_child(module: str, folder: Path) -> None:
+    """Run ``python -m MODULE FOLDER``, which writes files there, as children of converters run."""
+    from edgevid_converters.child_process import ENVIRONMENT
+
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(folder)],
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

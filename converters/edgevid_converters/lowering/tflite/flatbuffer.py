@@ -35,6 +35,14 @@ def kinds(model: Table) -> list[str]:
     return [names.get(code, f"operator {code}") for code in codes]
 
 
+def value_range(tensor: Table) -> tuple[float, float] | None:
+    """Return the smallest and the largest value that calibration saw; None if it is unknown."""
+    known = tensor.quantization
+    if known is None or known.min is None or known.max is None or not len(known.min):
+        return None
+    return float(known.min[0]), float(known.max[0])
+
+
 def slice_splits(model: Table, left: Collection[str] = ()) -> int:
     """Replace each SPLIT that TensorFlow's quantiser mistreats by one SLICE for each used part.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse
+from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, parse, value_range
 
 UNEQUAL = 8.0
 """How much larger one part's range is than another's for the join to stay in float: the smaller one
@@ -53,7 +53,5 @@ def _is_unequal(parts: list[Table]) -> bool:
 
 def _largest(tensor: Table) -> float:
     """Return the largest absolute value that a tensor had; 0 if unknown."""
-    known = tensor.quantization
-    if known is None or known.min is None or known.max is None or not len(known.min):
-        return 0.0
-    return max(abs(float(known.min[0])), abs(float(known.max[0])))
+    low, high = value_range(tensor) or (0.0, 0.0)
+    return max(abs(low), abs(high))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse
+from edgevid_converters.lowering.tflite.flatbuffer import Table, kinds, pack, parse, value_range
 
 LARGEST_STEP = 128.0
 """How many steps of its output one step of a product's input and weight may be. XNNPACK takes less
@@ -16,9 +16,9 @@ VALUES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE
 def with_wide_enough_outputs(ranges: bytes) -> bytes:
     """Widen the ranges of products whose outputs have hardly any values.
 
-    Layers that a training left dead give nothing but zeros: the scale of their int8 output would be
-    about 1e-8. An output finer than the product of one step of the input and of the weights is not
-    more exact, so that nothing is lost.
+    Layers that training left dead give nothing but zeros: the scale of their int8 output would be
+    about 1e-8. One step of the input times one step of the weights is the finest difference that a
+    product can have: a finer scale of the output would add nothing.
 
     Args:
         ranges: A float model that knows the range of each tensor.
@@ -45,10 +45,8 @@ def _step(tensor: Table) -> float:
 
 def _range(tensor: Table) -> tuple[float, float] | None:
     """Return the smallest and largest value, with 0 among them; None if unknown."""
-    known = tensor.quantization
-    if known is None or known.min is None or known.max is None or not len(known.min):
-        return None
-    return min(0.0, float(known.min[0])), max(0.0, float(known.max[0]))
+    known = value_range(tensor)
+    return known and (min(0.0, known[0]), max(0.0, known[1]))
 
 
 def _weight_step(model: Table, weights: Table) -> float:
