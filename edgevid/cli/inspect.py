@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,12 @@ from edgevid.cli.console import OUTPUT_FILE, PATH, common, emit, outputs, save, 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
     from edgevid.contract import Input
+
+CLAIMS = (
+    "Claims of the bundle's author; edgevid verify checks that the artifacts give the recorded "
+    "outputs here:"
+)
+"""Heads what nothing in the bundle can show."""
 
 
 @click.command(name="inspect")
@@ -69,7 +75,6 @@ def _text(opened: Bundle) -> str:
         ("steps/s", f"{contract.rate_fps:g}"),
         ("state", state[contract.temporal]),
         ("sha256", opened.sha256),
-        *evidence_facts(opened.evidence),
     ]
     rows = [
         (
@@ -95,8 +100,13 @@ def _text(opened: Bundle) -> str:
         "of frames",
         "float operators",
     )
-    lines = "\n".join(f"{name:<15} {value}" for name, value in facts)
-    return f"{lines}\n\n{table(rows, head)}"
+    claims = _lines(evidence_facts(opened.evidence))
+    return f"{_lines(facts)}\n\n{CLAIMS}\n{claims}\n{table(rows, head)}"
+
+
+def _lines(facts: Sequence[tuple[str, Any]]) -> str:
+    """One line for each fact."""
+    return "".join(f"{name:<15} {value}\n" for name, value in facts)
 
 
 def _input(one: Input) -> str:

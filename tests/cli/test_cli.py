@@ -125,7 +125,10 @@ def test_verify_and_inspect_a_bundle(edgevid, null_bundle):
     }
     shown = json.loads(edgevid("inspect", null_bundle, "--json").stdout)
     assert shown["artifacts"][0]["name"] == "null-float32"
-    assert "dark, middle, bright" in edgevid("inspect", null_bundle).stdout
+    text = edgevid("inspect", null_bundle).stdout
+    assert "dark, middle, bright" in text
+    known, claimed = text.split("Claims of the bundle's author")
+    assert "sha256" in known and "max abs" in claimed  # what the file shows; what it only says
 
 
 def test_a_lying_engine_is_refused_by_verify_and_run(edgevid, null_bundle, video):
