@@ -61,8 +61,8 @@ def _page(bundle: Bundle, evidence: Evidence, times: StepTimes) -> str:
         "evidence.html",
         title=f"Evidence of {bundle.path.name}",
         lead=f"{len(bundle.artifacts)} artifacts of one {bundle.contract.task} model, with the "
-        "evidence collected for each before the bundle was written. These are claims of the bundle's "
-        "author; edgevid verify checks that the artifacts give the recorded outputs here.",
+        "evidence collected for each before the bundle was written. It is what the bundle's author "
+        "claims; edgevid verify checks that the artifacts give the recorded outputs here.",
         footer=f"Bundle {bundle.sha256}; page made by edgevid {__version__}.",
         verdict=verdict,
         reasons=reasons,
