@@ -8,6 +8,8 @@ Importing edgevid is cheap: each name is loaded when it is first used.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 if TYPE_CHECKING:
     from typing import Any
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
     from edgevid_converters import Conversion, convert
 
 __version__ = "0.1.0"
+
+LIBRARY_FILES = {
+    "GNUTLS_SYSTEM_PRIORITY_FILE": "/etc/gnutls/config",
+    "ALSA_CONFIG_DIR": "/usr/share/alsa",
+    "ALSA_CONFIG_PATH": "/usr/share/alsa/alsa.conf",
+    "ALSA_CONFIG_UCM": "/usr/share/alsa/ucm",
+    "ALSA_CONFIG_UCM2": "/usr/share/alsa/ucm2",
+    "ALSA_PLUGIN_DIR": "/usr/lib/alsa-lib",
+}
+"""Where GnuTLS and ALSA read their configuration, which may load shared objects. In PyAV's wheels
+they look below the folder in which the wheel was built, which is in a temporary folder where every
+local user may write. This is set here because whatever imports PyAV, plug-ins too, has imported
+edgevid; a setting of the user is kept."""
+for _name, _value in LIBRARY_FILES.items():
+    os.environ.setdefault(_name, _value)
 
 __all__ = [
     "Classification",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgevid.errors import BadVideo
+from edgevid.media import ffmpeg
 from edgevid.registry import need
 
 # fmt: off
@@ -205,7 +207,7 @@ def _is_text(head: bytes) -> bool:
 def _why_not_played(path: Path) -> str | None:
     av = need("av", "runner")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with ffmpeg.open_input(str(path), ffmpeg.FILE) as container:
             tracks = [
                 track
                 for track in container.streams.video
@@ -215,5 +217,5 @@ def _why_not_played(path: Path) -> str | None:
                 return SOUND if container.streams.audio else NO_VIDEO
             packets = (packet for packet in container.demux(tracks[0]) if packet.size)
             return None if next(packets, None) and next(packets, None) else STILL
-    except (av.FFmpegError, OSError, ValueError):
+    except (BadVideo, av.FFmpegError, OSError, ValueError):
         return NO_VIDEO

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgevid.errors import BadVideo
 from edgevid.media.decode import is_flush, video_stream
 from edgevid.media.unavailable import Reason, Unavailable, unavailable
 
@@ -103,6 +104,8 @@ class ConnectionThread(threading.Thread):
             self._read(opened.container)
         except av.FFmpegError as error:
             self._put(unavailable(error, opening=opened is None))
+        except BadVideo as error:
+            self._put(Unavailable(Reason.CODEC, str(error)))
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that iterates
             self._put(error)
         # The decoder belongs to the container, which must outlive it.

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgevid.errors import BadInput
+from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.decode import hardware, video_stream
 from edgevid.media.live import ReconnectingSource
@@ -31,6 +32,12 @@ from edgevid.media.timing import AnswerTimes
 from edgevid.media.unavailable import REASONS, Reason, Unavailable
 from edgevid.registry import need
 
+ACCESS = {
+    "rtsp": ffmpeg.RTSP,
+    "rtsps": ffmpeg.RTSPS,
+    "http": ffmpeg.HTTP,
+    "https": ffmpeg.HTTPS,
+}
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
@@ -122,8 +129,6 @@ class NetworkEndpoint:
 
     def open(self, open_s: float, read_s: Any) -> OpenStream:
         """Probe the port, then open the stream; see `edgevid.media.connection.Connection`."""
-        import av
-
         self._probe(open_s)
         options = {"timeout": str(STUCK_S * 1_000_000)}
         if self._scheme.startswith("rtsp"):
@@ -132,11 +137,11 @@ class NetworkEndpoint:
             options |= {**QUICK, **RESUMED}
 
         def request() -> Any:
-            return av.open(
+            return ffmpeg.open_input(
                 with_secrets(self._url, self._options.user, self._options.password),
-                options=options,
+                ACCESS[self._scheme],
+                options,
                 timeout=(open_s, read_s),
-                metadata_errors="replace",
                 **self._accelerated,
             )
 

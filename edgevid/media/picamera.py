@@ -15,6 +15,7 @@ from typing import Any
 
 from edgevid.errors import BadInput
 from edgevid.isolation.process import environment, python_module
+from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin, parameter
@@ -102,7 +103,7 @@ class CameraProgram:
         child = self._start([program, *self._camera.arguments, *_pipe_format(program)])
         options = {"framerate": self._camera.fps, "probesize": "32", "fpsprobesize": "0"}
         try:
-            container: Any = av.open(child.stdout, format="h264", options=options)
+            container = ffmpeg.open_input(child.stdout, ffmpeg.PICAMERA, options, format="h264")
         except av.FFmpegError:
             name = Path(program).name
             raise Unavailable(

@@ -6,6 +6,8 @@ import errno
 from enum import StrEnum
 from typing import Any
 
+from edgevid.media.ffmpeg import why_not_opened
+
 
 class Reason(StrEnum):
     """Why a source that reconnects has no frames."""
@@ -92,5 +94,5 @@ def unavailable(error: Any, *, opening: bool) -> Unavailable:
     if not opening or reason is None:
         return Unavailable(Reason.ENDED, f"the connection broke ({error.strerror})")
     advice = ADVICE.get(reason)
-    what = str(error.strerror).partition(", but not one of")[0]
+    what = why_not_opened(error).partition(", but not one of")[0]
     return Unavailable(reason, f"{what}; {advice}" if advice else what)

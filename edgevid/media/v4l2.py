@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgevid.errors import BadInput
+from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin, parameter
@@ -79,11 +80,9 @@ class V4L2Device:
 
     def open(self, open_s: float, read_s: Any) -> OpenStream:
         """Open the device; see `edgevid.media.connection.Connection`."""
-        import av
-
         try:
-            container: Any = av.open(
-                self._device, format="v4l2", options=self._options, timeout=(open_s, read_s)
+            container = ffmpeg.open_input(
+                self._device, ffmpeg.V4L2, self._options, format="v4l2", timeout=(open_s, read_s)
             )
         except PermissionError:
             fix = "add the user to the group video: sudo usermod -aG video $USER"

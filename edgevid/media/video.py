@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgevid.errors import READABLE, BadInput, BadVideo, EnvironmentFailed
 from edgevid.files import is_special
+from edgevid.media import ffmpeg
 from edgevid.media.decode import Arrivals, Decoder, hardware, is_incomplete, video_stream
 from edgevid.media.sampling import Sampler, Skipper
 from edgevid.media.sources import Report, SourceAddress, SourceOptions, SourcePlugin
@@ -71,17 +72,18 @@ class FileSource:
         self._is_pipe = isinstance(file, Path) and is_special(file)
         accelerated, self._decoder_name = hardware(options.decoder)
         try:
-            container: Any = av.open(
-                _plain(file) if isinstance(file, Path) else file,
-                metadata_errors="replace",  # a title in another encoding is no reason to fail
-                **accelerated,
-            )
+            if isinstance(file, Path):
+                container = ffmpeg.open_input(_plain(file), ffmpeg.FILE, **accelerated)
+            else:
+                container = ffmpeg.open_input(file, ffmpeg.MEMORY, **accelerated)
+        except BadVideo as error:
+            raise BadVideo(f"{self.name}: {error}") from None
         except av.FFmpegError as error:
             _check_memory(self.name, error)
             if isinstance(error, PermissionError):
                 raise BadVideo(f"{self.name}: {error.strerror}; {READABLE}") from error
             raise BadVideo(
-                f"{self.name}: not a readable video ({_reason(error)}); "
+                f"{self.name}: not a readable video ({ffmpeg.why_not_opened(error)}); "
                 "use a complete file that ffmpeg can read"
             ) from error
         self._begin(container, options, report)
@@ -168,6 +170,11 @@ class FileSource:
             return BadVideo(
                 f"{self.name}: no frame could be decoded from this pipe; give the file, since "
                 "an MP4 whose index is at its end cannot be read from a pipe"
+            )
+        if not self._stream.codec_context.width:
+            return BadVideo(
+                f"{self.name}: no frame could be decoded; use a complete file with images of at "
+                f"most {ffmpeg.MAX_SIDE}x{ffmpeg.MAX_SIDE} pixels"
             )
         return BadVideo(f"{self.name}: no frame could be decoded; is the file complete?")
 
@@ -355,7 +362,3 @@ def _check_memory(name: str, error: Any, pixels: int = 0) -> None:
             f"{name}: too little memory to decode it; close other programs, raise the limit "
             "(ulimit -v), or scale the video down"
         ) from error
-
-
-def _reason(error: Any) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -16,9 +16,9 @@ from typing import Any
 from edgevid.bench.playback import play
 from edgevid.bench.samples import Series
 from edgevid.bench.scenarios import KEPT, Round, RoundOptions, ScenarioSetup, nowhere, series_of
+from edgevid.media import ffmpeg
 from edgevid.media.decode import Arrivals, Decoder, is_flush, video_stream
 from edgevid.media.sources import SourceOptions
-from edgevid.registry import need
 from edgevid.results import Frame
 from edgevid.runner.meters import Meters
 
@@ -82,8 +82,7 @@ class PacedSource:
         self._offset_s = LEAD_S + offset_s
         self._stopped = threading.Event()
         self._shown = 0
-        av = need("av", "runner")
-        self._container: Any = av.open(str(video), metadata_errors="replace")
+        self._container = ffmpeg.open_input(str(video), ffmpeg.FILE)
         self._stream: Any = video_stream(self._container)
         self._stream.thread_type = "SLICE"
         self._packets = self._read()
