@@ -122,8 +122,8 @@ class DeviceFailed(EnvironmentFailed):
     Args:
         message: What is wrong; what to do.
         kind: A fixed reason code for programs: unreachable, refused, denied, host-key-unknown,
-            host-key-changed, configuration, no-python, protocol, lost, ended, or one of the codes
-            that the agent on the device sends.
+            host-key-changed, configuration, no-python, protocol, lost, slow, ended, or one of the
+            codes that the agent on the device sends.
     """
 
     def __init__(self, message: str, kind: str = "device") -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgevid.documents import to_json
 from edgevid.errors import CheckFailed, DeviceFailed
 from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.replies import WATCH, ActivateReply, HealthVerdict, Verb, WatchReply
 
 ACTIVATION_S = 60.0
 """How much longer than its health window a device may be out of sight: its service starts."""
 RETRY_S = 2.0
+_REPORT_BYTES_S = 1000.0
+"""So much more may be reported during a longer health window."""
 LINK_LOST = frozenset({"lost", "ended", "unreachable", "refused"})
 """The kinds of `DeviceFailed` after which a retry is worthwhile."""
 
@@ -56,13 +60,18 @@ class RolledBack(CheckFailed):
 
 
 def activate(
-    device: AgentClient, request: Mapping[str, Any], health: Health, log: Log
+    device: AgentClient,
+    verb: Verb[ActivateReply],
+    fields: Mapping[str, Any],
+    health: Health,
+    log: Log,
 ) -> dict[str, Any]:
     """Request another release, and watch until the device has decided.
 
     Args:
         device: The device, whose session has the lock.
-        request: ``{"do": "activate", "id"}`` or ``{"do": "rollback"}``.
+        verb: `replies.ACTIVATE` or `replies.ROLLBACK`.
+        fields: The request's fields: the release's ``id``, or none.
         health: What the release must show.
         log: Receives messages.
 
@@ -73,26 +82,27 @@ def activate(
     Raises:
         DeviceFailed: The device could not be reached again.
     """
-    reply = device.call({**request, "health": asdict(health)}, notice=reporter(device, log))
-    if not reply.get("started", True):
-        return {"release": reply.get("release"), "outcome": "unchanged", "restarted": False}
-    log(f"{device.name}: {reply.get('release')} is starting; health check for {health.seconds:g} s")
-    end = _watch(device, reply.get("activation"), health, log)
-    for note in health_notes(end.get("health")):
+    asked = {**fields, "health": asdict(health)}
+    reply = device.call(verb, asked, notice=reporter(device, log))
+    if not reply.started:
+        return {"release": reply.release, "outcome": "unchanged", "restarted": False}
+    log(f"{device.name}: {reply.release} is starting; health check for {health.seconds:g} s")
+    end = _watch(device, reply.activation, health, log)
+    for note in health_notes(end.health):
         log(f"{device.name}: {note}")
-    outcome = "rolled-back" if end.get("state") == "rolled-back" else "serving"
-    if outcome == "serving" and end.get("healthy") is False:
+    outcome = "rolled-back" if end.state == "rolled-back" else "serving"
+    if outcome == "serving" and end.healthy is False:
         outcome = "sick"
     return {
-        "release": reply.get("release"),
+        "release": reply.release,
         "outcome": outcome,
         "restarted": True,
-        "health": end.get("health"),
-        "reason": end.get("reason"),
+        "health": to_json(end.health),
+        "reason": to_json(end.reason),
     }
 
 
-def health_notes(health: Mapping[str, Any] | None) -> list[str]:
+def health_notes(health: HealthVerdict | None) -> list[str]:
     """Notes on the release that serves, one line each.
 
     Args:
@@ -101,20 +111,23 @@ def health_notes(health: Mapping[str, Any] | None) -> list[str]:
     Returns:
         The lines.
     """
-    found = health or {}
+    if health is None:
+        return []
     degraded = ["it serves on a fallback engine; see: edgevid fleet status"]
-    return [*map(str, found.get("notes") or ()), *(degraded if found.get("degraded") else ())]
+    return [*health.notes, *(degraded if health.degraded else ())]
 
 
-def _watch(device: AgentClient, activation: Any, health: Health, log: Log) -> dict[str, Any]:
+def _watch(device: AgentClient, activation: str | None, health: Health, log: Log) -> WatchReply:
     """Watch until the device has decided, across lost links."""
-    request = {"do": "watch", "activation": activation}
+    seconds = WATCH.seconds + health.seconds
+    watch = replace(WATCH, most_bytes=WATCH.most_bytes + round(_REPORT_BYTES_S * health.seconds))
     deadline = time.monotonic() + health.seconds + ACTIVATION_S
     lost: DeviceFailed | None = None
     while True:
         try:
             with _interruptible(device, log):
-                return device.call(request, notice=reporter(device, log))
+                fields = {"activation": activation}
+                return device.call(watch, fields, notice=reporter(device, log), seconds=seconds)
         except DeviceFailed as error:
             if error.kind not in LINK_LOST:
                 raise
@@ -144,14 +157,13 @@ def _interruptible(device: AgentClient, log: Log) -> Iterator[None]:
         raise
 
 
-def reporter(device: AgentClient, log: Log) -> Callable[[Mapping[str, Any]], None]:
+def reporter(device: AgentClient, log: Log) -> Callable[[str], None]:
     """Return a function that logs the agent's lines of progress, each once."""
     last = ""
 
-    def report(frame: Mapping[str, Any]) -> None:
+    def report(at: str) -> None:
         nonlocal last
-        at = frame.get("at")
-        if isinstance(at, str) and at != last:
+        if at != last:
             last = at
             log(f"{device.name}: {at}")
 

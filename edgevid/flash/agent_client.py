@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
+from edgevid.flash import replies
+from edgevid.flash.replies import AgentFault, Verb
 from edgevid.remote import Remote, SshSession
+from edgevid.remote.ssh import KINDS
 
 MARK = "edgevid-agent"
 """The line after which the agent's replies begin; login scripts may print before it."""
@@ -37,9 +41,11 @@ _START = (
 )
 _SILENCE_S = 120.0
 _NOISE_LINES = 1000
+_NOISE_BYTES = 1 << 20
 
 Payload = bytes | Iterable[bytes]
-Notice = Callable[[Mapping[str, Any]], None]
+Notice = Callable[[str], None]
+Reply = TypeVar("Reply")
 
 
 def agent_source() -> bytes:
@@ -69,6 +75,9 @@ class AgentClient:
         self._session: SshSession | None = None
         self._earlier_bytes = 0
         self._early: deque[dict[str, Any]] = deque()  # frames that arrived while a payload was sent
+        self._waiting = 0  # for so many replies
+        self._left_bytes = 0  # that these may still have
+        self._silence_s = _SILENCE_S
 
     @property
     def wire_bytes(self) -> int:
@@ -78,19 +87,19 @@ class AgentClient:
 
     def call(
         self,
-        request: Mapping[str, Any],
-        payload: Payload | None = None,
+        verb: Verb[Reply],
+        fields: Mapping[str, Any] | None = None,
         *,
         notice: Notice | None = None,
-        silence_s: float = _SILENCE_S,
-    ) -> dict[str, Any]:
+        seconds: float | None = None,
+    ) -> Reply:
         """Send a request, and wait for the reply.
 
         Args:
-            request: The request; `edgevid.flash.agent` lists them.
-            payload: Raw bytes that follow it.
+            verb: The request.
+            fields: Its fields; `edgevid.flash.agent` lists them.
             notice: Receives the agent's lines of progress.
-            silence_s: How long the device may be silent.
+            seconds: How long the whole reply may take; None: as the verb says.
 
         Returns:
             The reply.
@@ -98,56 +107,69 @@ class AgentClient:
         Raises:
             BadInput: The device refuses the request.
             CheckFailed: A release is not healthy.
-            DeviceFailed: The link or the device fails.
+            DeviceFailed: The link or the device fails, or its reply cannot be read.
         """
-        self.post(request, payload, silence_s=silence_s)
-        return self.reply(notice=notice, silence_s=silence_s)
+        self.post(verb, fields or {})
+        return self.reply(verb, notice=notice, seconds=seconds)
 
     def post(
-        self,
-        request: Mapping[str, Any],
-        payload: Payload | None = None,
-        *,
-        silence_s: float = _SILENCE_S,
+        self, verb: Verb[Any], fields: Mapping[str, Any], payload: Payload | None = None
     ) -> None:
         """Send a request without waiting; every post needs its `reply`, in the same order.
+
+        Args:
+            verb: The request.
+            fields: Its fields.
+            payload: Raw bytes that follow it.
 
         Raises:
             DeviceFailed: The link is lost.
         """
+        request = {"root": self.root, "do": verb.name, **fields}
+        if self.root is None:
+            del request["root"]
         with self._loss():
-            session = self._opened(silence_s)
-            root = {} if self.root is None else {"root": self.root}
-            session.write(json.dumps({**root, **request}).encode() + b"\n", silence_s)
+            session = self._opened()
+            session.write(json.dumps(request).encode() + b"\n", self._silence_s)
+        self._waiting += 1
+        self._left_bytes += verb.most_bytes
         for chunk in _chunks(payload):
             with self._loss():
-                session.write(chunk, silence_s)
+                session.write(chunk, self._silence_s)
                 if session.waiting():
-                    self._early.append(self._frame(silence_s))
+                    self._early.append(self._frame(time.monotonic() + verb.seconds))
             if self._early and "error" in self._early[-1]:
                 fault = self._early[-1]["error"]
                 self.close()  # the rest of the payload will not come
-                raise_fault(self.name, fault)
+                raise_fault(self.name, replies.read(AgentFault, fault, self.name))
 
     def reply(
-        self, *, notice: Notice | None = None, silence_s: float = _SILENCE_S
-    ) -> dict[str, Any]:
+        self,
+        verb: Verb[Reply],
+        *,
+        notice: Notice | None = None,
+        seconds: float | None = None,
+    ) -> Reply:
         """Wait for the reply to the oldest post.
 
         Raises:
             BadInput: The device refuses the request.
             CheckFailed: A release is not healthy.
-            DeviceFailed: The link or the device fails.
+            DeviceFailed: The link or the device fails, or its reply cannot be read.
         """
+        until = time.monotonic() + (verb.seconds if seconds is None else seconds)
         while True:
             with self._loss():
-                frame = self._early.popleft() if self._early else self._frame(silence_s)
+                frame = self._early.popleft() if self._early else self._frame(until)
+            if "error" in frame or "ok" in frame:
+                self._waiting -= 1
+                self._left_bytes = self._left_bytes if self._waiting else 0
             if "error" in frame:
-                raise_fault(self.name, frame["error"])
+                raise_fault(self.name, replies.read(AgentFault, frame["error"], self.name))
             if "ok" in frame:
-                return frame
-            if notice is not None:
-                notice(frame)
+                return replies.read(verb.record, frame, self.name)
+            if notice is not None and isinstance(frame.get("at"), str):
+                notice(frame["at"])
 
     def replied(self) -> bool:
         """Whether a part of a reply has arrived."""
@@ -159,7 +181,12 @@ class AgentClient:
             self._session.close()
             self._earlier_bytes = self.wire_bytes
             self._session = None
-            self._early.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Wait for no reply any more."""
+        self._early.clear()
+        self._waiting = self._left_bytes = 0
 
     def __enter__(self) -> AgentClient:
         return self
@@ -177,44 +204,47 @@ class AgentClient:
             session = session or self._session
             last = session.leftover() if session is not None else []
             self.close()
-            for line in last:
-                with suppress(ValueError):
-                    frame = json.loads(line)
-                    if isinstance(frame, dict) and isinstance(frame.get("error"), dict):
-                        raise_fault(self.name, frame["error"])
+            fault = self._last_fault(last)
+            if fault is not None:
+                raise_fault(self.name, fault)
             raise
 
-    def _opened(self, silence_s: float) -> SshSession:
+    def _last_fault(self, lines: list[bytes]) -> AgentFault | None:
+        for line in lines:
+            with suppress(DeviceFailed):
+                error = replies.frame(line, self.name).get("error")
+                if error is not None:
+                    return replies.read(AgentFault, error, self.name)
+        return None
+
+    def _opened(self) -> SshSession:
         if self._session is None:
-            self._early.clear()
+            self._forget()
             command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
             self._session = self.remote.open(command)
             sent = zlib.compress(self._source or agent_source(), 9)
-            self._session.write(b"%d\n%s" % (len(sent), sent), silence_s)
+            self._session.write(b"%d\n%s" % (len(sent), sent), self._silence_s)
             self._pass_noise(self._session)
         return self._session
 
     def _pass_noise(self, session: SshSession) -> None:
         """Skip what the device's login scripts print."""
         limit_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
+        until, left = time.monotonic() + 3 * limit_s, _NOISE_BYTES
         for _ in range(_NOISE_LINES):
-            if session.readline(limit_s).strip() == MARK.encode():
+            line = session.readline(limit_s, left, until)
+            if line.strip() == MARK.encode():
                 return
+            left -= len(line)
         raise DeviceFailed(
             f"{self.name}: its login scripts do not stop printing; silence them for ssh", "protocol"
         )
 
-    def _frame(self, silence_s: float) -> dict[str, Any]:
+    def _frame(self, until: float) -> dict[str, Any]:
         assert self._session is not None
-        line = self._session.readline(silence_s)
-        try:
-            frame = json.loads(line)
-        except ValueError:
-            frame = None
-        if not isinstance(frame, dict):
-            text = line[:80].decode(errors="replace").strip()
-            raise DeviceFailed(f"{self.name}: {text!r} is not a reply; try again", "protocol")
-        return frame
+        line = self._session.readline(self._silence_s, self._left_bytes, until)
+        self._left_bytes -= len(line)
+        return replies.frame(line, self.name)
 
 
 def _chunks(payload: Payload | None) -> Iterator[bytes]:
@@ -245,21 +275,20 @@ WRONG_USE = frozenset(
 GATES = frozenset({"health", "rolled-back"})
 
 
-def raise_fault(name: str, fault: Mapping[str, Any]) -> NoReturn:
-    """Raise the agent's error here.
+def raise_fault(name: str, fault: AgentFault) -> NoReturn:
+    """Raise the agent's error here; its remedy is marked as the device's, since it may be anything.
 
     Raises:
         BadInput: The user must change something.
         CheckFailed: A release is not healthy.
         DeviceFailed: Anything else.
     """
-    kind, message, fix = (str(fault.get(key, "")) for key in ("kind", "message", "fix"))
-    text = f"{name}: {message}{f'; {fix}' if fix else ''}"
+    text = f"{name}: {fault.message}{f'; the device says: {fault.fix}' if fault.fix else ''}"
     error: EdgevidError
-    if kind in GATES:
+    if fault.kind in GATES:
         error = CheckFailed(text)
-    elif kind in WRONG_USE:
+    elif fault.kind in WRONG_USE:
         error = BadInput(text)
-    else:
-        error = DeviceFailed(text, kind or "device")
+    else:  # it cannot call a link lost that is not
+        error = DeviceFailed(text, "device" if fault.kind in KINDS else fault.kind or "device")
     raise error

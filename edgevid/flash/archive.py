@@ -56,7 +56,7 @@ def make(
         raise BadInput("give the kind of device for the archive with --kind; see: edgevid targets")
     target = targets.load(request.kind)
     facts = assumed(target, python)
-    service = plan.service_of(None, request, Installed())
+    service = plan.service_of(None, request, Installed(), options)
     package = build(
         facts,
         target,

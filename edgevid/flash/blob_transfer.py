@@ -13,6 +13,7 @@ from pathlib import Path
 from edgevid.errors import EnvironmentFailed
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.package import size_of
+from edgevid.flash.replies import BLOB, MISSING, offsets
 from edgevid.progress import Progress, silent
 
 CHUNK = 1 << 18
@@ -50,6 +51,26 @@ class RateLimit:
             self._sleep(due - now)
 
 
+def missing_blobs(
+    device: AgentClient, sizes: Mapping[str, int], beside: str | None = None
+) -> dict[str, int]:
+    """Ask which blobs the device does not have whole.
+
+    Args:
+        device: The device.
+        sizes: The size of each blob in bytes, by its sha256.
+        beside: Another folder of edgevid there, which may have them.
+
+    Returns:
+        How many bytes of each the device has.
+
+    Raises:
+        DeviceFailed: The device cannot be reached, or its answer cannot be read.
+    """
+    fields = {"blobs": dict(sizes), **({} if beside is None else {"beside": beside})}
+    return offsets(device.call(MISSING, fields), sizes, device.name)
+
+
 def send(
     device: AgentClient,
     blobs: Mapping[str, Path | bytes],
@@ -63,7 +84,7 @@ def send(
     Args:
         device: The device.
         blobs: The contents, by their sha256.
-        missing: How many bytes of each missing blob the device has, as it replied to ``missing``.
+        missing: How many bytes of each missing blob the device has; see `missing_blobs`.
         limit_kbit: The largest rate, kilobits a second.
         progress: Receives the number of bytes sent.
 
@@ -90,14 +111,14 @@ def send(
     waiting = 0
     for sha256 in ordered:
         size, offset = missing[sha256] + rests[sha256], missing[sha256]
-        head = {"do": "blob", "sha256": sha256, "size": size, "offset": offset}
-        device.post({**head, "bytes": rests[sha256]}, counted(sha256))
+        head = {"sha256": sha256, "size": size, "offset": offset}
+        device.post(BLOB, {**head, "bytes": rests[sha256]}, counted(sha256))
         waiting += 1
-        while device.replied():
-            device.reply()
+        while waiting and device.replied():
+            device.reply(BLOB)
             waiting -= 1
     for _ in range(waiting):
-        device.reply()
+        device.reply(BLOB)
     return total
 
 

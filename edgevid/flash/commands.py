@@ -15,10 +15,19 @@ from edgevid.flash import fleet, plan
 from edgevid.flash.activation import activate as start_and_watch
 from edgevid.flash.activation import checked, reporter
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.blob_transfer import send
+from edgevid.flash.blob_transfer import missing_blobs, send
 from edgevid.flash.installed import Installed, look
 from edgevid.flash.inventory import DeviceEntry
-from edgevid.flash.package import Package, same_release
+from edgevid.flash.package import Package
+from edgevid.flash.replies import (
+    ACTIVATE,
+    CHECK,
+    ROLLBACK,
+    SESSION,
+    STAGE,
+    UNINSTALL,
+    unreadable,
+)
 from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.signed_request import sign
 from edgevid.remote import Remote
@@ -118,7 +127,7 @@ def flash(
     began, wire = time.monotonic(), device.wire_bytes
     before = installed if installed is not None else look(device)[1]
     result: dict[str, Any] = {"device": device.name, "replaced": before.current, "sent_bytes": 0}
-    if before.manifest is not None and same_release(before.manifest, package.manifest):
+    if before.serves(package.manifest):
         result |= {"release": before.current, "outcome": "unchanged", "restarted": False}
     else:
         result |= _stage(device, package, options)
@@ -131,10 +140,10 @@ def flash(
 def _stage(device: AgentClient, package: Package, options: DeployOptions) -> dict[str, Any]:
     """Check, send and stage a package; what serves is not touched."""
     signed = sign(package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin)
-    for note in device.call({"do": "check", **signed}).get("notes", ()):
+    for note in device.call(CHECK, signed).notes:
         options.log(f"{device.name}: {note}")
-    device.call({"do": "session"})
-    missing = device.call({"do": "missing", "blobs": package.sizes()})["missing"]
+    device.call(SESSION)
+    missing = missing_blobs(device, package.sizes())
     began = time.monotonic()
     sent = send(
         device,
@@ -144,14 +153,15 @@ def _stage(device: AgentClient, package: Package, options: DeployOptions) -> dic
         progress=options.progress,
     )
     send_s = round(time.monotonic() - began, 3)
-    staged = device.call({"do": "stage", **signed}, notice=reporter(device, options.log))
+    staged = device.call(STAGE, signed, notice=reporter(device, options.log))
+    if staged.release != package.release:
+        unreadable(device.name, f"it staged {staged.release}, not {package.release}")
     outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent, "send_s": send_s}
-    return {"release": staged["release"], **outcome}
+    return {"release": package.release, **outcome}
 
 
 def _activate(device: AgentClient, release: str | None, options: DeployOptions) -> dict[str, Any]:
-    request = {"do": "activate", "id": release}
-    return start_and_watch(device, request, options.health, options.log)
+    return start_and_watch(device, ACTIVATE, {"id": release}, options.health, options.log)
 
 
 def activate(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
@@ -162,7 +172,7 @@ def activate(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
         RolledBack: The release is not healthy there.
     """
     began = time.monotonic()
-    device.call({"do": "session"})
+    device.call(SESSION)
     result = {"device": device.name} | _activate(device, None, options)
     return checked(result | {"seconds": round(time.monotonic() - began, 3)})
 
@@ -175,15 +185,14 @@ def rollback(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
         RolledBack: The release is not healthy there.
     """
     began = time.monotonic()
-    device.call({"do": "session"})
-    done = start_and_watch(device, {"do": "rollback"}, options.health, options.log)
+    device.call(SESSION)
+    done = start_and_watch(device, ROLLBACK, {}, options.health, options.log)
     result = {"device": device.name} | done
     return checked(result | {"seconds": round(time.monotonic() - began, 3)})
 
 
 def uninstall(device: AgentClient, options: DeployOptions | None = None) -> dict[str, Any]:
     """Remove everything that edgevid has put on the device."""
-    reply = device.call({"do": "uninstall"})
-    removed = reply.get("removed", [])
-    found = {"outcome": "uninstalled", "device": device.name, "removed": removed}
-    return found | {"others": reply.get("others", [])}
+    reply = device.call(UNINSTALL)
+    found = {"outcome": "uninstalled", "device": device.name, "removed": list(reply.removed)}
+    return found | {"others": list(reply.others)}

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from edgevid import settings, targets
+from edgevid import targets
 from edgevid.runtimes import catalog
 from edgevid.targets import EngineChoice, Target
 
@@ -93,16 +93,6 @@ def probe_request() -> dict[str, list[str]]:
             {name for one in known for way in one.engine for name in way.libraries}
         ),
     }
-
-
-def read_facts(reply: Mapping[str, Any]) -> DeviceFacts:
-    """Read the agent's reply to ``probe``; unknown fields are ignored.
-
-    Raises:
-        BadInput: A field is not of the expected type.
-    """
-    known = {name: reply[name] for name in DeviceFacts.__dataclass_fields__ if name in reply}
-    return settings.build_json(DeviceFacts, {"modules": {}, **known}, "the device's reply")
 
 
 @dataclass(frozen=True)

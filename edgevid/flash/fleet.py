@@ -22,6 +22,7 @@ from edgevid.errors import BadInput, CheckFailed, EdgevidError
 from edgevid.files import user_folder, write_json
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.inventory import DeviceEntry
+from edgevid.flash.replies import STATUS, RunnerReply, StatusReply
 from edgevid.remote.ssh import Remote
 
 PARALLEL = 8
@@ -341,69 +342,66 @@ def _silent(_: str) -> None:
 def condition(device: DeviceEntry) -> Condition:
     """Get the state of one device; raises `EnvironmentFailed` where it does not log."""
     with connect(device) as session:
-        first = session.call({"do": "status"})
+        first = session.call(STATUS)
         rate = None
-        if (status := first.get("status") or {}).get("state") == "serving":
+        if first.status is not None and first.status.state == "serving":
             time.sleep(RATE_S)
-            rate = _fps(status, session.call({"do": "status"}).get("status") or {})
+            rate = _fps(first.status, session.call(STATUS).status)
     return read_condition(device, first, rate)
 
 
-def read_condition(device: DeviceEntry, reply: Mapping[str, Any], fps: float | None) -> Condition:
-    """Read the agent's reply to ``status``."""
-    installed, status = reply.get("installed") or {}, reply.get("status") or {}
-    release, journal = installed.get("current"), installed.get("journal") or {}
-    health = _health(release, str(journal.get("state")), status)
-    reason = journal.get("reason") or {}
+def read_condition(device: DeviceEntry, reply: StatusReply, fps: float | None) -> Condition:
+    """Make it of the agent's reply to ``status``."""
+    release, journal = reply.installed.current, reply.installed.journal
+    health = _health(release, journal.state, reply.status)
+    why = (journal.reason.message or "") if journal.reason else ""
     drift = _drift(flashed(device), release)
-    others = tuple(reply.get("others") or ())
-    why = str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason)
-    service = reply.get("service") or {}
-    manual = release is not None and service.get("boot") is False
-    more = [f"also installed in {', '.join(others)}"] if others else []
+    manual = release is not None and reply.service.boot is False
+    more = [f"also installed in {', '.join(reply.others)}"] if reply.others else []
     more += ["does not start with the device"] if manual else []
     why = "; ".join([why] * bool(why) + more)
     return Condition(
         device.name,
         health,
         release,
-        _engine(status),
+        _engine(reply.status),
         fps,
         drift,
         why,
-        0 if health == "serving" and drift is None and not others else 1,
-        others,
+        0 if health == "serving" and drift is None and not reply.others else 1,
+        reply.others,
     )
 
 
-def _health(release: str | None, journal: str, status: Mapping[str, Any]) -> str:
+def _health(release: str | None, journal: str, status: RunnerReply | None) -> str:
     if release is None:
         return "empty"
     if journal == "activating":
         return journal
-    state = status.get("state")
-    if state == "serving" and status.get("degraded"):
-        return "degraded"
-    return state if isinstance(state, str) else "stopped"
+    if status is None:
+        return "stopped"
+    return (
+        "degraded" if status.state == "serving" and status.degraded else status.state or "stopped"
+    )
 
 
-def _engine(status: Mapping[str, Any]) -> str | None:
+def _engine(status: RunnerReply | None) -> str | None:
     """The engines that serve, as in ``tflite/cpu int8``; several bundles may differ."""
     found: list[str] = []
-    for bundle in status.get("bundles") or ():
-        serving = bundle["engine"]["serving"]
-        text = f"{serving['runtime']}/{serving['accelerator']} {serving['precision']}"
+    for bundle in status.bundles if status is not None else ():
+        serving = bundle.engine.serving
+        text = f"{serving.runtime}/{serving.accelerator} {serving.precision}"
         if text not in found:
             found.append(text)
     return ", ".join(found) or None
 
 
-def _fps(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+def _fps(before: RunnerReply, after: RunnerReply | None) -> float | None:
     """Frames answered a second, between two status documents of the same process."""
-    if not after or before["pid"] != after["pid"]:
+    if after is None or before.pid != after.pid:
         return None
-    seconds = after["now_unix_s"] - before["now_unix_s"]
-    answered = after["frames"]["answered"] - before["frames"]["answered"]
+    seconds = after.now_unix_s - before.now_unix_s
+    answered = after.frames.answered - before.frames.answered
     return round(answered / seconds, 1) if seconds > 0 else None
 
 

@@ -1,66 +1,146 @@
-"""What is on a device already: its facts, the release that serves, and the files of that."""
+"""What is on a device already: its facts, the release that serves, and the files of that.
+
+A device may be in somebody else's hands. What it returns is used for a new release only if this
+user's own key has signed it before: `Installed.verified`.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from edgevid.errors import EnvironmentFailed
+from edgevid.errors import DeviceFailed, EnvironmentFailed
 from edgevid.files import sha256_of, user_folder, write_bytes
+from edgevid.flash import keys, replies
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.device_facts import DeviceFacts, probe_request, read_facts
+from edgevid.flash.device_facts import DeviceFacts, probe_request
+from edgevid.flash.package import same_release
+from edgevid.flash.replies import PROBE, READ, AgentFault, InstalledReply, Journal
 from edgevid.progress import Progress, silent
+from edgevid.remote.ssh import LEAST_BYTES_S
+
+_MOST_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class InstalledBlob:
+    """A file of a release that is installed."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class InstalledFile(InstalledBlob):
+    """A bundle or wheel of a release that is installed."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class InstalledRunner:
+    """The runner of a release that is installed."""
+
+    id: str
+    wheels: tuple[InstalledFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class InstalledManifest:
+    """What is used of the manifest of a release that is installed."""
+
+    site: InstalledBlob
+    runner: InstalledRunner
+    bundles: tuple[InstalledFile, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True)
 class Installed:
-    """What is installed on a device.
+    """What is installed on a device, as it says.
 
     Attributes:
         current: The release that serves; None if there is none.
         manifest: Its manifest.
+        signature: The manifest's signature.
         journal: The state of its deployment; see `edgevid.flash.agent.deployment`.
         fingerprint: Of the key that the device trusts.
         second: Why a deployment would make a second installation; None if it would not.
+        device: The device's name, for messages.
     """
 
     current: str | None = None
     manifest: bytes | None = None
-    journal: Mapping[str, Any] = field(default_factory=dict)
+    signature: str | None = None
+    journal: Journal = field(default_factory=Journal)
     fingerprint: str | None = None
-    second: Mapping[str, Any] | None = None
+    second: AgentFault | None = None
+    device: str = "the device"
 
     @classmethod
-    def read(cls, reply: Mapping[str, Any]) -> Installed:
-        """Read the agent's reply to ``probe`` or ``status``."""
-        installed = reply.get("installed") or {}
-        text = installed.get("manifest")
-        return cls(
-            installed.get("current"),
-            None if text is None else text.encode(),
-            installed.get("journal") or {},
-            installed.get("fingerprint"),
-            reply.get("second"),
+    def of(cls, reply: InstalledReply, second: AgentFault | None, device: str) -> Installed:
+        """Make it of the agent's reply to ``probe`` or ``status``."""
+        text = None if reply.manifest is None else reply.manifest.encode()
+        if text is not None and len(text) > _MOST_MANIFEST_BYTES:
+            replies.unreadable(device, "its manifest is too large")
+        made = cls(
+            reply.current, text, reply.signature, reply.journal, reply.fingerprint, second, device
         )
+        made.content  # noqa: B018 - read now, so that it is known to be readable
+        return made
+
+    @cached_property
+    def content(self) -> InstalledManifest | None:
+        """The manifest's content; None if nothing is installed.
+
+        Raises:
+            DeviceFailed: It cannot be read.
+        """
+        if self.manifest is None:
+            return None
+        return replies.read(
+            InstalledManifest, replies.frame(self.manifest, self.device), self.device
+        )
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the manifest is that of the release that serves."""
+        return self.manifest is not None and self.current == sha256_of(self.manifest)[:16]
+
+    def serves(self, manifest: bytes) -> bool:
+        """Whether the release that serves is the same, apart from the time it was made."""
+        return (
+            self.manifest is not None
+            and self.is_consistent
+            and same_release(self.manifest, manifest)
+        )
+
+    def verified(self, signers: Sequence[str]) -> bool:
+        """Whether one of these public keys has signed the manifest of the release that serves."""
+        if self.manifest is None or self.signature is None or not self.is_consistent:
+            return False
+        return any(keys.verify(self.manifest, self.signature, public) for public in signers)
 
 
 def look(device: AgentClient) -> tuple[DeviceFacts, Installed]:
     """Read a device's facts and what it serves; writes nothing there.
 
     Raises:
-        DeviceFailed: The device cannot be reached.
+        DeviceFailed: The device cannot be reached, or its answer cannot be read.
     """
-    reply = device.call({"do": "probe", **probe_request()})
-    return read_facts(reply), Installed.read(reply)
+    reply = device.call(PROBE, probe_request())
+    return reply.facts(), Installed.of(reply.installed, reply.second, device.name)
 
 
 def read_back(
     device: AgentClient, name: str, sha256: str, size: int, progress: Progress = silent
 ) -> Path:
     """Fetch a bundle that the device serves, so that it can be kept; returns a file in the cache.
+
+    The hash and the size are those of a manifest that `Installed.verified` has accepted.
 
     Raises:
         DeviceFailed: The device cannot be reached.
@@ -81,19 +161,19 @@ def fetch(
     """Fetch a file of the release that serves; ``received`` gets the number of bytes so far.
 
     Raises:
-        DeviceFailed: The device cannot be reached.
+        DeviceFailed: The device cannot be reached, or takes too long.
         EnvironmentFailed: The file is damaged on the device.
     """
-    content = b""
+    content = bytearray()
+    until = time.monotonic() + READ.seconds + size / LEAST_BYTES_S
     while len(content) < size:
-        request = {"do": "read", "sha256": sha256, "offset": len(content)}
-        part = base64.b64decode(device.call(request)["content"])
-        if not part:
-            break
-        content += part
+        if time.monotonic() > until:
+            raise DeviceFailed(f"{device.name}: took too long to send a file; try again", "slow")
+        reply = device.call(READ, {"sha256": sha256, "offset": len(content)})
+        content += replies.part(reply, size - len(content), device.name)
         received(len(content))
-    if sha256_of(content) != sha256:
+    if sha256_of(bytes(content)) != sha256:
         raise EnvironmentFailed(
             f"{device.name}: {sha256[:16]} is damaged there; flash with --replace"
         )
-    return content
+    return bytes(content)

@@ -12,9 +12,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sync_folder, user_folder
@@ -62,6 +64,30 @@ class SigningKey:
     def allowed_signer(self) -> str:
         """The line for ``ssh-keygen``'s file of allowed signers."""
         return f'{NAMESPACE} namespaces="{NAMESPACE}" {self.public}\n'
+
+
+def verify(content: bytes, signature: str, public: str, namespace: str = NAMESPACE) -> bool:
+    """Check a signature here.
+
+    Args:
+        content: What was signed.
+        signature: Its signature, as `SigningKey.sign` gives it.
+        public: The public key.
+        namespace: The purpose of the signature.
+
+    Returns:
+        Whether the key has signed the content for that purpose.
+
+    Raises:
+        BadInput: ssh-keygen is not installed.
+        EnvironmentFailed: ssh-keygen does not end.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgevid-") as name:
+        signers, signed = Path(name, "signers"), Path(name, "signature")
+        signers.write_text(f'{NAMESPACE} namespaces="{namespace}" {public}\n')
+        signed.write_text(signature, encoding="utf-8")
+        args = ("-Y", "verify", "-I", NAMESPACE, "-n", namespace, "-f", signers, "-s", signed)
+        return _run(args, key=signed, stdin=content).returncode == 0
 
 
 def key_file() -> Path:
@@ -126,27 +152,34 @@ def _user() -> str:
         return "somebody"
 
 
-def _keygen(*args: object, key: Path, stdin: bytes = b"") -> bytes:
+def _keygen(*args: object, key: Path, stdin: bytes | IO[bytes] = b"") -> bytes:
+    done = _run(args, key=key, stdin=stdin)
+    if done.returncode:
+        raise BadInput(f"{key}: cannot be used: {_reason(done.stderr, key)}")
+    return done.stdout
+
+
+def _run(
+    args: Sequence[object], *, key: Path, stdin: bytes | IO[bytes]
+) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("ssh-keygen")
     if program is None:
         raise BadInput("ssh-keygen is not installed; run: apt-get install openssh-client")
     never = {**os.environ, "SSH_ASKPASS_REQUIRE": "never", "DISPLAY": ""}
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [program, *map(str, args)],
-            input=stdin,
             capture_output=True,
             env=never,
             timeout=_TIMEOUT_S,
             start_new_session=True,  # without a terminal it cannot ask for a passphrase
+            **given,
         )
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(
             f"{key}: ssh-keygen did not end; if the key is on a token, touch it"
         ) from None
-    if done.returncode:
-        raise BadInput(f"{key}: cannot be used: {_reason(done.stderr, key)}")
-    return done.stdout
 
 
 def _reason(stderr: bytes, key: Path) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 from edgevid import targets
-from edgevid.errors import BadInput, DeviceFailed, EdgevidError
-from edgevid.flash import service_config
+from edgevid.errors import BadInput, DeviceFailed, EdgevidError, EnvironmentFailed, shorten
+from edgevid.files import sha256_of
+from edgevid.flash import replies, service_config
 from edgevid.flash.activation import Log
 from edgevid.flash.agent_client import AgentClient, raise_fault
+from edgevid.flash.blob_transfer import missing_blobs
 from edgevid.flash.device_facts import (
     DeviceFacts,
     MissingRequirement,
@@ -20,14 +25,19 @@ from edgevid.flash.device_facts import (
     propose,
 )
 from edgevid.flash.installed import Installed, fetch, look, read_back
-from edgevid.flash.package import Package, build, same_release
+from edgevid.flash.package import Package, build
+from edgevid.flash.replies import CHECK
 from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.service_config import ServiceConfig
 from edgevid.flash.signed_request import sign
+from edgevid.media.secrets import without_secrets
 from edgevid.progress import Progress
 from edgevid.targets import Target
 
 _MARGIN_MB = 16
+_SHOWN_BYTES = 64 << 10
+_SHOWN_LINES = 40
+_SHOWN_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,7 @@ class DeployPlan:
     @property
     def unchanged(self) -> bool:
         """Whether the device serves the same release already."""
-        before = self.installed.manifest
-        return before is not None and same_release(before, self.package.manifest)
+        return self.installed.serves(self.package.manifest)
 
     @property
     def send_bytes(self) -> int:
@@ -76,7 +85,8 @@ class DeployPlan:
     @property
     def new_runner(self) -> bool:
         """Whether the runner differs from the one that serves."""
-        return _runner(self.installed.manifest) != _runner(self.package.manifest)
+        content = self.installed.content
+        return content is None or content.runner.id != _runner(self.package.manifest)["id"]
 
     def document(self) -> dict[str, Any]:
         """Return the plan as a JSON document."""
@@ -157,7 +167,7 @@ def make(device: AgentClient, request: DeployRequest, options: DeployOptions) ->
     target = choose(device.name, request.kind, facts, options.log)
     found = list(missing_requirements(facts, target))
     stop(device.name, [lack for lack in found if lack.blocks], options.log)
-    service = service_of(device, request, installed)
+    service = service_of(device, request, installed, options)
     kept = [_kept(device, installed, name, options.progress) for name in service.kept]
     package = build(
         facts,
@@ -168,7 +178,7 @@ def make(device: AgentClient, request: DeployRequest, options: DeployOptions) ->
         progress=options.progress,
         log=options.log,
     )
-    missing = device.call({"do": "missing", "blobs": package.sizes()})["missing"]
+    missing = missing_blobs(device, package.sizes())
     plan = DeployPlan(
         device.name, facts, installed, target, service, package, missing, tuple(found)
     )
@@ -214,12 +224,19 @@ def choose(name: str, kind: str | None, facts: DeviceFacts, log: Log) -> Target:
 
 
 def service_of(
-    device: AgentClient | None, request: DeployRequest, installed: Installed
+    device: AgentClient | None,
+    request: DeployRequest,
+    installed: Installed,
+    options: DeployOptions,
 ) -> ServiceConfig:
     """Return the service configuration for a request.
 
+    What the device serves now is kept only if it was signed here: the new release gets the user's
+    signature, so it must hold nothing that somebody else has put onto the device.
+
     Raises:
-        BadInput: The request is contradictory or incomplete.
+        BadInput: The request is contradictory or incomplete, or it keeps something that this user
+            has not signed.
     """
     if request.config is not None:
         if request.bundles or request.sources or request.add or request.replace:
@@ -229,25 +246,66 @@ def service_of(
             )
         return service_config.from_config(request.config)
     before = None
-    if device is not None and installed.manifest is not None:
-        held = json.loads(installed.manifest)["site"]
-        before = fetch(device, held["sha256"], held["size"], lambda _: None)
-    return service_config.from_arguments(
+    unsigned = False
+    if device is not None and installed.content is not None:
+        unsigned = not installed.verified(options.signers())
+        if unsigned and not request.replace:
+            raise BadInput(
+                f"{device.name}: what it serves is not signed by your key, so nothing of it can be "
+                "kept; give everything that it is to serve, with --replace and --source, or with "
+                "--config"
+            )
+        held = installed.content.site
+        before = None if unsigned else fetch(device, held.sha256, held.size)
+    service = service_config.from_arguments(
         request.bundles, request.sources, before, add=request.add, replace=request.replace
     )
+    if unsigned and device is not None:
+        for line in differences(device, installed, service):
+            options.log(f"{device.name}: {line}")
+    return service
+
+
+def differences(device: AgentClient, installed: Installed, service: ServiceConfig) -> list[str]:
+    """How what would serve differs from what the device says that it serves, in a few lines."""
+    assert installed.content is not None
+    site, bundles = installed.content.site, installed.content.bundles
+    text = b""
+    if site.size <= _SHOWN_BYTES:
+        with suppress(EnvironmentFailed):
+            text = fetch(device, site.sha256, site.size)
+    theirs = [f"bundle {one.name} {one.sha256[:16]}" for one in bundles]
+    theirs += text.decode(errors="replace").splitlines()
+    ours = [f"bundle {path.name} {sha256_of(path)[:16]}" for path in service.bundles]
+    ours += service.text.decode().splitlines()
+    found = [*unified_diff(theirs, ours, lineterm="", n=0)][2:]
+    lines = [_shown(one) for one in found if not one.startswith("@@")]
+    more = [f"... and {len(lines) - _SHOWN_LINES} lines more"] * (len(lines) > _SHOWN_LINES)
+    return [
+        "what it serves is not signed by your key; it is replaced (- there, + here):",
+        *lines[:_SHOWN_LINES],
+        *more,
+    ]
+
+
+def _shown(line: str) -> str:
+    """A line of a configuration for the terminal, without passwords of cameras."""
+    plain = replies.printable(line)
+    url = re.sub(r"\w+://[^\s\"']+", lambda found: without_secrets(found[0]), plain)
+    return shorten(url, _SHOWN_CHARACTERS)
 
 
 def _kept(device: AgentClient, installed: Installed, name: str, progress: Progress) -> Path:
-    """The file of a bundle that stays; fetched, since the manifest has its hash."""
-    assert installed.manifest is not None
-    for one in json.loads(installed.manifest)["bundles"]:
-        if one["name"] == name:
-            return read_back(device, name, one["sha256"], one["size"], progress)
+    """The file of a bundle that stays; fetched, since the signed manifest has its hash."""
+    assert installed.content is not None
+    for one in installed.content.bundles:
+        if one.name == name:
+            return read_back(device, name, one.sha256, one.size, progress)
     raise DeviceFailed(f"{device.name}: {name} is not in its release; flash with --replace")
 
 
 def _room(plan: DeployPlan) -> Iterator[MissingRequirement]:
-    unpacked = json.loads(plan.package.manifest)["runner"].get("unpacked_bytes", 0)
+    unpacked = _runner(plan.package.manifest)["unpacked_bytes"]
     need = plan.send_bytes + (unpacked if plan.new_runner else 0)
     need_mb = 2 * need / (1 << 20) + _MARGIN_MB
     if plan.facts.disk_free_mb < need_mb:
@@ -265,11 +323,13 @@ def _refusals(
         signed = sign(
             package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin
         )
-        for note in device.call({"do": "check", **signed}).get("notes", ()):
-            yield MissingRequirement(str(note), "", blocks=False)
+        for note in device.call(CHECK, signed).notes:
+            yield MissingRequirement(note, "", blocks=False)
     except EdgevidError as error:
         yield MissingRequirement(str(error).removeprefix(f"{device.name}: "), "")
 
 
-def _runner(manifest: bytes | None) -> str | None:
-    return None if manifest is None else str(json.loads(manifest)["runner"]["id"])
+def _runner(manifest: bytes) -> dict[str, Any]:
+    """The runner of a manifest that was made here."""
+    found: dict[str, Any] = json.loads(manifest)["runner"]
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgevid.flash.activation import Health, Log, quiet
-from edgevid.flash.keys import SigningKey
+from edgevid.flash.keys import SigningKey, own_key
 from edgevid.progress import Progress, silent
 
 
@@ -40,6 +40,7 @@ class DeployOptions:
 
     Attributes:
         key: The key that signs; None: the one that edgevid made for this user.
+        old_key: The public key that the device trusts so far, if ``pin`` changes it.
         pin: The change to another key, signed by the one that the device trusts so far.
         health: What the release must show before it is kept.
         trust_new: Accept an unknown host key.
@@ -53,6 +54,7 @@ class DeployOptions:
     """
 
     key: SigningKey | None = None
+    old_key: str | None = None
     pin: Mapping[str, str] | None = None
     health: Health = field(default_factory=Health)
     trust_new: bool = False
@@ -63,3 +65,8 @@ class DeployOptions:
     root: str | None = None
     progress: Progress = silent
     log: Log = quiet
+
+    def signers(self) -> tuple[str, ...]:
+        """The public keys of this user: what they have signed was made or checked here."""
+        key = self.key if self.key is not None else own_key()[0]
+        return (key.public,) if self.old_key is None else (key.public, self.old_key)

@@ -8,8 +8,6 @@ finds it again, running or ended.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import threading
 import time
@@ -29,17 +27,32 @@ from edgevid.errors import (
     Inconclusive,
 )
 from edgevid.files import sha256_of
-from edgevid.flash import device_code, fleet, package, plan
+from edgevid.flash import device_code, fleet, package, plan, replies
 from edgevid.flash.activation import LINK_LOST, RETRY_S
 from edgevid.flash.agent.job_protocol import DOCUMENT, FILES, TRIAL
 from edgevid.flash.agent_client import AgentClient, agent_source
-from edgevid.flash.blob_transfer import send
+from edgevid.flash.blob_transfer import missing_blobs, send
 from edgevid.flash.device_facts import DeviceFacts, missing_requirements
-from edgevid.flash.installed import Installed, look
+from edgevid.flash.installed import Installed, InstalledManifest, look
 from edgevid.flash.inventory import DeviceEntry
 from edgevid.flash.keys import SigningKey
+from edgevid.flash.replies import (
+    CHECK,
+    JOB,
+    JOB_END,
+    JOB_READ,
+    JOB_STATE,
+    MOST_DOCUMENT_BYTES,
+    SESSION,
+    STAGE,
+    TUNED,
+    UNINSTALL,
+    JobStateReply,
+    Verb,
+)
 from edgevid.flash.service_config import to_toml
 from edgevid.flash.signed_request import sign
+from edgevid.jobs import result
 from edgevid.jobs.request import BenchRequest, BenchStopped, DeviceLost
 from edgevid.jobs.stderr import StderrLines
 from edgevid.progress import Progress, silent
@@ -52,6 +65,7 @@ BUSY_S = 30.0
 
 Log = Callable[[str], None]
 Given = TypeVar("Given")
+Reply = TypeVar("Reply")
 
 
 @dataclass
@@ -62,9 +76,9 @@ class _Location:
     release: str | None
     temporary: bool
 
-    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, verb: Verb[Reply], **fields: Any) -> Reply:
         """Send the agent a request."""
-        return self.device.call({"do": verb, **fields})
+        return self.device.call(verb, fields)
 
 
 def bench(
@@ -140,36 +154,37 @@ class BenchRun:
         name = self.request.name(target)
         with self._tidy(place, name):
             self._across_links(lambda: self._begin(place, name, facts, target))
-            document = self.fetch_document(place, name, self._followed(place, name))
+            document = self.fetch_document(place, name, *self._followed(place, name))
             document |= self._about(place, installed, target)
-            if document.get("tuned"):
+            result.check(document, self.entry.name)
+            if tuned := result.tuning(document, self.entry.name):
                 document["tuned"]["kept"] = self._across_links(
-                    lambda: self._tuned(document["tuned"])
+                    lambda: self._main.call(TUNED, tuned).kept
                 )
         return document
 
     # ------------------------------------------------------------ the location
 
     def _target(self, facts: DeviceFacts, installed: Installed) -> Target:
-        manifest = json.loads(installed.manifest) if installed.manifest else {}
-        kind = self.request.kind or self.entry.target or manifest.get("target")
+        there = installed.content.target if installed.content else None
+        kind = self.request.kind or self.entry.target or there
         target = plan.choose(self.entry.name, kind, facts, self._log)
         blocking = [lack for lack in missing_requirements(facts, target) if lack.blocks]
         plan.stop(self.entry.name, blocking, self._log)
         return target
 
     def _place(self, facts: DeviceFacts, installed: Installed, target: Target) -> _Location:
-        if installed.manifest is not None and self.runner_fits(installed.manifest, facts, target):
+        if installed.content is not None and self.runner_fits(installed.content, facts, target):
             return _Location(self._main, installed.current, temporary=False)
         return _Location(self._device(facts.root + TRIAL), None, temporary=True)
 
-    def runner_fits(self, manifest: bytes, facts: DeviceFacts, target: Target) -> bool:
+    def runner_fits(self, manifest: InstalledManifest, facts: DeviceFacts, target: Target) -> bool:
         """Whether a deployed runner is this version of edgevid and has what the bundle needs."""
-        there = json.loads(manifest)["runner"]["wheels"]
-        if sha256_of(device_code.archive(target)) not in {wheel["sha256"] for wheel in there}:
+        there = manifest.runner.wheels
+        if sha256_of(device_code.archive(target)) not in {wheel.sha256 for wheel in there}:
             return False
         wanted = package.wanted_wheels(facts, target, [self._bundle], self._site)
-        projects = {_project(wheel["name"]) for wheel in there} | set(wanted.provided)
+        projects = {_project(wheel.name) for wheel in there} | set(wanted.provided)
         return all(_project(requirement) in projects for requirement in wanted.requirements)
 
     @property
@@ -186,14 +201,12 @@ class BenchRun:
     def _begin(self, place: _Location, name: str, facts: DeviceFacts, target: Target) -> None:
         """Send what is missing, and start the job; then the device's lock is free again."""
         request = self.request
-        reported = place.ask("job-state", id=name)
-        if reported["state"] in ("running", "ended"):
+        reported = place.ask(JOB_STATE, id=name)
+        if reported.state in ("running", "ended"):
             if not self._asked:
-                self.log(
-                    f"the same benchmark is already there, {reported['state']}; attaching to it"
-                )
+                self.log(f"the same benchmark is already there, {reported.state}; attaching to it")
             return
-        if reported["busy"] and not request.end_other:
+        if reported.busy and not request.end_other:
             raise DeviceFailed(
                 f"{self.entry.name}: another benchmark is running there; wait until it ends, or "
                 "stop it with --end-other",
@@ -204,10 +217,10 @@ class BenchRun:
             + ("with a temporary runner" if place.temporary else "with the deployed runner")
         )
         if request.end_other:
-            place.ask("job-end")
+            place.ask(JOB_END)
         if place.temporary:
             place.release = self._stage(place, facts, target)
-        place.ask("session", trial=True)
+        place.ask(SESSION, trial=True)
         files: dict[str, Path | bytes] = {
             "agent.py": agent_source(),
             request.bundle.name: request.bundle,
@@ -221,7 +234,7 @@ class BenchRun:
         args += [f"../{FILES}/{request.source.name}", "--out", DOCUMENT, *request.args]
         self._asked = True
         place.ask(
-            "job",
+            JOB,
             id=name,
             release=place.release,
             args=args,
@@ -246,15 +259,16 @@ class BenchRun:
             )
         made = self._made
         signed = sign(made, self._key())
-        place.ask("check", **signed)
-        place.ask("session", trial=True)
+        place.ask(CHECK, **signed)
+        place.ask(SESSION, trial=True)
         self._send(place, made.blobs, facts.root)
-        return str(place.ask("stage", trial=True, **signed)["release"])
+        place.ask(STAGE, trial=True, **signed)
+        return made.release
 
     def _send(self, place: _Location, blobs: Mapping[str, Path | bytes], beside: str) -> None:
         """Send what is missing, unless the device's own folder ``beside`` has it."""
         sizes = {sha256: package.size_of(blob) for sha256, blob in blobs.items()}
-        missing = place.ask("missing", blobs=sizes, beside=beside)["missing"]
+        missing = missing_blobs(place.device, sizes, beside)
         limit = self.request.limit_kbit
         send(place.device, blobs, missing, limit_kbit=limit, progress=self._working)
 
@@ -264,67 +278,75 @@ class BenchRun:
 
     # ------------------------------------------------------------ following
 
-    def _followed(self, place: _Location, name: str) -> dict[str, Any]:
-        """Wait for the end of the job, across lost links, and pass on its stderr."""
+    def _followed(self, place: _Location, name: str) -> tuple[JobStateReply, str]:
+        """Wait for the end of the job, across lost links, and pass on its stderr.
+
+        Returns:
+            The last state, and the last line of the stderr.
+        """
         offset, lines = 0, StderrLines(self.log, self._progress)
+        until = time.monotonic() + self.request.deadline_s + self.request.out_of_sight_s
         while True:
-            reported = self._across_links(
-                lambda at: place.ask("job-state", id=name, said=at), offset
-            )
-            offset = int(reported.get("said", offset))
-            lines.feed(str(reported.get("stderr", "")))
-            if reported["state"] == "ended" and not reported["stderr"]:
-                return {**reported, "last": lines.last}
-            if reported["state"] in ("lost", "absent"):
+            reported = self._across_links(lambda at: place.ask(JOB_STATE, id=name, said=at), offset)
+            offset = reported.said
+            more = lines.feed(reported.stderr)
+            if reported.state == "ended" and not (reported.stderr and more):
+                return reported, lines.last
+            if reported.state in ("lost", "absent"):
                 raise EnvironmentFailed(
                     f"{self.entry.name}: the job was killed, or the device was restarted; try again"
                 )
-            if reported["state"] == "running":
+            if time.monotonic() > until:
+                raise EnvironmentFailed(
+                    f"{self.entry.name}: the job did not end in time; measure less at once"
+                )
+            if reported.state == "running":
                 self._check(POLL_S)
 
-    def fetch_document(self, place: _Location, name: str, end: Mapping[str, Any]) -> dict[str, Any]:
+    def fetch_document(
+        self, place: _Location, name: str, end: JobStateReply, last: str = ""
+    ) -> dict[str, Any]:
         """Fetch the job's document.
 
         Args:
             place: Where the job ran.
             name: The job's id.
             end: The job's final state.
+            last: The last line of its stderr.
 
         Returns:
             The document.
 
         Raises:
-            DeviceFailed: The document is damaged or no document.
+            DeviceFailed: The document is damaged, too large, or no document.
             EdgevidError: The job failed; this is its own error.
         """
-        if end["document"] is None:
-            self._raise(end)
-        size, content = end["document"]["size"], b""
+        if end.document is None:
+            self._raise(end, last)
+        size, content = end.document.size, bytearray()
+        if size > MOST_DOCUMENT_BYTES:
+            raise DeviceFailed(f"{self.entry.name}: its result is too large; measure less at once")
         while len(content) < size:
-            offset = len(content)
-            part = self._across_links(
-                lambda at: place.ask("job-read", id=name, file="document", offset=at), offset
+            reply = self._across_links(
+                lambda at: place.ask(JOB_READ, id=name, file="document", offset=at), len(content)
             )
-            if not part["content"]:
+            if not reply.content:
                 break
-            content += base64.b64decode(part["content"])
+            content += replies.part(reply, size - len(content), self.entry.name)
             self._progress("fetching", len(content), size)
-        if sha256_of(content) != end["document"]["sha256"]:
+        if sha256_of(bytes(content)) != end.document.sha256:
             raise DeviceFailed(f"{self.entry.name}: its result is damaged; try again")
-        document = json.loads(content)
-        if not isinstance(document, dict):
-            raise DeviceFailed(f"{self.entry.name}: its result is not a document; try again")
-        return document
+        return replies.frame(bytes(content), self.entry.name)
 
-    def _raise(self, end: Mapping[str, Any]) -> NoReturn:
+    def _raise(self, end: JobStateReply, last: str) -> NoReturn:
         kinds: dict[Any, type[EdgevidError]] = {1: CheckFailed, 2: BadInput, 3: Inconclusive}
-        if end["why"] == "deadline":
+        if end.why == "deadline":
             hours = self.request.deadline_s / 3600
             raise EnvironmentFailed(
                 f"{self.entry.name}: it was stopped after {hours:.3g} hours; measure less at once"
             )
-        text = str(end["last"]).removeprefix("edgevid: ") if end["why"] == "ended" else end["why"]
-        error = kinds.get(end["exit_code"], EnvironmentFailed)
+        text = last.removeprefix("edgevid: ") if end.why == "ended" else end.why
+        error = kinds.get(end.exit_code, EnvironmentFailed)
         raise error(f"{self.entry.name}: {text or 'it ended without a message'}")
 
     def _about(self, place: _Location, installed: Installed, target: Target) -> dict[str, Any]:
@@ -338,13 +360,6 @@ class BenchRun:
             "service": service,
             "device": {"name": self.entry.name, "target": target.name},
         }
-
-    def _tuned(self, tuned: Mapping[str, Any]) -> bool:
-        """Store the tuning where the service there looks for it."""
-        answer = self._main.call(
-            {"do": "tuned", "name": tuned["name"], "content": tuned["content"]}
-        )
-        return bool(answer["kept"])
 
     # ------------------------------------------------------------ lost links, and cleaning up
 
@@ -391,11 +406,11 @@ class BenchRun:
             self.log(f"could not be cleaned up: {error}; the next benchmark will do it")
 
     def _clean(self, place: _Location, name: str) -> None:
-        place.ask("job-end", id=name)
+        place.ask(JOB_END, id=name)
         until = time.monotonic() + BUSY_S
         while place.temporary and not self.request.keep_runner:
             try:
-                place.ask("uninstall", trial=True)
+                place.ask(UNINSTALL, trial=True)
                 break
             except DeviceFailed as error:  # an interrupted session of ours may take a moment to end
                 if error.kind != "busy" or time.monotonic() > until:

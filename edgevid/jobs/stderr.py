@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from edgevid.errors import shorten
+from edgevid.flash.replies import MOST_CHARACTERS, printable
 from edgevid.progress import Progress
 
-_BAR = re.compile(r"([A-Za-z][\w ]*): (\d+)/(\d+) ?(.*)")
+MOST_STDERR = 4 << 20
+"""So many characters are passed on; a device can print more than a terminal should."""
+_LONGEST_LINE = 64 << 10
+_BAR = re.compile(r"([A-Za-z][\w ]*): (\d{1,15})/(\d{1,15}) ?(.*)")
 
 
 class StderrLines:
@@ -15,15 +20,23 @@ class StderrLines:
 
     def __init__(self, log: Callable[[str], None], progress: Progress) -> None:
         self._log, self._progress, self._rest = log, progress, ""
+        self._left = MOST_STDERR
         self.last = ""
 
-    def feed(self, text: str) -> None:
-        """Take the next part."""
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            found = _BAR.fullmatch(line.strip())
+    def feed(self, text: str) -> bool:
+        """Take the next part; returns whether more would be passed on."""
+        if self._left <= 0:
+            return False
+        self._left -= len(text)
+        *lines, rest = (self._rest + text).split("\n")
+        self._rest = rest[-_LONGEST_LINE:]
+        for line in (shorten(printable(one), MOST_CHARACTERS) for one in lines):
+            found = _BAR.fullmatch(line)
             if found:
                 self._progress(found[1], int(found[2]), int(found[3]), found[4])
-            elif not line.startswith("written: "):
-                self.last = line.strip()
-                self._log(self.last)
+            elif line and not line.startswith("written: "):
+                self.last = line
+                self._log(line)
+        if self._left <= 0:
+            self._log("the job prints too much; the rest is not shown")
+        return self._left > 0

@@ -26,6 +26,8 @@ _TAIL_BYTES = 16 << 10
 _CHUNK = 1 << 18
 _LEFT_BYTES = 1 << 20
 _ENDING_S = 5.0
+LEAST_BYTES_S = 1000.0
+"""A device that takes less a second is given up; limits of the user's own do not count."""
 _FAILED = 255  # the exit code of ssh itself; any other one is the command's
 
 _ADDRESS = re.compile(
@@ -181,11 +183,14 @@ class SshSession:
         """Send all of ``data``.
 
         Raises:
-            DeviceFailed: Nothing could be sent for ``timeout_s``, or the command has ended.
+            DeviceFailed: Nothing could be sent for ``timeout_s``, it takes longer than that at
+                `LEAST_BYTES_S`, or the command has ended.
         """
-        rest = memoryview(data)
+        rest, until = memoryview(data), time.monotonic() + timeout_s + len(data) / LEAST_BYTES_S
         while rest:
             rest = rest[self.write_some(rest, timeout_s) :]
+            if time.monotonic() > until:
+                raise self._slow()
 
     def write_some(self, data: bytes | memoryview, timeout_s: float) -> int:
         """Send what the connection takes at once; returns the number of bytes, at least one.
@@ -212,21 +217,30 @@ class SshSession:
         poll.register(self._out, select.POLLIN)
         return bool(self._arrived) or bool(poll.poll(0))
 
-    def readline(self, timeout_s: float, limit: int = 16 << 20) -> bytes:
+    def readline(
+        self, timeout_s: float, limit: int = 16 << 20, until: float | None = None
+    ) -> bytes:
         """Return the next line, with its line end.
 
+        Args:
+            timeout_s: How long nothing may arrive.
+            limit: The largest number of bytes.
+            until: When the whole line must be there, as `time.monotonic` counts; None: any time.
+
         Raises:
-            DeviceFailed: Nothing arrived for ``timeout_s``, the line is too long, or the command
-                has ended.
+            DeviceFailed: Nothing arrived for ``timeout_s``, the line is too long or too late, or
+                the command has ended.
         """
         searched = 0
-        while (end := self._arrived.find(b"\n", searched)) < 0:
+        while (end := self._arrived.find(b"\n", searched)) < 0 and len(self._arrived) <= limit:
             searched = len(self._arrived)
-            if searched > limit:
-                raise DeviceFailed(
-                    f"{self.address}: the program that replies is not edgevid's", "protocol"
-                )
-            self._arrive(timeout_s)
+            self._arrive(timeout_s, until)
+        if end < 0 or end > limit:
+            self.close(limit_s=0)
+            raise DeviceFailed(
+                f"{self.address}: its answer is too long; check what replies there",
+                "protocol",
+            )
         line = bytes(self._arrived[: end + 1])
         del self._arrived[: end + 1]
         return line
@@ -243,22 +257,34 @@ class SshSession:
         del self._arrived[:count]
         return data
 
-    def _arrive(self, timeout_s: float) -> None:
+    def _arrive(self, timeout_s: float, until: float | None = None) -> None:
+        left_s = timeout_s if until is None else min(timeout_s, until - time.monotonic())
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
-            raise self._silent(timeout_s)
+        if not poll.poll(max(0.0, left_s) * 1000):
+            raise self._silent(timeout_s) if left_s == timeout_s else self._slow()
         data = os.read(self._out.fileno(), _CHUNK)
         if not data:
             raise self.fault()
         self.received_bytes += len(data)
         self._arrived += data
+        if until is not None and time.monotonic() > until:
+            raise self._slow()
 
     def _silent(self, timeout_s: float) -> DeviceFailed:
         self.close(limit_s=0)
         return DeviceFailed(
             f"{self.address}: was silent for {timeout_s:.0f} s; check the device and its link",
             "lost",
+        )
+
+    def _slow(self) -> DeviceFailed:
+        """The error for a device that says or takes a little now and then, and never all of it."""
+        self.close(limit_s=0)
+        return DeviceFailed(
+            f"{self.address}: took too long to answer; check the device and its link, then try "
+            "again",
+            "slow",
         )
 
     def _listen(self) -> None:
@@ -386,6 +412,10 @@ _FAULTS = (
         "the connection was lost; check the device and its link, then try again",
     ),
 )
+
+
+KINDS = frozenset({kind for _, kind, _ in _FAULTS} | {"ended", "slow", "unknown"})
+"""What this host finds out by itself about a link; an agent cannot give its errors such a kind."""
 
 
 def _as_known(address: Address) -> str:

@@ -16,9 +16,20 @@ from edgevid.flash.agent import service, session
 from edgevid.flash.agent.session import AgentSession
 from edgevid.flash.agent_client import raise_fault
 from edgevid.flash.inventory import DeviceEntry
+from edgevid.flash.replies import (
+    ACTIVATE,
+    CHECK,
+    SESSION,
+    STATUS,
+    ActivateReply,
+    AgentFault,
+    StatusReply,
+    WatchReply,
+    read,
+)
 from edgevid.flash.request import DeployOptions, DeployRequest
 
-CHANGES = ("check", "session")
+CHANGES = (CHECK, SESSION)
 
 
 class Pipe:
@@ -29,7 +40,8 @@ class Pipe:
     def __init__(self):
         self.wire_bytes = 0
 
-    def call(self, request, **_):
+    def call(self, verb, fields=None, **_):
+        request = {"do": verb.name, **(fields or {})}
         inbox, outbox = [request, None], []
         transport = SimpleNamespace(
             request=lambda: inbox.pop(0), send=outbox.append, payload=lambda: iter(()), silence_s=0
@@ -37,8 +49,8 @@ class Pipe:
         AgentSession(transport).run()
         (reply,) = outbox
         if "error" in reply:
-            raise_fault(self.name, reply["error"])
-        return reply
+            raise_fault(self.name, read(AgentFault, reply["error"], self.name))
+        return read(verb.record, reply, self.name)
 
 
 @pytest.fixture
@@ -77,29 +89,33 @@ def test_a_users_agent_refuses_beside_the_systems_installation(place, do):
     install(place.system)
     agent = place.become(root=False)
     with pytest.raises(BadInput) as caught:
-        agent.call({"do": do})
+        agent.call(do)
     assert str(caught.value) == (
         f"pi: edgevid is installed in {place.system}, and sudo asks this user for a password; "
-        "allow sudo without password, or log in as root; or add a second: "
+        "the device says: allow sudo without password, or log in as root; or add a second: "
         f"--root {place.user}"
     )
     assert not place.user.exists()
-    assert agent.call({"do": "session", "root": str(place.user)})["root"] == str(place.user)
+    assert agent.call(SESSION, {"root": str(place.user)}).root == str(place.user)
 
 
 @pytest.mark.parametrize("do", CHANGES)
 def test_roots_agent_refuses_beside_the_users_installation(place, do):
     install(place.user)
-    with pytest.raises(BadInput, match=f"for one user, in {place.user}; remove it, with --unins"):
-        place.become(root=True).call({"do": do})
+    with pytest.raises(
+        BadInput, match=f"for one user, in {place.user}; the device says: remove it, with --unins"
+    ):
+        place.become(root=True).call(do)
     assert not place.system.exists()
 
 
 def test_two_installations_are_refused_until_one_is_removed(place):
     install(place.system)
     install(place.user)
-    with pytest.raises(BadInput, match=f"twice, in {place.system} and in {place.user}; remove"):
-        place.become(root=False).call({"do": "session"})
+    with pytest.raises(
+        BadInput, match=f"twice, in {place.system} and in {place.user}; the device says: remove"
+    ):
+        place.become(root=False).call(SESSION)
 
 
 def test_a_plan_stops_before_anything_is_built(place):
@@ -121,19 +137,19 @@ def test_uninstall_names_the_installation_that_it_cannot_or_does_not_remove(plac
 def test_fleet_status_shows_both(place):
     install(place.system)
     agent = place.become(root=False)
-    found = fleet.read_condition(DeviceEntry("pi", "pi"), agent.call({"do": "status"}), None)
+    found = fleet.read_condition(DeviceEntry("pi", "pi"), agent.call(STATUS), None)
     assert (found.health, found.exit_code) == ("empty", 1)
     assert found.others == (str(place.system),)
     assert found.reason == f"also installed in {place.system}"
-    named = agent.call({"do": "status", "root": str(place.user)})
-    assert named["others"] == []
+    named = agent.call(STATUS, {"root": str(place.user)})
+    assert named.others == ()
 
 
 def test_a_lone_installation_is_no_second_one(place):
     install(place.system)
     root = place.become(root=True)
-    assert root.call({"do": "status"})["others"] == []
-    assert root.call({"do": "session"})["root"] == str(place.system)
+    assert root.call(STATUS).others == ()
+    assert root.call(SESSION).root == str(place.system)
 
 
 def test_what_json_shows_of_a_release_people_see_too():
@@ -149,9 +165,10 @@ def test_what_json_shows_of_a_release_people_see_too():
             },
         },
     ]
-    device = SimpleNamespace(name="pi", call=lambda request, notice=None: replies.pop(0))
+    records = [read(ActivateReply, replies[0], "pi"), read(WatchReply, replies[1], "pi")]
+    device = SimpleNamespace(name="pi", call=lambda *_, **__: records.pop(0))
     lines = []
-    found = activate(device, {"do": "activate", "id": "r1"}, Health(1.0), lines.append)
+    found = activate(device, ACTIVATE, {"id": "r1"}, Health(1.0), lines.append)
     assert found["outcome"] == "serving" and found["health"]["degraded"]
     assert lines[1:] == [
         "pi: it does not start with the device, which has no crontab",
@@ -162,7 +179,8 @@ def test_what_json_shows_of_a_release_people_see_too():
         "status": {"state": "serving"},
         "service": {"boot": False},
     }
-    condition = fleet.read_condition(DeviceEntry("pi", "pi"), reply, 2.0)
+    status = read(StatusReply, reply, "pi")
+    condition = fleet.read_condition(DeviceEntry("pi", "pi"), status, 2.0)
     assert condition.reason == "does not start with the device"
     assert (condition.health, condition.exit_code) == ("serving", 0)
     assert condition.reason in condition.row()

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import pytest
 
 from edgevid import targets
-from edgevid.flash.device_facts import DeviceFacts, read_facts
+from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.package import Package, build
+from edgevid.flash.replies import read
 from rigs.arm import CACHE, DISTRIBUTION, ArmMachine, arm_machine, ssh_environment
 from rigs.command import call_edgevid
 from rigs.sshd import make_key
@@ -65,7 +66,7 @@ def found(board) -> dict:
 @pytest.fixture(scope="module")
 def package(found, real_bundle) -> Package:
     """What would be sent there; the wheels are kept from one run of the tests to the next."""
-    facts, target = read_facts(found["facts"]), targets.load(found["target"])
+    facts, target = read(DeviceFacts, found["facts"], "the board"), targets.load(found["target"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(CACHE / "cache"))
         return build(facts, target, [real_bundle], b"")
@@ -86,7 +87,7 @@ def flashed(board, package, real_bundle) -> Board:
 
 
 def test_a_look_over_ssh_proposes_its_target(found):
-    facts: DeviceFacts = read_facts(found["facts"])
+    facts: DeviceFacts = read(DeviceFacts, found["facts"], "the board")
     expected = {"aarch64": "generic-arm64", "armv7l": "generic-armv7"}
     assert found["target"] == expected[facts.architecture]
     assert found["fits"]

@@ -14,6 +14,7 @@ from edgevid.flash import activation, archive, commands, keys
 from edgevid.flash.activation import Health, RolledBack
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.installed import look, read_back
+from edgevid.flash.replies import STATUS
 from edgevid.flash.request import DeployOptions
 from rigs.packages import package
 from rigs.processes import alive, wait_for
@@ -66,7 +67,7 @@ def flash(device, package, installed=None, activate=True, **options):
 
 
 def pid_of(device) -> int:
-    return device.call({"do": "status"})["service"]["pid"]
+    return device.call(STATUS).service.pid
 
 
 def serving(root) -> str:
@@ -103,7 +104,7 @@ def test_an_unhealthy_release_is_rolled_back_and_the_reason_is_reported(device, 
     assert result["reason"]["exit_code"] == 7
     assert result["reason"]["log"][-1] == "last words"
     assert serving(root) == good
-    assert look(device)[1].journal["reason"]["stage"] == "serve"
+    assert look(device)[1].journal.reason.stage == "serve"
 
 
 def test_the_device_enforces_the_latency_bound(device, root, key):
@@ -162,7 +163,7 @@ def test_a_link_that_stays_lost_leaves_the_outcome_unknown_here_only(
         with pytest.raises(DeviceFailed, match="outcome is unknown") as caught:
             flash(other, sick, key=key, health=Health(seconds=3.0), log=listen)
     assert (caught.value.kind, caught.value.exit_code) == ("unknown", 4)
-    wait_for(lambda: look(device)[1].journal["state"] == "rolled-back", 30)
+    wait_for(lambda: look(device)[1].journal.state == "rolled-back", 30)
 
 
 def test_an_ssh_server_killed_during_the_health_window_changes_nothing(server, device, root, key):

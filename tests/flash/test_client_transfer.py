@@ -16,8 +16,9 @@ from edgevid import targets
 from edgevid.errors import BadInput, DeviceFailed, EnvironmentFailed
 from edgevid.flash import commands, keys
 from edgevid.flash.agent_client import AgentClient, agent_source
-from edgevid.flash.blob_transfer import RateLimit, send
+from edgevid.flash.blob_transfer import RateLimit, missing_blobs, send
 from edgevid.flash.installed import look
+from edgevid.flash.replies import SESSION
 from edgevid.flash.request import DeployOptions
 from rigs.need import need_program
 from rigs.packages import package, wheel
@@ -170,7 +171,7 @@ def test_a_refused_package_leaves_nothing_there(server, root, key):
 
 def test_a_second_client_is_refused(server, root, key):
     with server.remote() as one, AgentClient(one, str(root)) as first:
-        first.call({"do": "session", "root": str(root)})
+        first.call(SESSION, {"root": str(root)})
         with server.remote() as two, AgentClient(two, str(root)) as second:
             with pytest.raises(DeviceFailed, match="someone else is flashing") as caught:
                 flash(second, package(), key=key, activate=False)
@@ -184,12 +185,12 @@ def test_a_blob_with_another_content_is_refused_while_others_travel(server, root
     other, much = blob(3 * MEBI, seed=1)
     spoilt = content[:-1] + bytes([content[-1] ^ 1])
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
-        device.call({"do": "session", "root": str(root)})
+        device.call(SESSION, {"root": str(root)})
         with pytest.raises((BadInput, EnvironmentFailed), match="arrived damaged"):
             send(device, {sha256: spoilt, other: much}, {sha256: 0, other: 0})
         device.close()
-        device.call({"do": "session", "root": str(root)})
-        missing = device.call({"do": "missing", "blobs": {sha256: len(content)}})["missing"]
+        device.call(SESSION, {"root": str(root)})
+        missing = missing_blobs(device, {sha256: len(content)})
         assert missing == {sha256: 0}
         assert send(device, {sha256: content}, missing) == len(content)
     assert (root / "blobs" / sha256).read_bytes() == content
@@ -202,7 +203,7 @@ def test_a_client_that_vanished_does_not_keep_the_lock(server, root, key):
     try:
         server.know(proxy.port)
         gone = AgentClient(server.remote(port=proxy.port), str(root), source=impatient)
-        gone.call({"do": "session"})
+        gone.call(SESSION)
         proxy.freeze()
         with server.remote() as remote, AgentClient(remote, str(root)) as device:
             wait_for(lambda: _session(device, root), 30)
@@ -221,7 +222,7 @@ def test_a_file_that_shrinks_is_reported(server, root, tmp_path):
         os.truncate(file, len(content) // 2)
 
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
-        device.call({"do": "session", "root": str(root)})
+        device.call(SESSION, {"root": str(root)})
         with pytest.raises(EnvironmentFailed, match="become shorter"):
             send(device, {sha256: file}, {sha256: 0}, progress=cut)
 
@@ -236,13 +237,13 @@ def test_a_server_killed_in_mid_transfer_loses_nothing_that_arrived(server, root
     killer = threading.Thread(target=kill_later)
     killer.start()
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
-        device.call({"do": "session", "root": str(root)})
+        device.call(SESSION, {"root": str(root)})
         with pytest.raises(DeviceFailed) as caught:
             send(device, {sha256: content}, {sha256: 0}, limit_kbit=8000)
         assert caught.value.kind == "lost"
         killer.join()
         wait_for(lambda: _session(device, root), 30)
-        missing = device.call({"do": "missing", "blobs": {sha256: len(content)}})["missing"]
+        missing = missing_blobs(device, {sha256: len(content)})
         assert MEBI < missing[sha256] < len(content)
         assert send(device, {sha256: content}, missing) == len(content) - missing[sha256]
     assert (root / "blobs" / sha256).read_bytes() == content
@@ -251,7 +252,7 @@ def test_a_server_killed_in_mid_transfer_loses_nothing_that_arrived(server, root
 def _session(device, root) -> bool:
     """The killed session's agent may live on for a moment, with its lock."""
     try:
-        device.call({"do": "session", "root": str(root)})
+        device.call(SESSION, {"root": str(root)})
     except DeviceFailed as error:
         assert error.kind == "busy"
         return False
@@ -313,7 +314,7 @@ def test_repeating_a_deployment_stays_under_64_kib_on_the_wire(server, root, key
 def test_the_rate_limit_holds_for_a_real_transfer(server, root):
     sha256, content = blob(MEBI)
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
-        device.call({"do": "session", "root": str(root)})
+        device.call(SESSION, {"root": str(root)})
         began = time.monotonic()
         send(device, {sha256: content}, {sha256: 0}, limit_kbit=4000)
         elapsed_s = time.monotonic() - began

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from edgevid import targets
-from edgevid.errors import BadInput
-from edgevid.flash.device_facts import DeviceFacts, missing_requirements, propose, read_facts
+from edgevid.errors import DeviceFailed
+from edgevid.flash.device_facts import DeviceFacts, missing_requirements, propose
+from edgevid.flash.replies import read
 
 NOW = 1_800_000_000.0
 PC = DeviceFacts(
@@ -186,10 +187,12 @@ def test_processor_flags_of_another_family_are_ignored():
 
 def test_facts_are_read_strictly_but_unknown_ones_are_ignored():
     answer = {"ok": True, "architecture": "aarch64", "python": [3, 11, 2], "from_the_future": 1}
-    facts = read_facts(answer)
+    facts = read(DeviceFacts, answer, "pi")
     assert facts.python_version == "3.11"
     assert facts.modules == {}
-    with pytest.raises(BadInput, match=r"the device's reply.*memory_mb must be a whole number"):
-        read_facts({**answer, "memory_mb": "much"})
-    with pytest.raises(BadInput, match="lacks the key 'architecture'"):
-        read_facts({})
+    with pytest.raises(
+        DeviceFailed, match=r"pi: the device's answer.*memory_mb must be an integer"
+    ):
+        read(DeviceFacts, {**answer, "memory_mb": "much"}, "pi")
+    with pytest.raises(DeviceFailed, match="lacks the key 'architecture'"):
+        read(DeviceFacts, {}, "pi")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from edgevid.bench.summary_table import HEAD, rows
 from edgevid.errors import DeviceFailed
 from edgevid.flash import package
 from edgevid.flash.agent_client import AgentClient
-from edgevid.flash.installed import look
+from edgevid.flash.installed import Installed, look
 from edgevid.flash.inventory import DeviceEntry
+from edgevid.flash.replies import STATUS, UNINSTALL, ContentReply, JobDocument, JobStateReply
 from edgevid.jobs.client import BenchRun
 from edgevid.jobs.request import BenchRequest
 from edgevid.remote import Remote
@@ -127,7 +129,7 @@ class Person:
             self.server.remote() as remote,
             AgentClient(remote, str(root or self.root())) as device,
         ):
-            return device.call({"do": verb, **fields})
+            return device.call(verb, fields)
 
     def pid(self, root):
         """The process that measures, once it does."""
@@ -149,7 +151,7 @@ class Person:
         for root in self.roots:
             for one in (root, root.with_name(f"{root.name}-bench")):
                 if one.exists():
-                    self.ask("uninstall", one)
+                    self.ask(UNINSTALL, one)
 
 
 @pytest.fixture
@@ -159,6 +161,11 @@ def person(server, home, video):
         person = Person(server, home, folder, write_null(folder / "motion.edgevid"), video)
         yield person
         person.forget()
+
+
+def _serves(person):
+    status = person.ask(STATUS).status
+    return status is not None and status.state == "serving"
 
 
 def beside(root):
@@ -185,12 +192,12 @@ def test_a_temporary_runner_measures_and_nothing_is_left(person):
 @pytest.mark.soak
 def test_the_deployed_runner_measures_beside_its_service(person):
     release = person.flash()
-    before = person.ask("status")["service"]["pid"]
+    before = person.ask(STATUS).service.pid
     code, said, document = person.bench(*SHORT)
     assert code in (0, 3), said
     assert document["release"] == release and document["throw_away"] is False
     assert document["service"] == "beside"
-    assert person.ask("status")["service"]["pid"] == before
+    assert person.ask(STATUS).service.pid == before
     assert not beside(person.root()).exists()
     assert not any((person.root() / "jobs").glob("*/"))
     blobs = {path.name for path in (person.root() / "blobs").iterdir()}
@@ -210,12 +217,15 @@ def test_a_runner_of_another_edgevid_or_without_the_runtime_is_not_used(person):
     def serves(manifest, *runtimes):
         request = BenchRequest(person.bundle, person.video, runtimes=runtimes)
         run = BenchRun(ENTRY, request, Remote(ENTRY.address), None, None, None, None)
-        return run.runner_fits(json.dumps(manifest).encode(), facts, target)
+        text = json.dumps(manifest).encode()
+        return run.runner_fits(Installed("r", text).content, facts, target)
 
     assert serves(made)
     assert not serves(other)
     assert not serves(made, "tflite")
-    made["runner"]["wheels"].append({"name": "ai_edge_litert-2.3.0-cp311.whl", "sha256": ""})
+    made["runner"]["wheels"].append(
+        {"name": "ai_edge_litert-2.3.0-cp311.whl", "sha256": "", "size": 1}
+    )
     assert serves(made, "tflite")
 
 
@@ -296,7 +306,7 @@ def test_another_bench_is_not_disturbed_unless_it_is_ended(person):
 def test_a_paused_service_comes_back_when_all_processes_are_killed(person):
     person.flash()
     root = person.root()
-    served = person.ask("status")["service"]["pid"]
+    served = person.ask(STATUS).service.pid
     running = person.start(*LONG, "--pause-service")
     pid = person.pid(root)
     assert not alive(served)
@@ -305,7 +315,7 @@ def test_a_paused_service_comes_back_when_all_processes_are_killed(person):
     os.kill(keeper, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     running.communicate()
-    wait_for(lambda: (person.ask("status").get("status") or {}).get("state") == "serving", 30)
+    wait_for(lambda: _serves(person), 30)
 
 
 @pytest.mark.soak
@@ -357,10 +367,12 @@ def test_a_damaged_result_is_refused(person):
 
     class Place:
         def ask(self, verb, offset, **fields):
-            return {"content": base64.b64encode(b'{"valid": true}'[offset:]).decode()}
+            return ContentReply(base64.b64encode(b'{"valid": true}'[offset:]).decode())
 
-    end = {"document": {"size": 15, "sha256": hashlib.sha256(b'{"valid": true}').hexdigest()}}
+    end = JobStateReply(
+        "ended", document=JobDocument(hashlib.sha256(b'{"valid": true}').hexdigest(), 15)
+    )
     assert run.fetch_document(Place(), "name", end) == {"valid": True}
-    end["document"]["sha256"] = "0" * 64
+    end = replace(end, document=JobDocument("0" * 64, 15))
     with pytest.raises(DeviceFailed, match="damaged"):
         run.fetch_document(Place(), "name", end)

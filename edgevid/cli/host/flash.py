@@ -205,7 +205,7 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
     from edgevid.flash.request import DeployOptions
     from edgevid.progress import silent
 
-    key = pin = None
+    key = pin = old_key = None
     if not (given["activate"] or given["rollback"] or given["uninstall"]):
         if given["key"] is None:
             key, made = keys.own_key()
@@ -214,9 +214,11 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
         else:
             key = keys.load(given["key"])
         if given["old_key"] is not None:
-            pin = keys.load(given["old_key"]).hand_over(key)
+            old = keys.load(given["old_key"])
+            old_key, pin = old.public, old.hand_over(key)
     return DeployOptions(
         key=key,
+        old_key=old_key,
         pin=pin,
         health=Health(given["health_s"], given["p95_ms"], given["allow_degraded"]),
         trust_new=given["trust_new"],
@@ -256,7 +258,8 @@ def _text(name: str, result: dict[str, Any]) -> str:
     outcome = result["outcome"]
     if outcome == "uninstalled":
         left = "".join(
-            f"; another installation remains, remove it with --uninstall --root {folder}"
+            f"; the device has another installation in {folder}: remove it with --uninstall, and "
+            "--root with that folder"
             for folder in result["others"]
         )
         return f"{name}: edgevid is removed ({len(result['removed'])} items){left}"

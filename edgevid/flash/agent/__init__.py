@@ -39,7 +39,7 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     watch       {"activation"?} -> {"at": ...} now and then; at last "state": "idle"|"rolled-back",
                 "release", "healthy", "reason", "health"
     rollback    {"health"?} -> as activate, of the previous release
-    status      -> "installed": {"current", "manifest": its text, "journal", "key", ...};
+    status      -> "installed": {"current", "manifest": its text, "signature", "journal", ...};
                 "service": {...}, "status": the runner's own document, "others": [folder] of other
                 installations
     history     {"last"?: n} -> "history": [...]

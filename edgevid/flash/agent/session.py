@@ -124,6 +124,7 @@ class AgentSession:
             "current": self.store.current(),
             "previous": journal.get("previous"),
             "manifest": current.text.decode() if current else None,
+            "signature": self.store.signature(self.store.current()),
             "journal": journal,
             "key": key,
             "fingerprint": trust.fingerprint(key) if key else None,

@@ -174,6 +174,15 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def signature(self, name: str | None) -> str | None:
+        """The signature of a release's manifest; None if it does not exist."""
+        if name is None:
+            return None
+        try:
+            return (self.release(name) / "manifest.sig").read_text()
+        except FileNotFoundError:
+            return None
+
     def is_whole(self, one: Manifest) -> bool:
         """Whether every file of a release exists and has the right size."""
         folder = self.release(one.id)
