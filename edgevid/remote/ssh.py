@@ -11,16 +11,18 @@ import re
 import select
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
-from edgevid.errors import BadInput, DeviceFailed
+from edgevid.errors import BadInput, DeviceFailed, shorten
 
 _TAIL_BYTES = 16 << 10
 _CHUNK = 1 << 18
@@ -161,11 +163,15 @@ class SshSession:
     """
 
     def __init__(self, address: Address, args: list[str]) -> None:
-        self.address = address
+        self.address, self._args = address, args
         self.sent_bytes = self.received_bytes = 0
+        # ssh's own messages go where the command there cannot write.
+        handle, name = tempfile.mkstemp(prefix="edgevid-ssh-")
+        os.close(handle)
+        self._log, self._said = Path(name), ""
         # A group of its own: Ctrl-C is for the client, which then ends the session in order.
         self._process = subprocess.Popen(
-            args,
+            [args[0], "-E", name, *args[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -296,11 +302,22 @@ class SshSession:
     def fault(self) -> DeviceFailed:
         """End the session, and give the reason why it ended."""
         code = self.close()
-        return explain(self.address, code, self.stderr)
+        return explain(self.address, code, self._said, self.stderr, self._configuration())
+
+    def _configuration(self) -> dict[str, str]:
+        """What the user's configuration makes of the address, by ``ssh -G``; empty if unknown."""
+        if "host key" not in self._said.lower() and "HOST IDENTIFICATION" not in self._said:
+            return {}
+        with suppress(OSError, subprocess.SubprocessError):
+            args = [self._args[0], "-G", *self._args[1:-1]]
+            done = subprocess.run(args, capture_output=True, timeout=_ENDING_S)
+            lines = done.stdout.decode(errors="replace").splitlines()
+            return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+        return {}
 
     @property
     def stderr(self) -> str:
-        """The end of the stderr of ssh and of the command."""
+        """The end of the stderr of the command there."""
         return self._tail.decode(errors="replace")
 
     def close(self, limit_s: float = _ENDING_S) -> int:
@@ -319,6 +336,9 @@ class SshSession:
         self._listener.join(1.0)  # ssh's master connection may hold stderr open
         with suppress(OSError):
             self._out.close()
+        with suppress(OSError):
+            self._said = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+            self._log.unlink()
         return code
 
     def _drained(self, deadline: float) -> bool:
@@ -349,6 +369,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 # ---------------------------------------------------------------- errors in one line
 
+_LOST = "the connection was lost; check the device and its link, then try again"
 # OpenSSH's message (it has no translations), the kind, and what it means with the remedy.
 _FAULTS = (
     (
@@ -409,7 +430,7 @@ _FAULTS = (
     (
         r"Connection (?:to .* )?(?:closed|reset)|Broken pipe|not responding|kex_exchange",
         "lost",
-        "the connection was lost; check the device and its link, then try again",
+        _LOST,
     ),
 )
 
@@ -418,32 +439,62 @@ KINDS = frozenset({kind for _, kind, _ in _FAULTS} | {"ended", "slow", "unknown"
 """What this host finds out by itself about a link; an agent cannot give its errors such a kind."""
 
 
-def _as_known(address: Address) -> str:
+def _as_known(host: str, port: str) -> str:
     """The name of a host in known_hosts, for a shell."""
-    return f"'[{address.host}]:{address.port}'" if address.port else address.host
+    return quote(host if port in ("", "22") else f"[{host}]:{port}")
 
 
-def explain(address: Address, code: int, stderr: str) -> DeviceFailed:
-    """Turn the end of an ssh process into an error with what is wrong, where, and the remedy."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    last = lines[-1] if lines else f"exit code {code}"
-    removal = re.search(r"(ssh-keygen -f \S+ -R \S+)", stderr)
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    plain = (lines or [""])[-1]
+    return shorten("".join(sign if sign.isprintable() else " " for sign in plain))
+
+
+def explain(
+    address: Address,
+    code: int,
+    said: str,
+    stderr: str = "",
+    configuration: Mapping[str, str] | None = None,
+) -> DeviceFailed:
+    """Turn the end of an ssh process into an error with what is wrong, where, and the remedy.
+
+    A remedy is made of the address and of the user's own configuration, never of a message: both
+    the command there and the server before its host key is checked can send any text.
+
+    Args:
+        address: The address.
+        code: The exit code of ssh.
+        said: What ssh itself said.
+        stderr: What the command there wrote to stderr.
+        configuration: What ``ssh -G`` shows for the address.
+
+    Returns:
+        The error, to be raised.
+    """
+    config = configuration or {}
+    host = config.get("hostname") or address.host
+    number = config.get("port") or str(address.port or "")
+    known = _as_known(config.get("hostkeyalias") or host, number)
+    file = config.get("userknownhostsfile", "").partition(" ")[0]
     port = f"-p {address.port} " if address.port else ""
     user = f"{address.user}@" if address.user else ""
-    # The host that ssh has looked up, which may be an alias of the user's configuration here.
-    known = re.search(r"key is known for \[?([^\s\]]+)\]?(?::(\d+))?", stderr)
-    scan_port = f"-p {known[2]} " if known and known[2] else port
+    last = _last_line(said) or _last_line(stderr) or f"exit code {code}"
     fills = {
-        "remove": removal[1] if removal else f"ssh-keygen -R {_as_known(address)}",
-        "scan": f"{scan_port}{known[1]}" if known else f"{port}{address.host}",
+        "remove": f"ssh-keygen {f'-f {quote(file)} ' if file else ''}-R {known}",
+        "scan": f"{f'-p {number} ' if number not in ('', '22') else ''}{quote(host)}",
         "login": f"{port}{user}{address.host}",
         "last": last,
     }
     for pattern, kind, text in _FAULTS:
-        if (code == _FAILED or kind == "no-python") and re.search(pattern, stderr):
+        own = said if kind != "no-python" else stderr
+        if (code == _FAILED or kind == "no-python") and re.search(pattern, own):
             return DeviceFailed(f"{address}: {text.format(**fills)}", kind)
-    if code == _FAILED:
+    if code == _FAILED and _last_line(said):
         return DeviceFailed(f"{address}: ssh failed: {last}; try: ssh {fills['login']}", "lost")
+    if code == _FAILED:  # a server that goes is reported among the command's own messages
+        return DeviceFailed(f"{address}: {_LOST}", "lost")
+    last = _last_line(stderr) or "no reason was given"
     return DeviceFailed(
         f"{address}: the command there ended with exit code {code}: {last}; try again", "ended"
     )
