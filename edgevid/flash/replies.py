@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NoReturn, TypeVar
@@ -350,7 +349,7 @@ def _clean(value: Any, raw: bool, depth: int) -> Any:
             return value
         return shorten(printable(value), MOST_CHARACTERS)
     if isinstance(value, int | float):
-        if not math.isfinite(value) or abs(value) >= _LARGEST:
+        if not abs(value) < _LARGEST:  # nor is it NaN
             raise ValueError("a number is too large")
         return value
     if depth > _DEPTH:

@@ -62,6 +62,7 @@ class Sshd:
         host: str = "127.0.0.1",
         inside: Sequence[str] = (),
         path: str | None = None,
+        forced: str | None = None,
     ) -> None:
         need_program("ssh", "openssh-client")
         self._program = sshd_program()
@@ -75,6 +76,7 @@ class Sshd:
         self._write_config("client", CLIENT, self.port)
         # Not by SetEnv, which the user's own .bashrc may undo.
         more = f'ForceCommand PATH={path}; exec sh -c "$SSH_ORIGINAL_COMMAND"\n' if path else ""
+        more = f"ForceCommand {forced}\n" if forced else more
         self._write_config("server", SERVER + more, self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -156,14 +158,18 @@ class Sshd:
 
 @contextmanager
 def sshd(
-    folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = (), path: str | None = None
+    folder: Path,
+    host: str = "127.0.0.1",
+    inside: Sequence[str] = (),
+    path: str | None = None,
+    forced: str | None = None,
 ) -> Iterator[Sshd]:
     """Start a server whose keys and configuration lie in ``folder``.
 
     It listens on ``host``; ``inside`` is a command that brings it there, such as ``nsenter``, and
-    ``path`` the PATH of those who log in.
+    ``path`` the PATH of those who log in. With ``forced`` everybody gets that command.
     """
-    server = Sshd(folder, host, inside, path)
+    server = Sshd(folder, host, inside, path, forced)
     server.start()
     try:
         yield server
