@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _text_file(path: Path, reader: Callable[[Path], object], sound: list[bytes])
     return Subject(read_it, lambda chance: damage_bytes(chance, chance.choice(sound)), made_up)
 
 
-# ------------------------------------------------------------------ cameras
+# ------------------------------------------------------------------ cameras and devices
 
 
 def rtsp(folder: Path) -> Subject:
@@ -203,9 +204,11 @@ def _camera(scheme: str, damaged: Callable[[random.Random], list[bytes]]) -> Sub
     """Read a camera until it gives some frames or what it sends cannot be used."""
     from edgevid.media import live
     from edgevid.media.sources import SourceOptions, open_source
+    from edgevid.media.timing import Backoff
     from rigs.fuzz_cameras import Server
 
-    live.FINITE_S = 1.0  # how long a server of files may be silent
+    # How long a server may be silent, in seconds.
+    live.FINITE_S, live.Backoff = 1.0, partial(Backoff, open_s=2.0)
     server = Server()
 
     def read_it(script: list[bytes]) -> None:
@@ -228,6 +231,13 @@ def _camera(scheme: str, damaged: Callable[[random.Random], list[bytes]]) -> Sub
         assert all("\n" not in line and len(line) < 2000 for line in lines), lines
 
     return Subject(read_it, damaged, port=server.port)
+
+
+def device(folder: Path) -> Subject:
+    from rigs import fuzz_device
+
+    answers = fuzz_device.sound(folder)
+    return Subject(fuzz_device.read, lambda chance: fuzz_device.damaged(chance, answers))
 
 
 # ------------------------------------------------------------------ pages
@@ -310,6 +320,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "inventory": inventory,
     "rtsp": rtsp,
     "http": http,
+    "device": device,
     "evidence-page": evidence_page,
     "bench-page": bench_page,
 }
