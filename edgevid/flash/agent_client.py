@@ -18,7 +18,10 @@ from typing import Any, NoReturn, TypeVar
 
 from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
 from edgevid.flash import replies
-from edgevid.flash.replies import AgentFault, Verb
+from edgevid.flash.agent import locked
+from edgevid.flash.keys import SigningKey, own_key
+from edgevid.flash.replies import PROBE, AgentFault, LockedGreeting, ProbeReply, Verb
+from edgevid.flash.signed_request import sign_request
 from edgevid.remote import Remote, SshSession
 from edgevid.remote.ssh import KINDS
 
@@ -63,16 +66,29 @@ class AgentClient:
         remote: The device.
         root: edgevid's folder on the device; None: the usual one.
         source: The agent's program; None: this edgevid's.
+        key: Gives the key that signs requests, for a device that wants them signed; None: the one
+            that edgevid made for this user.
+        pin: The change to that key, signed by the one that the device trusts so far.
     """
 
     def __init__(
-        self, remote: Remote, root: str | None = None, *, source: bytes | None = None
+        self,
+        remote: Remote,
+        root: str | None = None,
+        *,
+        source: bytes | None = None,
+        key: Callable[[], SigningKey] | None = None,
+        pin: Mapping[str, str] | None = None,
     ) -> None:
         self.remote, self.root = remote, root
         self.name = str(remote.address)
         """The device's name in messages."""
         self._source = source
+        self._key, self._pin = key or (lambda: own_key()[0]), pin
         self._session: SshSession | None = None
+        self._is_locked = False
+        self._challenge: tuple[str, str] | None = None  # the device's id, and the session's nonce
+        self._signed = 0
         self._earlier_bytes = 0
         self._early: deque[dict[str, Any]] = deque()  # frames that arrived while a payload was sent
         self._waiting = 0  # for so many replies
@@ -130,7 +146,9 @@ class AgentClient:
             del request["root"]
         with self._loss():
             session = self._opened()
-            session.write(json.dumps(request).encode() + b"\n", self._silence_s)
+        line = json.dumps(self._signed_if_due(request)).encode() + b"\n"
+        with self._loss():
+            session.write(line, self._silence_s)
         self._waiting += 1
         self._left_bytes += verb.most_bytes
         for chunk in _chunks(payload):
@@ -167,7 +185,10 @@ class AgentClient:
             if "error" in frame:
                 raise_fault(self.name, replies.read(AgentFault, frame["error"], self.name))
             if "ok" in frame:
-                return replies.read(verb.record, frame, self.name)
+                found = replies.read(verb.record, frame, self.name)
+                if isinstance(found, ProbeReply) and self._challenge is None:
+                    self._challenge = (found.installed.device, found.nonce)
+                return found
             if notice is not None and isinstance(frame.get("at"), str):
                 notice(frame["at"])
 
@@ -217,28 +238,64 @@ class AgentClient:
                     return replies.read(AgentFault, error, self.name)
         return None
 
+    def _signed_if_due(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Sign a request that the agent only carries out when it is signed."""
+        do = request["do"]
+        unsigned = {*locked.UNSIGNED, "blob"} if self._is_locked else set()
+        if do in unsigned or not (self._is_locked or do in locked.SIGNED):
+            return request
+        if self._challenge is None:
+            self.call(PROBE)
+        device, nonce = self._challenge or ("", "")
+        nonce = f"{nonce}-{self._signed}"
+        self._signed += 1
+        return sign_request(request, self._key(), device, nonce, self._pin)
+
     def _opened(self) -> SshSession:
         if self._session is None:
             self._forget()
             command = shlex.join(["sh", "-c", _START, "edgevid", BOOT, self.root or ""])
             self._session = self.remote.open(command)
-            sent = zlib.compress(self._source or agent_source(), 9)
-            self._session.write(b"%d\n%s" % (len(sent), sent), self._silence_s)
-            self._pass_noise(self._session)
+            self._is_locked, self._challenge, self._signed = False, None, 0
+            greeting = self._greeting(self._session)
+            if greeting == MARK:
+                sent = zlib.compress(self._source or agent_source(), 9)
+                self._session.write(b"%d\n%s" % (len(sent), sent), self._silence_s)
+            else:
+                self._meet_locked(greeting)
         return self._session
 
-    def _pass_noise(self, session: SshSession) -> None:
-        """Skip what the device's login scripts print."""
+    def _greeting(self, session: SshSession) -> str:
+        """The line after which an agent answers; what login scripts print before is skipped."""
         limit_s = self.remote.timeout_s * 2 + 10  # to connect, to log in, to start Python
         until, left = time.monotonic() + 3 * limit_s, _NOISE_BYTES
         for _ in range(_NOISE_LINES):
             line = session.readline(limit_s, left, until)
-            if line.strip() == MARK.encode():
-                return
+            text = line.strip().decode(errors="replace")
+            if text == MARK or text.startswith(f"{locked.MARK} "):
+                return text
             left -= len(line)
         raise DeviceFailed(
             f"{self.name}: its login scripts do not stop printing; silence them for ssh", "protocol"
         )
+
+    def _meet_locked(self, greeting: str) -> None:
+        """Begin with the agent that is installed there, since it is the only one that runs."""
+        try:
+            said = replies.frame(greeting.partition(" ")[2].encode(), self.name)
+            met = replies.read(LockedGreeting, said, self.name)
+        except DeviceFailed:
+            self.close()
+            raise
+        if met.protocol != locked.PROTOCOL:
+            self.close()
+            raise DeviceFailed(
+                f"{self.name}: its login only runs the agent installed there, which speaks "
+                f"protocol {met.protocol}, not {locked.PROTOCOL}; use the version of edgevid that "
+                "was deployed to it",
+                "protocol",
+            )
+        self._is_locked, self._challenge = True, (met.device, met.nonce)
 
     def _frame(self, until: float) -> dict[str, Any]:
         assert self._session is not None
@@ -264,7 +321,11 @@ WRONG_USE = frozenset(
         "glibc",
         "signature",
         "key",
+        "device",
         "downgrade",
+        "locked",
+        "replay",
+        "revoked",
         "manifest",
         "hash",
         "use",

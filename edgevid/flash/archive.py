@@ -18,6 +18,7 @@ from edgevid import targets
 from edgevid.errors import BadInput
 from edgevid.files import writing
 from edgevid.flash import plan
+from edgevid.flash.agent.statement import ANY
 from edgevid.flash.agent_client import BOOT, GATES, MARK, WRONG_USE, agent_source
 from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.installed import Installed
@@ -66,7 +67,8 @@ def make(
         progress=options.progress,
         log=options.log,
     )
-    release = write(file, package, options.key, target.title)
+    one = options.device or ANY
+    release = write(file, package, options.key, target.title, one, options.allow_downgrade)
     size = file.stat().st_size
     return {"archive": str(file), "release": release, "target": target.name, "bytes": size}
 
@@ -92,8 +94,30 @@ def assumed(target: Target, python: str | None) -> DeviceFacts:
     )
 
 
-def write(path: Path, package: Package, key: SigningKey | None, title: str) -> str:
-    """Write the installer of a package, whole or not at all; returns the release's name."""
+def write(
+    path: Path,
+    package: Package,
+    key: SigningKey | None,
+    title: str,
+    device: str = ANY,
+    reset_floor: bool = False,
+) -> str:
+    """Write the installer of a package, whole or not at all.
+
+    Args:
+        path: The installer.
+        package: The package.
+        key: The key that signs; None: the one that edgevid made for this user.
+        title: What the device is called in the installer's texts.
+        device: The id of the device that it is for, or ``any``: every device of its target.
+        reset_floor: As for `signed_request.sign`.
+
+    Returns:
+        The release's name.
+
+    Raises:
+        BadInput: The key cannot be used, or a downgrade is permitted to any device.
+    """
     release = package.release
     about = {
         "release": release,
@@ -101,7 +125,7 @@ def write(path: Path, package: Package, key: SigningKey | None, title: str) -> s
         "boot": BOOT,
         "mark": MARK,
         "codes": {**dict.fromkeys(sorted(GATES), 1), **dict.fromkeys(sorted(WRONG_USE), 2)},
-        "signed": sign(package, key),
+        "signed": sign(package, key, device=device, reset_floor=reset_floor),
     }
     installer = resources.files("edgevid.flash").joinpath("installer.py").read_bytes()
     with writing(path) as part:

@@ -22,6 +22,7 @@ from edgevid.flash.package import Package
 from edgevid.flash.replies import (
     ACTIVATE,
     CHECK,
+    REVOKE,
     ROLLBACK,
     SESSION,
     STAGE,
@@ -32,7 +33,7 @@ from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.signed_request import sign
 from edgevid.remote import Remote
 
-__all__ = ["activate", "deploy", "flash", "perform", "rollback", "uninstall"]
+__all__ = ["activate", "deploy", "flash", "perform", "revoke", "rollback", "uninstall"]
 
 
 def deploy(entry: DeviceEntry, request: DeployRequest, options: DeployOptions) -> dict[str, Any]:
@@ -83,7 +84,8 @@ def perform(
 def _connected(entry: DeviceEntry, options: DeployOptions) -> Iterator[AgentClient]:
     """Yield a session with the device, which ends in any case."""
     remote = Remote(entry.address, trust_new=options.trust_new)
-    with remote, AgentClient(remote, options.root or entry.root) as device:
+    root = options.root or entry.root
+    with remote, AgentClient(remote, root, key=options.signer, pin=options.pin) as device:
         device.name = entry.name
         yield device
 
@@ -130,16 +132,24 @@ def flash(
     if before.serves(package.manifest):
         result |= {"release": before.current, "outcome": "unchanged", "restarted": False}
     else:
-        result |= _stage(device, package, options)
+        result |= _stage(device, package, options, before.id)
     if not options.stage:
         result |= _activate(device, result["release"], options)
     took = {"seconds": round(time.monotonic() - began, 3), "wire_bytes": device.wire_bytes - wire}
     return checked(result | took)
 
 
-def _stage(device: AgentClient, package: Package, options: DeployOptions) -> dict[str, Any]:
-    """Check, send and stage a package; what serves is not touched."""
-    signed = sign(package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin)
+def _stage(
+    device: AgentClient, package: Package, options: DeployOptions, name: str
+) -> dict[str, Any]:
+    """Check, send and stage a package, signed for the id ``name``; what serves is not touched."""
+    signed = sign(
+        package,
+        options.key,
+        device=name,
+        reset_floor=options.allow_downgrade,
+        pin=options.pin,
+    )
     for note in device.call(CHECK, signed).notes:
         options.log(f"{device.name}: {note}")
     device.call(SESSION)
@@ -189,6 +199,16 @@ def rollback(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
     done = start_and_watch(device, ROLLBACK, {}, options.health, options.log)
     result = {"device": device.name} | done
     return checked(result | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def revoke(device: AgentClient, options: DeployOptions, what: str) -> dict[str, Any]:
+    """Have a release (its id) or a key (its fingerprint) accepted never again.
+
+    Raises:
+        BadInput: It is in use there, or is neither a release nor a key.
+    """
+    reply = device.call(REVOKE, {"what": what})
+    return {"outcome": "revoked", "device": device.name, "revoked": list(reply.revoked)}
 
 
 def uninstall(device: AgentClient, options: DeployOptions | None = None) -> dict[str, Any]:

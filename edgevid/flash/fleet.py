@@ -291,6 +291,7 @@ class Condition:
         reason: Why it is not healthy.
         exit_code: What ``edgevid fleet status`` for this device alone exits with.
         others: Other folders of the device in which edgevid is installed.
+        id: The device's id, for which releases are signed.
     """
 
     device: str
@@ -302,6 +303,7 @@ class Condition:
     reason: str = ""
     exit_code: int = 0
     others: tuple[str, ...] = ()
+    id: str | None = None
 
     def row(self) -> tuple[Any, ...]:
         """A row of the table of conditions; its head is `CONDITION_HEAD`."""
@@ -370,6 +372,7 @@ def read_condition(device: DeviceEntry, reply: StatusReply, fps: float | None) -
         why,
         0 if health == "serving" and drift is None and not reply.others else 1,
         reply.others,
+        reply.installed.device or None,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgevid.errors import DeviceFailed, EnvironmentFailed
 from edgevid.files import sha256_of, user_folder, write_bytes
 from edgevid.flash import keys, replies
+from edgevid.flash.agent import statement
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.device_facts import DeviceFacts, probe_request
 from edgevid.flash.package import same_release
@@ -70,6 +71,9 @@ class Installed:
         fingerprint: Of the key that the device trusts.
         second: Why a deployment would make a second installation; None if it would not.
         device: The device's name, for messages.
+        id: The device's id; before the first installation, the one that it will have.
+        statement: What was signed of the manifest.
+        changed: Why the release that serves is not what was signed any more; None if it is.
     """
 
     current: str | None = None
@@ -79,6 +83,9 @@ class Installed:
     fingerprint: str | None = None
     second: AgentFault | None = None
     device: str = "the device"
+    id: str = ""
+    statement: str | None = None
+    changed: str | None = None
 
     @classmethod
     def of(cls, reply: InstalledReply, second: AgentFault | None, device: str) -> Installed:
@@ -87,7 +94,16 @@ class Installed:
         if text is not None and len(text) > _MOST_MANIFEST_BYTES:
             replies.unreadable(device, "its manifest is too large")
         made = cls(
-            reply.current, text, reply.signature, reply.journal, reply.fingerprint, second, device
+            reply.current,
+            text,
+            reply.signature,
+            reply.journal,
+            reply.fingerprint,
+            second,
+            device,
+            reply.device,
+            reply.statement,
+            reply.changed,
         )
         made.content  # noqa: B018 - read now, so that it is known to be readable
         return made
@@ -115,6 +131,7 @@ class Installed:
         return (
             self.manifest is not None
             and self.is_consistent
+            and self.changed is None
             and same_release(self.manifest, manifest)
         )
 
@@ -122,7 +139,14 @@ class Installed:
         """Whether one of these public keys has signed the manifest of the release that serves."""
         if self.manifest is None or self.signature is None or not self.is_consistent:
             return False
-        return any(keys.verify(self.manifest, self.signature, public) for public in signers)
+        said, signature = (self.statement or "").encode(), self.signature
+        try:
+            about = statement.read(said.decode())
+        except ValueError:
+            return False
+        return about.sha256 == sha256_of(self.manifest) and any(
+            keys.verify(said, signature, public, statement.RELEASE) for public in signers
+        )
 
 
 def look(device: AgentClient) -> tuple[DeviceFacts, Installed]:

@@ -139,7 +139,6 @@ def arguments(about: Any) -> argparse.Namespace:
     )
     parser.add_argument("--stage", action="store_true", help="do not activate it")
     parser.add_argument("--root", help="edgevid's folder; /opt/edgevid for root, else in your home")
-    parser.add_argument("--allow-downgrade", action="store_true", help="replace a newer release")
     parser.add_argument(
         "--allow-degraded",
         action="store_true",
@@ -152,7 +151,7 @@ def arguments(about: Any) -> argparse.Namespace:
 
 def install(agent: LocalAgent, options: argparse.Namespace) -> int:
     """Check, send, stage and activate the release; returns the exit code."""
-    signed = dict(agent.about["signed"], allow_downgrade=options.allow_downgrade)
+    signed = agent.about["signed"]
     checked = agent.call("check", **signed)
     for note in checked.get("notes", ()):
         report(note)

@@ -20,11 +20,8 @@ from typing import IO, Any
 
 from edgevid.errors import BadInput, EnvironmentFailed
 from edgevid.files import sync_folder, user_folder
+from edgevid.flash.agent.statement import IDENTITY
 from edgevid.text import read_text
-
-NAMESPACE = "edgevid"
-"""The purpose of a signature; devices reject signatures for any other."""
-_PIN = b"edgevid pin\n"
 
 _TIMEOUT_S = 60.0  # a key on a token waits for a touch
 
@@ -43,30 +40,24 @@ class SigningKey:
     public: str
     fingerprint: str
 
-    def sign(self, content: bytes) -> bytes:
+    def sign(self, content: bytes, purpose: str) -> bytes:
         """Sign ``content``.
+
+        Args:
+            content: What is signed.
+            purpose: The namespace, as in `edgevid.flash.agent.statement`; devices reject a
+                signature that was made for another purpose.
+
+        Returns:
+            The signature, as ``ssh-keygen -Y sign`` writes it.
 
         Raises:
             BadInput: The key cannot be used.
         """
-        return _keygen("-Y", "sign", "-n", NAMESPACE, "-f", self.path, stdin=content, key=self.path)
-
-    def hand_over(self, to: SigningKey) -> dict[str, str]:
-        """Sign the change from this key to another one, as a device wants it (``pin``).
-
-        Raises:
-            BadInput: This key cannot be used.
-        """
-        signature = self.sign(_PIN + to.public.encode())
-        return {"key": to.public, "signature": signature.decode()}
-
-    @property
-    def allowed_signer(self) -> str:
-        """The line for ``ssh-keygen``'s file of allowed signers."""
-        return f'{NAMESPACE} namespaces="{NAMESPACE}" {self.public}\n'
+        return _keygen("-Y", "sign", "-n", purpose, "-f", self.path, stdin=content, key=self.path)
 
 
-def verify(content: bytes, signature: str, public: str, namespace: str = NAMESPACE) -> bool:
+def verify(content: bytes, signature: str, public: str, namespace: str) -> bool:
     """Check a signature here.
 
     Args:
@@ -84,9 +75,9 @@ def verify(content: bytes, signature: str, public: str, namespace: str = NAMESPA
     """
     with tempfile.TemporaryDirectory(prefix="edgevid-") as name:
         signers, signed = Path(name, "signers"), Path(name, "signature")
-        signers.write_text(f'{NAMESPACE} namespaces="{namespace}" {public}\n')
+        signers.write_text(f'{IDENTITY} namespaces="{namespace}" {public}\n')
         signed.write_text(signature, encoding="utf-8")
-        args = ("-Y", "verify", "-I", NAMESPACE, "-n", namespace, "-f", signers, "-s", signed)
+        args = ("-Y", "verify", "-I", IDENTITY, "-n", namespace, "-f", signers, "-s", signed)
         return _run(args, key=signed, stdin=content).returncode == 0
 
 

@@ -186,7 +186,7 @@ def make(device: AgentClient, request: DeployRequest, options: DeployOptions) ->
         return plan
     found += _room(plan)
     if options.dry_run:
-        found += _refusals(device, package, options)
+        found += _refusals(device, package, options, installed.id)
     return replace(plan, lacks=tuple(found))
 
 
@@ -316,12 +316,16 @@ def _room(plan: DeployPlan) -> Iterator[MissingRequirement]:
 
 
 def _refusals(
-    device: AgentClient, package: Package, options: DeployOptions
+    device: AgentClient, package: Package, options: DeployOptions, name: str
 ) -> Iterator[MissingRequirement]:
-    """What the device itself refuses."""
+    """What the device itself refuses; ``name`` is its id."""
     try:
         signed = sign(
-            package, options.key, allow_downgrade=options.allow_downgrade, pin=options.pin
+            package,
+            options.key,
+            device=name,
+            reset_floor=options.allow_downgrade,
+            pin=options.pin,
         )
         for note in device.call(CHECK, signed).notes:
             yield MissingRequirement(note, "", blocks=False)

@@ -22,7 +22,7 @@ from edgevid.flash.device_facts import DeviceFacts
 
 MOST_CHARACTERS = 1000
 """Longest text of an answer; a longer one loses its middle."""
-RAW = frozenset({"manifest", "signature", "content", "stderr"})
+RAW = frozenset({"manifest", "statement", "signature", "content", "stderr"})
 PART_BYTES = 1 << 20
 """How much of a file the agent sends in one answer, unless it is the last part."""
 MOST_DOCUMENT_BYTES = 16 << 20
@@ -86,6 +86,18 @@ class InstalledReply:
     signature: str | None = None
     journal: Journal = field(default_factory=Journal)
     fingerprint: str | None = None
+    device: str = ""
+    statement: str | None = None
+    changed: str | None = None
+
+
+@dataclass(frozen=True)
+class LockedGreeting:
+    """What an agent in the locked mode begins with; see `edgevid.flash.agent.locked`."""
+
+    protocol: int
+    device: str
+    nonce: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ class ProbeReply(DeviceFacts):
 
     installed: InstalledReply = field(default_factory=InstalledReply)
     second: AgentFault | None = None
+    nonce: str = ""
 
     def facts(self) -> DeviceFacts:
         """The facts alone."""
@@ -223,6 +236,13 @@ class WatchReply:
 
 
 @dataclass(frozen=True)
+class RevokeReply:
+    """The answer to ``revoke``: everything that is revoked there."""
+
+    revoked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class UninstallReply:
     """The answer to ``uninstall``."""
 
@@ -303,6 +323,7 @@ STAGE = Verb("stage", StageReply, seconds=3600.0)  # it unpacks and compiles
 ACTIVATE = Verb("activate", ActivateReply, seconds=3600.0)  # after an earlier health check
 ROLLBACK = Verb("rollback", ActivateReply, seconds=3600.0)
 WATCH = Verb("watch", WatchReply, seconds=1200.0, most_bytes=4 << 20)
+REVOKE = Verb("revoke", RevokeReply)
 UNINSTALL = Verb("uninstall", UninstallReply, seconds=3600.0)
 JOB = Verb("job", JobReply, seconds=3600.0)
 JOB_STATE = Verb("job-state", JobStateReply, most_bytes=8 * PART_BYTES)

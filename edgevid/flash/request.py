@@ -44,7 +44,8 @@ class DeployOptions:
         pin: The change to another key, signed by the one that the device trusts so far.
         health: What the release must show before it is kept.
         trust_new: Accept an unknown host key.
-        allow_downgrade: Replace a newer release.
+        allow_downgrade: Permit the device, once, to go below its floor of serials.
+        device: Of an archive: the id of the device that it is for; None: any of its target.
         stage: Leave the release beside the one that serves.
         dry_run: Only find out what would change.
         limit_kbit: The largest rate of the transfer, kilobits a second.
@@ -59,6 +60,7 @@ class DeployOptions:
     health: Health = field(default_factory=Health)
     trust_new: bool = False
     allow_downgrade: bool = False
+    device: str | None = None
     stage: bool = False
     dry_run: bool = False
     limit_kbit: float | None = None
@@ -66,7 +68,15 @@ class DeployOptions:
     progress: Progress = silent
     log: Log = quiet
 
+    def signer(self) -> SigningKey:
+        """The key that signs, made now if it is edgevid's own and there is none.
+
+        Raises:
+            BadInput: The key cannot be used.
+        """
+        return self.key if self.key is not None else own_key()[0]
+
     def signers(self) -> tuple[str, ...]:
         """The public keys of this user: what they have signed was made or checked here."""
-        key = self.key if self.key is not None else own_key()[0]
+        key = self.signer()
         return (key.public,) if self.old_key is None else (key.public, self.old_key)

@@ -138,7 +138,7 @@ class BenchRun:
         self._main = self._device(request.root or entry.root)
 
     def _device(self, root: str | None) -> AgentClient:
-        device = AgentClient(self.remote, root)
+        device = AgentClient(self.remote, root, key=self._key)
         device.name = self.entry.name
         return device
 
@@ -258,7 +258,7 @@ class BenchRun:
                 log=self._log,
             )
         made = self._made
-        signed = sign(made, self._key())
+        signed = sign(made, self._key(), device=look(place.device)[1].id)
         place.ask(CHECK, **signed)
         place.ask(SESSION, trial=True)
         self._send(place, made.blobs, facts.root)

@@ -9,6 +9,7 @@ import pytest
 
 from edgevid.errors import BadInput
 from edgevid.flash import keys
+from edgevid.flash.agent import trust
 from rigs.sshd import make_key
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
@@ -23,9 +24,9 @@ def config(tmp_path, monkeypatch):
 
 def verifies(key: keys.SigningKey, content: bytes, signature: bytes, folder) -> bool:
     """Ask ssh-keygen, as a device does."""
-    (folder / "signers").write_text(key.allowed_signer)
+    (folder / "signers").write_bytes(trust.signers(key.public))
     (folder / "signature").write_bytes(signature)
-    names = ["-I", keys.NAMESPACE, "-n", keys.NAMESPACE]
+    names = ["-I", "edgevid", "-n", "edgevid-release"]
     files = ["-f", folder / "signers", "-s", folder / "signature"]
     command = ["ssh-keygen", "-Y", "verify", *names, *files]
     return subprocess.run(command, input=content, capture_output=True).returncode == 0
@@ -58,7 +59,7 @@ def test_concurrent_processes_agree_on_one_key(config):
 def test_a_signature_fits_one_content_and_one_key(config, tmp_path):
     key, _ = keys.own_key()
     other = keys.load(make_key(tmp_path / "other"))
-    signature = key.sign(b"manifest")
+    signature = key.sign(b"manifest", "edgevid-release")
     assert verifies(key, b"manifest", signature, tmp_path)
     assert not verifies(key, b"Manifest", signature, tmp_path)
     assert not verifies(other, b"manifest", signature, tmp_path)
@@ -70,13 +71,13 @@ def test_a_users_own_key_works_without_its_public_file(config, tmp_path):
     path.with_suffix(".pub").unlink()
     key = keys.load(path)
     assert key.public == public
-    assert verifies(key, b"manifest", key.sign(b"manifest"), tmp_path)
+    assert verifies(key, b"manifest", key.sign(b"manifest", "edgevid-release"), tmp_path)
 
 
 def test_a_passphrase_is_never_asked_for_and_the_ssh_agent_is_used(config, tmp_path, monkeypatch):
     path = make_key(tmp_path / "locked", passphrase="open sesame")
     with pytest.raises(BadInput, match=f"put it into your agent: ssh-add {path}"):
-        keys.load(path).sign(b"manifest")
+        keys.load(path).sign(b"manifest", "edgevid-release")
     ask = tmp_path / "ask"
     ask.write_text("#!/bin/sh\necho open sesame\n")
     ask.chmod(0o700)
@@ -88,7 +89,7 @@ def test_a_passphrase_is_never_asked_for_and_the_ssh_agent_is_used(config, tmp_p
             asking = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
             subprocess.run(["ssh-add", "-q", path], env=asking, check=True)
             key = keys.load(path)
-            assert verifies(key, b"manifest", key.sign(b"manifest"), tmp_path)
+            assert verifies(key, b"manifest", key.sign(b"manifest", "edgevid-release"), tmp_path)
         finally:
             agent.terminate()
 

@@ -20,6 +20,7 @@ from edgevid.flash.blob_transfer import RateLimit, missing_blobs, send
 from edgevid.flash.installed import look
 from edgevid.flash.replies import SESSION
 from edgevid.flash.request import DeployOptions
+from edgevid.flash.signed_request import hand_over
 from rigs.need import need_program
 from rigs.packages import package, wheel
 from rigs.processes import wait_for
@@ -152,8 +153,8 @@ def test_a_pinned_key_can_vouch_for_the_next_one(server, root, key, tmp_path):
     with server.remote() as remote, AgentClient(remote, str(root)) as device:
         flash(device, package(serial=1), key=key, activate=False)
         with pytest.raises(BadInput):
-            flash(device, package(serial=2), key=new, activate=False, pin=new.hand_over(new))
-        flash(device, package(serial=2), key=new, activate=False, pin=key.hand_over(new))
+            flash(device, package(serial=2), key=new, activate=False, pin=hand_over(new, new))
+        flash(device, package(serial=2), key=new, activate=False, pin=hand_over(key, new))
         flash(device, package(serial=3), key=new, activate=False)
         with pytest.raises(BadInput, match="signed by another key"):
             flash(device, package(serial=4), key=key, activate=False)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgevid.flash.agent import source
+from edgevid.flash.agent import source, statement
 from edgevid.flash.agent_client import BOOT, MARK
 from rigs.need import need_program
 
@@ -120,10 +120,15 @@ class Key:
         subprocess.run([*words, "-C", "a test", "-f", self.path], check=True)
         self.public = self.path.with_name(f"{name}.pub").read_text().strip()
 
-    def sign(self, content: bytes) -> str:
-        words = ["ssh-keygen", "-Y", "sign", "-n", "edgevid", "-f", self.path]
+    def sign(self, content: bytes, purpose: str = statement.RELEASE) -> str:
+        words = ["ssh-keygen", "-Y", "sign", "-n", purpose, "-f", self.path]
         done = subprocess.run(words, input=content, capture_output=True, check=True)
         return done.stdout.decode()
+
+    def signed(self, content: bytes, purpose: str = statement.RELEASE, **about) -> dict[str, str]:
+        """What is sent of a signed content; ``about`` are more fields of the statement."""
+        text = statement.of(content, **about)
+        return {"statement": text, "signature": self.sign(text.encode(), purpose)}
 
 
 class Release:
@@ -236,11 +241,22 @@ class Device:
         finally:
             session.close()
 
-    def package(self, release: Release, **more: Any) -> dict[str, Any]:
-        text = release.manifest
-        signature = self.key.sign(text)
-        key = self.key.public
-        return {"manifest": text.decode(), "signature": signature, "key": key, **more}
+    def package(
+        self, release: Release, about: dict[str, Any] | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """The fields of a package, signed for any device, if ``about`` does not say otherwise."""
+        text, key = release.manifest, self.key.public
+        return {
+            "manifest": text.decode(),
+            "key": key,
+            **self.key.signed(text, **about or {}),
+            **more,
+        }
+
+    @property
+    def id(self) -> str:
+        """The device's id, once something is installed."""
+        return json.loads((self.root / "trusted/record.json").read_text())["device"]
 
     def stage(self, session: Session, release: Release, **more: Any) -> dict[str, Any]:
         package = self.package(release, **more)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,13 @@ def _sha256(path: Path) -> str:
 
 
 def _signed(root: Path, folder: Path, text: bytes) -> None:
-    signers, signature = root / "trusted" / "allowed_signers", folder / "manifest.sig"
-    who = ("-I", "edgevid", "-n", "edgevid", "-f", signers, "-s", signature)
-    done = subprocess.run(["ssh-keygen", "-Y", "verify", *who], input=text, capture_output=True)
+    signed = json.loads((folder / "manifest.sig").read_text())
+    assert json.loads(signed["statement"])["sha256"] == hashlib.sha256(text).hexdigest()
+    with tempfile.NamedTemporaryFile("w") as signature:
+        signature.write(signed["signature"])
+        signature.flush()
+        who = ["-I", "edgevid", "-n", "edgevid-release", "-s", signature.name]
+        who += ["-f", root / "trusted" / "allowed_signers"]
+        said = signed["statement"].encode()
+        done = subprocess.run(["ssh-keygen", "-Y", "verify", *who], input=said, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 Act = Callable[["DeviceEntry"], dict[str, Any]]
 
-_VERBS = ("activate", "rollback", "uninstall", "archive")
+_VERBS = ("activate", "rollback", "uninstall", "revoke", "archive")
+
+_ON_INSTALLED = ("activate", "rollback", "uninstall", "revoke")
 
 
 @click.command(name="flash")
@@ -67,13 +70,28 @@ _VERBS = ("activate", "rollback", "uninstall", "archive")
 @click.option("--rollback", is_flag=True, help="Activate the previous release.")
 @click.option("--uninstall", is_flag=True, help="Remove edgevid from the device.")
 @click.option(
+    "--revoke",
+    metavar="ID",
+    help="Let the device never again accept this release, or the key with this fingerprint.",
+)
+@click.option(
     "--archive",
     type=OUTPUT_FILE,
     help="Write an installer for a device without a network.",
 )
 @click.option("--python", metavar="3.11", help="With --archive: the device's Python.")
+@click.option(
+    "--device",
+    metavar="ID",
+    help="With --archive: sign it only for this device, not for any of its kind; "
+    "edgevid fleet status --json shows the ID.",
+)
 @click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
-@click.option("--allow-downgrade", is_flag=True, help="Replace a newer release.")
+@click.option(
+    "--allow-downgrade",
+    is_flag=True,
+    help="Permit this device, once, to replace a newer release.",
+)
 @click.option(
     "--allow-degraded", is_flag=True, help="Count a release on a fallback engine as healthy."
 )
@@ -158,6 +176,9 @@ def command(
         "flash": lambda entry: commands.deploy(entry, request, options),
         "activate": lambda entry: commands.perform(entry, commands.activate, options),
         "rollback": lambda entry: commands.perform(entry, commands.rollback, options),
+        "revoke": lambda entry: commands.perform(
+            entry, partial(commands.revoke, what=given["revoke"]), options
+        ),
         "uninstall": lambda entry: commands.perform(entry, commands.uninstall, options),
     }
     if len(devices) > 1:
@@ -175,7 +196,7 @@ def _verb(given: dict[str, Any], archive: Path | None) -> str:
 def _fits(request: DeployRequest, verb: str, names: Sequence[str], given: dict[str, Any]) -> None:
     """Reject options that would have no effect."""
     serves = bool(request.bundles or request.sources or request.config)
-    if verb in ("activate", "rollback", "uninstall"):
+    if verb in _ON_INSTALLED:
         if serves or request.add or request.replace or request.wheels:
             raise BadInput(
                 f"--{verb} takes only a --target and nothing to serve; leave the rest out"
@@ -190,6 +211,8 @@ def _fits(request: DeployRequest, verb: str, names: Sequence[str], given: dict[s
         raise BadInput("--add and --replace cannot be combined; give one")
     if verb == "archive" and names:
         raise BadInput("--archive is for a device that is not connected; give --kind, not --target")
+    if verb != "archive" and given["device"] is not None:
+        raise BadInput("--device is for --archive; with --target a release is for that device")
     if verb != "archive" and not names:
         raise BadInput("name a device with --target: a name from the inventory, or user@host:port")
     for bundle in request.bundles:
@@ -203,19 +226,19 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
     from edgevid.flash import keys
     from edgevid.flash.activation import Health
     from edgevid.flash.request import DeployOptions
+    from edgevid.flash.signed_request import hand_over
     from edgevid.progress import silent
 
     key = pin = old_key = None
-    if not (given["activate"] or given["rollback"] or given["uninstall"]):
-        if given["key"] is None:
-            key, made = keys.own_key()
-            if made:
-                say(f"{key.path}: created; it signs your deployments ({key.fingerprint})")
-        else:
-            key = keys.load(given["key"])
-        if given["old_key"] is not None:
-            old = keys.load(given["old_key"])
-            old_key, pin = old.public, old.hand_over(key)
+    if given["key"] is not None:
+        key = keys.load(given["key"])
+    elif not any(given[verb] for verb in _ON_INSTALLED):
+        key, made = keys.own_key()
+        if made:
+            say(f"{key.path}: created; it signs your deployments ({key.fingerprint})")
+    if key is not None and given["old_key"] is not None:
+        old = keys.load(given["old_key"])
+        old_key, pin = old.public, hand_over(old, key)
     return DeployOptions(
         key=key,
         old_key=old_key,
@@ -223,6 +246,7 @@ def _options(given: dict[str, Any], *, one: bool) -> DeployOptions:
         health=Health(given["health_s"], given["p95_ms"], given["allow_degraded"]),
         trust_new=given["trust_new"],
         allow_downgrade=given["allow_downgrade"],
+        device=given["device"],
         stage=given["stage"],
         dry_run=given["dry_run"],
         limit_kbit=given["limit_kbit"],
@@ -263,6 +287,8 @@ def _text(name: str, result: dict[str, Any]) -> str:
             for folder in result["others"]
         )
         return f"{name}: edgevid is removed ({len(result['removed'])} items){left}"
+    if outcome == "revoked":
+        return f"{name}: accepts none of these any more: {', '.join(result['revoked'])}"
     text = f"{name}: {outcome}, release {result['release']}"
     if "sent_bytes" in result:
         text += f", {result['sent_bytes'] / 1e6:.1f} MB sent"

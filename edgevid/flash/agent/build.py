@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from . import disk
+from . import disk, integrity
 from .manifest import Manifest
 from .store import Store, blob_of, extent
 from .transport import Refused
@@ -29,7 +29,7 @@ def runner(
         report: receives lines of progress.
         compiled: whether to compile the modules, for a service that may not write there.
     """
-    if store.has_runner(manifest.runner):
+    if store.has_runner(manifest.runner) and not integrity.runner_fault(store, manifest.runner):
         return
     folder = store.runners / manifest.runner
     part, old = disk.aside(folder), folder.with_name(f".{manifest.runner}.old")
@@ -44,6 +44,7 @@ def runner(
         _compile(lib, store.lib(manifest.runner))
     report("writing to the disk")
     disk.sync_tree(part)
+    integrity.note_runner(store, manifest.runner, lib)
     disk.write_whole(part / ".complete", json.dumps(extent(lib)).encode())
     if folder.exists():  # damaged; a process that runs from it keeps its open files
         disk.remove(old)
@@ -108,9 +109,16 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Non
 
 
 def release(
-    store: Store, manifest: Manifest, signature: str, report: Callable[[str], None]
+    store: Store, manifest: Manifest, signed: dict[str, str], report: Callable[[str], None]
 ) -> None:
-    """Make the release's folder as the manifest says, or repair one that is damaged."""
+    """Make the release's folder as the manifest says, or repair one that is damaged.
+
+    Args:
+        store: the device's folder.
+        manifest: the release.
+        signed: the signed ``statement`` and its ``signature``.
+        report: receives lines of progress.
+    """
     folder = store.release(manifest.id)
     part = folder if folder.is_dir() else disk.aside(folder)
     if part is not folder:
@@ -122,7 +130,7 @@ def release(
         if not blob_of(path, file):
             disk.hard_link(store.blobs / file.sha256, path)
     (part / "bundles").chmod(0o755)
-    disk.write_whole(part / "manifest.sig", signature.encode())
+    disk.write_whole(part / "manifest.sig", json.dumps(signed, sort_keys=True).encode())
     disk.write_whole(part / "manifest.json", manifest.text)
     disk.sync_tree(part)
     if part is not folder:

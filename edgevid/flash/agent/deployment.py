@@ -45,6 +45,10 @@ TRANSITIONS = {
     (ACTIVATING, "unhealthy-again"): Transition(IDLE),
     # The watchdog was killed, or the power was cut.
     (ACTIVATING, "interrupted"): Transition(ROLLED_BACK, restore=True),
+    # At a start, what serves was found not to be what was signed.
+    (IDLE, "changed"): Transition(ROLLED_BACK, restore=True),
+    (STAGED, "changed"): Transition(ROLLED_BACK, restore=True),
+    (ROLLED_BACK, "changed"): Transition(ROLLED_BACK, restore=True),
 }  # fmt: skip
 
 
@@ -66,7 +70,7 @@ def advance(store: Store, event: str, fields: dict[str, Any], *, inside: bool = 
             "wait until it has ended, then try again",
         )
     if transition.restore:
-        fields = dict(_restore(store, inside), **fields)
+        fields = dict(_restore(store, inside, fields), **fields)
     store.write_journal(transition.state, **fields)
     if transition.restore:
         history = {"release": fields["new"], "old": fields["old"], "reason": fields.get("reason")}
@@ -74,9 +78,12 @@ def advance(store: Store, event: str, fields: dict[str, Any], *, inside: bool = 
     return transition.state
 
 
-def _restore(store: Store, inside: bool) -> dict[str, Any]:
-    """Let the old release serve again; returns what the journal keeps of the activation."""
-    journal = store.journal()
+def _restore(store: Store, inside: bool, fields: dict[str, Any]) -> dict[str, Any]:
+    """Let the old release serve again; returns what the journal keeps of the activation.
+
+    Which is old, and which new, says the journal, unless ``fields`` do.
+    """
+    journal = dict(store.journal(), **fields)
     new, old = journal["new"], journal["old"]
     service, manifest = services.of(store), store.manifest(old)
     store.point(old if manifest else None)

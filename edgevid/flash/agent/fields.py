@@ -61,3 +61,32 @@ def text(request: dict[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise Refused("protocol", f"{key} is not a text", SAME_EDGEVID)
     return value
+
+
+def plain_names(request: dict[str, Any], key: str) -> list[str]:
+    """Check the names of modules or libraries, which are looked for and never opened.
+
+    Args:
+        request: The request.
+        key: The name of the list.
+
+    Returns:
+        The names; empty if there is no such list.
+
+    Raises:
+        Refused: One of them is a path, or a dotted name, whose package would be imported.
+    """
+    names = request.get(key) or []
+    if not isinstance(names, list) or not all(_is_plain(name, key) for name in names):
+        raise Refused("protocol", f"{key} is not a list of plain names", SAME_EDGEVID)
+    return names
+
+
+def _is_plain(name: Any, key: str) -> bool:
+    return isinstance(name, str) and bool(_PLAIN[key].fullmatch(name))
+
+
+_PLAIN = {
+    "modules": re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
+    "libraries": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"),
+}

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import health, supervisor, watchdog
+from . import health, locked, supervisor, watchdog
 from .job_runner import JobRunner
 from .session import AgentSession, default_root
 from .store import Store
@@ -27,16 +27,35 @@ def main(args: list[str]) -> int:
     parser.add_argument("--what", default="activate")
     parser.add_argument("--seen", default="")
     parser.add_argument("--health", default="{}")
+    parser.add_argument("--locked", action="store_true")
+    parser.add_argument("--sshd-config", type=Path)
     options = parser.parse_args(args)
     if options.command == "session":
-        AgentSession(Transport(sys.stdin.buffer, sys.stdout.buffer), options.root).run()
-        return 0
+        return _session(options)
     store = Store(options.root or default_root())
     try:
         return _unattended(options, store)
     except Refused as fault:
         print(f"edgevid: {fault}", file=sys.stderr)
         return 1
+
+
+def _session(options: argparse.Namespace) -> int:
+    """Answer a client."""
+    transport = Transport(sys.stdin.buffer, sys.stdout.buffer)
+    session = AgentSession(transport, options.root, is_locked=options.locked)
+    if options.locked:
+        try:
+            greeting, fault = session.greeting(), None
+            locked.check(options.sshd_config)
+        except Refused as refused:
+            greeting, fault = {"protocol": locked.PROTOCOL, "device": "", "nonce": ""}, refused
+        print(f"\n{locked.MARK} {json.dumps(greeting)}", flush=True)
+        if fault is not None:
+            transport.send({"error": fault.to_json()})
+            return 1
+    session.run()
+    return 0
 
 
 def _unattended(options: argparse.Namespace, store: Store) -> int:
@@ -47,6 +66,7 @@ def _unattended(options: argparse.Namespace, store: Store) -> int:
         return supervisor.Supervisor(store).run()
     if options.command == "recover":
         watchdog.try_to_recover(store)
+        watchdog.verify(store)
         return 0
     if options.command == "job":
         return JobRunner(store, options.release, options.token).run()

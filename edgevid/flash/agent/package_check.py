@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import disk, fields, probe, services, trust
+from . import disk, fields, probe, record, services, statement, trust
 from .manifest import Manifest
 from .manifest import read as read_manifest
+from .record import TrustRecord
+from .statement import Statement
 from .store import Store
 from .transport import Refused
 
@@ -25,17 +27,20 @@ class CheckedPackage(NamedTuple):
     """A package that may be staged, with notes for the user."""
 
     manifest: Manifest
-    signature: str
+    signed: dict[str, str]
     key: str
+    accepted: TrustRecord
+    """What the device remembers once the package is staged."""
     notes: list[str]
 
 
-def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
+def package(store: Store, request: dict[str, Any], device: str) -> CheckedPackage:
     """Check the package of a request.
 
     Args:
         store: The folder of edgevid.
-        request: The manifest and its signature.
+        request: The manifest, the signed statement about it, and its signature.
+        device: The id of this device; on the first installation, the one that it will have.
 
     Returns:
         The checked package.
@@ -44,17 +49,69 @@ def package(store: Store, request: dict[str, Any]) -> CheckedPackage:
         Refused: Something is wrong with it; this is the first fault.
     """
     store.fits()
-    text, signature = fields.text(request, "manifest"), fields.text(request, "signature")
-    if not text or not signature:
+    text = fields.text(request, "manifest")
+    if not text:
         raise Refused("protocol", "a manifest and its signature are required", "send them along")
-    key = trust.accepted_key(text.encode(), signature, trust.pinned(store.signers), request)
+    known = record.known(store.record, store.signers) or TrustRecord(device)
+    key = trust.trusted_key(trust.pinned(store.signers), request, known.device)
+    said = trust.checked(statement.RELEASE, text.encode(), request, key, known.device)
     manifest = read_manifest(text.encode())
+    _revoked(known, manifest, key)
     _machine(manifest)
-    _serial(store, manifest, bool(request.get("allow_downgrade")))
+    if said.device == statement.ANY and known.target not in ("", manifest.target):
+        raise Refused(
+            "device",
+            f"it is for any {manifest.target}, and a {known.target} is installed here",
+            "flash this device itself, so that it is signed for it",
+        )
+    accepted = _accepted(store, known, manifest, said, key)
     notes = _nodes(manifest)
     _writable(store.root)
     services.of(store).fits(manifest)
-    return CheckedPackage(manifest, signature, key, notes)
+    signed = {name: str(request[name]) for name in ("statement", "signature")}
+    return CheckedPackage(manifest, signed, key, accepted, notes)
+
+
+def _revoked(known: TrustRecord, manifest: Manifest, key: str) -> None:
+    for name in (manifest.id, trust.fingerprint(key)):
+        if name in known.revoked:
+            raise Refused("revoked", f"{name} was revoked on this device", "make a new release")
+
+
+def _accepted(
+    store: Store, known: TrustRecord, manifest: Manifest, said: Statement, key: str
+) -> TrustRecord:
+    """Check the serial against the floor; returns the record with this release."""
+    floor, used = known.floor, known.used
+    if statement.RESET_FLOOR in said.permits:
+        if said.device == statement.ANY or not said.nonce:
+            raise Refused(
+                "downgrade", "the floor is only reset for one device, once", "flash it itself"
+            )
+        if said.nonce in used:
+            raise Refused("replay", "this permission to reset the floor is used up", "flash again")
+        floor, used = manifest.serial, (*used, said.nonce)
+    elif floor is not None and manifest.serial < floor:
+        raise Refused(
+            "downgrade",
+            f"the package (serial {manifest.serial}) is older than the newest release that was "
+            f"installed here ({floor})",
+            "add --allow-downgrade to install it anyway",
+        )
+    elif floor is not None and manifest.serial > floor + record.STEP:
+        raise Refused(
+            "downgrade",
+            f"the package (serial {manifest.serial}) was made more than a year after the newest "
+            f"release that was installed here ({floor})",
+            "check the clock of the computer that made it; if it is right, add --allow-downgrade",
+        )
+    kept = {one: by for one, by in known.accepted.items() if store.release(one).is_dir()}
+    return known._replace(
+        floor=manifest.serial if floor is None else max(floor, manifest.serial),
+        target=manifest.target,
+        used=used,
+        accepted=dict(kept, **{manifest.id: key}),
+    )
 
 
 def _machine(manifest: Manifest) -> None:
@@ -92,16 +149,6 @@ def _machine(manifest: Manifest) -> None:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(".") if word.isdigit())
-
-
-def _serial(store: Store, manifest: Manifest, allowed: bool) -> None:
-    now = store.manifest(store.current())
-    if now is not None and manifest.serial < now.serial and not allowed:
-        raise Refused(
-            "downgrade",
-            f"the package (serial {manifest.serial}) is older than what serves ({now.serial})",
-            "add --allow-downgrade to install it anyway",
-        )
 
 
 def _nodes(manifest: Manifest) -> list[str]:

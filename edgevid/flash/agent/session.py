@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +17,22 @@ from . import (
     disk,
     fields,
     health,
+    integrity,
     jobs,
+    locked,
     package_check,
     probe,
+    record,
     service,
     service_systemd,
     services,
+    statement,
     trust,
     watchdog,
 )
+from .job_protocol import TRIAL
 from .manifest import is_id
+from .record import TrustRecord
 from .store import Store
 from .transport import SAME_EDGEVID, ClientGone, Refused, Transport, from_os
 
@@ -42,14 +50,25 @@ def default_root() -> Path:
     return service.usual_of_user()
 
 
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+
 class AgentSession:
     """Answers requests until the client has gone; then the lock is free again."""
 
-    def __init__(self, transport: Transport, root: Path | None = None) -> None:
+    def __init__(
+        self, transport: Transport, root: Path | None = None, *, is_locked: bool = False
+    ) -> None:
         self._transport = transport
         self._is_ours = False
         self._is_named = root is not None
-        self._store: Store | None = Store(root) if root else None
+        self._store: Store | None = Store(root) if root and not is_locked else None
+        self._home = Store(root or default_root()) if is_locked else None
+        """Of a locked agent: the folder whose key signs every request."""
+        self._is_open = not is_locked
+        """Whether the client has shown that it has the key."""
+        self._nonce, self._signed = os.urandom(16).hex(), 0
+        self._new_device = os.urandom(16).hex()
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "probe": self._probe,
             "check": self._check,
@@ -63,6 +82,7 @@ class AgentSession:
             "rollback": self._rollback,
             "status": self._status,
             "history": self._history,
+            "revoke": self._revoke,
             "uninstall": self._uninstall,
             "job": self._job,
             "job-state": lambda request: jobs.state(self.store, request),
@@ -87,16 +107,70 @@ class AgentSession:
         except ClientGone:
             return
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def greeting(self) -> dict[str, Any]:
+        """What a client needs to know of a locked agent before its first request."""
+        assert self._home is not None
+        known = record.read(self._home.record)
+        device = known.device if known else ""
+        return {"protocol": locked.PROTOCOL, "device": device, "nonce": self._nonce}
+
+    def _answer(self, outer: dict[str, Any]) -> dict[str, Any]:
+        request = _inner(outer)
         verb = self._verbs.get(request["do"])
         if verb is None:
             raise Refused(
                 "protocol", "the request {!r} is unknown".format(request["do"]), SAME_EDGEVID
             )
-        if self._store is None:
-            self._is_named = bool(request.get("root"))
-            self._store = Store(Path(request.get("root") or default_root()))
+        self._choose_store(fields.text(request, "root"))
+        if outer is not request:
+            self._check_signed(outer)
+            self._is_open = self._is_open or request["do"] == "session"
+        elif request["do"] in locked.SIGNED or (
+            self._home is not None
+            and request["do"] not in locked.UNSIGNED
+            and not (request["do"] == "blob" and self._is_open)
+        ):
+            raise Refused(
+                "locked",
+                "the request {!r} is not signed with the key that this device trusts".format(
+                    request["do"]
+                ),
+                "use edgevid on a machine that has that key",
+            )
         return verb(request)
+
+    def _choose_store(self, root: str | None) -> None:
+        """Let the first request decide on the folder; of a locked agent it is given."""
+        if self._store is not None:
+            return
+        if self._home is None:
+            self._is_named = bool(root)
+            self._store = Store(Path(root) if root else default_root())
+            return
+        own = str(self._home.root)
+        if root not in (None, own, own + TRIAL):
+            raise Refused("locked", f"this login is only for {own}", "leave --root out")
+        self._store = Store(Path(root or own))
+
+    def _check_signed(self, outer: dict[str, Any]) -> None:
+        """Check a signed request, which is valid once, and only in this session.
+
+        Raises:
+            Refused: It is not signed by the key that is trusted, or not for this very place.
+        """
+        nonce = f"{self._nonce}-{self._signed}"
+        self._signed += 1
+        home = self._home or self.store
+        known, pinned = record.known(home.record, home.signers), trust.pinned(home.signers)
+        if known is None or pinned is None:
+            raise Refused("key", "the device trusts no key yet", "flash it first")
+        key = trust.trusted_key(pinned, outer, known.device)
+        text = str(outer["request"]).encode()
+        said = trust.checked(statement.REQUEST, text, outer, key, known.device)
+        if said.device == statement.ANY or said.nonce != nonce:
+            raise Refused("replay", "the request was signed for another session", "try again")
+        if trust.fingerprint(key) in known.revoked:
+            raise Refused("revoked", "the key was revoked on this device", "use another one")
 
     @property
     def store(self) -> Store:
@@ -111,23 +185,44 @@ class AgentSession:
     # ---------------------------------------------------------------- reading
 
     def _probe(self, request: dict[str, Any]) -> dict[str, Any]:
-        wanted = (request.get(name) or () for name in ("modules", "libraries"))
+        wanted = (fields.plain_names(request, name) for name in ("modules", "libraries"))
         found = probe.facts(self.store.root, *wanted)
         second = self._second()
-        return dict(found, installed=self._installed(), second=second.to_json() if second else None)
+        return dict(
+            found,
+            installed=dict(self._installed(), changed=self._changed()),
+            second=second.to_json() if second else None,
+            nonce=self._nonce,
+        )
+
+    def _changed(self) -> str | None:
+        """What is wrong with the release that serves; None if nothing is, or nothing serves."""
+        release = self.store.current()
+        return integrity.current_fault(self.store, release, quick=True) if release else None
+
+    @property
+    def _device(self) -> str:
+        """This device's id; before the first installation, the one that it will have."""
+        known = record.read(self.store.record)
+        return known.device if known else self._new_device
 
     def _installed(self) -> dict[str, Any]:
-        key = trust.pinned(self.store.signers)
+        key, known = trust.pinned(self.store.signers), record.read(self.store.record)
+        signed = self.store.signed(self.store.current())
         current = self.store.manifest(self.store.current())
         journal = self.store.journal()
         return {
             "current": self.store.current(),
             "previous": journal.get("previous"),
             "manifest": current.text.decode() if current else None,
-            "signature": self.store.signature(self.store.current()),
+            "statement": signed.get("statement"),
+            "signature": signed.get("signature"),
             "journal": journal,
             "key": key,
             "fingerprint": trust.fingerprint(key) if key else None,
+            "device": self._device,
+            "floor": known.floor if known else None,
+            "revoked": list(known.revoked) if known else [],
         }
 
     def _second(self) -> Refused | None:
@@ -155,7 +250,7 @@ class AgentSession:
 
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
         self._alone()
-        checked = package_check.package(self.store, request)
+        checked = package_check.package(self.store, request, self._device)
         need = package_check.room(self.store, checked.manifest)
         return {
             "release": checked.manifest.id,
@@ -187,6 +282,8 @@ class AgentSession:
         self._alone()
         self.store.make()
         self._take()
+        if record.known(self.store.record, self.store.signers) is None:
+            TrustRecord(self._device).write(self.store.record)
         if not request.get("trial"):
             service_systemd.linger(self.store)
         return {"root": str(self.store.root), "release": self.store.current()}
@@ -237,7 +334,7 @@ class AgentSession:
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
         self._take_calm()
-        checked = package_check.package(self.store, request)
+        checked = package_check.package(self.store, request, self._device)
         manifest = checked.manifest
         package_check.room(self.store, manifest)
         missing = self._missing_blobs(manifest.blobs())
@@ -248,10 +345,11 @@ class AgentSession:
                 "missing", f"{len(missing)} files of the package are missing here", "send them"
             )
         build.runner(self.store, manifest, self.report, compiled=not request.get("trial"))
-        build.release(self.store, manifest, checked.signature, self.report)
+        build.release(self.store, manifest, checked.signed, self.report)
         if trust.pinned(self.store.signers) != checked.key:
             disk.write_whole(self.store.signers, trust.signers(checked.key))
             self.store.note("pinned", key=trust.fingerprint(checked.key))
+        checked.accepted.write(self.store.record)
         current = self.store.current()
         if manifest.id != current:
             deployment.advance(self.store, "staged", {"new": manifest.id, "old": current})
@@ -290,6 +388,12 @@ class AgentSession:
             if self._is_staged():  # another release, which is no longer wanted
                 deployment.advance(self.store, "unstaged", {"new": release, "old": release})
             return {"release": release, "started": False, "activation": None}
+        self.report("verifying its files")
+        wrong = integrity.current_fault(self.store, release)
+        if wrong is not None:
+            raise Refused(
+                "changed", f"the release {release} is not what was signed: {wrong}", "flash again"
+            )
         options = health.HealthOptions.read(request.get("health"))
         token = watchdog.start(self.store, release, options, what)
         return {"release": release, "started": True, "activation": token}
@@ -335,6 +439,26 @@ class AgentSession:
             "health": journal.get("health") or {},
         }
 
+    def _revoke(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Accept a release, or releases of a key, never again."""
+        self._take_calm()
+        what = fields.text(request, "what") or ""
+        if not is_id(what) and not _FINGERPRINT.fullmatch(what):
+            raise Refused(
+                "use", f"{what!r} is no release and no key", "give its id, or SHA256:... of the key"
+            )
+        known, current = record.read(self.store.record), self.store.current()
+        assert known is not None  # the request was signed for it
+        keys = {trust.pinned(self.store.signers), known.accepted.get(str(current))} - {None}
+        if what in {current, *(trust.fingerprint(str(key)) for key in keys)}:
+            raise Refused(
+                "use", f"{what} is in use here", "flash another release, or with another key, first"
+            )
+        revoked = tuple(sorted({*known.revoked, what}))
+        known._replace(revoked=revoked).write(self.store.record)
+        self.store.note("revoked", name=what)
+        return {"revoked": list(revoked)}
+
     # ---------------------------------------------------------------- jobs
 
     def _job(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -376,3 +500,16 @@ class AgentSession:
         self.store.erase()
         self._is_ours = False
         return {"removed": [*removed, str(self.store.root)], "others": self._others()}
+
+
+def _inner(outer: dict[str, Any]) -> dict[str, Any]:
+    """The request itself; of a signed one, what is signed, which is not checked here."""
+    if outer["do"] != "signed":
+        return outer
+    try:
+        request = json.loads(outer["request"])
+        if isinstance(request["do"], str):
+            return dict(request)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Refused("protocol", "a signed request cannot be read", SAME_EDGEVID)

@@ -3,10 +3,13 @@
 lock, guard.lock               see `disk.FileLock`
 blobs/<sha256>                 whole and verified;  <sha256>.part: received so far
 runners/<id>/lib/              unpacked wheels; whole where runners/<id>/.complete is
-releases/<id>/                 manifest.json, manifest.sig, site.toml, agent.py, bundles/
+releases/<id>/                 manifest.json, manifest.sig (the signed statement, and its
+                               signature), site.toml, agent.py, bundles/
 current -> releases/<id>       decides what serves, and nothing else does
 journal.json, history.jsonl    the state of the deployment, and the past
 trusted/allowed_signers        the pinned key
+trusted/record.json            see `record`
+trusted/<runner>.files         the hash of each file of a runner; see `integrity`
 state/                         what the service and its supervisor write
 jobs/                          see `jobs`
 """
@@ -44,6 +47,7 @@ class Store:
         self.releases, self.state = root / "releases", root / "state"
         self.jobs = root / "jobs"
         self.signers = root / "trusted" / "allowed_signers"
+        self.record = root / "trusted" / "record.json"
         self.lock, self.watchdog = (
             disk.FileLock(root / "lock"),
             disk.FileLock(root / "guard.lock"),
@@ -174,14 +178,15 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def signature(self, name: str | None) -> str | None:
-        """The signature of a release's manifest; None if it does not exist."""
+    def signed(self, name: str | None) -> dict[str, Any]:
+        """The statement that was signed of a release, and its signature; empty if unreadable."""
         if name is None:
-            return None
+            return {}
         try:
-            return (self.release(name) / "manifest.sig").read_text()
-        except FileNotFoundError:
-            return None
+            signed = json.loads((self.release(name) / "manifest.sig").read_text())
+        except (OSError, ValueError):
+            return {}
+        return signed if isinstance(signed, dict) else {}
 
     def is_whole(self, one: Manifest) -> bool:
         """Whether every file of a release exists and has the right size."""
@@ -270,6 +275,10 @@ class Store:
         """The folder from which a runner's modules are imported."""
         return self.runners / runner / "lib"
 
+    def runner_files(self, runner: str) -> Path:
+        """The list of a runner's files; see `integrity`."""
+        return self.signers.with_name(f"{runner}.files")
+
     def has_runner(self, runner: str) -> bool:
         """Whether a runner is there, with as many files and bytes as were unpacked."""
         try:
@@ -296,6 +305,7 @@ class Store:
         for folder in sorted(self.runners.glob("[!.]*")):
             if folder.name not in runners:
                 self._discard(folder)
+                disk.remove(self.runner_files(folder.name))
         for path in self.blobs.glob("[!.]*"):
             if path.name.partition(".")[0] not in blobs:
                 disk.remove(path)

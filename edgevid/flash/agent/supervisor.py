@@ -80,6 +80,8 @@ class Supervisor:
                 self._record(None)
                 time.sleep(0.1)
                 continue
+            if watchdog.verify(self.store):
+                continue
             began = time.monotonic()
             self._serve_once()
             if self._is_paused():  # so it did not end by itself

@@ -13,12 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from . import statement
+from .statement import Statement
 from .transport import SAME_EDGEVID, Refused
 
-SPACE = "edgevid"
-PIN = b"edgevid pin\n"
-"""The prefix of a key that is to be pinned; no manifest begins with it."""
-NAME = "edgevid"
 TEMPORARY = ("/run", "/dev/shm", "/tmp", "/var/tmp")
 _KEY = re.compile(r"(?P<kind>[a-z0-9@.-]+) (?P<body>[A-Za-z0-9+/]+={0,2})( [^\n\r]*)?")
 _NEW = "make the package again, on a machine that has the right key"
@@ -55,7 +53,7 @@ def fingerprint(key: str) -> str:
 
 def signers(key: str) -> bytes:
     """The file of allowed signers with this one key."""
-    return f'{NAME} namespaces="{SPACE}" {key}\n'.encode()
+    return f'{statement.IDENTITY} namespaces="{",".join(statement.PURPOSES)}" {key}\n'.encode()
 
 
 def pinned(path: Path) -> str | None:
@@ -67,60 +65,97 @@ def pinned(path: Path) -> str | None:
     return public_key(" ".join(content.split()[2:4]))
 
 
-def accepted_key(text: bytes, signature: str, before: str | None, request: dict[str, Any]) -> str:
-    """Check a signature; returns the key to be pinned from now on.
+def trusted_key(before: str | None, request: dict[str, Any], device: str) -> str:
+    """The key that must have signed a request, and that is pinned once it is carried out.
 
     Args:
-        text: The manifest.
-        signature: Its signature.
         before: The key that is pinned. If there is none, the request's ``key`` counts; its ``pin``
             counts if the pinned key has signed it.
         request: The request.
+        device: The id of this device.
 
     Raises:
-        Refused: The manifest is not to be trusted.
+        Refused: There is no such key.
     """
-    given = request.get("key")
-    key = public_key(str(given)) if given else None
-    pin = request.get("pin")
     if before is None:
-        if key is None:
+        if not request.get("key"):
             raise Refused("key", "the device trusts no key yet", "send the public key along")
-        trusted = key
-    elif pin:
-        trusted = _next(before, pin)
-    else:
-        trusted = before
-    if verify(text, signature, trusted):
-        return trusted
-    if key is not None and key != trusted and verify(text, signature, key):
-        raise Refused(
-            "key",
-            f"it is signed by another key ({fingerprint(key)}) than the one that this device "
-            f"trusts ({fingerprint(trusted)})",
-            "sign with that key; or pin the new key, signed by the old one (--old-key); or "
-            "uninstall on the device first",
-        )
-    raise Refused("signature", "the signature does not match the manifest", _NEW)
-
-
-def _next(before: str, pin: Any) -> str:
+        return public_key(str(request["key"]))
+    pin = request.get("pin")
+    if not pin:
+        return before
     if not isinstance(pin, dict) or not isinstance(pin.get("key"), str):
         raise Refused("protocol", "pin cannot be read", SAME_EDGEVID)
     line = pin["key"]
-    if not verify(PIN + line.encode(), str(pin.get("signature") or ""), before):
+    if public_key(line) == before:  # it was pinned before the link was lost
+        return before
+    try:
+        checked(statement.KEY, line.encode(), pin, before, device)
+    except Refused as fault:
+        if fault.kind == "tools":
+            raise
         raise Refused(
             "key",
             f"the new key is not signed by the one that this device trusts ({fingerprint(before)})",
             "sign it with that one",
-        )
+        ) from None
     return public_key(line)
 
 
-def verify(text: bytes, signature: str, key: str) -> bool:
+def checked(
+    purpose: str, content: bytes, signed: dict[str, Any], key: str, device: str
+) -> Statement:
+    """Check what is signed; nothing is trusted that did not pass here.
+
+    Args:
+        purpose: The purpose for which it must have been signed.
+        content: What it is about: a manifest, a request or a key's line.
+        signed: Has the ``statement`` and its ``signature``, and the ``key`` of whoever signed.
+        key: The key that must have signed.
+        device: The id of this device.
+
+    Returns:
+        The statement.
+
+    Raises:
+        Refused: The key did not sign just this, for this purpose and this device.
+    """
+    text, signature = signed.get("statement"), signed.get("signature")
+    if not isinstance(text, str) or not isinstance(signature, str):
+        raise Refused("signature", "it has no signed statement", SAME_EDGEVID)
+    if not verify(purpose, text.encode(), signature, key):
+        other = public_key(str(signed["key"])) if signed.get("key") else key
+        if other != key and verify(purpose, text.encode(), signature, other):
+            raise Refused(
+                "key",
+                f"it is signed by another key ({fingerprint(other)}) than the one that this "
+                f"device trusts ({fingerprint(key)})",
+                "sign with that key; or pin the new key, signed by the old one (--old-key); or "
+                "uninstall on the device first",
+            )
+        raise Refused("signature", "the signature does not match", _NEW)
+    try:
+        found = statement.read(text)
+    except ValueError as error:
+        raise Refused(
+            "signature", f"the signed statement is invalid: {error}", SAME_EDGEVID
+        ) from None
+    if found.sha256 != hashlib.sha256(content).hexdigest():
+        raise Refused("signature", "the signature does not match what was sent", _NEW)
+    if found.device not in (statement.ANY, device):
+        raise Refused(
+            "device",
+            f"it is signed for the device {found.device[:8]}, this is {device[:8]}",
+            "flash this device itself, so that it is signed for it",
+        )
+    return found
+
+
+def verify(purpose: str, text: bytes, signature: str, key: str) -> bool:
     """Check a signature; nothing stays on the disk.
 
     Args:
+        purpose: The purpose for which it was made, one of `statement.PURPOSES`.
         text: The text.
         signature: Its signature.
         key: The public key.
@@ -138,7 +173,7 @@ def verify(text: bytes, signature: str, key: str) -> bool:
         folder = Path(name)
         (folder / "signers").write_bytes(signers(key))
         (folder / "signature").write_text(signature)
-        command = [program, "-Y", "verify", "-I", NAME, "-n", SPACE]
+        command = [program, "-Y", "verify", "-I", statement.IDENTITY, "-n", purpose]
         command += ["-f", str(folder / "signers"), "-s", str(folder / "signature")]
         done = subprocess.run(
             command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import deployment, disk, health, service, services
+from . import deployment, disk, health, integrity, service, services
 from .store import Store
 from .transport import Refused, from_os
 
@@ -118,6 +118,35 @@ def try_to_recover(store: Store) -> bool:
     except (Refused, OSError) as error:
         print(f"edgevid: an interrupted activation is not undone yet: {error}", file=sys.stderr)
         return False
+
+
+def verify(store: Store) -> bool:
+    """Before the service starts: go back to the previous release if this one was changed.
+
+    Without a previous one that is unchanged, nothing serves. Returns whether it was changed.
+    """
+    try:
+        release, journal = store.current(), store.journal()
+        if release is None or journal["state"] == deployment.ACTIVATING:  # verified just now
+            return False
+        wrong = integrity.current_fault(store, release, quick=True)
+        if wrong is None or not store.watchdog.take():
+            return False
+        try:
+            old = journal.get("previous")
+            if old is not None and integrity.current_fault(store, old, quick=True):
+                old = None
+            message = f"the release {release} is not what was signed: {wrong}"
+            kept = {"new": release, "old": old, "previous": None}
+            kept["reason"] = _reason("verify", message)
+            deployment.advance(store, "changed", kept, inside=True)
+        finally:
+            store.watchdog.release()
+    except (Refused, OSError) as error:
+        print(f"edgevid: the release could not be verified: {error}", file=sys.stderr)
+        return False
+    print(f"edgevid: {message}", file=sys.stderr)
+    return True
 
 
 def start(store: Store, release: str, options: health.HealthOptions, what: str) -> str:

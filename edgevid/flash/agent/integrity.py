@@ -1,0 +1,128 @@
+"""Whether a release is still what was signed: checked at each activation and at each start.
+
+The signature, the manifest and the release's own files are always checked. A runner is unpacked
+and compiled here, so its files are compared with the list that was made when it was built. At a
+start only those files are read again whose time or place on the disk has changed since: reading a
+whole runner from an SD card takes longer than everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import disk, record, statement, trust
+from .manifest import Manifest
+from .store import Store, blob_of
+from .transport import Refused
+
+_ENVIRONMENT = ("tools", "disk", "readonly", "permission")
+
+
+def note_runner(store: Store, runner: str, lib: Path) -> None:
+    """Note the files of a runner that was just built in ``lib``, durably."""
+    files = {name: [disk.sha256_of(path), *_mark(path)] for name, path in _found(lib).items()}
+    disk.write_whole(store.runner_files(runner), json.dumps(files, sort_keys=True).encode())
+
+
+def runner_fault(store: Store, runner: str, *, quick: bool = False) -> str | None:
+    """What is wrong with the files of a runner; None if nothing is.
+
+    Args:
+        store: The folder of edgevid.
+        runner: The runner's id.
+        quick: Read only files whose inode, size or time has changed since they were noted.
+    """
+    noted = _noted(store, runner)
+    if noted is None:
+        return f"the list of the files of the runner {runner} is missing"
+    found = _found(store.lib(runner))
+    for name in sorted(set(noted) ^ set(found)):
+        return f"{name} of the runner was {'removed' if name in noted else 'added'}"
+    renew = False
+    for name, path in found.items():
+        mark = _mark(path)
+        moved = mark != noted[name][1:]
+        if quick and not moved:
+            continue
+        if path.is_symlink() or disk.sha256_of(path) != noted[name][0]:
+            return f"{name} of the runner was changed"
+        noted[name][1:], renew = mark, renew or moved
+    if renew:  # they were copied to another card, say: read them only once
+        with suppress(OSError):
+            text = json.dumps(noted, sort_keys=True).encode()
+            disk.write_whole(store.runner_files(runner), text)
+    return None
+
+
+def fault(store: Store, manifest: Manifest, *, quick: bool = False) -> str | None:
+    """What is wrong with a release that was accepted earlier; None if nothing is.
+
+    Args:
+        store: The folder of edgevid.
+        manifest: The release.
+        quick: As for `runner_fault`.
+
+    Raises:
+        Refused: It cannot be checked, because a tool or room on the disk is missing.
+    """
+    known = record.read(store.record)
+    key = known.accepted.get(manifest.id) if known else None
+    if known is None or key is None:
+        return "this device has not accepted it"
+    if manifest.id in known.revoked or trust.fingerprint(key) in known.revoked:
+        return "it is revoked"
+    folder = store.release(manifest.id)
+    signed = store.signed(manifest.id)
+    try:
+        trust.checked(statement.RELEASE, manifest.text, signed, key, known.device)
+    except Refused as refused:
+        if refused.kind in _ENVIRONMENT:
+            raise
+        return refused.message
+    for file in manifest.files():
+        path = folder / file.name
+        if path.is_symlink() or not blob_of(path, file):
+            return f"{file.name} was changed"
+    return runner_fault(store, manifest.runner, quick=quick)
+
+
+def current_fault(store: Store, release: str, *, quick: bool = False) -> str | None:
+    """As `fault`, of a release by its name, whose manifest may be damaged."""
+    try:
+        manifest = store.manifest(release)
+        if manifest is None or manifest.id != release:
+            return "its manifest was changed"
+        return fault(store, manifest, quick=quick)
+    except Refused as refused:
+        if refused.kind in _ENVIRONMENT:
+            raise
+        return refused.message
+
+
+def _noted(store: Store, runner: str) -> dict[str, Any] | None:
+    try:
+        noted = json.loads(store.runner_files(runner).read_text())
+    except (OSError, ValueError):
+        return None
+    return noted if isinstance(noted, dict) else None
+
+
+def _found(lib: Path) -> dict[str, Path]:
+    """The files below a folder, by their paths in it."""
+    found = {}
+    for where, folders, files in os.walk(str(lib)):
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        for name in [*files, *links]:
+            path = Path(where, name)
+            found[path.relative_to(lib).as_posix()] = path
+    return found
+
+
+def _mark(path: Path) -> list[int]:
+    """What changes with a file's content: writing sets the ctime, which nobody can set back."""
+    stat = os.lstat(str(path))
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
