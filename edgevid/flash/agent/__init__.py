@@ -8,7 +8,10 @@ host.
     main                        the command line
     session, fields, transport  requests of a client
     package_check, trust        what a package can be refused for
+    statement, record           what is signed, and what the device remembers of it
+    locked                      the login that can only run this agent
     store, build, manifest      the folder of edgevid on the device
+    integrity                   whether a release is still what was signed
     deployment, watchdog        the states of a deployment, and who moves it on
     health, runner_status       whether a release is healthy
     service*, supervisor        what keeps the runner running
@@ -21,8 +24,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
 
     probe       {"modules"?: [name], "libraries"?: [name]} -> facts (see
                 edgevid.flash.device_facts.DeviceFacts), "installed": see status, "second": the
-                error of a second installation, or null. Writes nothing.
-    check       {"manifest", "signature", "key"?, "pin"?, "allow_downgrade"?}: all checks of
+                error of a second installation, or null, "nonce". Writes nothing.
+    check       {"manifest", "statement", "signature", "key"?, "pin"?}: all checks of
                 ``stage``, before a byte is sent; writes nothing.
                 -> "release", "missing": {sha256: offset}, "need_bytes", "first", "notes": [text]
     read        {"sha256", "offset"?} of a file of the release that serves -> "content": base64 of
@@ -42,6 +45,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     status      -> "installed": {"current", "manifest": its text, "signature", "journal", ...};
                 "service": {...}, "status": the runner's own document, "others": [folder] of other
                 installations
+    revoke      {"what": a release's id, or a key's fingerprint} -> "revoked": all that is. It must
+                be signed
     history     {"last"?: n} -> "history": [...]
     uninstall   {"trial"?: unless a job runs there} -> "removed": [path], "others": see status
     job         {"id", "release", "args", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
@@ -54,10 +59,15 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     job-end     {"id"?} -> "ended": end and forget a job; without an id, whichever runs
     tuned       {"name", "content"|None} -> "kept": a tuning, stored where the service looks for it
 
-The manifest is sent as its exact text, the signature as ``ssh-keygen -Y sign -n edgevid`` writes
-it, ``key`` as the line of a public key. ``pin`` is ``{"key": line, "signature"}``: the key from now
-on. Its signature, by the key that is pinned now, is over ``edgevid pin``, a newline, and the line;
-the manifest is then signed by the new key.
+The manifest is sent as its exact text, with a `statement` about it, which is what is signed: as
+``ssh-keygen -Y sign -n edgevid-release`` does. ``key`` is the line of the public key. ``pin`` is
+``{"key": line, "statement", "signature"}``: the key from now on, signed by the one that is pinned
+now, for the purpose ``edgevid-key``; the manifest is then signed by the new key.
+
+A request that must be signed is sent as ``{"do": "signed", "request": its text, "statement",
+"signature", "key"?, "pin"?}``, for the purpose ``edgevid-request``. Its nonce is that of this session
+(see ``probe``), a hyphen, and the number of signed requests before it. A `locked` agent wants all
+requests signed but ``probe``, ``status`` and ``history``, and, after ``session``, ``blob``.
 """
 
 from __future__ import annotations

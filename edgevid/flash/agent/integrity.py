@@ -42,20 +42,26 @@ def runner_fault(store: Store, runner: str, *, quick: bool = False) -> str | Non
     found = _found(store.lib(runner))
     for name in sorted(set(noted) ^ set(found)):
         return f"{name} of the runner was {'removed' if name in noted else 'added'}"
-    renew = False
     for name, path in found.items():
-        mark = _mark(path)
-        moved = mark != noted[name][1:]
-        if quick and not moved:
+        if quick and _mark(path) == noted[name][1:]:
             continue
         if path.is_symlink() or disk.sha256_of(path) != noted[name][0]:
             return f"{name} of the runner was changed"
-        noted[name][1:], renew = mark, renew or moved
-    if renew:  # they were copied to another card, say: read them only once
-        with suppress(OSError):
-            text = json.dumps(noted, sort_keys=True).encode()
-            disk.write_whole(store.runner_files(runner), text)
     return None
+
+
+def renew_marks(store: Store, runner: str) -> None:
+    """Note where the files of a runner lie that has just been found to be whole.
+
+    They may have been copied to another card; then they are read only once.
+    """
+    noted, found = _noted(store, runner) or {}, _found(store.lib(runner))
+    marks = {name: _mark(path) for name, path in found.items() if name in noted}
+    if any(noted[name][1:] != mark for name, mark in marks.items()):
+        files = {name: [noted[name][0], *mark] for name, mark in marks.items()}
+        with suppress(OSError):
+            text = json.dumps(files, sort_keys=True).encode()
+            disk.write_whole(store.runner_files(runner), text)
 
 
 def fault(store: Store, manifest: Manifest, *, quick: bool = False) -> str | None:
@@ -91,16 +97,9 @@ def fault(store: Store, manifest: Manifest, *, quick: bool = False) -> str | Non
 
 
 def current_fault(store: Store, release: str, *, quick: bool = False) -> str | None:
-    """As `fault`, of a release by its name, whose manifest may be damaged."""
-    try:
-        manifest = store.manifest(release)
-        if manifest is None or manifest.id != release:
-            return "its manifest was changed"
-        return fault(store, manifest, quick=quick)
-    except Refused as refused:
-        if refused.kind in _ENVIRONMENT:
-            raise
-        return refused.message
+    """As `fault`, of a release by its name, whose manifest may have been changed."""
+    manifest = store.manifest(release)
+    return fault(store, manifest, quick=quick) if manifest else "its manifest was changed"
 
 
 def _noted(store: Store, runner: str) -> dict[str, Any] | None:

@@ -170,13 +170,14 @@ class Store:
         return self.releases / name
 
     def manifest(self, name: str | None) -> Manifest | None:
-        """The manifest of a release; None if it does not exist."""
+        """The manifest of a release; None if it does not exist or was changed."""
         if name is None:
             return None
         try:
-            return manifest.read((self.release(name) / "manifest.json").read_bytes())
-        except FileNotFoundError:
+            found = manifest.read((self.release(name) / "manifest.json").read_bytes())
+        except (FileNotFoundError, Refused):
             return None
+        return found if found.id == name else None
 
     def signed(self, name: str | None) -> dict[str, Any]:
         """The statement that was signed of a release, and its signature; empty if unreadable."""

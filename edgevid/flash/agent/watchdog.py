@@ -130,6 +130,9 @@ def verify(store: Store) -> bool:
         if release is None or journal["state"] == deployment.ACTIVATING:  # verified just now
             return False
         wrong = integrity.current_fault(store, release, quick=True)
+        manifest = store.manifest(release) if wrong is None else None
+        if manifest is not None:
+            integrity.renew_marks(store, manifest.runner)
         if wrong is None or not store.watchdog.take():
             return False
         try:
