@@ -21,6 +21,7 @@ COMMAND = re.compile(r"(?:with|run|use|see|it): edgevid ([a-z]+)")
 OF_OTHERS = {
     "edgevid/flash/agent/": "systemctl, and the agent's own",
     "edgevid/flash/device_facts.py": "pip",
+    "edgevid/flash/forced_command.py": "the agent's own",
     "edgevid/flash/plugin_wheels.py": "pip",
     "edgevid/flash/resolve_pip.py": "pip",
     "edgevid/flash/resolve_uv.py": "uv",

@@ -17,8 +17,16 @@ from edgevid.errors import BadInput
     help="Show this SSH key instead (its .pub if the private part is in your SSH agent).",
 )
 @click.option("--create", is_flag=True, help="Create the key if there is none.")
+@click.option(
+    "--forced-command",
+    "login",
+    type=PATH,
+    metavar="LOGIN.pub",
+    help="Print a script for a device: it makes a login with this SSH key that only carries out "
+    "requests signed by the key that the device trusts.",
+)
 @common
-def command(key: Path | None, create: bool, as_json: bool) -> None:
+def command(key: Path | None, create: bool, login: Path | None, as_json: bool) -> None:
     """Show the key that signs deployments, or create it.
 
     The first edgevid flash creates it too.
@@ -26,10 +34,20 @@ def command(key: Path | None, create: bool, as_json: bool) -> None:
     A device trusts the key of its first deployment, and refuses releases signed by another one. The
     key is an SSH key, and stays on this machine in ~/.config/edgevid/signing-key.
 
+    \b
     Example:  edgevid keys
+              edgevid keys --forced-command ~/.ssh/id_ed25519.pub | ssh pi@10.0.0.21 sudo sh
     """
     from edgevid.flash import keys
 
+    if login is not None:
+        from edgevid.flash.forced_command import script
+
+        if key is not None or create:
+            raise BadInput("--forced-command cannot be combined with --key or --create; give one")
+        text = script(login)
+        emit({"script": text}, as_json, text.rstrip("\n"))
+        return
     if key is not None and create:
         raise BadInput("--create makes edgevid's own key; leave --key out")
     if key is None and not create and not keys.key_file().exists():

@@ -65,9 +65,9 @@ The manifest is sent as its exact text, with a `statement` about it, which is wh
 now, for the purpose ``edgevid-key``; the manifest is then signed by the new key.
 
 A request that must be signed is sent as ``{"do": "signed", "request": its text, "statement",
-"signature", "key"?, "pin"?}``, for the purpose ``edgevid-request``. Its nonce is that of this session
-(see ``probe``), a hyphen, and the number of signed requests before it. A `locked` agent wants all
-requests signed but ``probe``, ``status`` and ``history``, and, after ``session``, ``blob``.
+"signature", "key"?, "pin"?}``, for the purpose ``edgevid-request``. Its nonce is that of the
+session (see ``probe``), a hyphen, and the number of signed requests before it. A `locked` agent
+wants all requests signed but ``probe``, ``status``, ``history`` and, after ``session``, ``blob``.
 """
 
 from __future__ import annotations
