@@ -122,6 +122,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
     _occupy_standard_streams()
+    warning = _hide_secrets()
     for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, _interrupt)):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background
             signal.signal(number, handler)
@@ -129,6 +130,8 @@ def main() -> None:
         console.let_names_through(stream)
     if not sys.warnoptions and "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # of libraries: they are for programmers
+    if warning:
+        console.say(f"edgevid: {warning}")
     try:
         code = _code_of(_run) or _code_of(console.flush)
     finally:
@@ -136,6 +139,15 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the rest needs no unwinding
     sys.exit(code)
+
+
+def _hide_secrets() -> str:
+    """Hide what may be secret in the arguments from other users; gives a warning, or nothing."""
+    if not any("=" in one or "://" in one for one in sys.argv):
+        return ""
+    from edgevid.cli.hidden import hide_secrets
+
+    return hide_secrets()
 
 
 def _run() -> int:

@@ -249,7 +249,9 @@ class AgentClient:
         device, nonce = self._challenge or ("", "")
         nonce = f"{nonce}-{self._signed}"
         self._signed += 1
-        return sign_request(request, self._key(), device, nonce, self._pin)
+        signed = sign_request(request, self._key(), device, nonce, self._pin)
+        # What follows the line is counted outside, and its hash is inside.
+        return {**signed, "bytes": request["bytes"]} if "bytes" in request else signed
 
     def _opened(self) -> SshSession:
         if self._session is None:

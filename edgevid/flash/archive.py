@@ -58,6 +58,13 @@ def make(
     target = targets.load(request.kind)
     facts = assumed(target, python)
     service = plan.service_of(None, request, Installed(), options)
+    if service.credentials:
+        name = next(iter(service.credentials))
+        raise BadInput(
+            "an archive carries no passwords; give the camera without it in a --config, with "
+            f'credential = "{name}", and on the device write the password into '
+            f"/opt/edgevid/credentials/{name} (mode 0600)"
+        )
     package = build(
         facts,
         target,

@@ -6,11 +6,12 @@ The device decides by itself whether a release is kept; the host sends, watches 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from edgevid.files import sha256_of
 from edgevid.flash import fleet, plan
 from edgevid.flash.activation import activate as start_and_watch
 from edgevid.flash.activation import checked, reporter
@@ -22,6 +23,7 @@ from edgevid.flash.package import Package
 from edgevid.flash.replies import (
     ACTIVATE,
     CHECK,
+    CREDENTIAL,
     REVOKE,
     ROLLBACK,
     SESSION,
@@ -60,7 +62,9 @@ def deploy(entry: DeviceEntry, request: DeployRequest, options: DeployOptions) -
         plan.stop(entry.name, [lack for lack in planned.lacks if lack.blocks], options.log)
         if changes := plan.changes_text(planned.service):
             options.log(f"{entry.name}: {changes}")
-        result = flash(device, planned.package, options, planned.installed)
+        result = flash(
+            device, planned.package, options, planned.installed, planned.service.credentials
+        )
     bundles = planned.document()["bundles"]
     return _recorded(entry, {**result, "target": planned.target.name, "bundles": bundles})
 
@@ -107,6 +111,7 @@ def flash(
     package: Package,
     options: DeployOptions,
     installed: Installed | None = None,
+    credentials: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring a package to a device and activate it, unless ``options.stage``.
 
@@ -115,6 +120,7 @@ def flash(
         package: The package.
         options: How.
         installed: What is on the device already; None: look.
+        credentials: Secrets that the configuration names; they are sent beside the release.
 
     Returns:
         ``outcome`` (``serving``, ``unchanged`` or ``staged``), ``release``, ``replaced``,
@@ -133,6 +139,7 @@ def flash(
         result |= {"release": before.current, "outcome": "unchanged", "restarted": False}
     else:
         result |= _stage(device, package, options, before.id)
+    _send_credentials(device, credentials or {})
     if not options.stage:
         result |= _activate(device, result["release"], options)
     took = {"seconds": round(time.monotonic() - began, 3), "wire_bytes": device.wire_bytes - wire}
@@ -168,6 +175,17 @@ def _stage(
         unreadable(device.name, f"it staged {staged.release}, not {package.release}")
     outcome = {"outcome": "staged", "restarted": False, "sent_bytes": sent, "send_s": send_s}
     return {"release": package.release, **outcome}
+
+
+def _send_credentials(device: AgentClient, credentials: Mapping[str, str]) -> None:
+    """Send secrets; those that are new to the device make the activation restart the service."""
+    if credentials:
+        device.call(SESSION)
+    for name, secret in credentials.items():
+        content = secret.encode()
+        about = {"name": name, "sha256": sha256_of(content), "bytes": len(content)}
+        device.post(CREDENTIAL, about, content)
+        device.reply(CREDENTIAL)
 
 
 def _activate(device: AgentClient, release: str | None, options: DeployOptions) -> dict[str, Any]:

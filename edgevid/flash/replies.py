@@ -210,6 +210,13 @@ class ContentReply:
 
 
 @dataclass(frozen=True)
+class CredentialReply:
+    """The answer to ``credential``."""
+
+    changed: bool
+
+
+@dataclass(frozen=True)
 class StageReply:
     """The answer to ``stage``."""
 
@@ -319,6 +326,7 @@ SESSION = Verb("session", SessionReply, seconds=900.0)
 MISSING = Verb("missing", MissingReply, seconds=1800.0)  # it hashes what it has
 BLOB = Verb("blob", BlobReply, seconds=1800.0, most_bytes=8 << 10)
 READ = Verb("read", ContentReply, most_bytes=2 * PART_BYTES)
+CREDENTIAL = Verb("credential", CredentialReply, most_bytes=8 << 10)
 STAGE = Verb("stage", StageReply, seconds=3600.0)  # it unpacks and compiles
 ACTIVATE = Verb("activate", ActivateReply, seconds=3600.0)  # after an earlier health check
 ROLLBACK = Verb("rollback", ActivateReply, seconds=3600.0)

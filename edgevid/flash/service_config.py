@@ -1,7 +1,9 @@
 """The service configuration of a release, made from the user's request.
 
 On the device it is ``site.toml`` next to the folder ``bundles/``. Other files that it names are the
-device's own, so they need absolute paths.
+device's own, so they need absolute paths. Everybody on the device can read it, so it has no
+secrets: a camera's password, or its URL if that contains secrets, becomes a credential, which is
+sent beside the release and which the configuration only names.
 """
 
 from __future__ import annotations
@@ -10,19 +12,24 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from edgevid import settings
 from edgevid.errors import BadInput
+from edgevid.media.secrets import with_secrets, without_secrets
 from edgevid.media.sources import local_file
-from edgevid.runner.config import derived_name, read_config
+from edgevid.runner.config import CameraUse, derived_name, read_config, read_password
+from edgevid.runner.credentials import PREFIX
 from edgevid.settings import Document
 from edgevid.text import expand
 
 Table = dict[str, Any]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST = 48
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class ServiceConfig:
         replaced: The names of bundles that are replaced.
         added: The names of bundles that are new.
         removed: The names of bundles that are removed.
+        credentials: Name -> secret; only for the device's own folder of secrets.
     """
 
     text: bytes
@@ -44,6 +52,7 @@ class ServiceConfig:
     replaced: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def from_config(path: Path) -> ServiceConfig:
@@ -73,7 +82,12 @@ def from_config(path: Path) -> ServiceConfig:
             value = table.get(key)
             if not value:
                 continue
-            named = Path(value) if key == "password_file" else local_file(value)
+            if key == "password_file":
+                if _is_ours(value):
+                    continue
+                named: Path | None = Path(value)
+            else:
+                named = local_file(value)
             if named is not None and (expand(value) != value or not named.is_absolute()):
                 raise document.fault(
                     ("camera", index, key),
@@ -81,13 +95,66 @@ def from_config(path: Path) -> ServiceConfig:
                 )
     _check_plugins(document, data, "sink", [use.options for use in config.sinks])
     _check_plugins(document, data, "event", [use.options for use in config.events])
-    return ServiceConfig(_finished(data), tuple(files.values()), added=tuple(files))
+    secrets = _take_secrets(data, config.cameras)
+    return ServiceConfig(
+        _finished(data), tuple(files.values()), added=tuple(files), credentials=secrets
+    )
+
+
+def _is_ours(password_file: str) -> bool:
+    """Whether a password's file is on this computer; an absolute path is the device's."""
+    return not Path(expand(password_file)).is_absolute()
+
+
+def _take_secrets(data: Table, cameras: Sequence[CameraUse] = ()) -> dict[str, str]:
+    """Put names in the place of secrets.
+
+    Args:
+        data: The configuration, which is changed.
+        cameras: Its cameras as they were read, in the same order, to find password files; empty
+            if it names none of this computer.
+
+    Returns:
+        Name of a credential -> the secret.
+
+    Raises:
+        BadInput: A password file cannot be read, or is empty.
+    """
+    taken = {table["credential"] for table in data["camera"] if table.get("credential")}
+    found: dict[str, str] = {}
+
+    def keep(name: str, secret: str) -> str:
+        start = _UNSAFE.sub("-", name).strip("-.")[:_LONGEST] or "camera"
+        names = chain([start], (f"{start}-{number}" for number in count(2)))
+        free = next(one for one in names if one not in taken)
+        taken.add(free)
+        found[free] = secret
+        return free
+
+    for index, table in enumerate(data["camera"]):
+        name = table.get("name") or derived_name(table["source"])
+        source, password = table["source"], None
+        if table.get("password_file") and _is_ours(table["password_file"]):
+            password = read_password(cameras[index])
+            del table["password_file"]
+        if without_secrets(source) != source:
+            secret = with_secrets(source, table.get("user"), password)
+            table["source"] = without_secrets(source)
+            table["credential"] = keep(name, secret)
+            table.pop("user", None)
+        elif password is not None:
+            table["credential"] = keep(name, password)
+    for table in data.get("sink", ()):
+        for key, value in table.items():
+            if isinstance(value, str) and without_secrets(value) != value:
+                table[key] = PREFIX + keep(f"{table.get('name') or table['kind']}-{key}", value)
+    return found
 
 
 def _check_plugins(document: Document, data: Table, kind: str, options: Sequence[Any]) -> None:
     """Check that the paths in the options of plug-ins are absolute."""
     for index, one in enumerate(options):
-        for name in (field.name for field in fields(one)) if is_dataclass(one) else ():
+        for name in (known.name for known in fields(one)) if is_dataclass(one) else ():
             value = data[kind][index].get(name)
             if isinstance(getattr(one, name), Path) and not str(value).startswith(("/", "-")):
                 raise document.fault(
@@ -140,6 +207,7 @@ def from_arguments(
     cameras = [_camera(camera, names) for camera in cameras]
     data: Table = {**old, "bundle": tables, "camera": cameras}
     seen = [camera.get("name") or derived_name(camera["source"]) for camera in cameras]
+    secrets = _take_secrets(data)
     if "event" in old:
         data["event"] = _events(old["event"], names, seen)
     return ServiceConfig(
@@ -149,6 +217,7 @@ def from_arguments(
         replaced=tuple(name for name in present if name in new),
         added=tuple(added),
         removed=tuple(others) if replace else (),
+        credentials=secrets,
     )
 
 

@@ -30,6 +30,12 @@ def without_secrets(url: str) -> str:
     return f"{scheme}{mark}{path}{asked}{query}"
 
 
+def argument_without_secrets(argument: str) -> str:
+    """An argument of a command as it may be shown: a URL, or options such as ``password=...``."""
+    hidden = _SECRET_IN_PATH.sub(rf"\1{HIDDEN}", argument)
+    return without_secrets(hidden) if "@" in hidden or "?" in hidden else hidden
+
+
 def with_secrets(url: str, user: str | None, password: str | None) -> str:
     """The URL with user and password, percent-encoded.
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from edgevid.bundle import Bundle
 from edgevid.errors import BadInput
 from edgevid.events.chain import EventChain, NamedStage
-from edgevid.runner.config import CameraUse, RunConfig, read_password
+from edgevid.runner.config import CameraUse, RunConfig
+from edgevid.runner.credentials import filled, login
 from edgevid.runner.meters import Meters
 from edgevid.runner.reader_thread import ReaderThread, Reading
 from edgevid.runner.scheduler import Scheduler
@@ -82,6 +83,7 @@ class Assembly:
             rate_fps(bundle.rate, Bundle.open(bundle.path).contract)
             for bundle in config.bundles_of(use)
         }
+        source, password = login(use)
         options = SourceOptions(
             rate_fps=rates.pop() if len(rates) == 1 else None,
             transport=use.transport,
@@ -90,10 +92,10 @@ class Assembly:
             decoder=use.decoder,
             skip_loop_filter=use.skip_loop_filter or may_skip_loop_filter(config.bundles_of(use)),
             user=use.user,
-            password=read_password(use),
+            password=password,
         )
         prefix = f"{use.name}: " if use.name else ""
-        return open_source(use.source, options, lambda text: self.report(f"{prefix}{text}"))
+        return open_source(source, options, lambda text: self.report(f"{prefix}{text}"))
 
     def open_sinks(self, config: RunConfig, given: Sequence[GivenSink] = ()) -> list[SinkThread]:
         """Open all sinks; none is opened if one raises. Their threads are not started."""
@@ -103,7 +105,7 @@ class Assembly:
         ]
         try:
             for use in config.all_sinks():
-                sink = open_sink(use.kind, use.options)
+                sink = open_sink(use.kind, filled(use.options))
                 threads.append(SinkThread(use.name, use.kind, sink, capacity=use.queue))
         except BaseException:
             for thread in threads[len(given) :]:

@@ -17,7 +17,8 @@ from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import resolve
 from edgevid.output import try_file
 from edgevid.runner import engines
-from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig, read_password
+from edgevid.runner.config import OUTPUT, BundleUse, CameraUse, RunConfig
+from edgevid.runner.credentials import login
 from edgevid.runner.plugin_tables import EventUse, SinkUse
 from edgevid.settings import shown
 
@@ -107,10 +108,10 @@ def _camera(use: CameraUse) -> Iterator[Finding]:
     elif plugin.local == "device" and (fault := _unreadable(Path(address.target))):
         yield Finding(where, "warn", f"source {use.source}: {fault}; edgevid waits for it")
     elif without_secrets(use.source) != use.source:
-        fix = "name the password's file instead: password_file"
+        fix = "use password_file, or credential"
         yield Finding(where, "warn", f"source holds a login or a key; {fix}")
     try:
-        read_password(use)
+        login(use)
     except EdgevidError as error:
         yield Finding(where, "fail", str(error).removeprefix(f"{where}: "))
     else:

@@ -12,6 +12,10 @@
     user = "viewer"
     password_file = "door.password"   # read at start, so the password is not in this file
 
+    [[camera]]
+    source = "rtsp://10.0.0.6/stream"
+    credential = "yard"               # or a credential of the service: see `credentials`
+
     [[sink]]
     kind = "jsonl"                    # and the options of that sink
     path = "more.jsonl"
@@ -33,6 +37,7 @@ from edgevid.errors import BadInput
 from edgevid.media.secrets import without_secrets
 from edgevid.media.sources import relative_to
 from edgevid.output import STDOUT
+from edgevid.runner.credentials import NAME
 from edgevid.settings import Document, option, shown
 from edgevid.text import expand, read_secret
 
@@ -121,6 +126,7 @@ class CameraUse:
     skip_loop_filter: bool = False
     user: str | None = field(default=None, repr=False)
     password_file: Path | None = None
+    credential: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,12 @@ class RunConfig:
 # The tables of the file; the classes above are built from them.
 
 
+def _credential(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError("the name of a credential: letters, digits, dots, dashes, underscores")
+    return value
+
+
 @dataclass(frozen=True)
 class _BundleTable:
     path: str = option(read=_path)
@@ -191,6 +203,7 @@ class _CameraTable:
     skip_loop_filter: bool = False
     user: str | None = None
     password_file: str | None = option(None, read=_path)
+    credential: str | None = option(None, read=_credential)
 
 
 @dataclass(frozen=True)

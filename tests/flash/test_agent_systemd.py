@@ -2,44 +2,14 @@
 
 import pytest
 
-from rigs.agent import Device, Key, Release, until
+from rigs.agent import Key, Release, until
 from rigs.devices import PACKAGES
+from rigs.inside import Inside
 from rigs.systemd import machine
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
 
 HEALTH = {"seconds": 1.5, "start_s": 30.0}
-
-
-class Inside(Device):
-    """A device whose folder is in a machine; its agent runs there."""
-
-    def __init__(self, made, root, key, *user):
-        super().__init__(made.root / root.lstrip("/"), key)
-        self.machine, self.inside, self.user = made, root, user
-
-    def session(self):
-        enter = ["nsenter", f"--target={self.machine.pid}", "--mount", "--uts", "--ipc", "--net"]
-        path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-        home = "HOME=/home/pi" if self.user else "HOME=/root"
-        before = (*enter, "--pid", "--cgroup", "--wd=/", "env", "-i", path, home, *self.user)
-        made = super().session(before=before, python="python3")
-        return _Rooted(made, self.inside)
-
-
-class _Rooted:
-    """The folder as it is called inside."""
-
-    def __init__(self, manager, root):
-        self.manager, self.root = manager, root
-
-    def __enter__(self):
-        session = self.manager.__enter__()
-        session.root = self.root
-        return session
-
-    def __exit__(self, *details):
-        return self.manager.__exit__(*details)
 
 
 @pytest.fixture(scope="module")

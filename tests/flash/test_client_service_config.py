@@ -142,7 +142,8 @@ cameras = ["door"]
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ('password_file = "door.password"', "site.toml:6: password_file 'door.password' is a file"),
+        ('password_file = "~/p"', "site.toml:6: password_file '~/p' is a file on the device"),
+        ('password_file = "gone"', "password_file"),
         ("bundles = ['gone']", "there is no bundle 'gone'"),
         (
             "[[sink]]\nkind = 'jsonl'\npath = 'more.jsonl'",

@@ -14,6 +14,7 @@ host.
     integrity                   whether a release is still what was signed
     deployment, watchdog        the states of a deployment, and who moves it on
     health, runner_status       whether a release is healthy
+    credentials                 secrets, which no release has
     service*, supervisor        what keeps the runner running
     jobs, job_runner            commands that run with nobody connected
     probe, disk, processes      the device itself
@@ -34,6 +35,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     missing     {"blobs": {sha256: size}, "beside"?: another root, to link from}
                 -> "missing": {sha256: bytes received} of each blob that is not whole
     blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes received
+    credential  {"name", "sha256", "bytes": n} and the n bytes of a secret that a release names
+                -> "changed": whether it was another one; then ``activate`` restarts the service
     stage       as check, "trial"?: compile nothing -> "release", "already": whether it serves now;
                 what serves is not touched
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}

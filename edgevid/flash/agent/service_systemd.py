@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from . import disk, probe
+from . import credentials, disk, probe
 from .manifest import Manifest
 from .processes import output_of
 from .service import NOTHING_TO_SERVE, STOP_S, TAIL, ServiceControl, ServiceState
@@ -58,7 +58,7 @@ StateDirectory={name}
 WorkingDirectory=%S/{name}
 CacheDirectory={name}
 Environment=XDG_CACHE_HOME=%C/{name}
-{groups}DevicePolicy=closed
+{credentials}{groups}DevicePolicy=closed
 {devices}ProtectSystem=strict
 ProtectHome={home}
 ProtectClock=yes
@@ -156,6 +156,7 @@ class SystemService(ServiceControl):
         body = _HARDENED.format(
             user=manifest.user,
             name=self.name,
+            credentials=credentials.unit_lines(self.store, manifest),
             groups=f"SupplementaryGroups={groups}\n" if groups else "",
             devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(manifest.devices)),
             home="read-only" if str(self.store.root).startswith("/home/") else "yes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 from . import (
     build,
+    credentials,
     deployment,
     disk,
     fields,
@@ -76,6 +78,7 @@ class AgentSession:
             "missing": self._missing,
             "read": self._read,
             "blob": self._blob,
+            "credential": self._credential,
             "stage": self._stage,
             "activate": self._activate,
             "watch": self._watch,
@@ -332,6 +335,18 @@ class AgentSession:
         size, offset = fields.size(request.get("size")), fields.size(request.get("offset", 0))
         return {"have": self.store.receive(sha256, size, offset, self._transport.payload())}
 
+    def _credential(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Keep a secret. Its content comes as the bytes, so no request, error or log has it."""
+        self._take()
+        content = b""
+        for chunk in self._transport.payload():
+            content += chunk
+            if len(content) > credentials.LIMIT:
+                break
+        if hashlib.sha256(content).hexdigest() != fields.sha256(request.get("sha256")):
+            raise Refused("hash", "a credential arrived damaged", "send it again")
+        return {"changed": credentials.keep(self.store, request.get("name"), content)}
+
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
         self._take_calm()
         checked = package_check.package(self.store, request, self._device)
@@ -383,8 +398,10 @@ class AgentSession:
             )
         control = services.of(self.store)
         control.fits(manifest)
+        credentials.check(self.store, manifest)
         serves = release == self.store.current() == control.serving()
-        if serves and control.is_installed(manifest):
+        same = control.is_installed(manifest) and not credentials.changed(self.store)
+        if serves and same:
             if self._is_staged():  # another release, which is no longer wanted
                 deployment.advance(self.store, "unstaged", {"new": release, "old": release})
             return {"release": release, "started": False, "activation": None}
@@ -395,6 +412,7 @@ class AgentSession:
                 "changed", f"the release {release} is not what was signed: {wrong}", "flash again"
             )
         options = health.HealthOptions.read(request.get("health"))
+        credentials.settle(self.store)
         token = watchdog.start(self.store, release, options, what)
         return {"release": release, "started": True, "activation": token}
 
@@ -421,6 +439,7 @@ class AgentSession:
             time.sleep(0.05)
         if self._is_ours and not self._is_staged():
             self.store.collect()
+            credentials.collect(self.store)
         return self._outcome(journal, token)
 
     def _is_staged(self) -> bool:

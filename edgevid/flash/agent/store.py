@@ -12,6 +12,7 @@ trusted/record.json            see `record`
 trusted/<runner>.files         the hash of each file of a runner; see `integrity`
 state/                         what the service and its supervisor write
 jobs/                          see `jobs`
+credentials/                   secrets that releases name; see `credentials`
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LONGEST = 80
 """The longest path of the folder: a socket's path has at most 107 bytes."""
 KNOWN = {
     "lock", "guard.lock", "blobs", "runners", "releases", "current", "journal.json",
-    "history.jsonl", "trusted", "state", "jobs",
+    "history.jsonl", "trusted", "state", "jobs", "credentials",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ class Store:
         self.root = root
         self.blobs, self.runners = root / "blobs", root / "runners"
         self.releases, self.state = root / "releases", root / "state"
-        self.jobs = root / "jobs"
+        self.jobs, self.credentials = root / "jobs", root / "credentials"
         self.signers = root / "trusted" / "allowed_signers"
         self.record = root / "trusted" / "record.json"
         self.lock, self.watchdog = (

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import processes, service, watchdog
+from . import credentials, processes, service, watchdog
 from .service_supervised import SupervisedService
 from .store import Store
 
@@ -45,6 +45,7 @@ def serve(store: Store) -> int:
         "EDGEVID_RELEASE": manifest.id,
     }
     environment.setdefault("STATE_DIRECTORY", str(store.state))  # for results
+    environment.update(credentials.environment(store))
     os.chdir(str(folder))  # Python imports from there first, and the service cannot write there
     args = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
     return os.execve(sys.executable, args, environment)
@@ -154,6 +155,8 @@ class Supervisor:
             folder.mkdir(exist_ok=True)
             if account:
                 give(folder, account.pw_uid, account.pw_gid)
+        if account:
+            credentials.give(self.store, account.pw_uid, account.pw_gid)
         if account is None or manifest is None:
             return None
         from .package_check import group_numbers

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import deployment, disk, health, integrity, service, services
+from . import credentials, deployment, disk, health, integrity, service, services
 from .store import Store
 from .transport import Refused, from_os
 
@@ -49,6 +49,7 @@ def run(
     store.watchdog.release()
     if store.lock.take():
         store.collect()
+        credentials.collect(store)
     return 0
 
 

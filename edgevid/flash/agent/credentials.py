@@ -1,0 +1,117 @@
+"""Secrets of the service: files of root, beside the releases and named by their ``site.toml``.
+
+systemd hands them to the unit (``LoadCredential=``), so the service's user cannot read the files;
+without systemd they belong to that user, in a folder of root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from . import disk
+from .manifest import Manifest
+from .store import Store
+from .transport import Refused
+
+LIMIT = 1 << 16
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+# As edgevid.flash.service_config writes it: a key of its own line, or a text "credential:NAME".
+_USED = re.compile(
+    r'^credential = "([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})"$|"credential:([A-Za-z0-9_][\w.-]{0,63})"',
+    re.MULTILINE | re.ASCII,
+)
+_CHANGED = ".changed"
+
+
+def keep(store: Store, name: Any, content: bytes) -> bool:
+    """Store a credential; returns whether it is another one than before.
+
+    Raises:
+        Refused: The name cannot be one, or the content is empty or too long.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise Refused("protocol", "a credential has no usable name", "use the same edgevid")
+    if not 0 < len(content) <= LIMIT:
+        raise Refused("protocol", f"the credential {name} is empty or too long", "make it shorter")
+    path = store.credentials / name
+    try:
+        if path.read_bytes() == content:
+            return False
+    except FileNotFoundError:
+        store.credentials.mkdir(exist_ok=True)
+        # Its files are for root, or for the service's user, who may pass but not look around.
+        store.credentials.chmod(0o711)
+    disk.remove(disk.aside(path))
+    disk.write_whole(path, content, 0o600)
+    disk.write_whole(store.credentials / _CHANGED, b"", 0o600)
+    disk.sync_folder(store.credentials)
+    return True
+
+
+def named(store: Store, release: str) -> list[str]:
+    """The credentials that a release uses."""
+    try:
+        site = (store.release(release) / "site.toml").read_text("utf-8")
+    except OSError:
+        return []
+    return sorted({one or other for one, other in _USED.findall(site)})
+
+
+def check(store: Store, manifest: Manifest) -> None:
+    """Check that everything is there that a release uses.
+
+    Raises:
+        Refused: A credential is missing.
+    """
+    for name in named(store, manifest.id):
+        path = store.credentials / name
+        if not path.is_file():
+            raise Refused(
+                "use",
+                f"the credential {name} is not on this device",
+                f"flash it with the camera's URL and password, or write it to {path} (mode 0600)",
+            )
+
+
+def unit_lines(store: Store, manifest: Manifest) -> str:
+    """Lines of a unit that hand the release's credentials to the service."""
+    there = [name for name in named(store, manifest.id) if (store.credentials / name).is_file()]
+    return "".join(f"LoadCredential={name}:{store.credentials / name}\n" for name in there)
+
+
+def environment(store: Store) -> dict[str, str]:
+    """Where the runner looks if systemd has given it no credentials of its own."""
+    own = os.environ.get("CREDENTIALS_DIRECTORY")
+    return {"CREDENTIALS_DIRECTORY": own or str(store.credentials)}
+
+
+def give(store: Store, user: int, group: int) -> None:
+    """Let the service's user read them, where there is no systemd to hand them over."""
+    for path in _files(store):
+        os.chown(str(path), user, group, follow_symlinks=False)
+
+
+def changed(store: Store) -> bool:
+    """Whether one was replaced since the service was started."""
+    return (store.credentials / _CHANGED).exists()
+
+
+def settle(store: Store) -> None:
+    """The service is started with what is there now."""
+    disk.remove(store.credentials / _CHANGED)
+
+
+def collect(store: Store) -> None:
+    """Remove the credentials that no release on this device uses."""
+    releases = [folder.name for folder in store.releases.glob("[!.]*")]
+    used = {name for release in releases for name in named(store, release)}
+    for path in _files(store):
+        if path.name not in used:
+            disk.remove(path)
+
+
+def _files(store: Store) -> list[Path]:
+    return [path for path in store.credentials.glob("*") if not path.name.startswith(".")]
