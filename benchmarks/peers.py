@@ -42,6 +42,7 @@ from edgevid.bench.measurement import MODULE
 from edgevid.bench.samples import unpack
 from edgevid.bundle import Bundle
 from edgevid.isolation.json_rpc import JsonRpcProcess
+from edgevid.isolation.sandbox import LIMITS_ONLY
 
 HERE = Path(__file__).parent
 OURS = ("offline", "single")
@@ -105,7 +106,7 @@ class Ours:
         with av.open(str(video)) as container:
             frames = container.streams.video[0].frames
         self._round = {"do": "round", "job": job.to_json(), "seconds": 0.0, "samples": frames}
-        self._process = JsonRpcProcess(MODULE, scenario)
+        self._process = JsonRpcProcess(MODULE, scenario, LIMITS_ONLY)
         request = {"do": "open", "bundle": str(bundle.path.resolve()), "video": str(video)}
         self.pid = self._process.call({**request, "job": job.to_json()}, 120)["pids"][0]
 

@@ -30,6 +30,7 @@ from edgevid.bench.samples import unpack
 from edgevid.bundle import Artifact, Bundle
 from edgevid.contract import Contract, FrameInput, Output
 from edgevid.isolation.json_rpc import JsonRpcProcess
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid.proof import Golden, Trajectory
 from edgevid.proof.replay import record_outputs
 from edgevid.runtimes import catalog
@@ -142,7 +143,7 @@ def compare(opened: Bundle, name: str, folder: Path, pairs: int, seconds: float)
     )
     job = Job(name, runtime, "cpu", "step")
     ours, theirs = [], []
-    with JsonRpcProcess(MODULE, "measuring") as process:
+    with JsonRpcProcess(MODULE, "measuring", LIMITS_ONLY) as process:
         request = {"bundle": str(opened.path), "video": "none", "job": job.to_json()}
         process.call({"do": "open", **request}, 120)
 

@@ -237,6 +237,11 @@ class Bundle:
         """Hash of the whole file, which is read once for this."""
         return sha256_of(self.path)
 
+    def size(self, artifact: str) -> int:
+        """Return the size of an artifact's files in bytes, by the manifest; 0 if there is none."""
+        named = (name for one in self.artifacts if one.name == artifact for name in one.members)
+        return sum(self._sums[name].bytes for name in named if name in self._sums)
+
     @property
     def split(self) -> Mapping[str, Sequence[str]]:
         """The split of the data that training recorded: name -> paths; empty if there is none."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import Any
 
 from edgevid import registry
 from edgevid.errors import BadInput, ConverterFailed
-from edgevid.files import cache_folder, write_bytes
 from edgevid.isolation.child_task import ChildOutcome, run_child
-from edgevid.system import kernel
+from edgevid.isolation.sandbox import Sandbox, free_mb
+from edgevid_converters import logs
 from edgevid_converters.fork_server import ForkServer, ServerLost
 
 ENVIRONMENT = {
@@ -38,9 +39,7 @@ DOING = "doing "
 MEASURING = "measuring its layers"
 LOWERING = "lowering to "
 """Prefix of such a step: the form follows."""
-FREE_SHARE = 0.9
 LEAST_MB = 1024
-OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
 
 
 class ChildFailed(ConverterFailed):
@@ -100,13 +99,15 @@ class _Servers:
             self._server = ForkServer(PRELOADED, ENVIRONMENT)
         return self._server
 
-    def run(self, task: Mapping[str, Any], timeout_s: float) -> ChildOutcome | None:
+    def run(
+        self, task: Mapping[str, Any], timeout_s: float, sandbox: Sandbox
+    ) -> ChildOutcome | None:
         """Run a task in a child of the server; None where it needs a process of its own."""
         server = self.start()
         if server is None:
             return None
         try:
-            return server.run(task, timeout_s)
+            return server.run(task, timeout_s, sandbox)
         except ServerLost:
             self._lost = True
             self.close()
@@ -150,13 +151,13 @@ def needs_tensorflow(task: Mapping[str, Any]) -> bool:
     return PRELOADED[0] in registry.row("importer", task["kind"]).needs
 
 
-def _run(task: Mapping[str, Any], timeout_s: float) -> ChildOutcome:
+def _run(task: Mapping[str, Any], timeout_s: float, sandbox: Sandbox) -> ChildOutcome:
     servers = _servers.get()
     if servers is not None and needs_tensorflow(task):
-        outcome = servers.run(task, timeout_s)
+        outcome = servers.run(task, timeout_s, sandbox)
         if outcome is not None:
             return outcome
-    return run_child("edgevid_converters.child_tasks", task, timeout_s, ENVIRONMENT)
+    return run_child("edgevid_converters.child_tasks", task, timeout_s, sandbox, ENVIRONMENT)
 
 
 @contextmanager
@@ -170,12 +171,23 @@ def limited(limits: Limits) -> Iterator[None]:
         _limits.reset(token)
 
 
-def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
-    """Run a task in a child process.
+def ask(
+    what: str,
+    task: Mapping[str, Any],
+    *,
+    read: Sequence[Path | str],
+    write: Path | None = None,
+    starts: bool = False,
+    timeout_s: float | None = None,
+) -> dict[str, Any]:
+    """Run a task in a child process, in a sandbox.
 
     Args:
         what: Names the task in errors and in the log's file name.
         task: Plain data; ``do`` names one of `child_tasks.TASKS`.
+        read: The files that it reads, and folders with all that is in them.
+        write: The folder in which it writes. Default: a temporary one.
+        starts: Whether it runs tasks in children of its own.
         timeout_s: Time limit in seconds. Default: that of `limited`.
 
     Returns:
@@ -188,14 +200,23 @@ def ask(what: str, task: Mapping[str, Any], timeout_s: float | None = None) -> d
     """
     limits = _limits.get()
     timeout_s = limits.time_s if timeout_s is None else timeout_s
-    memory_mb = limits.memory_mb or _free_mb()
-    task = {**task, "timeout_s": timeout_s, "memory_mb": memory_mb}
-    outcome = _run(task, timeout_s)
+    memory_mb = limits.memory_mb or free_mb(LEAST_MB)
+    task = {**task, "timeout_s": timeout_s, "logs": str(logs.folder())}
+    with ExitStack() as stack:
+        if write is None:
+            write = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgevid-task-")))
+        sandbox = Sandbox(
+            tuple(str(Path(path).resolve()) for path in read),
+            (str(write.resolve()),),
+            programs=(sys.executable,) if starts else (),
+            memory_mb=memory_mb,
+        )
+        outcome = _run(task, timeout_s, sandbox)
+        logs.collect(Path(sandbox.scratch))
     answer = outcome.result()
     if answer is not None:
         return answer
-    log = cache_folder() / "logs" / f"{what.replace(' ', '-')}.log"
-    write_bytes(log, outcome.stderr)
+    log = logs.write(f"{what.replace(' ', '-')}.log", outcome.stderr)
     lines = outcome.stderr.decode(errors="replace").splitlines()
     doing = [line.removeprefix(DOING) for line in lines if line.startswith(DOING)]
     rest = replace(outcome, stderr=_without(lines, DOING))
@@ -217,7 +238,7 @@ def failure_cause(
         return failure, "raise --time-limit, or convert a smaller model"
     if code == -signal.SIGKILL:
         return f"{failure}: most likely this machine ran out of memory", MEMORY_REMEDY
-    if any(text in outcome.stderr for text in OUT_OF_MEMORY):
+    if outcome.out_of_memory:
         return f"needs more than the {memory_mb} MB of its memory limit", MEMORY_REMEDY
     return failure, CRASH_REMEDY if code < 0 else ""
 
@@ -231,9 +252,3 @@ CRASH_REMEDY = (
 
 def _without(lines: Sequence[str], beginning: str) -> bytes:
     return "\n".join(line for line in lines if not line.startswith(beginning)).encode()
-
-
-def _free_mb() -> int | None:
-    """Most of the free memory, in MB; None if unknown."""
-    free_mb = kernel.memory_mb(Path("/")).get("MemAvailable")
-    return None if free_mb is None else max(LEAST_MB, int(free_mb * FREE_SHARE))

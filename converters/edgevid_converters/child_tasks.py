@@ -18,8 +18,7 @@ from edgevid.documents import to_json
 from edgevid.errors import EdgevidError
 from edgevid.files import write_json
 from edgevid.isolation.child_task import child_task, error_to_json
-from edgevid.isolation.limits import limit_memory
-from edgevid_converters import importers
+from edgevid_converters import importers, logs
 from edgevid_converters.acceptance.normalisations import Rescaling
 from edgevid_converters.calibration import observed, sensitivity, trajectories
 from edgevid_converters.child_process import DOING, LOWERING, MEASURING
@@ -199,7 +198,7 @@ TASKS = {
 def main() -> int:
     """Run the task on stdin; its answer goes to stdout."""
     with child_task() as (task, answer):
-        limit_memory(task["memory_mb"])
+        logs.goes_to(Path(task["logs"]))
         answer(TASKS[task["do"]](task))
     return 0
 

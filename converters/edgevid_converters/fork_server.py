@@ -35,6 +35,7 @@ from edgevid.isolation.process import (
     leave_interrupts_to_parent,
     python_module,
 )
+from edgevid.isolation.sandbox import LIMITS_ONLY, Sandbox
 from edgevid.system import kernel
 
 START_S = 180.0
@@ -58,7 +59,7 @@ class ForkServer:
         self._ready = False
         self._read = b""
         self._process = subprocess.Popen(
-            python_module("edgevid_converters.fork_server", *packages),
+            python_module("edgevid_converters.fork_server", LIMITS_ONLY, *packages),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -66,12 +67,13 @@ class ForkServer:
             env=environment({**env, **ONE_THREAD}),
         )
 
-    def run(self, task: Mapping[str, Any], timeout_s: float) -> ChildOutcome:
+    def run(self, task: Mapping[str, Any], timeout_s: float, sandbox: Sandbox) -> ChildOutcome:
         """Run a task of `child_tasks` in a forked child, in a process group of its own.
 
         Args:
             task: Plain data; ``timeout_s`` in it is the child's own time limit.
             timeout_s: Time limit in seconds.
+            sandbox: What the child may do; it enters it before it reads its task.
 
         Raises:
             ServerLost: The server has ended, or cannot fork.
@@ -82,14 +84,16 @@ class ForkServer:
         with tempfile.TemporaryDirectory(prefix="edgevid-task-") as folder:
             files = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
             files[0].write_text(json.dumps(task), encoding="utf-8")
-            code = self._run([str(file) for file in files], timeout_s)
+            confined = sandbox.for_seconds(timeout_s)
+            request = {"files": [str(file) for file in files], "sandbox": confined.to_json()}
+            code = self._run(request, timeout_s)
             stdout, stderr = (f.read_bytes() if f.exists() else b"" for f in files[1:])
             return ChildOutcome(code, stdout, stderr)
 
-    def _run(self, files: Sequence[str], timeout_s: float) -> int | None:
-        """Have a child work on these files; returns its code, None if it missed its limit."""
+    def _run(self, request: Mapping[str, Any], timeout_s: float) -> int | None:
+        """Have a child work on a task; returns its code, None if it missed its limit."""
         until_s = time.monotonic() + timeout_s
-        self._send(files)
+        self._send(request)
         pid = self._answer("pid", time.monotonic() + timeout_s)
         try:
             return self._answer("code", until_s)
@@ -102,11 +106,11 @@ class ForkServer:
             self.close()
             raise
 
-    def _send(self, files: Sequence[str]) -> None:
+    def _send(self, request: Mapping[str, Any]) -> None:
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(json.dumps(files).encode() + b"\n")
+            stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
         except OSError:
             raise ServerLost("it has ended") from None
@@ -157,7 +161,8 @@ def main(packages: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()  # the children's collector leaves shared pages alone
     _send(answers, {"ready": 1})
-    while line := os.read(0, 1 << 16):
+    requests = os.fdopen(0, "rb", buffering=0, closefd=False)
+    while line := requests.readline():
         if kernel.own_threads() > 1:
             _send(answers, {"error": "there is more than one thread"})
             continue
@@ -176,18 +181,19 @@ def _send(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
     answers.write(json.dumps(answer).encode() + b"\n")
 
 
-def _become_child(files: Sequence[str]) -> None:
-    """Work on one task as `child_tasks` does in a fresh process; never returns."""
+def _become_child(request: Mapping[str, Any]) -> None:
+    """Work on one task, in its sandbox, as in a fresh process; never returns."""
     code = 1
     try:
         os.setsid()
         die_with_parent(os.getppid())
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        for number, file in enumerate(files):
+        for number, file in enumerate(request["files"]):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             opened = os.open(file, flags, 0o600)
             os.dup2(opened, number)
             os.close(opened)
+        Sandbox.from_json(request["sandbox"]).enter()
         tasks = import_module("edgevid_converters.child_tasks")
         code = tasks.main()
     except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program

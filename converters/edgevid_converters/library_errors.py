@@ -6,7 +6,7 @@ import re
 from hashlib import sha256
 
 from edgevid.errors import shorten
-from edgevid.files import cache_folder, write_bytes
+from edgevid_converters import logs
 
 MOST_CHARACTERS = 400
 """Longest text that goes into a message as it is."""
@@ -61,6 +61,4 @@ def lowering_reason(error: BaseException) -> str:
 def _saved(text: str) -> str:
     """Write a text into a log of its own; returns the path."""
     name = sha256(text.encode(errors="replace")).hexdigest()[:12]
-    path = cache_folder() / "logs" / f"library-{name}.log"
-    write_bytes(path, text.encode(errors="replace"))
-    return str(path)
+    return str(logs.write(f"library-{name}.log", text.encode(errors="replace")))

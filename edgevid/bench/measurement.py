@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,12 @@ from edgevid.bench.job import Job
 from edgevid.bench.plan import BenchPlan
 from edgevid.bench.result import HarnessOverhead, OperatorProfile, RoundResult, UnknownProfile
 from edgevid.documents import from_json
+from edgevid.files import cache_folder
 from edgevid.isolation.json_rpc import JsonRpcProcess
+from edgevid.isolation.sandbox import LIMITS_ONLY, Sandbox
 from edgevid.progress import Progress
+from edgevid.proof.sandboxes import memory_mb, sandbox_for
+from edgevid.proof.verdict import VERDICTS
 from edgevid.runtimes import CPU
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from edgevid.bundle import Bundle
 
 MODULE = "edgevid.bench.engine_process"
+VIDEO_MB = 2048
+"""What decoding several streams takes besides."""
 OPEN_S, SLOW_S, TIMES_SLOWER = 180.0, 600.0, 20.0
 """Time limits: to open an engine, for a first round, and of later rounds relative to the first."""
 
@@ -92,8 +99,10 @@ class Measurement:
 
     def overhead(self) -> HarnessOverhead:
         """Measure the harness itself."""
-        with JsonRpcProcess(MODULE, "measuring the harness") as process:
-            found = process.call({"do": "overhead", "bundle": self._work[0].path}, SLOW_S)
+        work = self._work[0]
+        sandbox = engine_sandbox(work.bundle, work.job, self._video)
+        with JsonRpcProcess(MODULE, "measuring the harness", sandbox) as process:
+            found = process.call({"do": "overhead", "bundle": work.path}, SLOW_S)
         return from_json(HarnessOverhead, found, "the overhead of the harness")
 
     def open(self) -> None:
@@ -123,7 +132,9 @@ class Measurement:
 
     def _started(self, work: BundleJob) -> tuple[JsonRpcProcess, OpenedEngine]:
         job = work.job
-        process = JsonRpcProcess(MODULE, f"measuring {self._label(work, str(job.choice))}")
+        sandbox = engine_sandbox(work.bundle, job, self._video)
+        name = f"measuring {self._label(work, str(job.choice))}"
+        process = JsonRpcProcess(MODULE, name, sandbox)
         with closed_on_error(process):
             request = {"do": "open", "bundle": work.path, "video": str(self._video.resolve())}
             found = process.call({**request, "job": job.to_json()}, OPEN_S)
@@ -159,6 +170,25 @@ class Measurement:
         request: dict[str, Any] = {"do": "round", "job": work.job.to_json(), **asdict(options)}
         found = self.engine(work).process.call(request, slow_s + options.seconds)
         rounds.append(from_json(RoundResult, found, "a round of an engine process"))
+
+
+def engine_sandbox(bundle: Bundle, job: Job, video: Path) -> Sandbox:
+    """Return the sandbox of the process that measures an engine.
+
+    It measures a serving process, so its home stays where it is: it reads the verdict of the proof
+    there, and proves the engine in a child where verdicts cannot be kept. An accelerator is in a
+    worker, with a sandbox of its own.
+    """
+    if job.accelerator != CPU:
+        return LIMITS_ONLY
+    inner = sandbox_for(bundle, job.artifact, job.runtime)
+    return replace(
+        inner,
+        read=(*inner.read, str(video.resolve()), str(cache_folder().resolve() / VERDICTS)),
+        programs=(sys.executable,),
+        memory_mb=memory_mb(bundle, job.artifact) + VIDEO_MB,
+        own_home=False,
+    )
 
 
 @contextmanager

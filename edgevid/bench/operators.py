@@ -20,6 +20,7 @@ from edgevid.bundle import Bundle
 from edgevid.errors import EdgevidError
 from edgevid.isolation.child_task import child_task, run_child
 from edgevid.proof import Golden
+from edgevid.proof.sandboxes import sandbox_for
 from edgevid.runtimes import CPU, Operator
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def profile(bundle: Bundle, job: Job) -> OperatorProfile | UnknownProfile:
         "threads": job.threads,
         "timeout_s": TIMEOUT_S,
     }
-    outcome = run_child("edgevid.bench.operators", task, TIMEOUT_S)
+    sandbox = sandbox_for(bundle, job.artifact, job.runtime, job.accelerator)
+    outcome = run_child("edgevid.bench.operators", task, TIMEOUT_S, sandbox)
     try:
         answer = outcome.result()
     except EdgevidError as error:

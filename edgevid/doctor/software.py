@@ -12,6 +12,7 @@ from importlib import metadata
 from edgevid.doctor.check import Check, State
 from edgevid.errors import EdgevidError
 from edgevid.isolation.child_task import run_child
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid.runtimes import catalog
 from edgevid.runtimes.spec import Library
 
@@ -75,7 +76,7 @@ def attempt(candidate: Tried) -> Tried:
     if version is not None:
         task = {"module": library.module, "lazy": library.lazy, "timeout_s": TRY_S}
         try:
-            outcome = run_child("edgevid.doctor.probe", task, TRY_S)
+            outcome = run_child("edgevid.doctor.probe", task, TRY_S, LIMITS_ONLY)
             fault = outcome.describe(TRY_S) if outcome.result() is None else None
         except EdgevidError as error:
             fault = str(error)

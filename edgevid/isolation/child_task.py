@@ -24,7 +24,10 @@ from edgevid.isolation.process import (
     python_module,
     signal_name,
 )
+from edgevid.isolation.sandbox import Sandbox
 
+OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
+"""What libraries write if they get no memory."""
 NOISE = re.compile(r"INFO:|WARNING:|warnings\.warn\(|\S+:\d+: \w*Warning:")
 """Beginnings of log lines that do not explain a failure."""
 ALARM_GRACE_S = 5
@@ -43,6 +46,11 @@ class ChildOutcome:
     returncode: int | None
     stdout: bytes
     stderr: bytes
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it said that it got no memory."""
+        return any(text in self.stderr for text in OUT_OF_MEMORY)
 
     def describe(self, timeout_s: float) -> str:
         """Describe the failure as a phrase, with the last line of standard error."""
@@ -105,7 +113,11 @@ def _error_class(name: str) -> type[EdgevidError]:
 
 
 def run_child(
-    module: str, task: Mapping[str, Any], timeout_s: float, env: Mapping[str, str] | None = None
+    module: str,
+    task: Mapping[str, Any],
+    timeout_s: float,
+    sandbox: Sandbox,
+    env: Mapping[str, str] | None = None,
 ) -> ChildOutcome:
     """Run ``python -m module`` in a process group of its own.
 
@@ -116,10 +128,11 @@ def run_child(
         module: A module whose main part uses `child_task`.
         task: Plain data, the child's input; ``timeout_s`` in it is the child's own time limit.
         timeout_s: Time limit in seconds.
+        sandbox: What the child may do; the module is imported within it.
         env: Environment variables to add.
     """
     child = subprocess.Popen(
-        python_module(module),
+        python_module(module, sandbox.for_seconds(timeout_s)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ from typing import Any
 from edgevid.errors import EdgevidError, EnvironmentFailed
 from edgevid.isolation.child_task import ChildOutcome, error_to_json, private_stdout
 from edgevid.isolation.process import environment, kill_group, python_module
+from edgevid.isolation.sandbox import Sandbox
 
 READ_BYTES = 1 << 20
 EXIT_WAIT_S = 1.0
@@ -32,15 +33,18 @@ class JsonRpcProcess:
     Args:
         module: The module to run as ``python -m``.
         name: What the process does, for error messages.
+        sandbox: What the child may do; the module is imported within it.
         env: Environment variables to add.
     """
 
-    def __init__(self, module: str, name: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, module: str, name: str, sandbox: Sandbox, env: Mapping[str, str] | None = None
+    ) -> None:
         self._name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._received = b""
         self._child = subprocess.Popen(
-            python_module(module),
+            python_module(module, sandbox),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -64,10 +68,7 @@ class JsonRpcProcess:
             EnvironmentFailed: The child is gone or missed the deadline.
             EdgevidError: The child raised it on purpose.
         """
-        assert self._child.stdin is not None
-        with suppress(BrokenPipeError):  # then there is no response, which is reported below
-            self._child.stdin.write(json.dumps(request).encode() + b"\n")
-            self._child.stdin.flush()
+        self._send(request)
         try:
             line = self._line(time.monotonic() + timeout_s)
         except TimeoutError:
@@ -78,6 +79,12 @@ class JsonRpcProcess:
                 self._child.wait(EXIT_WAIT_S)
             raise self._failed(self._child.returncode or 0, timeout_s)
         return response
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):  # then there is no response, which `call` reports
+            self._child.stdin.write(json.dumps(message).encode() + b"\n")
+            self._child.stdin.flush()
 
     def _line(self, until_s: float) -> bytes:
         """The next whole line; empty if the child has ended."""

@@ -9,16 +9,22 @@ survives ``exec``.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgevid.isolation.sandbox import Sandbox
 
 
-def python_module(module: str, *args: str) -> list[str]:
-    """Return the command that runs a module with this Python interpreter."""
-    return [sys.executable, "-P", "-m", module, *args]
+def python_module(module: str, sandbox: Sandbox, *args: str) -> list[str]:
+    """Return the command that runs a module in a sandbox with this Python interpreter."""
+    confined = "edgevid.isolation.confined"
+    return [sys.executable, "-P", "-m", confined, json.dumps(sandbox.to_json()), module, *args]
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

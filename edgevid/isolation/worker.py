@@ -21,6 +21,7 @@ from typing import Any
 from edgevid.errors import EngineFailed
 from edgevid.isolation.child_task import ChildOutcome
 from edgevid.isolation.process import die_with_parent, environment, kill_group, python_module
+from edgevid.isolation.sandbox import Sandbox
 
 MESSAGE_BYTES, TAIL_BYTES = 1 << 14, 1 << 12
 DRAIN_REQUESTS = 64
@@ -37,6 +38,7 @@ class WorkerProcess:
         module: The module to run as ``python -m module DESCRIPTOR``.
         name: What the worker does, for error messages.
         task: Plain data, the child's input.
+        sandbox: What the child may do; the module is imported within it.
         fds: Descriptors that the child inherits.
 
     Raises:
@@ -44,7 +46,12 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, module: str, name: str, task: Mapping[str, Any], fds: Sequence[int] = ()
+        self,
+        module: str,
+        name: str,
+        task: Mapping[str, Any],
+        sandbox: Sandbox,
+        fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.deadline_s = 0.0
@@ -52,13 +59,18 @@ class WorkerProcess:
         self._requests = 0
         try:
             with ExitStack() as stack:
-                self._start(module, task, fds, stack)
+                self._start(module, task, sandbox, fds, stack)
                 stack.pop_all()
         except OSError as error:  # out of memory, descriptors or processes
             raise EngineFailed(f"{name} cannot be started: {error.strerror}") from error
 
     def _start(
-        self, module: str, task: Mapping[str, Any], fds: Sequence[int], stack: ExitStack
+        self,
+        module: str,
+        task: Mapping[str, Any],
+        sandbox: Sandbox,
+        fds: Sequence[int],
+        stack: ExitStack,
     ) -> None:
         """Start the child and send its task; ``stack`` frees what was made if it fails."""
         self._stderr = stack.enter_context(closing(_Tail()))
@@ -66,7 +78,7 @@ class WorkerProcess:
         self._socket = stack.enter_context(ours)
         with theirs:
             self._process = subprocess.Popen(
-                python_module(module, str(theirs.fileno())),
+                python_module(module, sandbox, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr.writer,
                 stderr=self._stderr.writer,

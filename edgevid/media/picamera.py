@@ -15,6 +15,7 @@ from typing import Any
 
 from edgevid.errors import BadInput
 from edgevid.isolation.process import environment, python_module
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
@@ -116,7 +117,7 @@ class CameraProgram:
             if self._ended:
                 raise Unavailable(Reason.ENDED, "no longer wanted")
             self._child = subprocess.Popen(
-                python_module("edgevid.isolation.process", *command),
+                python_module("edgevid.isolation.process", LIMITS_ONLY, *command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

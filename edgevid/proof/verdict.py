@@ -16,10 +16,14 @@ from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
 from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
 from edgevid.isolation.child_task import run_child
+from edgevid.isolation.sandbox import Sandbox
+from edgevid.proof.sandboxes import sandbox_for
 from edgevid.system.distributions import installed_version
 from edgevid.system.kernel import processor_identity
 
 PROOF_TIMEOUT_S = 120.0
+VERDICTS = "verdicts"
+"""Where they are in edgevid's cache."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def prove_in_child(
     known = None if refresh else _recall(kept, identity)
     if known is not None:
         return known
-    verdict, lasting = _prove(opened.path, artifact, runtime, accelerator, timeout_s)
+    sandbox = sandbox_for(opened, artifact, runtime, accelerator)
+    verdict, lasting = _prove(opened.path, artifact, runtime, accelerator, timeout_s, sandbox)
     if lasting:
         with suppress(OSError):  # a read-only home costs a proof at each start, nothing else
             write_json(kept, {"identity": identity, "verdict": verdict.to_json()})
@@ -110,7 +115,8 @@ def record_in_child(
         out: An ``.npz`` file to write, for `edgevid.proof.golden.read_recorded`.
         timeout_s: Time limit in seconds.
     """
-    return _prove(bundle, artifact, runtime, "cpu", timeout_s, record=str(out))[0]
+    sandbox = sandbox_for(Bundle.open(bundle), artifact, runtime, write=(out.parent,))
+    return _prove(bundle, artifact, runtime, "cpu", timeout_s, sandbox, record=str(out))[0]
 
 
 def require(bundle: Bundle, artifact: str, runtime: str, accelerator: str = "cpu") -> Verdict:
@@ -136,6 +142,7 @@ def _prove(
     runtime: str,
     accelerator: str,
     timeout_s: float,
+    sandbox: Sandbox,
     record: str | None = None,
 ) -> tuple[Verdict, bool]:
     """Return the verdict, and whether it may be cached."""
@@ -147,11 +154,13 @@ def _prove(
         "record": record,
         "timeout_s": timeout_s,
     }
-    outcome = run_child("edgevid.proof", task, timeout_s)
+    outcome = run_child("edgevid.proof", task, timeout_s, sandbox)
     try:
         return Verdict(**(outcome.result() or {})), True
     except TypeError:
         reason = f"the engine {outcome.describe(timeout_s)}"
+        if outcome.out_of_memory:
+            reason = f"the engine needs more than the {sandbox.memory_mb} MB of its memory limit"
         failed = Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
         return failed, outcome.returncode is not None
 
@@ -190,7 +199,7 @@ def _processor_key() -> str:
 
 def _verdict_file(identity: Mapping[str, Any]) -> Path:
     name = sha256_of(canonical_json(identity))[:32]
-    return cache_folder() / "verdicts" / f"{name}.json"
+    return cache_folder() / VERDICTS / f"{name}.json"
 
 
 def _recall(file: Path, identity: Mapping[str, Any]) -> Verdict | None:

@@ -20,6 +20,7 @@ from edgevid.errors import CheckFailed, EdgevidError, EngineFailed, shorten
 from edgevid.files import text_bytes
 from edgevid.isolation.child_task import error_to_json
 from edgevid.isolation.worker import WorkerProcess, worker_task
+from edgevid.proof.sandboxes import sandbox_for
 from edgevid.runner.step_memory import StepMemory
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class WorkerEngine:
             "memory": self._memory.fd,
         }
         try:
-            self.process = WorkerProcess(MODULE, self._name, task, [self._memory.fd])
+            sandbox = sandbox_for(bundle, artifact, runtime, accelerator)
+            self.process = WorkerProcess(MODULE, self._name, task, sandbox, [self._memory.fd])
         except BaseException:
             self._memory.close()
             raise

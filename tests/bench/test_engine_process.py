@@ -9,6 +9,7 @@ from edgevid.bench.job import Job
 from edgevid.bench.samples import unpack
 from edgevid.errors import BadInput, EngineFailed
 from edgevid.isolation.json_rpc import JsonRpcProcess
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from rigs.processes import alive, wait_for
 
 MODULE = "edgevid.bench.engine_process"
@@ -17,7 +18,7 @@ STEP = Job("null-float32", "null", "cpu", "step")
 
 @pytest.fixture
 def measuring(null_bundle, video):
-    with JsonRpcProcess(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring", LIMITS_ONLY) as opened:
         request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
         opened.told = opened.call({**request, "job": STEP.to_json()}, 60)
         yield opened
@@ -46,7 +47,7 @@ def test_its_rounds_are_its_scenarios(measuring):
 
 
 def test_an_accelerators_worker_is_measured_too(null_bundle, video):
-    with JsonRpcProcess(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring", LIMITS_ONLY) as opened:
         job = Job("null-float32", "null", "null", "step")
         request = {"do": "open", "bundle": str(null_bundle), "video": str(video)}
         told = opened.call({**request, "job": job.to_json()}, 60)
@@ -67,7 +68,7 @@ def test_wrong_jobs_are_said(measuring):
 
 def test_an_engine_that_fails_is_said(make_null_bundle, video):
     path = make_null_bundle(faults=[{"at": 15, "kind": "error"}])
-    with JsonRpcProcess(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring", LIMITS_ONLY) as opened:
         request = {"do": "open", "bundle": str(path), "video": str(video)}
         opened.call({**request, "job": STEP.to_json()}, 60)
         with pytest.raises(EngineFailed, match="failed on schedule"):
@@ -76,7 +77,7 @@ def test_an_engine_that_fails_is_said(make_null_bundle, video):
 
 
 def test_the_harness_measures_itself(null_bundle):
-    with JsonRpcProcess(MODULE, "measuring") as opened:
+    with JsonRpcProcess(MODULE, "measuring", LIMITS_ONLY) as opened:
         found = opened.call({"do": "overhead", "bundle": str(null_bundle)}, 60)["overhead_us"]
     assert 0 < found["p50"] <= found["p99"]
 

@@ -14,7 +14,6 @@ from edgevid import registry
 from edgevid.progress import silent
 from edgevid_converters import convert, importers, pipeline
 from edgevid_converters.calibration import calibration_data
-from edgevid_converters.child_process import ask
 from edgevid_converters.conversion_cache import ConversionCache
 from edgevid_converters.importers import SourceModel
 from edgevid_converters.lowering import artifact_builder
@@ -81,7 +80,7 @@ def lowered(real_run, tmp_path_factory) -> Lowered:
             "measure": True,
             "out": str(made.folder),
         }
-        made.answers.update(ask(f"conversion to {format_name}", task))
+        made.answers.update(builder._ask(f"conversion to {format_name}", task))
     return made
 
 

@@ -305,6 +305,8 @@ def test_a_wrong_calibration_is_found_by_the_proof(request, tmp_path, fault):
             "allow_float": False,
             "out": str(tmp_path),
         },
+        read=[lowered.folder],
+        write=tmp_path,
     )
     assert "tflite-int8" in answer
     check = replayed(lowered, (tmp_path / "tflite-int8.tflite").read_bytes())

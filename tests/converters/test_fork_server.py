@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid_converters import child_process
 from edgevid_converters.child_process import needs_tensorflow, served
 from edgevid_converters.fork_server import ForkServer, ServerLost
 
 PACKAGE = "rigs.fork_tasks"
-LIMITS = {"timeout_s": 60, "memory_mb": None}
+LIMITS = {"timeout_s": 60, "logs": "/nonexistent"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def task(do: str, **more) -> dict:
 
 
 def echo(server: ForkServer, value: object) -> dict:
-    return server.run(task("echo", value=value), 60).result()
+    return server.run(task("echo", value=value), 60, LIMITS_ONLY).result()
 
 
 def gone(pid: int) -> bool:
@@ -54,16 +55,16 @@ def test_each_task_gets_a_process_of_its_own(server):
 
 
 def test_a_crash_is_told_and_the_next_task_works(server):
-    outcome = server.run(task("abort"), 60)
+    outcome = server.run(task("abort"), 60, LIMITS_ONLY)
     assert outcome.returncode == -signal.SIGABRT and outcome.result() is None
-    outcome = server.run(task("no such task"), 60)
+    outcome = server.run(task("no such task"), 60, LIMITS_ONLY)
     assert outcome.returncode == 1 and b"KeyError: 'no such task'" in outcome.stderr
     assert echo(server, 1)["value"] == 1
 
 
 def test_a_task_that_hangs_is_killed_at_its_limit(server, tmp_path):
     file = tmp_path / "pid"
-    outcome = server.run(task("sleep", file=str(file)), 3)
+    outcome = server.run(task("sleep", file=str(file)), 3, LIMITS_ONLY)
     assert outcome.returncode is None
     assert gone(int(file.read_text()))
     assert echo(server, 2)["value"] == 2
@@ -81,7 +82,7 @@ def test_an_interrupt_kills_the_child_and_the_server(tmp_path):
     signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            made.run(task("sleep", file=str(file)), 60)
+            made.run(task("sleep", file=str(file)), 60, LIMITS_ONLY)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
@@ -103,7 +104,7 @@ def test_without_a_server_a_task_gets_a_fresh_process(monkeypatch):
     """A server that is lost costs an import, not the conversion."""
     fresh = []
 
-    def run_child(module, asked, timeout_s, env):
+    def run_child(module, asked, timeout_s, sandbox, env):
         fresh.append(asked["do"])
 
     class Lost:
@@ -120,7 +121,7 @@ def test_without_a_server_a_task_gets_a_fresh_process(monkeypatch):
     monkeypatch.setattr(child_process, "run_child", run_child)
     with served():
         for do in ("convert", "layer_errors"):
-            child_process._run({"do": do, "format": "tflite"}, 1.0)
+            child_process._run({"do": do, "format": "tflite"}, 1.0, LIMITS_ONLY)
     assert fresh == ["convert", "layer_errors"]
 
 

@@ -341,7 +341,7 @@ def test_a_crash_of_onnx2tf_is_told_whole(tmp_path, monkeypatch):
     pytest.importorskip("onnx2tf")
     words = b"ValueError: the shapes (1; 2) and (3; 4) differ at node 'mix'"
     crashed = ChildOutcome(-6, b"", b"DOING\n" + words)
-    monkeypatch.setattr(child_process, "_run", lambda task, timeout_s: crashed)
+    monkeypatch.setattr(child_process, "_run", lambda *a: crashed)
     source = described(tmp_path, convolved())
     model = onnx.load(source.path)
     with pytest.raises(BadInput) as caught:
@@ -356,8 +356,9 @@ def test_a_limited_process_gets_no_more_memory():
     import sys
 
     code = (
-        "import resource; from edgevid.isolation.limits import limit_memory; limit_memory(900);"
-        "limit_memory(4000); print(resource.getrlimit(resource.RLIMIT_DATA)[1] >> 20)"
+        "import resource; from edgevid.isolation.sandbox import Sandbox;"
+        "[Sandbox(memory_mb=mb, confined=False).enter() for mb in (900, 4000)];"
+        "print(resource.getrlimit(resource.RLIMIT_DATA)[1] >> 20)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "900"

@@ -4,13 +4,13 @@ import pytest
 
 from edgevid.errors import BadVideo, EdgevidError
 from edgevid.isolation.child_task import error_to_json, last_line, run_child
+from edgevid.isolation.sandbox import Sandbox
 from rigs.processes import alive, wait_for
 
 CHILD = """
 import os, subprocess, sys, time
 from edgevid import errors
 from edgevid.isolation.child_task import child_task
-from edgevid.isolation.limits import limit_memory
 
 with child_task() as (task, send):
     do = task["do"]
@@ -24,7 +24,6 @@ with child_task() as (task, send):
     if do == "raise":
         raise errors.BadVideo("not this one")
     if do == "fill":
-        limit_memory(300)
         bytearray(400 << 20)
     pid = subprocess.Popen(["sleep", "100"]).pid if do == "start" else 0
     send({"did": do, "pid": pid})
@@ -38,7 +37,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def give(do: str, timeout_s: float = 20.0):
-        return run_child("isolated", {"do": do, "timeout_s": timeout_s}, timeout_s)
+        sandbox = Sandbox(memory_mb=300, confined=do != "start")
+        return run_child("isolated", {"do": do, "timeout_s": timeout_s}, timeout_s, sandbox)
 
     return give
 

@@ -7,6 +7,7 @@ import pytest
 
 from edgevid.errors import BadVideo, EnvironmentFailed
 from edgevid.isolation.json_rpc import JsonRpcProcess
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from rigs.processes import alive, children, descriptors, wait_for
 
 SERVER = """
@@ -38,7 +39,7 @@ serve_json_rpc(handle)
 def rpc(tmp_path, monkeypatch):
     (tmp_path / "server.py").write_text(SERVER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with JsonRpcProcess("server", "the server") as opened:
+    with JsonRpcProcess("server", "the server", LIMITS_ONLY) as opened:
         yield opened
 
 
@@ -92,7 +93,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     (tmp_path / "server.py").write_text(SERVER)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = descriptors(), set(children())
-    with JsonRpcProcess("server", "the server") as opened:
+    with JsonRpcProcess("server", "the server", LIMITS_ONLY) as opened:
         started = opened.call({"do": "start"}, 20)["pid"]
     assert (descriptors(), set(children())) == before
     wait_for(lambda: not alive(started))

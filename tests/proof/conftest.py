@@ -52,9 +52,9 @@ def counted(monkeypatch) -> list[str]:
     ran: list[str] = []
     inner = child_task.run_child
 
-    def counting(module, task, timeout_s):
+    def counting(module, task, timeout_s, sandbox):
         ran.append(task["artifact"])
-        return inner(module, task, timeout_s)
+        return inner(module, task, timeout_s, sandbox)
 
     monkeypatch.setattr(verdict, "run_child", counting)
     return ran

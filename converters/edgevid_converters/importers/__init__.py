@@ -58,6 +58,8 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
         record=described["record"],
         preprocessing=Preprocessing.from_json(described["preprocessing"]),
         quantised=described["quantised"],
+        companions=importer.companions(path),
+        starts_children=importer.starts_children,
     )
 
 

@@ -76,14 +76,21 @@ class ContractResolver:
         file: The contract file.
         inputs: The model's inputs.
         outputs: The model's outputs.
+        labels_file: Where the file of labels is that it names, as seen from the user's home.
+            Default: relative to the contract file.
 
     Raises:
         BadInput: They do not fit; the message names the line, or the model's tensor.
     """
 
     def __init__(
-        self, file: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+        self,
+        file: Path,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+        labels_file: Path | None = None,
     ) -> None:
+        self._labels_file = labels_file
         self._document = settings.read(file)
         if "frame" in self._document.data:
             raise self._fault(
@@ -141,7 +148,8 @@ class ContractResolver:
             return self._file.labels
         if self._file.labels:
             raise self._fault(("labels",), "labels and labels_file are both given; leave one out")
-        path = self._document.file.parent / expand(self._file.labels_file)
+        named = self._document.file.parent / expand(self._file.labels_file)
+        path = self._labels_file or named
         try:
             return read_lines(path, use="a text file with one label per line")
         except BadInput as error:

@@ -28,13 +28,16 @@ A misspelt key is rejected with its line and the closest match.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edgevid.contract import FRAME, Fit, Resize
 from edgevid.settings import option, positive, whole
+from edgevid.text import expand
 from edgevid_converters.importers.preprocessing import Colour, Layout
 
 ENDING = ".contract.toml"
@@ -155,6 +158,15 @@ class ContractFile:
     output: tuple[OutputTable, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def labels_beside(file: Path) -> Path | None:
+    """Return the file of labels that a contract file names; None if it names none."""
+    with suppress(OSError, ValueError):
+        named = tomllib.loads(file.read_text(encoding="utf-8")).get("labels_file")
+        if isinstance(named, str):
+            return file.parent / expand(named)
+    return None
 
 
 def default_contract_path(model: Path) -> Path:

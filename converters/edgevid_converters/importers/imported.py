@@ -20,7 +20,7 @@ from edgevid.files import sha256_of
 from edgevid_converters import conversion_cache
 from edgevid_converters.child_process import ask
 from edgevid_converters.importers.contract_resolver import ContractResolver
-from edgevid_converters.importers.contract_toml import default_contract_path
+from edgevid_converters.importers.contract_toml import default_contract_path, labels_beside
 from edgevid_converters.importers.preprocessing import Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
 
@@ -69,7 +69,10 @@ class Importer:
         reads: What it reads, in a few words for messages.
         forms: The forms that such a model can be lowered to, see `ReferenceModel.lower`.
         matches: Recognises a model by its path, without a library.
-        open_model: Loads a model in its own runtime, in a child process.
+        open_model: Loads a model in its own runtime, in a child process. Its sandbox lets it read
+            the model and ``companions``, and nothing else of the user's.
+        companions: The other files that belong to a model.
+        starts_children: Whether lowering runs tasks in child processes of its own.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Importer:
     forms: tuple[str, ...]
     matches: Callable[[Path], bool]
     open_model: Callable[[Path], NativeModel]
+    companions: Callable[[Path], Sequence[Path]] = lambda path: ()
+    starts_children: bool = False
 
 
 class ImportedModel:
@@ -183,10 +188,16 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
             f"{file} does not exist, and {path.name} does not record what its tensors mean; "
             f"write it with: edgevid convert --init {path}"
         )
-    task = {"do": "describe", "contract_file": str(file.resolve())}
+    labels = labels_beside(file)
+    task = {
+        "do": "describe",
+        "contract_file": str(file.resolve()),
+        "labels_file": str(labels) if labels else None,  # a child's home is another one
+    }
+    read = (file, labels) if labels else (file,)
     return dict(
         conversion_cache.remembered(
-            lambda: _described_by(kind, path, file), lambda: ask_reference(kind, path, task)
+            lambda: _described_by(kind, path, file), lambda: ask_reference(kind, path, task, read)
         )
     )
 
@@ -207,10 +218,26 @@ def _described_by(kind: str, path: Path, contract_file: Path) -> dict[str, Any] 
     }
 
 
-def ask_reference(kind: str, path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a task about a model in a child process, since its own runtime may crash on it."""
+def ask_reference(
+    kind: str, path: Path, task: Mapping[str, Any], read: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Run a task about a model in a child process, since its own runtime may crash on it.
+
+    Args:
+        kind: Name of the importer.
+        path: File or folder of the model.
+        task: The task.
+        read: What it reads besides the model.
+    """
     task = {**task, "kind": kind, "model": str(path.resolve())}
-    return ask(f"reading {path.name}", task, DESCRIBE_TIMEOUT_S)
+    files = (*model_files(kind, path), *read)
+    return ask(f"reading {path.name}", task, read=files, timeout_s=DESCRIBE_TIMEOUT_S)
+
+
+def model_files(kind: str, path: Path) -> list[Path]:
+    """The files of a model: its own file or folder, and its importer's `Importer.companions`."""
+    importer: Importer = registry.load("importer", kind)
+    return [path, *importer.companions(path)]
 
 
 def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +248,13 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = Path(task["model"])
     reference = _open(task["kind"], path)
-    resolver = ContractResolver(Path(task["contract_file"]), reference.inputs, reference.outputs)
+    labels = task.get("labels_file")
+    resolver = ContractResolver(
+        Path(task["contract_file"]),
+        reference.inputs,
+        reference.outputs,
+        Path(labels) if labels else None,
+    )
     samples = [reference.infer(inputs) for inputs in resolver.examples()]
     for name, value in samples[0].items():
         if any(other[name].shape != value.shape for other in samples):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,4 +316,15 @@ def _tensor_names(graph: Any) -> list[str]:
     return names
 
 
-IMPORTER = Importer("onnx", ".onnx", FORMS, matches, open_model)
+def companions(path: Path) -> tuple[Path, ...]:
+    """The files below the model's folder in which it keeps weights, as it names them."""
+    found = re.findall(
+        rb"\x0a\x08location\x12([\x01-\x7f])(.{1,127})", path.read_bytes(), re.DOTALL
+    )
+    names = {os.fsdecode(text[: size[0]]) for size, text in found}
+    folder = path.resolve().parent
+    files = [(folder / name).resolve() for name in sorted(names) if "\0" not in name]
+    return tuple(file for file in files if file.is_relative_to(folder) and file.is_file())
+
+
+IMPORTER = Importer("onnx", ".onnx", FORMS, matches, open_model, companions, starts_children=True)

@@ -73,7 +73,7 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
     }
     try:
         with limited(limits):
-            ask(NAME, task)
+            ask(NAME, task, read=(), write=folder)
     except ChildFailed as error:  # its remedies are for the limits that the user sets
         raise BadInput(f"it {error.failure}") from None
     return folder / "made"

@@ -183,7 +183,7 @@ def _proven(task: _Task, tflite: Path) -> float:
         stored: dict[str, Any] = dict(inputs)
         np.savez(folder / f"in-{number}.npz", **stored)
     what = {"do": "tflite_steps", "model": str(tflite), "folder": str(folder), "steps": TRIALS}
-    ask("running the float32 model", what)
+    ask("running the float32 model", what, read=(tflite,), write=folder)
     worst = 0.0
     for number, inputs in enumerate(trials):
         expected = take_step(task.reference, task.preprocessing, inputs)

@@ -240,4 +240,9 @@ def _of(tensors: Any, name: str) -> Any:
     return next(one for one in tensors if name in one.names or _own_name(one) == name)
 
 
-IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model)
+def companions(path: Path) -> tuple[Path, ...]:
+    """The weights, in a file beside the graph's."""
+    return (path.with_suffix(".bin"),)
+
+
+IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model, companions)

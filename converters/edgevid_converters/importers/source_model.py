@@ -35,6 +35,8 @@ class SourceModel:
         preprocessing: Maps the contract's tensors to an imported model's own; None for a run,
             whose step has the contract's tensors itself.
         quantised: The quantisation that the model has already; ``float32`` for none.
+        companions: Other files that belong to it.
+        starts_children: Whether lowering it runs tasks in child processes of its own.
     """
 
     kind: str
@@ -46,6 +48,13 @@ class SourceModel:
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     quantised: str = "float32"
+    companions: Sequence[Path] = ()
+    starts_children: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that loading it reads: its file or folder, and its companions."""
+        return (self.path.resolve(), *self.companions)
 
     @property
     def imported(self) -> bool:

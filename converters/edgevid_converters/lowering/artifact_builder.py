@@ -112,7 +112,14 @@ class ArtifactBuilder:
             ChildFailed: The converter crashed.
         """
         what = f"reading the operators for {format_name}"
-        return dict(ask(what, self.task("operators", format_name))["operators"])
+        return dict(self._ask(what, self.task("operators", format_name))["operators"])
+
+    def _ask(self, what: str, task: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a task of a converter; it reads what lowering wrote, and writes in `folder`."""
+        read = [task["lowered"], *task["trajectories"].values()]
+        if task["form"] == "ir":
+            read.append(str(Path(task["lowered"]).with_suffix(".bin")))
+        return ask(what, task, read=read, write=self.folder)
 
     def convert(
         self,
@@ -186,7 +193,7 @@ class ArtifactBuilder:
         while left:
             try:
                 quantize = list(left.values())
-                answer = ask(f"conversion to {format_name}", {**task, "quantize": quantize})
+                answer = self._ask(f"conversion to {format_name}", {**task, "quantize": quantize})
                 made = {name: answer[name] for name in left}
                 self._remember(task, left, made)
                 return found | made
@@ -257,7 +264,7 @@ class ArtifactBuilder:
         identity = self._identity(artifact, "int8")
         answer = conversion_cache.remembered(
             lambda: identity and {**identity, "unit": "layers"},
-            lambda: ask(f"measuring the layers of {format_name}", task),
+            lambda: self._ask(f"measuring the layers of {format_name}", task),
         )
         return [LayerError(**one) for one in answer["layers"]]
 

@@ -168,6 +168,8 @@ def _lowering_task(source: ConversionSource, data: ConversionData, folder: Path)
     return {
         "do": "lower",
         **source.model.to_task(),
+        "files": [str(path) for path in source.model.files],
+        "starts": source.model.starts_children,
         "clips": str(folder / "clips.npz"),
         "held_out": str(folder / "held_out.npz") if data.held_out is not None else None,
         "annotated": annotated_steps(source, data),
@@ -191,7 +193,13 @@ def ask_for_forms(task: Mapping[str, Any], *, others: bool = False) -> dict[str,
     crashed: dict[str, Any] = {}
     while True:
         try:
-            answer = ask("lowering the model", {**task, "forms": forms})
+            answer = ask(
+                "lowering the model",
+                {**task, "forms": forms},
+                read=task["files"],
+                write=Path(task["out"]),
+                starts=task["starts"],
+            )
         except ChildFailed as error:
             form = error.at.removeprefix(LOWERING)
             if form not in forms or (len(forms) == 1 and not others):

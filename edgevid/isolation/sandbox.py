@@ -1,0 +1,278 @@
+"""The sandbox of every child process that loads a model or a bundle.
+
+Whoever starts a child names its `Sandbox`; the child enters it before it imports the module that
+it was started for (`edgevid.isolation.confined`), or right after it is forked. It sets limits on
+resources, Landlock for files and seccomp for system calls. All of it is asked of the kernel itself,
+without a library or a helper program, and none of it can be undone.
+
+What every child may read is built in: the interpreter, the packages it imports, shared libraries
+and a few files of the kernel's. It may not read the rest of ``/etc``, or anyone's home.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgevid.errors import EnvironmentFailed
+from edgevid.isolation import landlock, seccomp
+from edgevid.system import kernel
+
+FREE_SHARE = 0.9
+"""How much of the free memory a child gets at most."""
+OPEN_FILES = 1024
+FILE_MB = 4096
+"""The largest file of a child whose memory is not limited."""
+SPARE_CPU_S = 60
+SCRATCH = ".scratch"
+PACKAGES, METADATA = ("site-packages", "dist-packages"), (".dist-info", ".egg-info", ".egg-link")
+NOWHERE = "/nonexistent"
+HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+
+SYSTEM = (
+    *("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec"),
+    *("/usr/local/lib", "/usr/share", "/usr/local/share"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload"),
+    *("/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/ssl/openssl.cnf"),
+    *("/dev/zero", "/dev/random", "/dev/urandom"),
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
+    *("/sys/kernel/mm/transparent_hugepage", "/sys/kernel/mm/hugepages"),
+)
+PROCESS = (
+    *("/proc/self", "/proc/cpuinfo", "/proc/devices", "/proc/filesystems", "/proc/loadavg"),
+    *("/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/uptime", "/proc/version", "/proc/vmstat"),
+)
+"""What of ``/proc`` is of this process, or of all; the rest tells about other processes."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What a child process may do; the default is to compute and to answer.
+
+    Attributes:
+        read: Files, and folders with all that is in them, that it may read.
+        write: Folders in which it may write.
+        programs: Programs that it may start; with none it cannot start a process.
+        memory_mb: Private memory in MB, and the size of a file; None: not limited.
+        cpu_s: Processor time in seconds over all its threads; None: not limited.
+        own_home: Whether home, cache and temporary folder are in the first folder to write in;
+            otherwise they stay where they are, and it has only what is named of them.
+        confined: Whether files and system calls are restricted at all. Without it only the limits
+            hold: for children that load nothing of a stranger's, and for drivers whose files are
+            not known.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    memory_mb: int | None = None
+    cpu_s: int | None = None
+    own_home: bool = True
+    confined: bool = True
+
+    @property
+    def scratch(self) -> str:
+        """Its home, cache and temporary folder; there is none without a folder to write in."""
+        return f"{self.write[0]}/{SCRATCH}" if self.write else NOWHERE
+
+    def for_seconds(self, timeout_s: float) -> Sandbox:
+        """Return it with the processor time that a child can use within a time limit."""
+        cores = os.cpu_count() or 1
+        return replace(self, cpu_s=self.cpu_s or (int(timeout_s) + SPARE_CPU_S) * cores)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for the child."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Sandbox:
+        """Read what `to_json` returned."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)
+
+    def enter(self) -> None:
+        """Restrict this process, for good.
+
+        Raises:
+            EnvironmentFailed: The kernel has these means and refuses them, or there are threads
+                already, which Landlock would not restrict.
+        """
+        if sys.platform != "linux":
+            return
+        self._limit()
+        if not self.confined:
+            return
+        if kernel.own_threads() > 1:
+            raise EnvironmentFailed("a child process began threads before its sandbox")
+        rules = list(self._rules())  # by the home that it leaves
+        self._move_home()
+        try:
+            _drop_capabilities()
+            seccomp.no_new_privileges()
+            if landlock.version():
+                _pin()
+                landlock.restrict(rules)
+            if seccomp.available():
+                seccomp.restrict(programs=bool(self.programs))
+        except OSError as error:
+            raise EnvironmentFailed(f"the sandbox cannot be entered: {error}") from None
+
+    def _limit(self) -> None:
+        """Set the limits on resources; a process that has lower ones keeps them."""
+        import resource
+
+        megabytes = FILE_MB if self.memory_mb is None else self.memory_mb
+        wanted = {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: OPEN_FILES,
+            resource.RLIMIT_FSIZE: megabytes << 20,
+        }
+        if self.memory_mb is not None:
+            # Mapped files and address space that is only reserved do not count: TensorFlow and
+            # OpenVINO reserve a lot of it.
+            wanted[resource.RLIMIT_DATA] = self.memory_mb << 20
+        if self.cpu_s is not None:
+            wanted[resource.RLIMIT_CPU] = self.cpu_s
+        for kind, value in wanted.items():
+            _, most = resource.getrlimit(kind)
+            value = value if most == resource.RLIM_INFINITY else min(value, most)
+            resource.setrlimit(kind, (value, value))
+
+    def _move_home(self) -> None:
+        """Point home, cache and temporary folder into the first folder to write in."""
+        if not self.own_home:
+            return
+        if self.write:
+            Path(self.scratch).mkdir(0o700, parents=True, exist_ok=True)
+        os.environ.update(dict.fromkeys(HOMES, self.scratch))
+        if "tempfile" in sys.modules:
+            sys.modules["tempfile"].__dict__["tempdir"] = None
+
+    def _rules(self) -> Iterator[tuple[str, int]]:
+        """Every path that may be reached, with the rights on it."""
+        yield from _python()
+        for path in (*SYSTEM, *_loader_paths(), *self.read):
+            yield path, landlock.READ
+        for path in ("/proc",) if self.programs else PROCESS:
+            yield path, landlock.READ
+        yield "/dev/null", landlock.READ | landlock.WRITE_FILE
+        for path in self.write:
+            yield path, landlock.WRITE
+        if self.programs:
+            for path in (*self.programs, *_loaders()):
+                yield path, landlock.RUN
+
+
+LIMITS_ONLY = Sandbox(confined=False)
+"""For children that load nothing of a stranger's."""
+
+
+@dataclass(frozen=True)
+class SandboxSupport:
+    """What the kernel offers.
+
+    Attributes:
+        landlock: Version of Landlock's ABI; 0 if there is none.
+        seccomp: Whether there are seccomp filters.
+    """
+
+    landlock: int
+    seccomp: bool
+
+    @property
+    def files(self) -> bool:
+        """Whether the files that a child may read and write can be restricted."""
+        return self.landlock > 0
+
+
+@cache
+def supported() -> SandboxSupport:
+    """Return what the kernel offers; it is asked once."""
+    if sys.platform != "linux":
+        return SandboxSupport(0, seccomp=False)
+    return SandboxSupport(landlock.version(), seccomp.available())
+
+
+def free_mb(least_mb: int = 0) -> int | None:
+    """Most of the free memory, in MB, but no less than ``least_mb``; None if unknown."""
+    free = kernel.memory_mb(Path("/")).get("MemAvailable")
+    return None if free is None else max(least_mb, int(free * FREE_SHARE))
+
+
+_pinned: list[int] = []
+
+
+def _pin() -> None:
+    """Keep ``/proc/self`` open: a rule for it lasts as long as the kernel remembers the folder."""
+    with suppress(OSError):
+        _pinned.append(os.open("/proc/self/", os.O_PATH | os.O_CLOEXEC))
+
+
+def _drop_capabilities() -> None:
+    """As root, keep only the capabilities to open files; what Landlock denies, they do not give."""
+    if os.geteuid() != 0:
+        return
+    version_3, kept = 0x20080522, (1 << 1) | (1 << 2)  # DAC_OVERRIDE, DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(version_3, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    held = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, held):
+        raise OSError(ctypes.get_errno(), "capget")
+    effective, permitted = held[0] & kept, held[1] & kept
+    left = (ctypes.c_uint32 * 6)(effective, permitted, 0, 0, 0, 0)
+    if libc.capset(header, left):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _python() -> Iterator[tuple[str, int]]:
+    """The interpreter's own files, and what can be imported from ``sys.path``."""
+    own = (Path(os.__file__).parent, Path(sys.base_prefix, "lib"), Path(sys.prefix, "pyvenv.cfg"))
+    for path in own:
+        yield str(path), landlock.READ
+    home = Path.home().resolve()
+    for place in (Path(entry).resolve() for entry in sys.path if entry):
+        if place.name in PACKAGES or place.is_file():
+            yield str(place), landlock.READ
+        elif place not in own:
+            for path in _importable(place):
+                yield str(path), landlock.READ
+            if not home.is_relative_to(place):  # listing it tells nothing of the home
+                yield str(place), landlock.READ_DIR
+
+
+def _importable(folder: Path) -> Iterator[Path]:
+    """The modules and packages in a folder, which may hold other things too."""
+    for path in _entries(folder):
+        package = not path.name.startswith(".") and any(map(_is_module, _entries(path)))
+        if path.suffix in METADATA or _is_module(path) or package:
+            yield path
+
+
+def _is_module(path: Path) -> bool:
+    return path.suffix in (".py", ".so")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _loader_paths() -> list[str]:
+    return [one for one in os.environ.get("LD_LIBRARY_PATH", "").split(":") if one]
+
+
+def _loaders() -> Iterator[str]:
+    """The dynamic loaders: the kernel runs them along with a program."""
+    for folder in (Path("/lib"), Path("/lib64"), *Path("/lib").glob("*-linux-*")):
+        for path in _entries(folder):
+            if path.name.startswith(("ld-", "ld.so")):
+                yield str(path)

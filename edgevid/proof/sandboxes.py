@@ -1,0 +1,63 @@
+"""The sandbox of a child process that loads an artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevid import runtimes
+from edgevid.isolation.sandbox import Sandbox, free_mb
+from edgevid.runtimes import CPU
+
+if TYPE_CHECKING:
+    from edgevid.bundle import Bundle
+
+BASE_MB, ACCELERATOR_MB = 1024, 1024
+"""What Python and the libraries need, with room for a runtime's own copies of a small model; and
+what an accelerator's compiler needs besides."""
+TIMES_FILES, PER_VALUE = 16, 4096
+"""What a model gets besides: copies of its weights, and bytes for each value of its inputs, which
+are 340 float32 maps at the full resolution of a colour image for each of its pixels."""
+LEAST_MB = 256
+
+
+def sandbox_for(
+    bundle: Bundle,
+    artifact: str,
+    runtime: str,
+    accelerator: str = CPU,
+    *,
+    write: Sequence[Path] = (),
+) -> Sandbox:
+    """Return the sandbox of a child that loads an artifact.
+
+    On the CPU it reads the bundle, and nothing else of the user's. Which files and system calls the
+    driver of an accelerator needs is not known, so there only the limits hold.
+
+    Args:
+        bundle: The bundle.
+        artifact: Name of the artifact.
+        runtime: Name of the runtime.
+        accelerator: Name of the accelerator.
+        write: Folders that it may write in.
+    """
+    found = runtimes.get(runtime).spec.accelerator(accelerator)
+    imitated = accelerator == CPU or (found is not None and found.stand_in)
+    return Sandbox(
+        read=(str(bundle.path.resolve()),),
+        write=tuple(str(one.resolve()) for one in write),
+        memory_mb=memory_mb(bundle, artifact) + (0 if imitated else ACCELERATOR_MB),
+        confined=imitated,
+    )
+
+
+def memory_mb(bundle: Bundle, artifact: str) -> int:
+    """Return how much private memory a child gets that loads an artifact, in MB.
+
+    It is what the size of the artifact and of its inputs explain, and no more than is free.
+    """
+    values = sum(math.prod(one.shape) for one in bundle.contract.inputs)
+    explained = BASE_MB + ((TIMES_FILES * bundle.size(artifact) + PER_VALUE * values) >> 20)
+    return min(explained, free_mb(LEAST_MB) or explained)
