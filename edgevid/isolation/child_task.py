@@ -50,7 +50,7 @@ class ChildOutcome:
     @property
     def out_of_memory(self) -> bool:
         """Whether it said that it got no memory."""
-        return any(text in self.stderr for text in OUT_OF_MEMORY)
+        return says_out_of_memory(self.stderr)
 
     def describe(self, timeout_s: float) -> str:
         """Describe the failure as a phrase, with the last line of standard error."""
@@ -80,6 +80,11 @@ class ChildOutcome:
         if set(result) == {"error", "message"}:
             raise error_from_json(result)
         return result
+
+
+def says_out_of_memory(text: bytes) -> bool:
+    """Whether what a library wrote says that it got no memory."""
+    return any(one in text for one in OUT_OF_MEMORY)
 
 
 def last_line(stderr: bytes) -> str:

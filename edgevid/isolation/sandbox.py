@@ -139,11 +139,13 @@ class Sandbox:
             # OpenVINO reserve a lot of it.
             wanted[resource.RLIMIT_DATA] = self.memory_mb << 20
         if self.cpu_s is not None:
-            wanted[resource.RLIMIT_CPU] = self.cpu_s
+            wanted[resource.RLIMIT_CPU] = self.cpu_s + 1
         for kind, value in wanted.items():
             _, most = resource.getrlimit(kind)
             value = value if most == resource.RLIM_INFINITY else min(value, most)
-            resource.setrlimit(kind, (value, value))
+            # The limit of time is first met by a signal that has its own name.
+            first = value - 1 if kind == resource.RLIMIT_CPU else value
+            resource.setrlimit(kind, (first, value))
 
     def _move_home(self) -> None:
         """Point home, cache and temporary folder into the first folder to write in."""
@@ -204,6 +206,16 @@ def free_mb(least_mb: int = 0) -> int | None:
     """Most of the free memory, in MB, but no less than ``least_mb``; None if unknown."""
     free = kernel.memory_mb(Path("/")).get("MemAvailable")
     return None if free is None else max(least_mb, int(free * FREE_SHARE))
+
+
+def memory_limit_mb() -> int | None:
+    """Return the limit of this process's private memory in MB; None if there is none."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY else limit >> 20
 
 
 _pinned: list[int] = []

@@ -10,7 +10,8 @@ from typing import Any
 from edgevid import runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import EngineFailed
-from edgevid.isolation.child_task import child_task
+from edgevid.isolation.child_task import child_task, says_out_of_memory
+from edgevid.isolation.sandbox import memory_limit_mb
 from edgevid.proof.golden import Golden, write_recorded
 from edgevid.proof.replay import check_pixels, replay, replay_artifact, source_tolerances
 from edgevid.proof.verdict import Verdict
@@ -38,7 +39,7 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
             result, recorded = replay_artifact(engine, golden, bundle, name)
         engine.close()
     except EngineFailed as error:
-        return Verdict(name, runtime, accelerator, ok=False, reason=str(error))
+        return Verdict(name, runtime, accelerator, ok=False, reason=_with_limit(error))
     if task["record"]:
         write_recorded(Path(task["record"]), recorded)
     reason = result.reason or check_pixels(golden, bundle.contract)
@@ -55,6 +56,14 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
         tensor=result.tensor,
         steps=result.steps,
     )
+
+
+def _with_limit(error: EngineFailed) -> str:
+    """Why an engine failed; the memory limit too if the library says nothing, or that it is met."""
+    said, limit_mb = str(error.__cause__ or error), memory_limit_mb()
+    if limit_mb is None or (said.strip() and not says_out_of_memory(said.encode())):
+        return str(error)
+    return f"{error}; it needs more than the {limit_mb} MB of memory that a model of its size gets"
 
 
 def main() -> int:

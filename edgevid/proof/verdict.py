@@ -160,7 +160,8 @@ def _prove(
     except TypeError:
         reason = f"the engine {outcome.describe(timeout_s)}"
         if outcome.out_of_memory:
-            reason = f"the engine needs more than the {sandbox.memory_mb} MB of its memory limit"
+            limit = f"{sandbox.memory_mb} MB of memory that a model of its size gets"
+            reason = f"the engine needs more than the {limit}"
         failed = Verdict(artifact, runtime, accelerator, ok=False, reason=reason)
         return failed, outcome.returncode is not None
 
