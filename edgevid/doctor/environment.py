@@ -1,4 +1,4 @@
-"""Devices and who may use them, disk, clock, systemd and libc."""
+"""Devices and who may use them, disk, clock, systemd, sandbox and libc."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgevid.doctor.check import Check, names
 from edgevid.files import cache_folder
+from edgevid.isolation.sandbox import SandboxSupport, supported
 from edgevid.system.devices import video_device_name
 from edgevid.system.kernel import text
 
@@ -37,6 +38,7 @@ def checks(root: Path) -> Iterator[Check]:
     yield disk("cache", cache_folder())
     yield _clock(root)
     yield _systemd(root)
+    yield sandbox(supported())
     yield _libc()
 
 
@@ -118,6 +120,22 @@ def _systemd(root: Path) -> Check:
         return Check("systemd", "manages this machine")
     do = "without it nothing restarts a service or feeds a watchdog; use another supervisor"
     return Check("systemd", "not running", "warn", do)
+
+
+def sandbox(kernel: SandboxSupport) -> Check:
+    """Check what confines the children that load a stranger's model."""
+    parts = [f"Landlock {kernel.landlock}" if kernel.landlock else "no Landlock"]
+    parts.append("seccomp" if kernel.seccomp else "no seccomp")
+    found = ", ".join(parts)
+    if not kernel.files:
+        do = (
+            "a model could read your files while it is proven; use Linux 5.13 or newer with "
+            "landlock in lsm= of its command line"
+        )
+        return Check("sandbox", found, "warn", do)
+    if not kernel.seccomp:
+        return Check("sandbox", found, "warn", "use a kernel with CONFIG_SECCOMP_FILTER")
+    return Check("sandbox", found)
 
 
 def _libc() -> Check:

@@ -23,7 +23,7 @@ from typing import Any
 
 from edgevid.errors import EnvironmentFailed
 from edgevid.isolation import landlock, seccomp
-from edgevid.system import kernel
+from edgevid.system import kernel, readable
 
 FREE_SHARE = 0.9
 """How much of the free memory a child gets at most."""
@@ -42,14 +42,7 @@ SYSTEM = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload"),
     *("/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/ssl/openssl.cnf"),
     *("/dev/zero", "/dev/random", "/dev/urandom"),
-    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
-    *("/sys/kernel/mm/transparent_hugepage", "/sys/kernel/mm/hugepages"),
 )
-PROCESS = (
-    *("/proc/self", "/proc/cpuinfo", "/proc/devices", "/proc/filesystems", "/proc/loadavg"),
-    *("/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/uptime", "/proc/version", "/proc/vmstat"),
-)
-"""What of ``/proc`` is of this process, or of all; the rest tells about other processes."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ class Sandbox:
         yield from _python()
         for path in (*SYSTEM, *_loader_paths(), *self.read):
             yield path, landlock.READ
-        for path in ("/proc",) if self.programs else PROCESS:
+        for path in (*readable.MACHINE, readable.PROCESSES if self.programs else readable.SELF):
             yield path, landlock.READ
         yield "/dev/null", landlock.READ | landlock.WRITE_FILE
         for path in self.write:
@@ -222,9 +215,9 @@ _pinned: list[int] = []
 
 
 def _pin() -> None:
-    """Keep ``/proc/self`` open: a rule for it lasts as long as the kernel remembers the folder."""
+    """Keep the process's own folder open, for whose sake the kernel remembers the rule for it."""
     with suppress(OSError):
-        _pinned.append(os.open("/proc/self/", os.O_PATH | os.O_CLOEXEC))
+        _pinned.append(os.open(readable.SELF, os.O_PATH | os.O_CLOEXEC))
 
 
 def _drop_capabilities() -> None:

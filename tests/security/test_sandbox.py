@@ -21,10 +21,11 @@ import edgevid_converters
 from edgevid import bundle, registry
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, Output, VectorInput
+from edgevid.doctor import environment
 from edgevid.errors import BadInput
 from edgevid.isolation import seccomp
 from edgevid.isolation.child_task import run_child
-from edgevid.isolation.sandbox import LIMITS_ONLY, Sandbox, supported
+from edgevid.isolation.sandbox import LIMITS_ONLY, Sandbox, SandboxSupport, supported
 from edgevid.proof import Golden, Trajectory, sandboxes
 from edgevid.proof.verdict import prove_in_child
 from edgevid_converters import child_process
@@ -216,6 +217,7 @@ def test_every_architecture_has_a_filter_that_fits(here):
 IMPORTER = """
 import json, os, socket
 from pathlib import Path
+from edgevid.doctor import environment
 from edgevid.errors import BadInput
 from edgevid_converters.importers.imported import Importer
 
@@ -323,6 +325,19 @@ def test_a_proof_reads_its_bundle_and_nothing_else(null_bundle):
     assert not found.write and not found.programs
     assert found.memory_mb is not None and found.memory_mb <= 1100
     assert not sandboxes.sandbox_for(opened, "null-float32", "openvino", "npu").confined
+
+
+@pytest.mark.parametrize(
+    ("support", "state", "said"),
+    [
+        (SandboxSupport(7, seccomp=True), "ok", "Landlock 7, seccomp"),
+        (SandboxSupport(0, seccomp=True), "warn", "no Landlock, seccomp"),
+        (SandboxSupport(4, seccomp=False), "warn", "Landlock 4, no seccomp"),
+    ],
+)
+def test_the_doctor_says_what_the_kernel_offers(support, state, said):
+    check = environment.sandbox(support)
+    assert (check.state, check.found, bool(check.do)) == (state, said, state == "warn")
 
 
 # ---------------------------------------------------------------- none is forgotten
