@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from edgevid.flash.agent import locked, statement
 from rigs.agent import Device, Fault, Key, Release, Session, quick_folder, until
+from rigs.bundles import write_null
+from rigs.devices import Person, device
 from rigs.need import need_program
 from rigs.sshd import sshd_program
 
@@ -38,13 +41,13 @@ def standing(keys):
         device.ask("uninstall")
 
 
-@pytest.fixture
-def device(keys):
+@pytest.fixture(name="device")
+def _device(keys):
     with quick_folder() as folder:
-        device = Device(folder / "r", keys[0])
-        yield device
-        if device.root.exists():
-            device.ask("uninstall")
+        made = Device(folder / "r", keys[0])
+        yield made
+        if made.root.exists():
+            made.ask("uninstall")
 
 
 def model(serial, **more):
@@ -106,8 +109,8 @@ def test_a_permission_that_is_not_signed_is_worth_nothing(standing):
 
 
 def test_a_permission_is_for_one_device(standing):
-    for device in (statement.ANY, "0" * 32):
-        about = {**permission(standing), "device": device}
+    for other in (statement.ANY, "0" * 32):
+        about = {**permission(standing), "device": other}
         assert refusal(standing, model(10), about).kind in ("device", "downgrade")
     assert refusal(standing, model(10), {**permission(standing), "nonce": ""}).kind == "downgrade"
 
@@ -329,7 +332,7 @@ def test_a_request_is_valid_once_and_in_one_session(standing, session, sshd_conf
 
 def test_a_signed_request_is_for_this_device_and_purpose(standing, session):
     key = standing.key
-    for number, (device, purpose, kind) in enumerate(
+    for number, (name, purpose, kind) in enumerate(
         [
             (statement.ANY, statement.REQUEST, "replay"),
             ("0" * 32, statement.REQUEST, "device"),
@@ -337,7 +340,7 @@ def test_a_signed_request_is_for_this_device_and_purpose(standing, session):
         ]
     ):
         nonce = f"{session.greeting['nonce']}-{number}"
-        request = signed_request(key, device, nonce, "uninstall", purpose)
+        request = signed_request(key, name, nonce, "uninstall", purpose)
         with pytest.raises(Fault) as fault:
             session.ask("signed", **request)
         assert fault.value.kind == kind
@@ -507,3 +510,74 @@ def test_files_that_were_copied_to_another_disk_are_read_once_and_serve(device):
     subprocess.run([sys.executable, "-I", agent, "recover", "--root", device.root], check=True)
     assert json.loads(listed.read_text())["edgevid/__main__.py"][4] == path.stat().st_ctime_ns
     assert device.current() == model(10).id
+
+
+# ---------------------------------------------------------------- a real device, a real sshd
+
+
+SOURCE = ("--source", "synthetic:64x64@15", "--health-s", "1", "--json")
+
+
+def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_path):
+    owner = Person(tmp_path / "owner")
+    thief = Person(tmp_path / "thief", key=owner.key)  # has the login, but not the signing key
+    bundles = [tmp_path / name / "motion.edgevid" for name in ("one", "two", "three")]
+    for number, bundle in enumerate(bundles):
+        bundle.parent.mkdir()
+        write_null(bundle, mark=number)
+    with device(owner, "gate") as made:
+        owner.inventory(made)
+        first = read(owner, "flash", bundles[0], "--target", "gate", *SOURCE)
+        lock(owner, made)
+        shut = replace(made, name="shut", user="edgevid-deploy")
+        for person in (owner, thief):
+            person.knows(shut)
+            person.inventory(shut)
+
+        second = read(owner, "flash", bundles[1], "--target", "shut", *SOURCE)
+        assert (second["outcome"], second["replaced"]) == ("serving", first["release"])
+        same = read(owner, "flash", bundles[1], "--target", "shut", *SOURCE)
+        assert same["outcome"] == "unchanged" and same["wire_bytes"] < 64 << 10
+
+        journal = (made.root / "opt/edgevid/journal.json").read_text()
+        tried = thief.ssh(shut, "touch /tmp/owned; id -u")
+        assert locked.MARK in tried.stdout and not (made.root / "tmp/owned").exists()
+        assert "uid" not in as_login(made, "sudo", "-n", "id").stdout
+        (seen,) = read(thief, "fleet", "status", "--target", "shut", "--json")["devices"]
+        assert (seen["health"], seen["release"]) == ("serving", second["release"])
+        for words in (
+            ("flash", bundles[2], "--target", "shut", "--replace", *SOURCE),
+            ("flash", "--rollback", "--target", "shut", "--json"),
+            ("flash", "--uninstall", "--target", "shut", "--json"),
+            ("flash", "--revoke", first["release"], "--target", "shut", "--json"),
+        ):
+            done = thief.edgevid(*words)
+            assert done.returncode == 2, done.stderr + done.stdout
+            assert "signed by another key" in done.stdout + done.stderr
+        assert (made.root / "opt/edgevid/journal.json").read_text() == journal
+
+        back = read(owner, "flash", "--rollback", "--target", "shut", "--health-s", "1", "--json")
+        assert back["release"] == first["release"]
+        made.machine.run("chown", "edgevid-deploy", "/etc/ssh/edgevid_keys")
+        done = owner.edgevid("fleet", "status", "--target", "shut", "--json")
+        assert "lift the forced command" in done.stdout
+
+
+def read(person, *words):
+    """What a command of edgevid gives."""
+    done = person.edgevid(*words)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+def as_login(made, *words):
+    """Run something as the user of the locked login, were there a way."""
+    return made.machine.run("runuser", "-u", "edgevid-deploy", "--", *words, check=False)
+
+
+def lock(person, made):
+    """Set up the locked login, as the script's first lines say."""
+    script = person.edgevid("keys", "--forced-command", person.key.with_suffix(".pub")).stdout
+    command = ["ssh", "-F", person.config, "-o", "BatchMode=yes", made.name, "sudo", "sh"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "locked: " in done.stdout, done.stderr + done.stdout

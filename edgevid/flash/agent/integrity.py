@@ -24,7 +24,7 @@ _ENVIRONMENT = ("tools", "disk", "readonly", "permission")
 
 def note_runner(store: Store, runner: str, lib: Path) -> None:
     """Note the files of a runner that was just built in ``lib``, durably."""
-    files = {name: [disk.sha256_of(path), *_mark(path)] for name, path in _found(lib).items()}
+    files = {name: [disk.sha256_of(lib / name), *mark] for name, mark in _found(lib).items()}
     disk.write_whole(store.runner_files(runner), json.dumps(files, sort_keys=True).encode())
 
 
@@ -40,11 +40,12 @@ def runner_fault(store: Store, runner: str, *, quick: bool = False) -> str | Non
     if noted is None:
         return f"the list of the files of the runner {runner} is missing"
     found = _found(store.lib(runner))
-    for name in sorted(set(noted) ^ set(found)):
+    for name in sorted(noted.keys() ^ found.keys()):
         return f"{name} of the runner was {'removed' if name in noted else 'added'}"
-    for name, path in found.items():
-        if quick and _mark(path) == noted[name][1:]:
+    for name, mark in found.items():
+        if quick and mark == noted[name][1:]:
             continue
+        path = store.lib(runner) / name
         if path.is_symlink() or disk.sha256_of(path) != noted[name][0]:
             return f"{name} of the runner was changed"
     return None
@@ -56,9 +57,8 @@ def renew_marks(store: Store, runner: str) -> None:
     They may have been copied to another card; then they are read only once.
     """
     noted, found = _noted(store, runner) or {}, _found(store.lib(runner))
-    marks = {name: _mark(path) for name, path in found.items() if name in noted}
-    if any(noted[name][1:] != mark for name, mark in marks.items()):
-        files = {name: [noted[name][0], *mark] for name, mark in marks.items()}
+    if any(noted[name][1:] != mark for name, mark in found.items()):
+        files = {name: [noted[name][0], *mark] for name, mark in found.items()}
         with suppress(OSError):
             text = json.dumps(files, sort_keys=True).encode()
             disk.write_whole(store.runner_files(runner), text)
@@ -110,18 +110,20 @@ def _noted(store: Store, runner: str) -> dict[str, Any] | None:
     return noted if isinstance(noted, dict) else None
 
 
-def _found(lib: Path) -> dict[str, Path]:
-    """The files below a folder, by their paths in it."""
-    found = {}
-    for where, folders, files in os.walk(str(lib)):
-        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
-        for name in [*files, *links]:
-            path = Path(where, name)
-            found[path.relative_to(lib).as_posix()] = path
+def _found(lib: Path) -> dict[str, list[int]]:
+    """The mark of each file below a folder, by its path in it."""
+    top, found = str(lib), {}
+    waiting = [top] if os.path.isdir(top) else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    found[entry.path[len(top) + 1 :]] = _mark(entry.stat(follow_symlinks=False))
     return found
 
 
-def _mark(path: Path) -> list[int]:
+def _mark(stat: os.stat_result) -> list[int]:
     """What changes with a file's content: writing sets the ctime, which nobody can set back."""
-    stat = os.lstat(str(path))
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
