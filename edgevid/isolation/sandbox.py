@@ -241,7 +241,7 @@ def _python() -> Iterator[tuple[str, int]]:
     own = (Path(os.__file__).parent, Path(sys.base_prefix, "lib"), Path(sys.prefix, "pyvenv.cfg"))
     for path in own:
         yield str(path), landlock.READ
-    home = Path.home().resolve()
+    home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 - a service may have none
     for place in (Path(entry).resolve() for entry in sys.path if entry):
         if place.name in PACKAGES or place.is_file():
             yield str(place), landlock.READ

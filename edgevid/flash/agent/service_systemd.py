@@ -74,6 +74,9 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+# The sandbox of the processes that prove a model.
+SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
+SystemCallErrorNumber=EPERM
 """
 
 _CLASSES = {
