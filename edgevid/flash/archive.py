@@ -67,7 +67,7 @@ def make(
         )
     package = build(
         facts,
-        target,
+        request.adapt(target),
         service.bundles,
         service.text,
         plugins=request.wheels,

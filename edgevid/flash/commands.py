@@ -233,4 +233,4 @@ def uninstall(device: AgentClient, options: DeployOptions | None = None) -> dict
     """Remove everything that edgevid has put on the device."""
     reply = device.call(UNINSTALL)
     found = {"outcome": "uninstalled", "device": device.name, "removed": list(reply.removed)}
-    return found | {"others": list(reply.others)}
+    return found | {"left": list(reply.left), "others": list(reply.others)}

@@ -171,7 +171,7 @@ def make(device: AgentClient, request: DeployRequest, options: DeployOptions) ->
     kept = [_kept(device, installed, name, options.progress) for name in service.kept]
     package = build(
         facts,
-        target,
+        request.adapt(target),
         [*service.bundles, *kept],
         service.text,
         plugins=request.wheels,

@@ -254,6 +254,7 @@ class UninstallReply:
     """The answer to ``uninstall``."""
 
     removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
 

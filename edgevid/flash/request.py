@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevid.flash.activation import Health, Log, quiet
 from edgevid.flash.keys import SigningKey, own_key
 from edgevid.progress import Progress, silent
+from edgevid.targets import Target
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class DeployRequest:
         replace: Remove what the device serves already.
         kind: The name of a target; None finds the one that fits.
         wheels: The wheels of the plug-ins of other packages.
+        allow_root: Run the service as root where the device has no systemd, which gives it a user.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -32,6 +34,13 @@ class DeployRequest:
     replace: bool = False
     kind: str | None = None
     wheels: tuple[Path, ...] = ()
+    allow_root: bool = False
+
+    def adapt(self, target: Target) -> Target:
+        """The kind of device, with the service's user that was asked for."""
+        if not self.allow_root:
+            return target
+        return replace(target, service=replace(target.service, user="root"))
 
 
 @dataclass(frozen=True)

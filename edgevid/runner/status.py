@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ FILES = FILE, SOCKET, LOCK = "status.json", "status.sock", "status.lock"
 SEND_S = 0.5  # for a client, if the document is larger than the kernel's buffer
 BACKLOG = 8
 RETRY_S = 0.1
+LIMIT = 4 << 20
+"""The longest document that `ask` reads, bytes."""
 
 
 class StatusBoard:
@@ -112,15 +115,18 @@ def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any]:
         BadInput: No service answers in time.
     """
     path = Path(folder) / SOCKET
-    parts = []
+    parts, size, deadline = [], 0, time.monotonic() + timeout_s
     try:
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(timeout_s)
-            _connect(channel, path, time.monotonic() + timeout_s)
+            _connect(channel, path, deadline)
             while part := channel.recv(1 << 16):
                 parts.append(part)
+                size += len(part)
+                if size > LIMIT or time.monotonic() > deadline:
+                    raise ValueError("it sends too much, or too slowly")
         document: dict[str, Any] = json.loads(b"".join(parts))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"no service answers at {path}: {error}; is it running?") from error
     return document
 
@@ -138,8 +144,10 @@ def _connect(channel: socket.socket, path: Path, deadline: float) -> None:
 def _take(folder: Path) -> int:
     """Lock ``folder`` for this process; the kernel releases it however the process ends."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check_owner(folder)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.fchmod(lock, 0o600)  # of an older version: whoever can open it can lock it
     except OSError as error:
         raise failure(folder, error) from error
     try:
@@ -155,6 +163,21 @@ def _take(folder: Path) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def _check_owner(folder: Path) -> None:
+    """Check that no other user can change the folder; raises `BadInput` if one can."""
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise BadInput(
+            f"the status folder {folder} belongs to another user; name a folder of your own"
+        )
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if shared & stat.S_IWOTH or (shared and found.st_gid != os.getegid()):
+        raise BadInput(
+            f"other users can write the status folder {folder}; chmod go-w {folder}, or name "
+            "another folder"
+        )
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,12 +1,14 @@
 """The best engine for a bundle on this machine, as ``edgevid bench --tune`` found it.
 
 It is kept in the user's cache with the verdicts of proofs, for one bundle, machine and version of
-edgevid. Another version of the runtime invalidates it.
+edgevid. Another version of the runtime invalidates it. A service that ``edgevid flash`` deployed
+reads it from a folder that only the deployment can write (`FOLDER`), and never from its cache.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +23,10 @@ from edgevid.runner.engines import Choice
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
     from edgevid.runner.config import BundleUse
+
+
+FOLDER = "EDGEVID_TUNED"
+"""The environment variable that names the folder of the deployment's choices."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,10 @@ def forget(bundle: Bundle) -> bool:
 
 def recall(bundle: Bundle) -> Tuned | None:
     """Return the stored choice; None if there is none, or it was made for something else."""
+    deployed = os.environ.get(FOLDER)
     try:
-        kept: Mapping[str, Any] = json.loads(file(bundle).read_bytes())
+        stored = Path(deployed, f"{name(bundle)}.json") if deployed else file(bundle)
+        kept: Mapping[str, Any] = json.loads(stored.read_bytes())
         tuned = Tuned(**kept["tuned"])
         bundle.artifact(tuned.artifact)
         same = kept == content(bundle, tuned)

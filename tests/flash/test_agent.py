@@ -282,6 +282,7 @@ def test_an_accelerator_that_the_service_may_not_use_is_refused(standing):
     device, _ = standing
     release = wrong()
     release.data["service"]["devices"] = ["/dev/null", "/dev/mem*", "/dev/not-there"]
+    release.data["service"]["user"] = "nobody"
     if not Path("/dev/mem").exists():
         release.data["service"]["devices"][1] = "/dev/kmsg"
     fault = refusal(device, release)

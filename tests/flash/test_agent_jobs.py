@@ -242,7 +242,7 @@ def test_an_invalid_job_is_refused(flashed, release):
 def test_a_tuning_is_stored_where_the_service_looks(flashed):
     name, choice = "a" * 32, {"choice": {"threads": 2}}
     assert flashed.ask("tuned", name=name, content=choice)["kept"]
-    file = flashed.root / "state" / "cache" / "edgevid" / "tuned" / f"{name}.json"
+    file = flashed.root / "tuned" / f"{name}.json"
     assert json.loads(file.read_text()) == choice
     assert not flashed.ask("tuned", name=name, content=None)["kept"]
     assert not file.exists()

@@ -81,6 +81,7 @@ def _place(tmp_path, monkeypatch):
 def install(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "releases").mkdir()
+    (folder / ".edgevid").touch()
     os.symlink("releases/gone", folder / "current")  # noqa: PTH211
 
 

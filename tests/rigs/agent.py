@@ -160,7 +160,7 @@ class Release:
                         for n, c in bundles.items()],
             "site": {"sha256": sha(site), "size": len(site)},
             "agent": {"sha256": sha(agent), "size": len(agent)},
-            "service": {"user": "nobody-of-edgevid", "groups": [], "devices": []},
+            "service": {"user": "root", "groups": [], "devices": []},
             "limits": {"memory_mb": 1, "disk_mb": 1},
         }  # fmt: skip
         data["python"] = f"{sys.version_info[0]}.{sys.version_info[1]}"

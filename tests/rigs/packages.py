@@ -73,7 +73,7 @@ def package(
         "bundles": [{"name": name, "key": KEY, **blob(bundle)}],
         "site": blob(site),
         "agent": blob(agent_source()),
-        "service": {"user": "edgevid", "groups": [], "devices": []},
+        "service": {"user": "root", "groups": [], "devices": []},
         "limits": {"memory_mb": 64, "disk_mb": 64},
         **other,
     }

@@ -93,6 +93,11 @@ _ON_INSTALLED = ("activate", "rollback", "uninstall", "revoke")
     help="Permit this device, once, to replace a newer release.",
 )
 @click.option(
+    "--allow-root",
+    is_flag=True,
+    help="Where there is no systemd, run the service as root, not as a user of its own.",
+)
+@click.option(
     "--allow-degraded", is_flag=True, help="Count a release on a fallback engine as healthy."
 )
 @click.option(
@@ -161,6 +166,7 @@ def command(
         given["replace"],
         given["kind"],
         given["wheels"],
+        given["allow_root"],
     )
     _fits(request, verb, names, given)
     opened = outputs(as_json, archive=archive)
@@ -286,6 +292,7 @@ def _text(name: str, result: dict[str, Any]) -> str:
             "--root with that folder"
             for folder in result["others"]
         )
+        left += "".join(f"; {path} is not edgevid's and stays" for path in result["left"])
         return f"{name}: edgevid is removed ({len(result['removed'])} items){left}"
     if outcome == "revoked":
         return f"{name}: accepts none of these any more: {', '.join(result['revoked'])}"

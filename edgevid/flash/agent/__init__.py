@@ -10,6 +10,7 @@ host.
     package_check, trust        what a package can be refused for
     statement, record           what is signed, and what the device remembers of it
     locked                      the login that can only run this agent
+    accounts, untrusted         the service's user; folders that other users can write
     store, build, manifest      the folder of edgevid on the device
     integrity                   whether a release is still what was signed
     deployment, watchdog        the states of a deployment, and who moves it on
@@ -51,7 +52,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     revoke      {"what": a release's id, or a key's fingerprint} -> "revoked": all that is. It must
                 be signed
     history     {"last"?: n} -> "history": [...]
-    uninstall   {"trial"?: unless a job runs there} -> "removed": [path], "others": see status
+    uninstall   {"trial"?: unless a job runs there} -> "removed": [path], "left": [path] of files in
+                its folder that are not edgevid's, "others": see status
     job         {"id", "release", "args", "files": {name: sha256}, "deadline_s"?, "pause"?: root,
                 "throw_away"?}: run ``python3 -m edgevid ARGS`` with the release's runner; see
                 `jobs`. -> "already": whether the same job exists

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 MANY = 200
 TAKE_S = 0.5
+REMOVE_S = 60.0
+_MOVED = (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.ELOOP)
+"""Errors when somebody changes a folder that is being removed."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,19 +94,78 @@ def read_link(path: Path) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(str(path))
-    elif path.is_symlink() or path.exists():
-        path.unlink()
+    """Remove a file, a link or a whole folder, if it exists; ``path`` is in a folder of ours.
+
+    What is in a folder may be somebody else's, who may change it meanwhile: links are removed and
+    never followed, and it may be nested as deeply as it likes.
+
+    Raises:
+        OSError: It cannot be removed, or somebody keeps filling it.
+    """
+    try:
+        folder = os.open(str(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        return
+    try:
+        until = time.monotonic() + REMOVE_S
+        for name in _names(folder):
+            try:
+                _remove_in(folder, name)
+            except OSError as error:
+                if error.errno not in _MOVED:
+                    raise
+            if time.monotonic() > until:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+    finally:
+        os.close(folder)
+    path.rmdir()
+
+
+def _names(folder: int) -> Iterator[str]:
+    """The names in an open folder until there are none."""
+    while True:
+        names = os.listdir(folder)
+        if not names:
+            return
+        yield from names
+
+
+def _remove_in(folder: int, name: str) -> None:
+    """Remove a name in an open folder; what a folder has moves up a level, so depth is no limit."""
+    try:
+        os.unlink(name, dir_fd=folder)
+        return
+    except IsADirectoryError:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        inner = os.open(name, flags, dir_fd=folder)
+    try:
+        for one in os.listdir(inner):
+            try:
+                os.unlink(one, dir_fd=inner)
+            except IsADirectoryError:
+                os.rename(one, f".{os.urandom(8).hex()}.old", src_dir_fd=inner, dst_dir_fd=folder)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=folder)
 
 
 def sha256_of(path: Path) -> str:
     """The hash of a file's content."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
+        return sha256_of_file(file)
+
+
+def sha256_of_file(file: BinaryIO) -> str:
+    """The hash of the rest of an open file."""
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -98,7 +98,7 @@ class HealthCheck:
             code = state.exit_code
             how = "" if code is None else f" with exit code {code}"
             raise Unhealthy("serve" if self._served else "start", f"the service ended{how}", code)
-        document = self._service.status()
+        document = self._service.status(state.pid)
         if document is None or document.get("pid") != state.pid:
             return None
         return document

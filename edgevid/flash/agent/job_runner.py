@@ -19,12 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import disk, probe, processes, services
+from . import accounts, disk, processes, services, untrusted
 from .job_protocol import DOCUMENT, FILES
 from .jobs import MARK, STOP_S, locks
-from .package_check import group_numbers
 from .store import Store
-from .supervisor import give, lowering
+from .transport import Refused
+
+DOCUMENT_BYTES = 64 << 20
+"""The longest document of a job."""
 
 
 class JobRunner:
@@ -63,6 +65,10 @@ class JobRunner:
         self._asked_to_end = True
 
     def _run(self) -> int:
+        try:
+            ready = self._ready()
+        except Refused as error:
+            return self._end(None, f"{error.message}; {error.fix}")
         began = time.monotonic()
         deadline = began + self.job["deadline_s"]
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
@@ -73,7 +79,7 @@ class JobRunner:
                 stderr=err,
                 env=self._environment(),
                 cwd=str(self.folder / "out"),
-                preexec_fn=self._ready(),
+                preexec_fn=ready,
                 start_new_session=True,
             )
             why, kill_at = "ended", 0.0
@@ -111,42 +117,35 @@ class JobRunner:
     def _ready(self) -> Callable[[], None]:
         """What the child does first: drop root's rights, and die with this process."""
         account = self._account()
-        if account is not None:
-            (self.store.state / "cache").mkdir(exist_ok=True)
-            for folder in (self.store.state / "cache", self.folder / "out"):
-                give(folder, *account)
-        groups = self._release.groups if self._release else ()
-        lower = lowering(account, group_numbers(groups)) if account else None
+        for folder in (self.store.state / "cache", self.folder / "out"):
+            untrusted.make_folder(folder, 0o755 if account is None else 0o700, account)
+        lower = accounts.lowering(account, self._release.groups if self._release else ())
         die = _with_parent(os.getpid())
 
         def ready() -> None:
-            if lower is not None:
-                lower()
+            lower()
             die()  # last: a change of the user resets it
 
         return ready
 
     def _account(self) -> tuple[int, int] | None:
-        """The user and group of the service; None: run as the present user."""
-        if os.geteuid() or self._release is None:
-            return None
-        with suppress(KeyError):
-            found = pwd.getpwnam(self._release.user)
-            return found.pw_uid, found.pw_gid
-        if probe.systemd() != "system":
-            return None  # there the service runs as root, too
-        open_to_all = (folder.stat().st_mode & 1 for folder in [self.folder, *self.folder.parents])
-        with suppress(KeyError):
+        """The user and group of the job: the service's, or nobody's; None: the present user.
+
+        Raises:
+            Refused: It would run as root, which the release does not ask for.
+        """
+        if self._release is None:
+            raise Refused("use", "the release is not on this device", "flash it again")
+        try:
+            return accounts.account_of(self._release)
+        except Refused:
+            open_to_all = (one.stat().st_mode & 1 for one in [self.folder, *self.folder.parents])
+            if not all(open_to_all):
+                raise
             found = pwd.getpwnam("nobody")
-            return (found.pw_uid, found.pw_gid) if all(open_to_all) else None
-        return None
+            return found.pw_uid, found.pw_gid
 
     def _end(self, code: int | None, why: str, seconds: float = 0.0) -> int:
-        document = self.folder / "out" / DOCUMENT
-        whole = code is not None and document.is_file() and not document.is_symlink()
-        if whole:
-            disk.sync_file(document)
-            disk.sync_folder(document.parent)
         for name in ("stdout", "stderr"):
             if (self.folder / name).exists():
                 disk.sync_file(self.folder / name)
@@ -154,14 +153,24 @@ class JobRunner:
             "exit_code": code if code is None or code >= 0 else 128 - code,
             "why": why,
             "seconds": round(seconds, 3),
-            "document": {"sha256": disk.sha256_of(document), "size": document.stat().st_size}
-            if whole
-            else None,
+            "document": None if code is None else self._document(),
         }
         disk.write_whole(self.folder / "exit.json", json.dumps(result).encode())
         if self.job["throw_away"]:
             self._throw_away()
         return 0
+
+    def _document(self) -> dict[str, Any] | None:
+        """The hash and size of what the job wrote; None if it is not a plain file, or too long."""
+        descriptor = untrusted.open_file(self.folder / "out", DOCUMENT)
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            size = os.fstat(descriptor).st_size
+            if size > DOCUMENT_BYTES:
+                return None
+            os.fsync(descriptor)
+            return {"sha256": disk.sha256_of_file(file), "size": size}
 
     def _throw_away(self) -> None:
         """Keep only the job's results, even if nobody ever fetches them."""

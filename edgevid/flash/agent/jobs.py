@@ -23,16 +23,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import disk, fields, processes, services
+from . import disk, fields, processes, services, untrusted
 from .job_protocol import DOCUMENT, FILES, TRIAL
 from .manifest import Manifest, is_id
 from .store import Store
-from .supervisor import give
 from .transport import SAME_EDGEVID, Refused
 
 START_S = 30.0
 STOP_S = 10.0
 PART = 1 << 20
+TUNED_BYTES = 16 << 10
 BUSY = (
     "another benchmark is running on this device",
     "wait until it ends, or stop it with --end-other",
@@ -101,7 +101,6 @@ def _write(
     if not isinstance(files, dict) or not isinstance(args, list):
         raise Refused("protocol", "a job needs args and files", SAME_EDGEVID)
     (folder / FILES).mkdir(parents=True)
-    (folder / "out").mkdir()
     for file, sha256 in files.items():
         if not _NAME.fullmatch(file) or not store.verified(fields.sha256(sha256)):
             raise Refused("missing", f"{file} is missing here", "send it")
@@ -128,6 +127,7 @@ def _paused_by(store: Store, request: dict[str, Any]) -> Store | None:
     if root is None:
         return None
     other = store if root == str(store.root) else Store(Path(root))
+    other.guard()
     serves = other.current() is not None and services.of(other).state().phase != "absent"
     return other if serves else None
 
@@ -200,19 +200,18 @@ def read(store: Store, request: dict[str, Any]) -> dict[str, Any]:
         Refused: There is no such file.
     """
     name, offset = _id(request), fields.size(request.get("offset", 0))
-    file = {"stdout": "stdout", "stderr": "stderr", "document": f"out/{DOCUMENT}"}.get(
-        str(request.get("file"))
-    )
-    if file is None:
+    folder = store.jobs / name
+    file = str(request.get("file"))
+    if file not in ("stdout", "stderr", "document"):
         raise Refused("protocol", "a job has no such file", SAME_EDGEVID)
-    return {"content": base64.b64encode(_part(store.jobs / name / file, offset)).decode()}
+    path = folder / "out" / DOCUMENT if file == "document" else folder / file
+    return {"content": base64.b64encode(_part(path, offset)).decode()}
 
 
 def _part(path: Path, offset: int) -> bytes:
     """At most `PART` bytes; the job's own user may have replaced the file by anything."""
-    try:
-        descriptor = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
+    descriptor = untrusted.open_file(path.parent, path.name)
+    if descriptor is None:
         return b""
     with os.fdopen(descriptor, "rb") as file:
         file.seek(offset)
@@ -253,6 +252,8 @@ def _end(store: Store, name: str | None) -> bool:
 def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """Store a tuning where the service looks for it, or forget it.
 
+    The service reads that folder and cannot write it, so nothing there can be a trap for root.
+
     Args:
         store: The folder of edgevid.
         request: The tuning's name, and its content or None.
@@ -261,21 +262,20 @@ def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
         The reply.
 
     Raises:
-        Refused: The name is not that of a tuning.
+        Refused: The name is not that of a tuning, or its content is too long for one.
     """
     name, content = fields.text(request, "name") or "", request.get("content")
     if not _TUNED.fullmatch(name):
         raise Refused("protocol", f"{name!r} is not the name of a tuning", SAME_EDGEVID)
     if store.current() is None:
         return {"kept": False}
-    cache = services.of(store).cache
-    path = cache / "edgevid" / "tuned" / f"{name}.json"
+    path = store.tuned / f"{name}.json"
     if content is None:
         disk.remove(path)
         return {"kept": False}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    disk.write_whole(path, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
-    if os.geteuid() == 0:  # systemd owns the folder to the service's user
-        owner = cache.stat()
-        give(cache / "edgevid", owner.st_uid, owner.st_gid)
+    text = json.dumps(content, indent=2, sort_keys=True).encode() + b"\n"
+    if len(text) > TUNED_BYTES:
+        raise Refused("protocol", "the tuning is too long", SAME_EDGEVID)
+    store.tuned.mkdir(mode=0o755, exist_ok=True)
+    disk.write_whole(path, text)
     return {"kept": True}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import glob
-import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import disk, fields, probe, record, services, statement, trust
+from .accounts import group_numbers
 from .manifest import Manifest
 from .manifest import read as read_manifest
 from .record import TrustRecord
@@ -188,11 +187,6 @@ def _may_use(node: Path, manifest: Manifest) -> bool:
 def _by_group(found: os.stat_result, groups: set[int]) -> bool:
     both = stat.S_IRGRP | stat.S_IWGRP
     return found.st_gid in groups and found.st_mode & both == both
-
-
-def group_numbers(names: Iterable[str]) -> set[int]:
-    """The numbers of the groups that this device has."""
-    return {group.gr_gid for group in grp.getgrall() if group.gr_name in set(names)}
 
 
 def _writable(root: Path) -> None:

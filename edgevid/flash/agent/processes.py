@@ -12,6 +12,9 @@ from pathlib import Path
 
 from . import probe
 
+TERM_S = 5.0
+KILL_S = 5.0
+
 
 def detach(args: list[str]) -> None:
     """Start a process that is independent of this one."""
@@ -41,10 +44,11 @@ def end_stragglers(root: Path) -> None:
 def end_marked(mark: str, value: str, *, now: bool = False) -> None:
     """End every process whose environment has ``mark`` set to ``value``.
 
-    They get SIGTERM for five seconds and then SIGKILL; with ``now``, SIGKILL at once.
+    They get SIGTERM for five seconds and then SIGKILL; with ``now``, SIGKILL at once. It does not
+    take forever, since anybody may start processes with such an environment.
     """
-    until = time.monotonic() + (0.0 if now else 5.0)
-    while True:
+    until = time.monotonic() + (0.0 if now else TERM_S)
+    while time.monotonic() < until + KILL_S:
         pids = [pid for pid in _processes() if environment(pid).get(mark) == value]
         if not pids:
             return
@@ -55,6 +59,19 @@ def end_marked(mark: str, value: str, *, now: bool = False) -> None:
 
 def _processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def user_of(pid: int) -> int | None:
+    """The user whose process it is; None if it has ended.
+
+    The owner of its folder in /proc says something else: root, for a process that changed users.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return None
+    numbers = [line.split()[1] for line in status.splitlines() if line.startswith("Uid:")]
+    return int(numbers[0]) if numbers else None
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import untrusted
 from .store import Store
+
+LIMIT = 4 << 20
+"""The longest status document, bytes."""
+DEADLINE_S = 2.0
 
 
 def configured_status(store: Store) -> Path | None:
@@ -25,25 +30,22 @@ def configured_status(store: Store) -> Path | None:
     return None
 
 
-def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any] | None:
-    """Get the status document of a runner, from its socket or else from its file."""
-    import socket
+def ask(folder: Path, owner: int, timeout_s: float = DEADLINE_S) -> dict[str, Any] | None:
+    """Get the status document of a runner, from its socket or else from its file.
 
-    parts = []
+    Args:
+        folder: The status folder, which the runner's user may write.
+        owner: That user; what belongs to somebody else is not read.
+        timeout_s: How long to wait.
+
+    Returns:
+        The document; None if there is none.
+    """
+    content = untrusted.read_socket(folder / "status.sock", owner, LIMIT, timeout_s)
+    if not content:
+        content = untrusted.read_file(folder, "status.json", owner, LIMIT)
     try:
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(timeout_s)
-            channel.connect(str(folder / "status.sock"))
-            for part in iter(lambda: channel.recv(1 << 16), b""):
-                parts.append(part)
-        content = b"".join(parts)
-    except OSError:
-        try:
-            content = (folder / "status.json").read_bytes()
-        except OSError:
-            return None
-    try:
-        document = json.loads(content.decode())
-    except ValueError:
+        document = json.loads((content or b"").decode())
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from . import disk
 from .manifest import Manifest
-from .processes import environment
+from .processes import environment, user_of
 from .runner_status import ask, configured_status
 from .store import Store
 
@@ -87,11 +87,6 @@ class ServiceControl:
         """Start a watchdog, which outlives this session."""
         raise NotImplementedError
 
-    @property
-    def cache(self) -> Path:
-        """The folder in which the runner keeps verdicts and tunings."""
-        return self.store.state / "cache"
-
     def pause(self) -> bool:
         """Stop serving until `resume` or the end of this process; False if it does not stop."""
         raise NotImplementedError
@@ -113,9 +108,10 @@ class ServiceControl:
             time.sleep(0.05)
         return True
 
-    def status(self) -> dict[str, Any] | None:
-        """The runner's status document; None if it does not answer."""
-        return ask(configured_status(self.store) or self.folder)
+    def status(self, pid: int | None) -> dict[str, Any] | None:
+        """The status document of the runner that is process ``pid``; None if it does not answer."""
+        user = user_of(pid) if pid else None
+        return None if user is None else ask(configured_status(self.store) or self.folder, user)
 
     def serving(self) -> str | None:
         """The release from which the running process was started."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from . import disk, probe
+from . import accounts, disk, probe
 from .manifest import Manifest
 from .processes import detach, end_stragglers, kill
 from .service import STOP_S, TAIL, ServiceControl, ServiceState, agent_args
+from .transport import Refused
 
 
 class SupervisedService(ServiceControl):
@@ -24,6 +24,27 @@ class SupervisedService(ServiceControl):
     def folder(self) -> Path:
         """A folder in edgevid's own."""
         return self.store.state / "run"
+
+    def fits(self, manifest: Manifest) -> None:
+        """Check that the runner has a user, who can read the folder.
+
+        Args:
+            manifest: The release.
+
+        Raises:
+            Refused: It would run as root, or its user cannot read the folder.
+        """
+        accounts.fits(manifest)
+        if os.geteuid() or manifest.user == "root":
+            return
+        above = disk.existing(self.store.root)
+        for folder in (above, *above.parents):
+            if not folder.stat().st_mode & 1:
+                raise Refused(
+                    "root",
+                    f"the service, which is not root, cannot read files in {folder}",
+                    "give another --root, such as /opt/edgevid",
+                )
 
     @property
     def lock(self) -> disk.FileLock:
@@ -46,9 +67,7 @@ class SupervisedService(ServiceControl):
 
     def install(self, manifest: Manifest) -> list[str]:
         """Let cron start it with the device."""
-        notes = []
-        if os.geteuid() == 0 and not _account(manifest.user):
-            notes.append(f"the service runs as root: this device has no user {manifest.user}")
+        notes = accounts.make(manifest)
         table = _crontab()
         if table is None:
             return [
@@ -137,13 +156,6 @@ def _holder(lock: disk.FileLock) -> int:
         return int(lock.path.read_text().strip() or 0)
     except (OSError, ValueError):
         return 0
-
-
-def _account(name: str) -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        return None
 
 
 def _crontab() -> list[str] | None:

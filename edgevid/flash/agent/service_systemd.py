@@ -157,7 +157,7 @@ class SystemService(ServiceControl):
         known = {group.gr_name for group in grp.getgrall()}
         groups = " ".join(group for group in manifest.groups if group in known)
         body = _HARDENED.format(
-            user=manifest.user,
+            user="edgevid" if manifest.user == "root" else manifest.user,
             name=self.name,
             credentials=credentials.unit_lines(self.store, manifest),
             groups=f"SupplementaryGroups={groups}\n" if groups else "",
@@ -276,12 +276,6 @@ class SystemService(ServiceControl):
         command = ["journalctl", *self.scope, "-u", self.unit, "-o", "cat", "--no-pager"]
         return output_of(*command, "-n", str(TAIL), "--since", since).splitlines()[-TAIL:]
 
-    @property
-    def cache(self) -> Path:
-        """The unit's cache directory; private if the unit has a dynamic user."""
-        private = Path("/var/cache/private", self.name)
-        return private if private.is_dir() else Path("/var/cache", self.name)
-
     def pause(self) -> bool:
         """Stop the unit."""
         if not self._pause.take():
@@ -340,11 +334,6 @@ class UserService(SystemService):
         """The folder of the user's own units."""
         base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
         return Path(base) / "systemd" / "user"
-
-    @property
-    def cache(self) -> Path:
-        """A folder in edgevid's own."""
-        return self.store.state / "cache"
 
     @property
     def folder(self) -> Path:

@@ -62,7 +62,7 @@ class AgentSession:
         self, transport: Transport, root: Path | None = None, *, is_locked: bool = False
     ) -> None:
         self._transport = transport
-        self._is_ours = False
+        self._is_ours = self._is_guarded = False
         self._is_named = root is not None
         self._store: Store | None = Store(root) if root and not is_locked else None
         self._home = Store(root or default_root()) if is_locked else None
@@ -125,6 +125,9 @@ class AgentSession:
                 "protocol", "the request {!r} is unknown".format(request["do"]), SAME_EDGEVID
             )
         self._choose_store(fields.text(request, "root"))
+        if not self._is_guarded:
+            self.store.guard()
+            self._is_guarded = True
         if outer is not request:
             self._check_signed(outer)
             self._is_open = self._is_open or request["do"] == "session"
@@ -326,7 +329,9 @@ class AgentSession:
         sizes = {fields.sha256(name): fields.size(size) for name, size in blobs.items()}
         beside = fields.text(request, "beside")
         if beside and self._is_ours:
-            self.store.borrow(Store(Path(beside)), sizes)
+            other = Store(Path(beside))
+            other.guard()
+            self.store.borrow(other, sizes)
         return {"missing": self._missing_blobs(sizes)}
 
     def _blob(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -494,7 +499,7 @@ class AgentSession:
             "installed": self._installed(),
             "service": about,
             "others": self._others(),
-            "status": control.status() if state.pid else None,
+            "status": control.status(state.pid),
         }
 
     def _history(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -516,9 +521,11 @@ class AgentSession:
         jobs.end_all(self.store)
         removed = services.of(self.store).remove()
         self.store.point(None)
-        self.store.erase()
+        left = self.store.erase()
         self._is_ours = False
-        return {"removed": [*removed, str(self.store.root)], "others": self._others()}
+        if not left:
+            removed.append(str(self.store.root))
+        return {"removed": removed, "left": left, "others": self._others()}
 
 
 def _inner(outer: dict[str, Any]) -> dict[str, Any]:

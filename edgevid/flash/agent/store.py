@@ -1,5 +1,6 @@
 """The folder of edgevid on the device: blobs, runners, releases, and the journal.
 
+.edgevid                       marks the folder as edgevid's; it was empty before
 lock, guard.lock               see `disk.FileLock`
 blobs/<sha256>                 whole and verified;  <sha256>.part: received so far
 runners/<id>/lib/              unpacked wheels; whole where runners/<id>/.complete is
@@ -11,6 +12,7 @@ trusted/allowed_signers        the pinned key
 trusted/record.json            see `record`
 trusted/<runner>.files         the hash of each file of a runner; see `integrity`
 state/                         what the service and its supervisor write
+tuned/                         the engines that ``bench --tune`` chose; the service only reads it
 jobs/                          see `jobs`
 credentials/                   secrets that releases name; see `credentials`
 """
@@ -26,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import disk, manifest
+from . import disk, manifest, untrusted
 from .manifest import Blob, Manifest
 from .transport import Refused
 
@@ -35,8 +37,11 @@ LONGEST = 80
 """The longest path of the folder: a socket's path has at most 107 bytes."""
 KNOWN = {
     "lock", "guard.lock", "blobs", "runners", "releases", "current", "journal.json",
-    "history.jsonl", "trusted", "state", "jobs", "credentials",
+    "history.jsonl", "trusted", "state", "jobs", "tuned", "credentials",
 }  # fmt: skip
+
+MARK = ".edgevid"
+_MARK_TEXT = b"This folder is edgevid's; edgevid flash --uninstall removes what is in it.\n"
 
 
 class Store:
@@ -46,7 +51,8 @@ class Store:
         self.root = root
         self.blobs, self.runners = root / "blobs", root / "runners"
         self.releases, self.state = root / "releases", root / "state"
-        self.jobs, self.credentials = root / "jobs", root / "credentials"
+        self.jobs, self.tuned = root / "jobs", root / "tuned"
+        self.credentials = root / "credentials"
         self.signers = root / "trusted" / "allowed_signers"
         self.record = root / "trusted" / "record.json"
         self.lock, self.watchdog = (
@@ -56,6 +62,21 @@ class Store:
         self._verified: set[tuple[str, int, int, int]] = set()
 
     # ---------------------------------------------------------------- the folder
+
+    def guard(self) -> None:
+        """Check that only this user and root can change the folder, or put another in its place.
+
+        Raises:
+            Refused: Somebody else can.
+        """
+        why = untrusted.stranger(self.root)
+        if why is not None:
+            raise Refused(
+                "root",
+                f"{self.root} is not safe from other users: {why}",
+                "correct its owner or mode, or give another --root, such as "
+                + ("/opt/edgevid" if os.geteuid() == 0 else "one in your home"),
+            )
 
     def fits(self) -> None:
         """Check that the folder can be edgevid's.
@@ -77,15 +98,27 @@ class Store:
             )
         if self.root.exists() and not self.root.is_dir():
             raise Refused("root", f"{self.root} is not a folder", "give another --root")
-        if self.root.is_dir():
-            names = {name for name in os.listdir(str(self.root)) if not name.startswith(".")}
-            names.discard("lost+found")  # the root of a file system
-            if names and not names & KNOWN:
+        self.guard()
+        if self.root.is_dir() and not self.is_marked():
+            names = set(os.listdir(str(self.root))) - {"lost+found", disk.aside(self._mark).name}
+            if names:
                 raise Refused(
                     "root",
                     f"{self.root} has other files ({sorted(names)[0]})",
-                    "give an empty folder as --root",
+                    "give an empty folder as --root; if an older edgevid made it, on the device: "
+                    f"touch {self._mark}",
                 )
+
+    @property
+    def _mark(self) -> Path:
+        return self.root / MARK
+
+    def is_marked(self) -> bool:
+        """Whether edgevid made this folder, or an edgevid from before there was a mark."""
+        if self._mark.is_file() and not self._mark.is_symlink():
+            return True
+        older = (self.root / "journal.json", self.signers, self.root / "current" / "manifest.json")
+        return all(path.is_file() for path in older)
 
     def make(self) -> None:
         """Create the folders that do not exist."""
@@ -97,6 +130,8 @@ class Store:
             while made != above:
                 made = made.parent
                 disk.sync_folder(made)
+        if not self._mark.is_file():
+            disk.write_whole(self._mark, _MARK_TEXT)
         for folder in (self.blobs, self.runners, self.releases, self.signers.parent, self.state):
             if not folder.is_dir():
                 folder.mkdir(mode=0o755)
@@ -104,7 +139,9 @@ class Store:
 
     def tidy(self) -> None:
         """Remove unfinished files of a process that was killed; the caller holds the lock."""
-        for folder in (self.root, self.runners, self.releases, self.signers.parent, self.blobs):
+        for folder in (
+            self.root, self.runners, self.releases, self.signers.parent, self.blobs, self.tuned,
+        ):  # fmt: skip
             for path in folder.glob(".*.part"):
                 disk.remove(path)
             for path in folder.glob(".*.old"):
@@ -313,19 +350,27 @@ class Store:
                 disk.remove(path)
         return gone
 
-    def erase(self) -> None:
-        """Remove everything of edgevid, the lock last, and the folder if it is empty then."""
-        names = [path.name for path in self.root.glob(".*.part")]
-        last = ["trusted", "history.jsonl", "journal.json", "guard.lock", "lock"]
-        for name in [*names, *sorted(KNOWN - set(last)), *last]:
+    def erase(self) -> list[str]:
+        """Remove everything of edgevid, the lock and the mark last, and the folder if it is empty.
+
+        Returns:
+            The paths of other files in it, which stay.
+        """
+        if not self._mark.exists():  # an older edgevid's: what is interrupted here can go on
+            with suppress(OSError):  # a full disk
+                disk.write_whole(self._mark, _MARK_TEXT)
+        parts = [disk.aside(self.root / name).name for name in sorted({*KNOWN, MARK})]
+        last = ["trusted", "history.jsonl", "journal.json", "guard.lock", "lock", MARK]
+        for name in [*parts, *sorted(KNOWN - set(last)), *last]:
             disk.remove(self.root / name)
         self.lock.release()
         self._verified.clear()
-        try:
-            self.root.rmdir()
-            disk.sync_folder(self.root.parent)
-        except OSError:  # other files are in it
-            pass
+        left = sorted(set(os.listdir(str(self.root))) - {"lost+found"})
+        if not left:
+            with suppress(OSError):  # the root of a file system
+                self.root.rmdir()
+                disk.sync_folder(self.root.parent)
+        return [str(self.root / name) for name in left]
 
     @staticmethod
     def _discard(folder: Path) -> None:

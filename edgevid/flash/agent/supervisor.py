@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import selectors
 import signal
 import socket
@@ -12,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import credentials, processes, service, watchdog
+from . import accounts, credentials, disk, processes, service, untrusted, watchdog
 from .service_supervised import SupervisedService
 from .store import Store
+from .transport import Refused
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CALM_S = 60.0
@@ -26,6 +25,8 @@ CALM_S = 60.0
 WATCHDOG_S = 10.0
 STOP_S = 15.0
 LOG_BYTES = 1 << 20
+RESULTS = "results"
+"""The folder in the state folder for results of a runner that has a user of its own."""
 
 
 def serve(store: Store) -> int:
@@ -35,6 +36,9 @@ def serve(store: Store) -> int:
     if manifest is None:
         print("edgevid: nothing is deployed here", file=sys.stderr)
         return service.NOTHING_TO_SERVE
+    if accounts.account_of(manifest) is not None:
+        print("edgevid: the service must not run as root", file=sys.stderr)
+        return service.NOTHING_TO_SERVE
     folder = store.release(manifest.id)
     environment = {
         **os.environ,
@@ -43,6 +47,7 @@ def serve(store: Store) -> int:
         "PYTHONUNBUFFERED": "1",
         "EDGEVID_ROOT": str(store.root),
         "EDGEVID_RELEASE": manifest.id,
+        "EDGEVID_TUNED": str(store.tuned),
     }
     environment.setdefault("STATE_DIRECTORY", str(store.state))  # for results
     environment.update(credentials.environment(store))
@@ -71,7 +76,6 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
         processes.end_stragglers(self.store.root)
-        self._notices.bind(f"\0edgevid-{os.getpid()}")
         failures = 0
         while not self._stopping:
             watchdog.try_to_recover(self.store)
@@ -119,15 +123,22 @@ class Supervisor:
 
     def _serve_once(self) -> None:
         self._restarts += 1
+        try:
+            account = self._account()
+        except Refused as error:
+            self._refuse(error)
+            return
         environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(self.store.state / "cache"),
             "RUNTIME_DIRECTORY": str(self.store.state / "run"),
-            "NOTIFY_SOCKET": f"@edgevid-{os.getpid()}",
+            "NOTIFY_SOCKET": str(self._listen(account)),
             "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6)),
             "EDGEVID_ROOT": str(self.store.root),
         }
         environment.pop("WATCHDOG_PID", None)
+        if account is not None:
+            environment["STATE_DIRECTORY"] = str(self.store.state / RESULTS)
         child = subprocess.Popen(
             service.agent_args(self.store, None, "serve"),
             stdin=subprocess.DEVNULL,
@@ -135,7 +146,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             env=environment,
             cwd="/",
-            preexec_fn=self._lowered(),
+            preexec_fn=self._lowered(account),
         )
         self._record(child.pid)
         self._follow(child)
@@ -143,25 +154,45 @@ class Supervisor:
         processes.end_stragglers(self.store.root)  # its workers
         self._record(None)
 
-    def _lowered(self) -> Callable[[], None] | None:
-        """A function that drops root's rights, if the service has a user of its own."""
+    def _account(self) -> tuple[int, int] | None:
+        """The runner's user and group; None: as this process."""
         manifest = self.store.manifest(self.store.current())
-        try:
-            account = pwd.getpwnam(manifest.user) if manifest and os.geteuid() == 0 else None
-        except KeyError:
-            account = None
-        for name in ("run", "cache"):
-            folder = self.store.state / name
-            folder.mkdir(exist_ok=True)
-            if account:
-                give(folder, account.pw_uid, account.pw_gid)
-        if account:
-            credentials.give(self.store, account.pw_uid, account.pw_gid)
-        if account is None or manifest is None:
-            return None
-        from .package_check import group_numbers
+        return accounts.account_of(manifest) if manifest is not None else None
 
-        return lowering((account.pw_uid, account.pw_gid), group_numbers(manifest.groups))
+    def _refuse(self, error: Refused) -> None:
+        """Record that nothing was started."""
+        self._exit_code = service.NOTHING_TO_SERVE
+        with self._log.open("ab") as log:
+            log.write(f"edgevid: {error}\n".encode())
+        self._record(None)
+
+    def _listen(self, account: tuple[int, int] | None) -> Path:
+        """Make the socket for the runner's messages, to which only its user can write.
+
+        It is in a folder of ours, so nobody else can take its name or send to it.
+        """
+        path = self.store.state / "notify.sock"
+        self._notices.close()
+        disk.remove(path)
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        before = os.umask(0o177)
+        try:
+            self._notices.bind(str(path))
+        finally:
+            os.umask(before)
+        if account is not None:
+            os.chown(str(path), account[0], account[1], follow_symlinks=False)
+        return path
+
+    def _lowered(self, account: tuple[int, int] | None) -> Callable[[], None]:
+        """A function that drops root's rights; the folders of the runner are its user's."""
+        own = (("run", 0o755), ("cache", 0o755 if account is None else 0o700), (RESULTS, 0o755))
+        for name, mode in own if account is not None else own[:2]:
+            untrusted.make_folder(self.store.state / name, mode, account)
+        if account is not None:
+            credentials.give(self.store, *account)
+        manifest = self.store.manifest(self.store.current())
+        return accounts.lowering(account, manifest.groups if manifest else ())
 
     def _follow(self, child: subprocess.Popen[bytes]) -> None:
         """Keep its output, and end it when its watchdog expires or the supervisor stops."""
@@ -211,26 +242,3 @@ class Supervisor:
         except OSError:  # a full disk
             pass
         return bool(output)
-
-
-def lowering(account: tuple[int, int], more: set[int]) -> Callable[[], None]:
-    """A function by which a child becomes a user, in its own groups and ``more``."""
-    user, group = account
-    groups = {group} | more
-    with suppress(KeyError):
-        groups |= set(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
-
-    def lower() -> None:
-        os.setgroups(sorted(groups))
-        os.setgid(group)
-        os.setuid(user)
-
-    return lower
-
-
-def give(folder: Path, user: int, group: int) -> None:
-    """Make a user the owner of a folder and everything in it."""
-    for where, _, files in os.walk(str(folder)):
-        os.chown(where, user, group)
-        for name in files:
-            os.chown(os.path.join(where, name), user, group, follow_symlinks=False)
