@@ -68,6 +68,7 @@ def flash(server, home, root):
         address = f"{server.user}@127.0.0.1:{server.port}"
         place = ("--target", address, "--root", root) if "--archive" not in words else ()
         command = [sys.executable, "-m", "edgevid", "flash", *words, *place, *options]
+        command += [] if "--uninstall" in words else ["--allow-root"]
         environment = {**server.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(
             [*map(str, command)], capture_output=True, text=True, env=environment, timeout=120
@@ -156,6 +157,7 @@ def test_an_interrupt_leaves_nothing_half_written(flash, bundle, server, root):
     environment = {**server.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
     words = ["--target", f"{server.user}@127.0.0.1:{server.port}", "--root", root, "--stage"]
     words += ["--kind", "bare", "--source", "synthetic:96x64@5", "--limit-kbit", "400"]
+    words += ["--allow-root"]
     command = [sys.executable, "-m", "edgevid", "flash", bundle, *words]
     with subprocess.Popen(
         [*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True

@@ -57,6 +57,9 @@ module = "av"
 package = "python3-av"
 project = "av"
 
+[service]
+user = "root"
+
 [limits]
 memory_mb = 16
 disk_mb = 16
