@@ -43,9 +43,12 @@ def tell(state, frames):
                 "now_unix_s": time.time(),
                 "bundles": [{"name": n, "key": k, "engine": engine}
                             for n, k in options.get("keys", {}).items()]}
-    with open(folder + "/.part", "w") as file:
-        json.dump(document, file)
-    os.replace(folder + "/.part", folder + "/status.json")
+    try:
+        with open(folder + "/.part", "w") as file:
+            json.dump(document, file)
+        os.replace(folder + "/.part", folder + "/status.json")
+    except OSError:  # a full disk, as for the real one
+        pass
 def notify(text):
     name = os.environ.get("NOTIFY_SOCKET", "")
     if name:
