@@ -33,15 +33,19 @@ RUN = "run"
 """The kind of edgevid's own models, which have a contract of their own."""
 
 
-def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
+def describe(
+    path: Path, contract_file: Path | None = None, *, trusted: bool = False
+) -> SourceModel:
     """Recognise and describe the model at ``path``.
 
     Args:
         path: File or folder of the model.
         contract_file: Its contract TOML. Default: ``MODEL.contract.toml`` next to it.
+        trusted: Whether the user accepts code in the model.
 
     Raises:
-        BadInput: There is no model at ``path``, or model and contract do not fit.
+        BadInput: There is no model at ``path``, model and contract do not fit, or the model has
+            code in it.
         ConverterFailed: The model's own runtime crashed on it.
     """
     path = Path(path)
@@ -49,7 +53,7 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
     if kind == RUN:
         return run.describe(path, contract_file)
     importer: Importer = registry.load("importer", kind)
-    described = imported.describe(kind, path, contract_file)
+    described = imported.describe(kind, path, contract_file, trusted=trusted)
     return SourceModel(
         kind=kind,
         path=path,
@@ -60,6 +64,7 @@ def describe(path: Path, contract_file: Path | None = None) -> SourceModel:
         quantised=described["quantised"],
         companions=importer.companions(path),
         starts_children=importer.starts_children,
+        trusted=trusted,
     )
 
 

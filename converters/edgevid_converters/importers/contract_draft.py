@@ -27,19 +27,22 @@ FALLBACK = "raw"
 """The task of a model whose outputs no task recognises."""
 
 
-def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
+def write_draft(
+    model: Path, out: Path | None = None, *, trust_model: bool = False
+) -> dict[str, Any]:
     """Write the draft of a model's contract file.
 
     Args:
         model: File or folder of the model.
         out: Where to write it. Default: next to the model.
+        trust_model: Accept code in the model, which is executed when it is loaded.
 
     Returns:
         ``contract``, the file's path, ``open``, how many lines the user has to fill in, and
         ``guesses``, how many others are guessed.
 
     Raises:
-        BadInput: The file exists already, or there is no model.
+        BadInput: The file exists already, there is no model, or it has code in it.
         ConverterFailed: The model's own runtime crashed on it.
     """
     model = Path(model)
@@ -49,7 +52,7 @@ def write_draft(model: Path, out: Path | None = None) -> dict[str, Any]:
     file = out or default_contract_path(model)
     if file.exists():
         raise BadInput(f"{file} already exists; edit it, or write another one with -o")
-    described = imported.ask_reference(kind, model, {"do": "tensors"})
+    described = imported.ask_reference(kind, model, {"do": "tensors"}, trusted=trust_model)
     inputs, outputs = (imported.read_tensors(described[key]) for key in ("inputs", "outputs"))
     content = draft(model.name, inputs, outputs)
     write_bytes(file, text_bytes(content))

@@ -23,6 +23,7 @@ from edgevid_converters.importers.contract_resolver import ContractResolver
 from edgevid_converters.importers.contract_toml import default_contract_path, labels_beside
 from edgevid_converters.importers.preprocessing import Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.importers.trust import require_sandbox
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,10 +70,16 @@ class Importer:
         reads: What it reads, in a few words for messages.
         forms: The forms that such a model can be lowered to, see `ReferenceModel.lower`.
         matches: Recognises a model by its path, without a library.
-        open_model: Loads a model in its own runtime, in a child process. Its sandbox lets it read
-            the model and ``companions``, and nothing else of the user's.
+        open_model: Loads a model in its own runtime, in a child process, after ``check``. Its sandbox
+            lets it read the model and ``companions``, and nothing else of the user's.
         companions: The other files that belong to a model.
         starts_children: Whether lowering runs tasks in child processes of its own.
+        check: Raises `BadInput` for a model with code in it, without executing any; called in the
+            child process before ``open_model``, unless the user trusts the model. None: such a
+            file holds no code.
+        open_trusted: Loads a model whose code the user accepts. Default: ``open_model``.
+        can_execute: Whether the runtime can execute code that a file holds, so that a model which
+            the user does not trust is loaded in a sandbox only.
     """
 
     name: str
@@ -82,6 +89,9 @@ class Importer:
     open_model: Callable[[Path], NativeModel]
     companions: Callable[[Path], Sequence[Path]] = lambda path: ()
     starts_children: bool = False
+    check: Callable[[Path], None] | None = None
+    open_trusted: Callable[[Path], NativeModel] | None = None
+    can_execute: bool = True
 
 
 class ImportedModel:
@@ -91,7 +101,7 @@ class ImportedModel:
         assert source.preprocessing is not None
         self.forms = forms
         self._contract, self._preprocessing = source.contract, source.preprocessing
-        self._reference = _open(source.kind, source.path)
+        self._reference = _open(source.kind, source.path, trusted=source.trusted)
 
     @property
     def precision(self) -> str:
@@ -159,27 +169,35 @@ def _answer(one: TensorMapping, value: NDArray[Any]) -> NDArray[Any]:
     return answer
 
 
-def _open(kind: str, path: Path) -> NativeModel:
+def _open(kind: str, path: Path, *, trusted: bool) -> NativeModel:
+    """Load a model, in the child process; without trust only what its importer's check accepts."""
     importer: Importer = registry.load("importer", kind)
+    if trusted:
+        return (importer.open_trusted or importer.open_model)(path)
+    if importer.check is not None:
+        importer.check(path)
     return importer.open_model(path)
 
 
 # ---------------------------------------------------------------- describing, in a child
 
 
-def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any]:
+def describe(
+    kind: str, path: Path, contract_file: Path | None, *, trusted: bool = False
+) -> dict[str, Any]:
     """Find the contract file, and match it with the model in a child process.
 
     Args:
         kind: Name of the importer.
         path: File or folder of the model.
         contract_file: The contract file. Default: next to the model.
+        trusted: Whether the user accepts code in the model.
 
     Returns:
         ``contract``, ``preprocessing`` and ``record`` as plain data.
 
     Raises:
-        BadInput: There is no contract file, or it does not fit the model.
+        BadInput: There is no contract file, it does not fit the model, or the model has code in it.
         ConverterFailed: The model's own runtime crashed on it.
     """
     file = contract_file or default_contract_path(path)
@@ -197,12 +215,15 @@ def describe(kind: str, path: Path, contract_file: Path | None) -> dict[str, Any
     read = (file, labels) if labels else (file,)
     return dict(
         conversion_cache.remembered(
-            lambda: _described_by(kind, path, file), lambda: ask_reference(kind, path, task, read)
+            lambda: _described_by(kind, path, file, trusted=trusted),
+            lambda: ask_reference(kind, path, task, read, trusted=trusted),
         )
     )
 
 
-def _described_by(kind: str, path: Path, contract_file: Path) -> dict[str, Any] | None:
+def _described_by(
+    kind: str, path: Path, contract_file: Path, *, trusted: bool
+) -> dict[str, Any] | None:
     """What a description depends on; None if that is not known."""
     model = conversion_cache.model_hash(path)
     text = contract_file.read_bytes()
@@ -215,21 +236,30 @@ def _described_by(kind: str, path: Path, contract_file: Path) -> dict[str, Any] 
         "model": model,
         "contract": sha256_of(text),
         "importer": registry.row("importer", kind).origin,
+        "trusted": trusted,
     }
 
 
 def ask_reference(
-    kind: str, path: Path, task: Mapping[str, Any], read: Sequence[Path] = ()
+    kind: str, path: Path, task: Mapping[str, Any], read: Sequence[Path] = (), *, trusted: bool
 ) -> dict[str, Any]:
     """Run a task about a model in a child process, since its own runtime may crash on it.
 
     Args:
         kind: Name of the importer.
         path: File or folder of the model.
-        task: The task.
+        task: What to do; see `describe_task` and `tensors_task`.
         read: What it reads besides the model.
+        trusted: Whether the user accepts code in the model.
+
+    Raises:
+        BadInput: The model has code in it, or its kind can execute code and there is no sandbox.
+        ConverterFailed: The model's own runtime crashed on it.
     """
-    task = {**task, "kind": kind, "model": str(path.resolve())}
+    importer: Importer = registry.load("importer", kind)
+    if importer.can_execute and not trusted:
+        require_sandbox(path, importer.reads)
+    task = {**task, "kind": kind, "model": str(path.resolve()), "trusted": trusted}
     files = (*model_files(kind, path), *read)
     return ask(f"reading {path.name}", task, read=files, timeout_s=DESCRIBE_TIMEOUT_S)
 
@@ -247,7 +277,7 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
         BadInput: Contract file and model do not fit.
     """
     path = Path(task["model"])
-    reference = _open(task["kind"], path)
+    reference = _open(task["kind"], path, trusted=bool(task.get("trusted")))
     labels = task.get("labels_file")
     resolver = ContractResolver(
         Path(task["contract_file"]),
@@ -267,13 +297,18 @@ def describe_task(task: Mapping[str, Any]) -> dict[str, Any]:
         "contract": contract.to_json(),
         "preprocessing": preprocessing.to_json(),
         "quantised": getattr(reference, "quantised", "float32"),
-        "record": {"model": path.name, "sha256": _sum(path), "fed": preprocessing.to_json()},
+        "record": {
+            "model": path.name,
+            "sha256": _sum(path),
+            "fed": preprocessing.to_json(),
+            **({"trusted": True} if task.get("trusted") else {}),
+        },
     }
 
 
 def tensors_task(task: Mapping[str, Any]) -> dict[str, Any]:
     """Read the inputs and outputs of a model for `contract_draft`, in the child process."""
-    reference = _open(task["kind"], Path(task["model"]))
+    reference = _open(task["kind"], Path(task["model"]), trusted=bool(task.get("trusted")))
     return {
         "inputs": [asdict(port) for port in reference.inputs],
         "outputs": [asdict(port) for port in reference.outputs],

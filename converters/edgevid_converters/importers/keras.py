@@ -28,18 +28,35 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in ENDINGS
 
 
-def open_model(path: Path) -> KerasModel:
-    """Load it without custom code, with the Keras that wrote it.
+def check(path: Path) -> None:
+    """Check that the file has no layers but Keras' own, by its configuration.
 
     Raises:
-        BadInput: The file is damaged, or has layers that are not part of Keras.
+        BadInput: It has, or the file is damaged; the message names the layer.
+    """
+    keras_config.check(path, keras_config.read(path).config)
+
+
+def open_model(path: Path) -> KerasModel:
+    """Load it with the Keras that wrote it, without code that the file holds.
+
+    Raises:
+        BadInput: The file is damaged.
         MissingExtra: It is of Keras 2, and tf_keras is not installed.
     """
+    return _loaded(path, safe_mode=True)
+
+
+def open_trusted(path: Path) -> KerasModel:
+    """Load it as `open_model`, with the code that it holds."""
+    return _loaded(path, safe_mode=False)
+
+
+def _loaded(path: Path, *, safe_mode: bool) -> KerasModel:
     found = keras_config.read(path)
-    keras_config.check(path, found.config)
     keras = need("tf_keras" if found.is_keras_2 else "keras", "convert")
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=safe_mode)
     except Exception as error:  # noqa: BLE001 - Keras raises what the damage happens to cause
         raise BadInput(f"{path} cannot be loaded by Keras: {first_line(error)}") from None
     if not getattr(model, "inputs", None):
@@ -147,4 +164,6 @@ def _tensor_info(tensor: Any, name: str) -> TensorInfo:
     return TensorInfo(str(name), tuple(tensor.shape), str(dtype))
 
 
-IMPORTER = Importer("keras", ".keras, .h5", FORMS, matches, open_model)
+IMPORTER = Importer(
+    "keras", ".keras, .h5", FORMS, matches, open_model, check=check, open_trusted=open_trusted
+)

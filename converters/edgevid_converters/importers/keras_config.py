@@ -18,6 +18,7 @@ from typing import Any
 from edgevid.errors import BadInput
 from edgevid.registry import need
 from edgevid.settings import shown
+from edgevid_converters.importers.trust import TRUST
 
 RUNS_CODE = frozenset(
     {
@@ -92,7 +93,13 @@ FUNCTIONS = frozenset(
     }
 )
 """Functions of TensorFlow that compute and do nothing else."""
-REMEDY = "or export the model as a SavedModel where it was made: model.export(FOLDER)"
+REMEDY = f"export the model as a SavedModel where it was made (model.export), or {TRUST}"
+ZIP = ".keras"
+"""Keras reads a file as a zip if it has this ending and is one, and as HDF5 otherwise: a file that
+is both must not be checked as one and loaded as the other."""
+MOST_CONFIG_BYTES = 32 << 20
+MOST_UNPACKED = 64
+"""How many times larger than the file what it unpacks to may be."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ def read(path: Path) -> KerasFile:
         BadInput: The file is damaged, or holds weights only.
     """
     try:
-        found = _from_zip(path) if zipfile.is_zipfile(path) else _from_hdf5(path)
+        is_zip = str(path).endswith(ZIP) and zipfile.is_zipfile(path)
+        found = _from_zip(path) if is_zip else _from_hdf5(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is damaged or not a Keras model ({_reason(error)})") from None
     if not isinstance(found.config, Mapping):
@@ -134,9 +142,26 @@ def _reason(error: Exception) -> str:
 
 def _from_zip(path: Path) -> KerasFile:
     with zipfile.ZipFile(path) as archive:
+        _check_members(path, archive)
         config = json.loads(archive.read("config.json"))
         metadata = json.loads(archive.read("metadata.json"))
     return KerasFile(str(metadata.get("keras_version", "3")), config)
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Reject an archive that unpacks to far more than it is, and weights in other files."""
+    infos = {info.filename: info for info in archive.infolist()}
+    size = sum(info.file_size for info in archive.infolist())
+    texts = max(infos[name].file_size for name in ("config.json", "metadata.json"))
+    if texts > MOST_CONFIG_BYTES or size > MOST_UNPACKED * max(path.stat().st_size, 1 << 20):
+        raise BadInput(f"{path} unpacks to {size >> 20} MB, too much for a model of its size")
+    if len(infos) != len(archive.infolist()):
+        raise BadInput(f"{path} has two members of one name; save the model again")
+    h5py = need("h5py", "convert")
+    for name in infos:
+        if name.endswith(".h5"):
+            with archive.open(name) as member, h5py.File(member, "r") as file:
+                _check_links(path, file)
 
 
 def _from_hdf5(path: Path) -> KerasFile:
@@ -210,8 +235,6 @@ def _entries(value: Any, layer: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for one in value.values():
             yield from _entries(one, layer)
     elif isinstance(value, list):
-        if value[:1] == ["_CONSTANT_VALUE"]:
-            return
         for one in value:
             yield from _entries(one, layer)
 

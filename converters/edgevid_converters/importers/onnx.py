@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
+from edgevid.settings import shown
 from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
@@ -37,6 +38,63 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".onnx"
 
 
+def check(path: Path) -> None:
+    """Check that a model has no operators but ONNX's, and no weights outside of its folder.
+
+    Raises:
+        BadInput: It has, or the file is damaged; the message names the operator.
+    """
+    model = _read(path, weights=False)
+    _check_operators(path, model)
+    for tensor in _tensors(model):
+        for entry in tensor.external_data:
+            _check_location(path, entry.key, entry.value)
+
+
+def _check_location(path: Path, key: str, value: str) -> None:
+    """Reject a file of weights outside of the model's folder."""
+    folder = path.resolve().parent
+    if key == "location" and not (folder / value).resolve().is_relative_to(folder):
+        raise BadInput(
+            f"{path} reads weights from {shown(value)}; keep them in a file next to the model"
+        )
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every stored tensor of a model, wherever it is."""
+    from google.protobuf.message import Message
+    from onnx import TensorProto
+
+    left = [message]
+    while left:
+        one = left.pop()
+        if isinstance(one, TensorProto):
+            yield one
+            continue
+        for _, value in one.ListFields():
+            listed = [value] if isinstance(value, Message) else value
+            if not isinstance(listed, str | bytes | int | float):
+                left += [inner for inner in listed if isinstance(inner, Message)]
+
+
+def _read(path: Path, *, weights: bool) -> Any:
+    """Read the file, with weights that are in other files or without them.
+
+    Raises:
+        BadInput: It is damaged.
+    """
+    onnx = need("onnx", "onnx")
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=weights)
+    except (DecodeError, OSError, ValueError) as error:
+        raise BadInput(f"{path} is damaged or not an ONNX model ({first_line(error)})") from None
+    if not model.graph.node or not model.opset_import:
+        raise BadInput(f"{path} is damaged or not an ONNX model (it has no operators)")
+    return model
+
+
 def open_model(path: Path) -> ONNXModel:
     """Read and check the graph, and load it in ONNX Runtime.
 
@@ -44,16 +102,8 @@ def open_model(path: Path) -> ONNXModel:
         BadInput: The file is damaged, or uses operators that cannot be converted.
         MissingExtra: A package is missing.
     """
-    onnx = need("onnx", "onnx")
     runtime = need("onnxruntime", "onnx")
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is damaged or not an ONNX model ({first_line(error)})") from None
-    if not model.graph.node or not model.opset_import:
-        raise BadInput(f"{path} is damaged or not an ONNX model (it has no operators)")
+    model = _read(path, weights=True)
     _check_operators(path, model)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -78,7 +128,8 @@ def _check_operators(path: Path, model: Any) -> None:
             "export it with an older one, or update onnx"
         )
     own = {(one.domain, one.name) for one in model.functions}
-    for node in all_nodes(model.graph):
+    nodes = [*all_nodes(model.graph), *(n for one in model.functions for n in all_nodes(one))]
+    for node in nodes:
         known = node.domain in STANDARD and onnx.defs.has(node.op_type)
         if not known and (node.domain, node.op_type) not in own:
             where = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -327,4 +378,14 @@ def companions(path: Path) -> tuple[Path, ...]:
     return tuple(file for file in files if file.is_relative_to(folder) and file.is_file())
 
 
-IMPORTER = Importer("onnx", ".onnx", FORMS, matches, open_model, companions, starts_children=True)
+IMPORTER = Importer(
+    "onnx",
+    ".onnx",
+    FORMS,
+    matches,
+    open_model,
+    companions,
+    starts_children=True,
+    check=check,
+    can_execute=False,
+)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from edgevid.contract import Contract
 from edgevid.errors import BadInput, reason_of
 from edgevid.registry import need
 from edgevid.runtimes.openvino import UNFUSED
+from edgevid.settings import shown
 from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import ImageMapping, Preprocessing, TensorMapping
 from edgevid_converters.importers.tensors import TensorInfo
+from edgevid_converters.importers.trust import TRUST
 from edgevid_converters.lowering.openvino.converter import quantisation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMS = ("ir",)
+OPSET = re.compile(r"opset\d{1,3}")
+"""Versions of layers that OpenVINO itself has."""
 EXACT = {
     "INFERENCE_NUM_THREADS": "1",
     "INFERENCE_PRECISION_HINT": "f32",
@@ -48,6 +54,27 @@ def open_model(path: Path) -> OpenVINOModel:
         reason = reason_of(error, last=True)
         raise BadInput(f"{path} cannot be loaded by OpenVINO: {reason}") from None
     return OpenVINOModel(path, model)
+
+
+def check(path: Path) -> None:
+    """Check that a graph has no layers but those of OpenVINO's own operator sets.
+
+    Raises:
+        BadInput: It has, or the file is damaged; the message names the layer.
+    """
+    try:
+        graph = ElementTree.fromstring(path.read_bytes())
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        reason = reason_of(error)
+        raise BadInput(f"{path} cannot be loaded by OpenVINO: {reason}") from None
+    for layer in graph.iter("layer"):
+        version = layer.get("version", "opset1")
+        if not OPSET.fullmatch(version):
+            kind, name = shown(layer.get("type", "")), shown(layer.get("name", ""))
+            raise BadInput(
+                f"{path}: layer {name} ({kind}) is of {shown(version)}, an extension, which counts "
+                f"as code; export the model without it, or {TRUST}"
+            )
 
 
 class OpenVINOModel:
@@ -245,4 +272,13 @@ def companions(path: Path) -> tuple[Path, ...]:
     return (path.with_suffix(".bin"),)
 
 
-IMPORTER = Importer("openvino", "OpenVINO's .xml", FORMS, matches, open_model, companions)
+IMPORTER = Importer(
+    "openvino",
+    "OpenVINO's .xml",
+    FORMS,
+    matches,
+    open_model,
+    companions,
+    check=check,
+    can_execute=False,
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadInput
+from edgevid_converters.importers import saved_model_operators
 from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.tensorflow_step import Tensor, TensorFlowModel
 from edgevid_converters.importers.tensors import TensorInfo
@@ -68,4 +69,6 @@ def _ports(specs: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
     return tuple(found)
 
 
-IMPORTER = Importer("saved_model", "a SavedModel", FORMS, matches, open_model)
+IMPORTER = Importer(
+    "saved_model", "a SavedModel", FORMS, matches, open_model, check=saved_model_operators.check
+)

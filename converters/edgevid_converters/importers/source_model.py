@@ -37,6 +37,7 @@ class SourceModel:
         quantised: The quantisation that the model has already; ``float32`` for none.
         companions: Other files that belong to it.
         starts_children: Whether lowering it runs tasks in child processes of its own.
+        trusted: Whether the user accepts code in the model.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class SourceModel:
     quantised: str = "float32"
     companions: Sequence[Path] = ()
     starts_children: bool = False
+    trusted: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -72,6 +74,7 @@ class SourceModel:
             "model": str(self.path.resolve()),
             "contract": self.contract.to_json(),
             "preprocessing": self.preprocessing.to_json() if self.preprocessing else None,
+            "trusted": self.trusted,
         }
 
     @classmethod
@@ -83,6 +86,7 @@ class SourceModel:
             path=Path(task["model"]),
             contract=Contract.from_json(task["contract"]),
             preprocessing=Preprocessing.from_json(preprocessing) if preprocessing else None,
+            trusted=bool(task.get("trusted")),
         )
 
 

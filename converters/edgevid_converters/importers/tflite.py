@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 from edgevid.contract import Contract
 from edgevid.errors import BadInput
 from edgevid.registry import need
+from edgevid.settings import shown
 from edgevid_converters.importers.graph_rewrite import GraphRewrite
 from edgevid_converters.importers.imported import Importer
 from edgevid_converters.importers.preprocessing import Preprocessing
 from edgevid_converters.importers.tensors import Levels, TensorInfo, sizes
+from edgevid_converters.importers.trust import TRUST
 from edgevid_converters.library_errors import first_line
-from edgevid_converters.lowering.tflite.flatbuffer import pack, parse
+from edgevid_converters.lowering.tflite.flatbuffer import kinds, pack, parse
 from edgevid_converters.lowering.tflite.quantisation import quantisation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMS = ("tflite",)
+OWN_CUSTOM = frozenset(
+    {"AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess"}
+)
+"""Custom operators whose code is part of LiteRT."""
 
 
 def matches(path: Path) -> bool:
@@ -43,6 +49,29 @@ def open_model(path: Path) -> TFLiteModel:
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
     return reference
+
+
+def check(path: Path) -> None:
+    """Check that a model has no operators but LiteRT's own, and no weights in other files.
+
+    Raises:
+        BadInput: It has; the message names the operator.
+    """
+    try:
+        model = parse(path.read_bytes())
+        names = kinds(model)
+    except Exception as error:  # noqa: BLE001 - the generated classes raise what the damage causes
+        raise BadInput(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
+    for name, code in zip(names, model.operatorCodes, strict=True):
+        custom = (code.customCode or b"").decode(errors="replace")
+        if (name == "CUSTOM" or custom) and custom not in OWN_CUSTOM:
+            what = "of TensorFlow (Flex)" if custom.startswith("Flex") else "custom"
+            raise BadInput(
+                f"{path}: operator {shown(custom)} is {what}, which counts as code; convert the "
+                f"model to built-in operators, or {TRUST}"
+            )
+    if getattr(model, "externalBufferGroups", None) or getattr(model, "externalBuffers", None):
+        raise BadInput(f"{path} reads weights from another file; write them into the model")
 
 
 class TFLiteModel:
@@ -152,4 +181,4 @@ def _levels(one: Mapping[str, Any]) -> Levels | None:
     return Levels(dtype, float(scales[0]), int(parameters["zero_points"][0]))
 
 
-IMPORTER = Importer("tflite", ".tflite", FORMS, matches, open_model)
+IMPORTER = Importer("tflite", ".tflite", FORMS, matches, open_model, check=check, can_execute=False)

@@ -29,6 +29,7 @@ class ConvertArguments(TypedDict, total=False):
     min_metric: float | None
     repair: bool
     allow_float: bool
+    trust_model: bool
     time_limit_s: float
     memory_limit_mb: int | None
     cache: bool
@@ -58,6 +59,7 @@ class ConvertOptions:
         min_metric: Floor of the metric, for model and artifact; None for none.
         repair: Keep layers of an int8 artifact in float32 if it breaks the budget.
         allow_float: Accept float operators in an integer artifact.
+        trust_model: Accept code in the model, which is executed when it is loaded.
         time_limit_s: Time limit of one converter's process, in seconds.
         memory_limit_mb: Memory limit of it in MB; None: most of the free memory.
         cache: Reuse what earlier conversions have computed from the same bytes, and keep what
@@ -77,6 +79,7 @@ class ConvertOptions:
     min_metric: float | None = None
     repair: bool = True
     allow_float: bool = False
+    trust_model: bool = False
     time_limit_s: float = DEFAULT_LIMITS.time_s
     memory_limit_mb: int | None = None
     cache: bool = True

@@ -42,7 +42,7 @@ def read_source(plan: Plan) -> tuple[Plan, ConversionSource]:
         ChildFailed: The model's own runtime crashed on it.
     """
     options = plan.options
-    model = importers.describe(options.model, options.contract)
+    model = importers.describe(options.model, options.contract, trusted=options.trust_model)
     plan = fit_plan(plan, model)
     options.budget.check(open_host(model.contract.task).metric)
     owner = None

@@ -27,6 +27,7 @@ from edgevid_converters import graphs
 from edgevid_converters.acceptance.artifact_acceptance import AcceptanceResult
 from edgevid_converters.acceptance.gates import Budget
 from edgevid_converters.importers.source_model import SourceModel
+from edgevid_converters.importers.trust import NOTE
 from edgevid_converters.lowering.artifact_builder import BuiltArtifact
 from edgevid_converters.page import StepTimes, page, page_path
 from edgevid_converters.pipeline.accept import AcceptedArtifacts
@@ -60,7 +61,7 @@ def collect_evidence(
             budget.max_drop,
             budget.min_metric,
             lowered.reference,
-            data.notes + lowered.notes + accepted.notes,
+            (*([NOTE] if model.trusted else []), *data.notes, *lowered.notes, *accepted.notes),
         ),
         outputs={one.name: one.differences for one in results},
         sensitivity=lowered.sensitivity,

@@ -68,6 +68,12 @@ from edgevid.cli.console import FLOAT, OUTPUT_FILE, PATH, Bar, common, emit, out
     default=True,
     help="Reuse what earlier conversions computed from the same inputs.",
 )
+@click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Accept code in the model, which is executed when it is loaded; for models whose author "
+    "you trust.",
+)
 @click.option("--allow-float", is_flag=True, help="Accept float operators in int8 artifacts.")
 @click.option("--time-limit", type=FLOAT, help="Seconds that one converter may run. Default: 1200.")
 @click.option(
@@ -96,6 +102,7 @@ def command(
     keep_going: bool,
     cache: bool,
     target: str | None,
+    trust_model: bool,
     allow_float: bool,
     time_limit: float | None,
     memory_limit: int | None,
@@ -119,7 +126,7 @@ def command(
     if init:
         if out is not None:
             outputs(as_json, out=out)
-        draft = registry.load("tool", "contract")(model, out)
+        draft = registry.load("tool", "contract")(model, out, trust_model=trust_model)
         emit(draft, as_json, f"{draft['contract']}: {_to_do(draft)}, then convert")
         return 0
     if out is None:
@@ -148,6 +155,7 @@ def command(
             cache=cache,
             target=target,
             allow_float=allow_float,
+            trust_model=trust_model,
             **{name: value for name, value in given.items() if value is not None},
         )
     result = conversion.to_json()
