@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevid.errors import BadOutput, OutputFailed
+from edgevid.text import printable_json
 
 
 def user_folder(variable: str, below_home: str) -> Path:
@@ -236,11 +237,13 @@ def sha256_of(what: Path | bytes) -> str:
 def canonical_json(value: Any) -> bytes:
     """Encode plain data so that equal values give equal bytes: sorted keys, no NaN.
 
+    What is not printable becomes an escape, so that the file can be shown on a terminal.
+
     Bytes of a file name that are not UTF-8 become escapes, which `json.loads` and `os.fsencode`
     turn into the same bytes again.
     """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text_bytes(text) + b"\n"
+    return text_bytes(printable_json(text)) + b"\n"
 
 
 def text_bytes(text: str) -> bytes:

@@ -1,14 +1,19 @@
-"""Text that people hand in: files in the encodings that editors write, paths with ``~``.
+"""Text that people hand in, and text that goes to a terminal, a log or JSON lines.
 
 Configurations, contracts, inventories, labels, host lists and passwords are read here and nowhere
 else, so that a byte-order mark, Windows line ends or UTF-16 work in all of them. What edgevid
 writes for itself (JSON, caches, manifests) is UTF-8 and is not read here.
+
+What leaves edgevid as text may have come from a stranger's bundle, a device or a camera.
+`printable` and `printable_json` are applied where text is written, not where it is composed, so
+that nothing can move a cursor, hide a line or turn the direction of writing.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
+import re
 from pathlib import Path
 
 from edgevid.errors import BadInput
@@ -22,6 +27,74 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+_HIDDEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls, except tab and line feed
+    "\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidi, zero width, line separators
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2"  # other characters without a shape of their own
+    "\udc80-\udc9f"  # a raw byte of a file name that is a C1 control
+    "\ue000-\uf8ff\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U0010ffff"  # private use, tags
+)
+_EMOJI = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+_NOT_SHOWN = re.compile(f"[{_HIDDEN}]|(?<![{_EMOJI}])\u200d")
+"""What is not printable; U+200D is where it joins no emoji."""
+_BREAKS = re.compile("[\t\n]")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Make every character visible: controls, bidi marks and zero-width ones become escapes.
+
+    Args:
+        text: Any text.
+        lines: Keep tabs and line feeds, for a text of edgevid's own that has several lines.
+
+    Returns:
+        The text on one line, with ``\x1b`` and the like for what is not printable. Letters of any
+        script and emoji stay, and so do raw bytes of file names that are no controls.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    found = _NOT_SHOWN.sub(_escaped, text)
+    return found if lines else _BREAKS.sub(_escaped, found)
+
+
+def is_printable(text: str) -> bool:
+    """Whether `printable` leaves a text as it is."""
+    return printable(text) == text
+
+
+def printable_bytes(content: bytes) -> bytes:
+    r"""Make a log of another program visible, line by line; what isn't UTF-8 is replaced."""
+    text = content.decode(errors="replace").replace("\r\n", "\n")
+    return printable(text, lines=True).encode(errors="backslashreplace")
+
+
+def printable_json(text: str) -> str:
+    r"""Make every character of a JSON document visible; it still means the same.
+
+    Args:
+        text: JSON, as `json.dumps` writes it.
+
+    Returns:
+        The same with ``\u202e`` and the like in its strings.
+    """
+    if text.isascii() and "\x7f" not in text:
+        return text  # json.dumps has escaped the controls
+    return _NOT_SHOWN.sub(_escaped_json, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDC9F:
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()
+
+
+def _escaped_json(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def decode(content: bytes, name: str) -> str:

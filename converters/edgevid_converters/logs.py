@@ -1,7 +1,7 @@
 """Logs of what failed in a conversion, in edgevid's cache; errors name their paths.
 
 A child's sandbox lets it write only in its output folder. It leaves its logs in its own cache,
-which is there, and its parent moves them to the real one; messages name that place from the start.
+which is there, and its parent moves them to the real one, in printable text; messages name that place from the start.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from edgevid.files import cache_folder, write_bytes
+from edgevid.text import printable_bytes
 
 LARGEST_BYTES, MOST = 4 << 20, 64
 """What is taken of one child: the size of a log, and how many."""
@@ -38,7 +39,7 @@ def write(name: str, content: bytes) -> Path:
     Returns:
         Its final path.
     """
-    write_bytes(_own() / name, content)
+    write_bytes(_own() / name, printable_bytes(content))
     return folder() / name
 
 
@@ -52,5 +53,6 @@ def collect(cache: Path) -> None:
     for file in sorted(left.iterdir())[:MOST] if left.is_dir() else []:
         if _NAME.fullmatch(file.name) and file.is_file() and not file.is_symlink():
             with file.open("rb") as opened:
-                write_bytes(_own() / file.name, opened.read(LARGEST_BYTES))
+                content = opened.read(LARGEST_BYTES)
+            write_bytes(_own() / file.name, printable_bytes(content))
             file.unlink()

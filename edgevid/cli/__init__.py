@@ -239,7 +239,7 @@ def _report(message: str, code: int, kind: str, error: BaseException | None) -> 
     if error is not None and "--debug" in sys.argv and sys.stderr is not None:
         import traceback
 
-        traceback.print_exception(error)
+        console.say("".join(traceback.format_exception(error)).rstrip(), lines=True)
     console.say(f"edgevid: {' '.join(message.split())}")
     if "--json" in sys.argv and not console.has_printed():
         document: dict[str, Any] = {"error": message, "kind": kind, "exit_code": code}

@@ -30,7 +30,7 @@ from edgevid.output import (
     same_file,
 )
 from edgevid.progress import in_digits
-from edgevid.text import expand
+from edgevid.text import expand, printable, printable_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -130,17 +130,21 @@ UNUSABLE_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
     """Print the result: as JSON, or as ``text``; on stderr if an output of the command is stdout.
 
+    What is not printable is shown as an escape.
+
     Raises:
         OutputFailed: stdout cannot be written, or `save` failed before.
         BadOutput: `save` failed before.
     """
     kept = _kept()
-    content = text_bytes(json.dumps(result, indent=2, ensure_ascii=False)) if as_json else None
+    document = json.dumps(result, indent=2, ensure_ascii=False) if as_json else None
+    content = None if document is None else text_bytes(printable_json(document))
     if "stdout" in kept:
-        say(text)
+        say(text, lines=True)
     else:
         _PRINTED.append(True)
-        print_bytes(f"{text}\n".encode(*_coding()) if content is None else content + b"\n")
+        shown = printable(text, lines=True)
+        print_bytes(f"{shown}\n".encode(*_coding()) if content is None else content + b"\n")
     if failed := kept.pop("failed", None):
         raise failed
 
@@ -217,12 +221,17 @@ def has_printed() -> bool:
     return bool(_PRINTED)
 
 
-def say(text: str) -> None:
-    """Print a message on stderr, if there is one that can be written."""
+def say(text: str, *, lines: bool = False) -> None:
+    """Print a message on stderr, if there is one; what is not printable is shown as an escape.
+
+    Args:
+        text: The message.
+        lines: Whether edgevid itself made several lines of it; else a line feed is an escape too.
+    """
     if sys.stderr is None:
         return
     with suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(printable(text, lines=lines), err=True)
 
 
 def flush() -> int:
@@ -302,9 +311,7 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return in_digits(value)
+    return "-" if value is None else printable(in_digits(value))
 
 
 def _is_number(cell: str) -> bool:
@@ -354,5 +361,6 @@ class Bar:
         filled = "█" * int(24 * share)
         end = "\n" if done >= total else ""
         text = f"{self._what:<24} {filled:<24} {done}/{total} {left_s:4.0f} s left  {note}"
+        text = printable(text)
         with suppress(OSError):
             click.echo(f"\r\033[K{text}{end}", nl=False, err=True)

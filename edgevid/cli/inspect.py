@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgevid.cli.console import OUTPUT_FILE, PATH, common, emit, outputs, save, table
+from edgevid.text import printable
 
 if TYPE_CHECKING:
     from edgevid.bundle import Bundle
@@ -106,7 +107,7 @@ def _text(opened: Bundle) -> str:
 
 def _lines(facts: Sequence[tuple[str, Any]]) -> str:
     """One line for each fact."""
-    return "".join(f"{name:<15} {value}\n" for name, value in facts)
+    return "".join(printable(f"{name:<15} {value}") + "\n" for name, value in facts)
 
 
 def _input(one: Input) -> str:

@@ -308,7 +308,7 @@ def _print(summary: RunSummary, as_json: bool, *, aside: bool) -> None:
     from edgevid.documents import to_json
 
     if aside:
-        say(text(summary))
+        say(text(summary), lines=True)
         return
     emit(to_json(summary), as_json, text(summary))
 

@@ -1,5 +1,7 @@
 """Pages from jinja2 templates: one self-contained HTML file, every text escaped.
 
+What is not printable, such as marks that turn the direction of writing, is shown as an escape.
+
 A page is a template that extends ``base.html`` and sits in the folder ``templates`` of its own
 package. ``macros.html`` has the parts (`verdict`, `table`, `facts`, `tiles`, `charts`, `strip`,
 `folded`)::
@@ -26,6 +28,7 @@ from typing import Any
 
 from edgevid.progress import in_digits
 from edgevid.registry import need
+from edgevid.text import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -54,7 +57,8 @@ def render(folder: Path, template: str, *, title: str, lead: str, footer: str, *
     )
     environment.filters.update(cell=cell, inline=inline, numeric=numeric)
     page = environment.get_template(template)
-    return str(page.render(title=title, lead=lead, footer=footer, **parts)) + "\n"
+    text = str(page.render(title=title, lead=lead, footer=footer, **parts))
+    return printable(text, lines=True) + "\n"
 
 
 def cell(value: object) -> str:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgevid.files import is_special
 from edgevid.output import STDOUT, open_append, stdout
 from edgevid.sinks import Sink
+from edgevid.text import printable_json
 
 if TYPE_CHECKING:
     from edgevid.results import Result
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode(data: Mapping[str, Any]) -> str:
+    """Encode one result on one line that can be shown on a terminal."""
+    return printable_json(_encode(data))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,5 +30,5 @@ def command(out: Path, as_json: bool) -> None:
     from edgevid.output import try_folder
 
     try_folder(out)
-    result = demo(out, say)
+    result = demo(out, partial(say, lines=True))
     emit(result, as_json, result["report"])

@@ -1,0 +1,125 @@
+"""What a stranger wrote reaches a terminal, a log or JSON lines as visible characters only."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevid.cli import console
+from edgevid.files import canonical_json
+from edgevid.report import pages
+from edgevid.sinks import jsonl
+from edgevid.text import is_printable, printable, printable_bytes, printable_json
+from edgevid_converters import child_process, library_errors
+from rigs.command import call_edgevid
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2028next\r\nedgevid: fine\u200b\x7f\ufeff"
+PLAIN = (
+    "Tür Größe naïve Ελληνικά кириллица 한국어 日本語　漢字 العربية हिन्दी ไทย",
+    "😀 👩‍💻 🏳️‍🌈 ❤️ 👍🏽 ✓ ½ € – “quoted” 10\u00a0%",
+)
+
+
+def hidden(text: str) -> set[str]:
+    """Characters of a text that have no business on a terminal, line feeds apart."""
+    return {one for one in text if one != "\n" and unicodedata.category(one) in ("Cc", "Cf", "Zl")}
+
+
+def test_every_character_that_is_not_printable_is_escaped():
+    for code in range(0x110000):
+        one = chr(code)
+        kind = unicodedata.category(one)
+        if kind in ("Cc", "Cf", "Zl", "Zp", "Co"):
+            shown = printable(one)
+            assert shown != one and shown.isascii() and shown.isprintable(), hex(code)
+            assert printable_json(json.dumps(one, ensure_ascii=False)).isprintable(), hex(code)
+        elif kind[0] in "LNPS" and one.isprintable() and "FILLER" not in unicodedata.name(one, ""):
+            assert printable(one) == one, hex(code)
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_text_of_any_script_and_emoji_stay_as_they_are(text):
+    assert printable(text) == text and is_printable(text)
+    document = json.dumps(text, ensure_ascii=False)
+    assert printable_json(document) == document
+
+
+def test_escapes_are_visible_and_on_one_line():
+    assert printable("a\x1b[31mb\u202ec\x9bd\r\ne") == r"a\x1b[31mb\u202ec\x9bd\r\ne"
+    assert printable("a\tb\nc\x0b", lines=True) == "a\tb\nc\\x0b"
+    assert printable("a\u200db") == r"a\u200db"  # joins no emoji
+    assert printable("\U000e0041") == r"\U000e0041"
+    assert printable(b"\x9b1m \xe9".decode(errors="surrogateescape")) == "\\x9b1m \udce9"
+
+
+@given(st.text())
+def test_json_means_the_same_and_is_shown_safely(text):
+    shown = printable_json(json.dumps({text: [text]}, ensure_ascii=False))
+    assert json.loads(shown) == {text: [text]}
+    assert not hidden(shown.replace("\u200d", ""))
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called():
+    name = "x\x1b[2J\u202e\x9b.edgevid"
+    for more in ((), ("--json",), ("--debug",)):
+        done = call_edgevid("inspect", name, *more)
+        assert done.returncode == 2
+        assert r"x\x1b[2J\u202e\x9b.edgevid does not exist" in done.stderr
+        assert not hidden(done.stdout + done.stderr)
+        if more != ("--debug",):
+            assert len(done.stderr.splitlines()) == 1
+    assert name in json.loads(call_edgevid("inspect", name, "--json").stdout)["error"]
+
+
+def test_messages_tables_and_progress_pass_the_filter(monkeypatch, capsys):
+    """Through these go a device's texts in flash, fleet and jobs, and what the runner reports."""
+    console.say(f"device: {EVIL}")
+    console.Bar()(EVIL, 1, 1, EVIL)
+    found = capsys.readouterr().err
+    assert len(found.splitlines()) == 2 and not hidden(found)
+    table = console.table([[EVIL, 1]], ["name\x1b[2J", "count"])
+    console.emit({"text": EVIL}, False, table)
+    found = capsys.readouterr().out
+    assert len(found.splitlines()) == 2 and not hidden(found)
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console.Bar()(EVIL, 1, 1, EVIL)
+    assert terminal.getvalue().startswith("\r\x1b[K")  # its own, and nothing else
+    assert not hidden(terminal.getvalue().removeprefix("\r\x1b[K"))
+
+
+def test_json_lines_and_documents_pass_the_filter():
+    for text in (jsonl.encode({"label": EVIL}), canonical_json({"note": EVIL}).decode()):
+        assert not hidden(text) and EVIL in json.loads(text).values()
+
+
+def test_pages_show_marks_that_turn_the_direction_of_writing():
+    page = pages.render(
+        pages.TEMPLATES, "base.html", title=EVIL, lead="a\u202eb", footer="<b>\u2066"
+    )
+    assert not hidden(page) and r"a\u202eb" in page and "&lt;b&gt;" in page
+
+
+def test_logs_of_children_and_libraries_are_safe_to_show(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert printable_bytes(b"one\x1b[2J\r\ntwo\xff") == "one\\x1b[2J\ntwo\ufffd".encode()
+    library_errors.first_line(ValueError("long " * 100 + "\x1b[2J\u202e"))
+    outcome = child_process.ChildOutcome(1, b"", EVIL.encode())
+    monkeypatch.setattr(child_process, "_run", lambda *_: outcome)
+    with pytest.raises(child_process.ChildFailed):
+        child_process.ask("reading x", {"do": "describe", "kind": "tflite"}, 1)
+    logs = list((tmp_path / "edgevid" / "logs").iterdir())
+    assert len(logs) == 2
+    for log in logs:
+        assert not hidden(log.read_text())
