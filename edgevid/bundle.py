@@ -14,7 +14,6 @@ manifest's own sha256 (`Bundle.key`) identifies the whole content and costs noth
 from __future__ import annotations
 
 import io
-import json
 import re
 import stat
 import struct
@@ -27,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from edgevid import settings
+from edgevid.content import JSON_BYTES, check_texts, parse_json
 from edgevid.contract import Contract
 from edgevid.errors import BadBundle, BadInput
 from edgevid.files import canonical_json, sha256_of, writing
 from edgevid.registry import unknown
 from edgevid.settings import shown
+from edgevid.text import printable
 
 FORMAT = 3
 """Version of this layout; a reader accepts no other. Version 1 had no named inputs; version
@@ -39,7 +40,12 @@ FORMAT = 3
 
 MANIFEST = "manifest.json"
 REPORT = "report.html"
-_MANIFEST_LIMIT_BYTES = 64 << 20
+_MEMBERS_LIMIT = 10_000
+_DIRECTORY_LIMIT_BYTES = 4 << 20
+_END = struct.Struct("<4s4H2IH")
+_LOCATOR_BYTES = 20
+_NAMES_OF_THE_AUTHOR = ("calibration", "held_out", "split")
+"""Parts of the evidence with names of files, which may be any; the console shows them escaped."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _NAME_LIMIT = 200
 _LOCAL_HEADER_BYTES = 30
@@ -162,7 +168,10 @@ def write(
         "format": FORMAT,
         "contract": contract.to_json(),
         "artifacts": listed,
-        "evidence": dict(evidence),
+        "evidence": {
+            key: one if key in _NAMES_OF_THE_AUTHOR else _made_printable(one)
+            for key, one in evidence.items()
+        },
         "members": {
             name: {"sha256": sha256_of(content), "bytes": len(content)}
             for name, content in members.items()
@@ -199,6 +208,7 @@ class Bundle:
         data = _parse(path, manifest)
         try:
             read = settings.build_json(_Manifest, data, MANIFEST)
+            _check_texts(read)
             self.contract = Contract.from_json(read.contract)
         except BadInput as error:
             raise BadBundle(f"{path}: {MANIFEST} is not usable: {error}; {_COPY_AGAIN}") from None
@@ -220,7 +230,7 @@ class Bundle:
         if MANIFEST not in extents:
             raise BadBundle(f"{path} is a zip but not an edgevid bundle; make one: edgevid convert")
         start, size, crc = extents[MANIFEST]
-        if size > _MANIFEST_LIMIT_BYTES:
+        if size > JSON_BYTES:
             raise BadBundle(f"{path}: {MANIFEST} is too large for a text file; {_COPY_AGAIN}")
         manifest = _slice(path, start, size)
         if zlib.crc32(manifest) != crc:
@@ -319,6 +329,7 @@ def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
     """Find each member's content: name -> (start, size, CRC-32)."""
     size = _size(path)
     try:
+        _check_end(path, size)
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
     except PermissionError as error:
@@ -335,6 +346,24 @@ def _directory(path: Path) -> dict[str, tuple[int, int, int]]:
             raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
         extents[info.filename] = (start, info.file_size, info.CRC)
     return extents
+
+
+def _check_end(path: Path, size: int) -> None:
+    """Check how many members the zip declares, before its directory is read.
+
+    Raises:
+        BadBundle: They are more than a bundle has, or a comment follows.
+        BadZipFile: It does not end like a zip.
+    """
+    tail = _slice(path, max(0, size - _END.size - _LOCATOR_BYTES), _END.size + _LOCATOR_BYTES)
+    locator, end = tail[: -_END.size], tail[-_END.size :]
+    if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
+        with zipfile.ZipFile(io.BytesIO(_slice(path, max(0, size - (1 << 16)), 1 << 16))):
+            raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
+    _, _, _, _, members, directory_bytes, _, _ = _END.unpack(end)
+    is_zip64 = locator.startswith(b"PK\x06\x07")  # which may count otherwise
+    if is_zip64 or members > _MEMBERS_LIMIT or directory_bytes > _DIRECTORY_LIMIT_BYTES:
+        raise BadBundle(f"{path} has more than {_MEMBERS_LIMIT} members; do not use this file")
 
 
 def _size(path: Path) -> int:
@@ -377,10 +406,35 @@ def _check_name(path: Path, name: str) -> None:
         raise BadBundle(f"{path}: a member has the unsafe name {shown(name)}; do not use this file")
 
 
+def _check_texts(manifest: _Manifest) -> None:
+    """Check that texts are printable, except names: members' have other rules, files' have none.
+
+    Raises:
+        BadInput: One is not.
+    """
+    for artifact in manifest.artifacts:
+        named = ("name", "members")
+        texts = {key: one for key, one in vars(artifact).items() if key not in named}
+        check_texts(texts, f"artifacts.{artifact.name}")
+    evidence = manifest.evidence
+    check_texts({k: v for k, v in evidence.items() if k not in _NAMES_OF_THE_AUTHOR}, "evidence")
+
+
+def _made_printable(value: Any) -> Any:
+    """Plain data with escapes for what is not printable."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _made_printable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_made_printable(one) for one in value]
+    return value
+
+
 def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
     """Parse the manifest and check its version."""
     try:
-        data = json.loads(manifest)
+        data = parse_json(manifest)
         version = data["format"]
         newer = isinstance(version, int) and version > FORMAT
     except (ValueError, KeyError, TypeError, RecursionError):

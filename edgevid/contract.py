@@ -14,6 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from edgevid import settings
+from edgevid.content import check_texts
 from edgevid.errors import BadInput
 from edgevid.settings import shown
 
@@ -31,6 +32,9 @@ Temporal = Literal["none", "window", "carry"]
 FRAME = "frame"
 _SIDE_LIMIT = 1 << 14
 _ELEMENTS_LIMIT = 1 << 28  # a gibibyte of float32
+_AXES_LIMIT = 8
+_TENSORS_LIMIT = 1024
+_FRAMES_LIMIT = 1 << 20
 _RATE_LIMIT = 1000.0
 
 
@@ -267,15 +271,29 @@ class Contract:
                 )
         if not 0 < self.rate_fps <= _RATE_LIMIT:
             raise BadInput("contract needs a positive rate_fps of at most 1000")
-        if self.frames < 1:
-            raise BadInput("contract.frames must be at least 1")
+        if not 1 <= self.frames <= _FRAMES_LIMIT:
+            raise BadInput(f"contract.frames must be from 1 to {_FRAMES_LIMIT}")
         if (self.temporal == "none") != (not self.states):
             raise BadInput("contract.states must be empty exactly when contract.temporal is none")
+        check_texts(self.to_json(), "contract")
         _check_tensors("inputs", self.inputs)
         _check_tensors("states", self.states)
         _check_tensors("outputs", self.outputs)
+        _check_sizes([*self.inputs, *self.states, *self.outputs])
         _check_distinct("input", (*self.inputs,), [state.input_name for state in self.states])
         _check_distinct("output", self.outputs, [state.output_name for state in self.states])
+
+
+def _check_sizes(tensors: Sequence[Input | StateTensor | Output]) -> None:
+    """Check that there are not too many tensors, and that together they fit into memory."""
+    if len(tensors) > _TENSORS_LIMIT:
+        raise BadInput(f"contract has {len(tensors)} tensors; a step may have {_TENSORS_LIMIT}")
+    elements = sum(prod(tensor.shape) for tensor in tensors)
+    if elements > _ELEMENTS_LIMIT:
+        raise BadInput(
+            f"contract declares tensors of {elements} elements together; a step may have "
+            f"{_ELEMENTS_LIMIT} (1 GB in float32)"
+        )
 
 
 def _check_distinct(what: str, tensors: Sequence[Input | Output], states: Sequence[str]) -> None:
@@ -299,5 +317,13 @@ def _check_tensors(where: str, tensors: Sequence[Input | StateTensor | Output]) 
                 f"contract.{where} has two entries named {shown(name)}; rename one of them"
             )
     for tensor in tensors:
+        if len(tensor.shape) > _AXES_LIMIT:
+            raise BadInput(
+                f"contract.{where}: {shown(tensor.name)} has {len(tensor.shape)} axes; use at most "
+                f"{_AXES_LIMIT}"
+            )
         if min(tensor.shape, default=1) < 1 or prod(tensor.shape) > _ELEMENTS_LIMIT:
-            raise BadInput(f"contract.{where}: {shown(tensor.name)} has an unusable shape")
+            raise BadInput(
+                f"contract.{where}: {shown(tensor.name)} has an unusable shape; every axis needs "
+                f"at least 1 element, and all together at most {_ELEMENTS_LIMIT}"
+            )

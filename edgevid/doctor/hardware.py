@@ -19,6 +19,7 @@ def checks(root: Path) -> Iterator[Check]:
     yield _cpu(root)
     yield _memory(root)
     yield _swap(root)
+    yield _memory_cgroup(root)
     yield _temperature(root)
     yield _power(root)
     yield _frequency(root)
@@ -66,6 +67,20 @@ def _swap(root: Path) -> Check:
         do = "memory is short and slows every step; stop other programs"
         return Check("swap", f"{used} of {whole} MB in use", "warn", do)
     return Check("swap", f"{used} of {whole} MB in use")
+
+
+def _memory_cgroup(root: Path) -> Check:
+    name, state = "memory limits", kernel.memory_cgroup(root)
+    if state is None:
+        return Check(name, "memory cgroup: not reported by this machine")
+    if state:
+        return Check(name, "memory cgroup: on")
+    do = (
+        "add cgroup_enable=memory to the kernel's command line (Raspberry Pi: "
+        "/boot/firmware/cmdline.txt) and restart; until then MemoryMax= does nothing, and only "
+        "the limit that edgevid sets itself applies"
+    )
+    return Check(name, "memory cgroup: off", "warn", do)
 
 
 def _temperature(root: Path) -> Check:

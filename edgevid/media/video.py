@@ -308,19 +308,23 @@ def _open(address: SourceAddress, options: SourceOptions, report: Report) -> Fil
 FILE = SourcePlugin(_open, "clip.mp4", finite=True, local="file")
 
 
-def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDArray[np.uint8]:
+def read_clip(
+    file: Path | IO[bytes], frame: FrameInput, rate_fps: float, *, most_frames: int | None = None
+) -> NDArray[np.uint8]:
     """Decode, sample and scale a whole file.
 
     Args:
         file: A path, or an open binary file.
         frame: The size and fit that the model expects.
         rate_fps: Frames to keep per second.
+        most_frames: Frames that a clip of somebody else may have; None: any number.
 
     Returns:
         RGB images, uint8 (frames, height, width, 3).
 
     Raises:
-        BadVideo: The file is unreadable, has no frames, or is truncated.
+        BadVideo: The file is unreadable, has no frames, is truncated, or has more than
+            ``most_frames`` frames or, with that limit, `MAX_CLIP_PIXELS` pixels.
     """
     import numpy as np
 
@@ -330,7 +334,7 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDA
     with FileSource(file) as source:
         kept = [
             preprocessor.apply(one.image)[0].copy()
-            for one in source
+            for one in (source if most_frames is None else _limited(source, most_frames))
             if sampler.take(one.pts_s, one.since_s)
         ]
         if source.truncated:
@@ -338,6 +342,25 @@ def read_clip(file: Path | IO[bytes], frame: FrameInput, rate_fps: float) -> NDA
     return np.stack(kept)
 
 
+def _limited(source: FileSource, most_frames: int) -> Iterator[Frame]:
+    """Pass frames on until there are more than a clip may have.
+
+    Raises:
+        BadVideo: There are more.
+    """
+    pixels = 0
+    for count, one in enumerate(source, 1):
+        pixels += one.width * one.height
+        if count > most_frames or pixels > MAX_CLIP_PIXELS:
+            raise BadVideo(
+                f"{source.name}: has more than {most_frames} frames or {MAX_CLIP_PIXELS >> 20} "
+                "million pixels; use a shorter or smaller clip"
+            )
+        yield one
+
+
+MAX_CLIP_PIXELS = 1 << 30
+"""The most pixels of all frames of a clip in a bundle."""
 _PROBE_BYTES = 16 << 20
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid.bundle import Bundle
+from edgevid.content import load_npy
+from edgevid.errors import BadBundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 SOURCE = "source"
 _INPUT = re.compile(r"golden/(\d+)/input_")
 _SLIDING = re.compile(r"(.+)\.sliding-(\d+)-(\d+)\.npy")
+SLIDING_BYTES = 4 << 30
+"""The most that an array may stand for if it is stored as what passes by."""
 LEAST_SLIDING_BYTES = 1 << 16
 """Size from which an array is stored as what passes by, if its entries overlap."""
 
@@ -119,7 +123,7 @@ class Golden:
             artifact: The artifact whose references are read; None reads none.
 
         Raises:
-            BadBundle: A member is damaged.
+            BadBundle: A member is damaged, or declares more than it holds.
         """
         arrays = _Arrays(bundle)
         found = (_INPUT.match(name) for name in bundle.names)
@@ -154,11 +158,16 @@ class _Arrays:
         self._bundle = bundle
 
     def one(self, name: str) -> NDArray[Any]:
-        import numpy as np
+        try:
+            return load_npy(self._bundle.member(name))
+        except ValueError as error:
+            raise self._damaged(name, error) from None
 
-        content = io.BytesIO(self._bundle.member(name))
-        loaded: NDArray[Any] = np.load(content, allow_pickle=False)
-        return loaded
+    def _damaged(self, name: str, error: Exception) -> BadBundle:
+        return BadBundle(
+            f"{self._bundle.path}: member {name} is damaged ({error}); make the bundle again with: "
+            "edgevid convert"
+        )
 
     def below(self, prefix: str, without: str = "/") -> dict[str, NDArray[Any]]:
         found = {name: name.removeprefix(prefix) for name in self._bundle.names}
@@ -170,9 +179,19 @@ class _Arrays:
             if sliding is None:
                 arrays[bare.removesuffix(".npy")] = self.one(name)
             else:
-                axis, width = int(sliding[2]), int(sliding[3])
-                arrays[sliding[1]] = slid(self.one(name), axis, width)
+                arrays[sliding[1]] = self._slid(name, int(sliding[2]), int(sliding[3]))
         return arrays
+
+    def _slid(self, name: str, axis: int, width: int) -> NDArray[Any]:
+        try:
+            found = slid(self.one(name), axis, width) if axis else None
+        except (ValueError, IndexError) as error:
+            raise self._damaged(name, error) from None
+        if found is None:
+            raise self._damaged(name, ValueError("nothing passes by along its first axis"))
+        if found.nbytes > SLIDING_BYTES:
+            raise self._damaged(name, ValueError(f"it stands for {found.nbytes >> 30} GB"))
+        return found
 
 
 def _member(name: str, values: NDArray[Any]) -> tuple[str, bytes]:

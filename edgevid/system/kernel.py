@@ -201,6 +201,18 @@ def memory_mb(root: Path) -> dict[str, int]:
     return found
 
 
+def memory_cgroup(root: Path) -> bool | None:
+    """Whether the kernel can limit the memory of a group of processes; None if unknown."""
+    controllers = text(root / "sys/fs/cgroup/cgroup.controllers")
+    if controllers is not None and "memory" in controllers.split():
+        return True
+    rows = (line.split() for line in (text(root / "proc/cgroups") or "").splitlines())
+    enabled = [row[3] == "1" for row in rows if len(row) == 4 and row[0] == "memory"]
+    if enabled:
+        return enabled[0]
+    return None if controllers is None else False
+
+
 # --- temperature ----------------------------------------------------------------------------------
 
 

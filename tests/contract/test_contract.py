@@ -44,7 +44,7 @@ def test_tensor_names_are_the_grammar(contract):
         ({"inputs": [AUDIO | {"sample_rate_hz": 0}]}, "'sound' needs a positive sample_rate_hz"),
         ({"rate_fps": float("nan")}, "rate_fps must be a number"),
         ({"rate_fps": 0.0}, "positive rate_fps of at most 1000"),
-        ({"frames": 0}, "frames must be at least 1"),
+        ({"frames": 0}, "frames must be from 1 to 1048576"),
         ({"labels": "dark"}, "labels must be a list"),
         ({"labels": [1]}, r"labels\[0\] must be text, not 1"),
         ({"outputs": [{"name": "scores"}]}, "outputs 'scores' lacks the key 'shape'"),

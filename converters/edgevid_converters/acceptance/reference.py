@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevid import registry
+from edgevid.content import load_npz
 from edgevid.contract import Contract, Input
 from edgevid.data.video_files import why_no_video
 from edgevid.errors import BadInput, CheckFailed
@@ -255,11 +256,9 @@ class _Reference:
         return stream, {name: values[rows] for name, values in shaped.items()}, kept
 
     def _load(self) -> dict[str, NDArray[Any]]:
-        import numpy as np
 
         try:
-            with zipfile.ZipFile(self._file), np.load(self._file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays = load_npz(self._file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(f"{self._file} is not a readable .npz file ({error})") from None
         known = (*self._inputs, *self._outputs)

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevid.content import load_npz
 from edgevid.contract import Contract, Input
 from edgevid.errors import BadInput
 from edgevid.proof import Trajectory
@@ -249,11 +250,8 @@ def read_recording(file: Path, contract: Contract) -> Recording:
         BadInput: The file lacks an array of an input's name, shape and type, or the inputs have
             different numbers of steps.
     """
-    import numpy as np
-
     try:
-        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = load_npz(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         wanted = " and ".join(map(_wanted, contract.inputs))
         raise BadInput(
