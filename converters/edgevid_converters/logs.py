@@ -1,7 +1,8 @@
 """Logs of what failed in a conversion, in edgevid's cache; errors name their paths.
 
 A child's sandbox lets it write only in its output folder. It leaves its logs in its own cache,
-which is there, and its parent moves them to the real one, in printable text; messages name that place from the start.
+which is there, and its parent moves them to the real one, in printable text; messages name that
+place from the start.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ class Importer:
         reads: What it reads, in a few words for messages.
         forms: The forms that such a model can be lowered to, see `ReferenceModel.lower`.
         matches: Recognises a model by its path, without a library.
-        open_model: Loads a model in its own runtime, in a child process, after ``check``. Its sandbox
-            lets it read the model and ``companions``, and nothing else of the user's.
+        open_model: Loads a model in its own runtime, in a child process, after ``check``. Its
+            sandbox lets it read the model and ``companions``, and nothing else of the user's.
         companions: The other files that belong to a model.
         starts_children: Whether lowering runs tasks in child processes of its own.
         check: Raises `BadInput` for a model with code in it, without executing any; called in the
