@@ -118,7 +118,7 @@ def test_logs_of_children_and_libraries_are_safe_to_show(monkeypatch, tmp_path):
     outcome = child_process.ChildOutcome(1, b"", EVIL.encode())
     monkeypatch.setattr(child_process, "_run", lambda *_: outcome)
     with pytest.raises(child_process.ChildFailed):
-        child_process.ask("reading x", {"do": "describe", "kind": "tflite"}, timeout_s=1)
+        child_process.ask("reading x", {"do": "describe", "kind": "tflite"}, read=(), timeout_s=1)
     logs = list((tmp_path / "edgevid" / "logs").iterdir())
     assert len(logs) == 2
     for log in logs:
