@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from edgevid.errors import BadInput, CheckFailed, DeviceFailed, EdgevidError
 from edgevid.flash import replies
 from edgevid.flash.agent import locked
+from edgevid.flash.agent.fault_kinds import GATES, WRONG_USE
 from edgevid.flash.keys import SigningKey, own_key
 from edgevid.flash.replies import PROBE, AgentFault, LockedGreeting, ProbeReply, Verb
 from edgevid.flash.signed_request import sign_request
@@ -313,29 +314,6 @@ def _chunks(payload: Payload | None) -> Iterator[bytes]:
         yield payload
     else:
         yield from payload
-
-
-# Kinds of error that are the user's to fix; all others are the device's.
-WRONG_USE = frozenset(
-    {
-        "architecture",
-        "python",
-        "glibc",
-        "signature",
-        "key",
-        "device",
-        "downgrade",
-        "locked",
-        "replay",
-        "revoked",
-        "manifest",
-        "hash",
-        "use",
-        "root",
-        "package",
-    }
-)
-GATES = frozenset({"health", "rolled-back"})
 
 
 def raise_fault(name: str, fault: AgentFault) -> NoReturn:

@@ -1,7 +1,10 @@
-"""A release in one file that is carried to a device by hand: ``sh FILE`` there installs it.
+"""A release in one file that is carried to a device by hand.
 
-The file is a shell script of a few lines followed by a zip, which Python runs: the installer, the
-agent, the signed manifest and every blob. The same agent checks, stages, activates and judges as
+The file is a shell script of a few lines followed by a zip: the agent, the signed manifest and
+every blob. A device that has edgevid installs it with its own agent, which reads the file as data:
+``python3 -I /opt/edgevid/current/agent.py install FILE``. A first installation runs the file,
+``sh FILE``, which is code of whoever made it; so it comes with a detached signature, ``FILE.sig``,
+which ``ssh-keygen -Y verify`` checks before. The same agent checks, stages, activates and judges as
 over SSH, so the guarantees are the same.
 """
 
@@ -11,18 +14,20 @@ import json
 import zipfile
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Any
 
 from edgevid import targets
 from edgevid.errors import BadInput
 from edgevid.files import writing
 from edgevid.flash import plan
-from edgevid.flash.agent.statement import ANY
-from edgevid.flash.agent_client import BOOT, GATES, MARK, WRONG_USE, agent_source
+from edgevid.flash.agent import service
+from edgevid.flash.agent.statement import ANY, ARCHIVE, IDENTITY
+from edgevid.flash.agent_client import agent_source
 from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.installed import Installed
-from edgevid.flash.keys import SigningKey
+from edgevid.flash.keys import SigningKey, own_key
 from edgevid.flash.package import Package, build
 from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.signed_request import sign
@@ -31,7 +36,8 @@ from edgevid.targets import Target
 _START = """\
 #!/bin/sh
 # edgevid, release {release} for {title}.
-# Install it: sudo sh FILE        Options: sh FILE --help
+# Where edgevid is installed: sudo python3 -I /opt/edgevid/current/agent.py install FILE
+# First installation: check the signature (edgevid flash --archive shows how), then: sudo sh FILE
 command -v python3 >/dev/null || {{ echo "edgevid: python3 is not installed" >&2; exit 4; }}
 exec python3 -I "$0" "$@"
 exit 4
@@ -78,6 +84,43 @@ def make(
     release = write(file, package, options.key, target.title, one, options.allow_downgrade)
     size = file.stat().st_size
     return {"archive": str(file), "release": release, "target": target.name, "bytes": size}
+
+
+def signature(file: Path, key: SigningKey | None) -> bytes:
+    """Sign the file, for ``ssh-keygen -Y verify``.
+
+    Args:
+        file: The file.
+        key: The key that signs; None: the one that edgevid made for this user.
+
+    Returns:
+        The signature.
+
+    Raises:
+        BadInput: The key cannot be used.
+    """
+    signer = key if key is not None else own_key()[0]
+    with file.open("rb") as content:
+        return signer.sign(content, ARCHIVE)
+
+
+def instructions(name: str, root: str | None) -> list[str]:
+    """How the file is installed on a device, as lines for people.
+
+    Args:
+        name: The file's name there.
+        root: edgevid's folder there; None: the usual one.
+    """
+    file, place = quote(name), PurePosixPath(root or service.SYSTEM_FOLDER)
+    more = f" --root {quote(root)}" if root else ""
+    agent = quote(str(place / "current" / "agent.py"))
+    return [
+        "on a device that has edgevid:",
+        f"  sudo python3 -I {agent} install {file}{more}",
+        "first installation, with signers from: edgevid keys --allowed-signers signers",
+        f"  ssh-keygen -Y verify -f signers -I {IDENTITY} -n {ARCHIVE} -s {quote(f'{name}.sig')} "
+        f"< {file} && sudo sh {file}{more}",
+    ]
 
 
 def assumed(target: Target, python: str | None) -> DeviceFacts:
@@ -129,9 +172,6 @@ def write(
     about = {
         "release": release,
         "title": title,
-        "boot": BOOT,
-        "mark": MARK,
-        "codes": {**dict.fromkeys(sorted(GATES), 1), **dict.fromkeys(sorted(WRONG_USE), 2)},
         "signed": sign(package, key, device=device, reset_floor=reset_floor),
     }
     installer = resources.files("edgevid.flash").joinpath("installer.py").read_bytes()

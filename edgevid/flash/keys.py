@@ -40,11 +40,11 @@ class SigningKey:
     public: str
     fingerprint: str
 
-    def sign(self, content: bytes, purpose: str) -> bytes:
+    def sign(self, content: bytes | IO[bytes], purpose: str) -> bytes:
         """Sign ``content``.
 
         Args:
-            content: What is signed.
+            content: What is signed; a file is read as a stream.
             purpose: The namespace, as in `edgevid.flash.agent.statement`; devices reject a
                 signature that was made for another purpose.
 
@@ -55,6 +55,10 @@ class SigningKey:
             BadInput: The key cannot be used.
         """
         return _keygen("-Y", "sign", "-n", purpose, "-f", self.path, stdin=content, key=self.path)
+
+    def allowed_signer(self, *purposes: str) -> str:
+        """The line for ``ssh-keygen``'s file of allowed signers."""
+        return f'{IDENTITY} namespaces="{",".join(purposes)}" {self.public}\n'
 
 
 def verify(content: bytes, signature: str, public: str, namespace: str) -> bool:
@@ -75,7 +79,7 @@ def verify(content: bytes, signature: str, public: str, namespace: str) -> bool:
     """
     with tempfile.TemporaryDirectory(prefix="edgevid-") as name:
         signers, signed = Path(name, "signers"), Path(name, "signature")
-        signers.write_text(f'{IDENTITY} namespaces="{namespace}" {public}\n')
+        signers.write_text(SigningKey(signed, public, "").allowed_signer(namespace))
         signed.write_text(signature, encoding="utf-8")
         args = ("-Y", "verify", "-I", IDENTITY, "-n", namespace, "-f", signers, "-s", signed)
         return _run(args, key=signed, stdin=content).returncode == 0

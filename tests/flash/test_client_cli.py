@@ -195,5 +195,7 @@ def test_an_archive_is_made_without_a_device(flash, bundle, tmp_path, home):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["bytes"] == file.stat().st_size
+    assert json.loads(done.stdout)["signature"] == f"{file}.sig"
+    assert told["release"] in file.read_bytes()[:300].decode(errors="replace")
     shown = subprocess.run(["sh", file, "--help"], capture_output=True, text=True, check=True)
-    assert told["release"] in shown.stdout
+    assert "--stage" in shown.stdout

@@ -17,10 +17,12 @@ from edgevid.cli.console import (
     common,
     emit,
     outputs,
+    save,
     say,
     table,
 )
 from edgevid.errors import BadInput
+from edgevid.output import STDOUT, Destination
 
 if TYPE_CHECKING:
     from edgevid.flash.fleet import Outcome
@@ -153,7 +155,6 @@ def command(
               edgevid flash --rollback --target gates
               edgevid flash motion.edgevid --kind raspberry-pi-5 --archive f.sh --source picamera:
     """
-    from edgevid.flash import archive as archives
     from edgevid.flash import commands
     from edgevid.flash.request import DeployRequest
 
@@ -169,15 +170,12 @@ def command(
         given["allow_root"],
     )
     _fits(request, verb, names, given)
-    opened = outputs(as_json, archive=archive)
+    beside = archive and archive.with_name(f"{archive.name}.sig") if archive != STDOUT else None
+    opened = outputs(as_json, archive=archive, signature=beside)
     devices = [] if verb == "archive" else _devices(names)
     options = _options(given, one=len(devices) <= 1)
     if archive is not None:
-        with opened["archive"].file() as file:
-            made = archives.make(file, request, options, python)
-        made |= {"archive": str(archive)} if "archive" in made else {}
-        emit(made, as_json, f"{archive}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB")
-        return 0
+        return _archive(archive, opened, request, options, python, as_json)
     acts: dict[str, Act] = {
         "flash": lambda entry: commands.deploy(entry, request, options),
         "activate": lambda entry: commands.perform(entry, commands.activate, options),
@@ -190,6 +188,30 @@ def command(
     if len(devices) > 1:
         return _several(devices, acts[verb], wave, max_failures, as_json)
     return _one(devices[0], acts[verb], as_json)
+
+
+def _archive(
+    path: Path,
+    opened: dict[str, Destination],
+    request: DeployRequest,
+    options: DeployOptions,
+    python: str | None,
+    as_json: bool,
+) -> int:
+    """Write the file and its signature, and show how they are used."""
+    from edgevid.flash import archive
+
+    with opened["archive"].file() as file:
+        made = archive.make(file, request, options, python)
+        signature = archive.signature(file, options.key)
+    text = f"{path}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB"
+    made["archive"] = str(path)
+    if "signature" in opened:
+        save(opened["signature"], signature)
+        made["signature"] = str(opened["signature"].path)
+        text = "\n".join([text, *archive.instructions(path.name, options.root)])
+    emit(made, as_json, text)
+    return 0
 
 
 def _verb(given: dict[str, Any], archive: Path | None) -> str:

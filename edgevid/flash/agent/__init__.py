@@ -6,6 +6,7 @@ written for Python 3.7 and import each other relatively, never edgevid. Only thi
 host.
 
     main                        the command line
+    install, fault_kinds        ``agent.py install FILE``: a release that was carried here
     session, fields, transport  requests of a client
     package_check, trust        what a package can be refused for
     statement, record           what is signed, and what the device remembers of it

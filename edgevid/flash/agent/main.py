@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import health, locked, supervisor, watchdog
+from . import health, install, locked, supervisor, watchdog
 from .job_runner import JobRunner
 from .session import AgentSession, default_root
 from .store import Store
@@ -18,6 +18,8 @@ from .transport import Refused, Transport
 def main(args: list[str]) -> int:
     """Serve a session, or run the command that is the first argument; returns the exit code."""
     os.umask(0o022)  # what is unpacked is read by the service's own user
+    if args[:1] == ["install"]:
+        return install.main(args[1:])
     parser = argparse.ArgumentParser(prog="agent")
     commands = ("session", "serve", "supervise", "recover", watchdog.VERB, "job")
     parser.add_argument("command", nargs="?", default="session", choices=commands)

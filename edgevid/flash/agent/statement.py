@@ -17,6 +17,8 @@ REQUEST = "edgevid-request"
 """Purpose: one request of one session is carried out."""
 KEY = "edgevid-key"
 """Purpose: another key, by its line, is trusted from now on."""
+ARCHIVE = "edgevid-archive"
+"""Purpose: a file that is carried to a device may be run there; ``ssh-keygen`` checks it."""
 PURPOSES = (RELEASE, REQUEST, KEY)
 IDENTITY = "edgevid"
 """The signer's name in the file of allowed signers."""
