@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from edgevid.flash import archive, commands, keys
+from edgevid.flash.agent import install as install_agent
 from edgevid.flash.agent.statement import ARCHIVE
 from edgevid.flash.agent_client import AgentClient
 from rigs.agent import quick_folder
@@ -153,6 +154,16 @@ def test_a_file_of_a_huge_directory_or_a_pipe_is_refused_soon(served, tmp_path):
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 64 << 10
+
+
+@pytest.mark.parametrize("members", [install_agent.MEMBERS + 1, 70_000])
+def test_the_directory_of_a_file_is_not_read_if_it_is_large(tmp_path, members):
+    file = tmp_path / "many.sh"
+    with zipfile.ZipFile(file, "w") as made:
+        for number in range(members):
+            made.writestr(f"{number:08x}", b"")
+    with file.open("rb") as opened, pytest.raises(zipfile.BadZipFile):
+        install_agent._check_directory(opened)
 
 
 def test_a_device_without_a_key_does_not_install_by_its_own(served, key, tmp_path):
