@@ -22,6 +22,7 @@ OF_OTHERS = {
     "edgevid/flash/agent/": "systemctl, and the agent's own",
     "edgevid/flash/device_facts.py": "pip",
     "edgevid/flash/forced_command.py": "the agent's own",
+    "edgevid/flash/installer.py": "the agent's own",
     "edgevid/flash/plugin_wheels.py": "pip",
     "edgevid/flash/resolve_pip.py": "pip",
     "edgevid/flash/resolve_uv.py": "uv",
