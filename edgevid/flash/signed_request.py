@@ -73,6 +73,8 @@ def sign_request(
     content = json.dumps(request)
     text = statement.of(content.encode(), device, nonce=nonce)
     fields = {"do": "signed", "request": content, **_signed(text, key, statement.REQUEST)}
+    if "bytes" in request:  # they follow, and the request has their hash
+        fields["bytes"] = request["bytes"]
     return fields if pin is None else fields | {"pin": dict(pin)}
 
 

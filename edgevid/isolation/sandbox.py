@@ -32,7 +32,10 @@ FILE_MB = 4096
 """The largest file of a child whose memory is not limited."""
 SPARE_CPU_S = 60
 SCRATCH = ".scratch"
-PACKAGES, METADATA = ("site-packages", "dist-packages"), (".dist-info", ".egg-info", ".egg-link")
+PACKAGES, METADATA = (
+    ("site-packages", "dist-packages"),
+    (".dist-info", ".egg-info", ".egg-link", ".libs"),
+)
 NOWHERE = "/nonexistent"
 HOMES = ("HOME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 

@@ -11,7 +11,9 @@ from dataclasses import replace
 import pytest
 
 from edgevid.flash.agent import locked, statement
-from rigs.agent import Device, Fault, Key, Release, Session, quick_folder, until
+from edgevid.flash.keys import load as load_key
+from edgevid.flash.signed_request import sign_request
+from rigs.agent import Device, Fault, Key, Release, Session, quick_folder, sha, until
 from rigs.bundles import write_null
 from rigs.devices import Person, device
 from rigs.need import need_program
@@ -271,6 +273,7 @@ VERBS = {
     "activate": {"health": HEALTH},
     "watch": {},
     "rollback": {"health": HEALTH},
+    "credential": {"name": "x", "sha256": "0" * 64},
     "revoke": {"what": "0" * 16},
     "uninstall": {},
     "job": {"id": "x", "release": "y", "args": ["bench"], "files": {}, "deadline_s": 1},
@@ -351,6 +354,16 @@ def test_what_is_signed_is_what_is_done(standing, session):
     request["request"] = json.dumps({"do": "uninstall"})
     with pytest.raises(Fault, match="does not match what was sent"):
         session.ask("signed", **request)
+
+
+def test_bytes_that_follow_a_signed_request_are_read_with_it(standing, session):
+    secret = b"password"
+    request = {"do": "credential", "name": "door", "sha256": sha(secret), "bytes": len(secret)}
+    key = load_key(standing.key.path)
+    signed = sign_request(request, key, session.greeting["device"], session.nonce())
+    assert signed.pop("do") == "signed" and signed.pop("bytes") == len(secret)
+    assert session.ask("signed", secret, **signed)["changed"]
+    session.ask_signed(standing.key, "session")
 
 
 def test_with_the_key_a_locked_device_is_flashed(device, sshd_config):
@@ -518,7 +531,7 @@ def test_files_that_were_copied_to_another_disk_are_read_once_and_serve(device):
 SOURCE = ("--source", "synthetic:64x64@15", "--health-s", "1", "--json")
 
 
-def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_path):
+def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_path, video):
     owner = Person(tmp_path / "owner")
     thief = Person(tmp_path / "thief", key=owner.key)  # has the login, but not the signing key
     bundles = [tmp_path / name / "motion.edgevid" for name in ("one", "two", "three")]
@@ -556,6 +569,9 @@ def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_pa
             assert "signed by another key" in done.stdout + done.stderr
         assert (made.root / "opt/edgevid/journal.json").read_text() == journal
 
+        short = ("--rounds", "2", "--samples", "100", "--scenario", "step", "--json")
+        measured = read(owner, "bench", bundles[1], "--source", video, "--target", "shut", *short)
+        assert measured["results"]
         back = read(owner, "flash", "--rollback", "--target", "shut", "--health-s", "1", "--json")
         assert back["release"] == first["release"]
         made.machine.run("chown", "edgevid-deploy", "/etc/ssh/edgevid_keys")
