@@ -224,12 +224,22 @@ def conversion_time() -> list[Row]:
     return rows
 
 
+def sandbox() -> list[Row]:
+    found = read("sandbox")
+    what = "converting a small ONNX model with the sandbox against without it, {}"
+    return [
+        (what.format(name), ratio(found[key]["ratio"], found[key]["interval"]), "sandbox.py")
+        for key, name in (("wall_s", "time"), ("cpu_s", "processor time"))
+    ]
+
+
 SECTIONS: tuple[tuple[str, Callable[[], list[Row]]], ...] = (
     ("Accuracy", accuracy),
     ("Conversion: size, speed, parity", conversion),
     ("Conversion: accuracy in int8", converting),
     ("Conversion: models as their owners give them", models),
     ("Conversion: time and memory", conversion_time),
+    ("Conversion: cost of the sandbox", sandbox),
     ("Pixels and labels", pixels),
     ("Running", running),
     ("Deployment", deploying),

@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from edgevid.isolation.child_task import ChildOutcome
+from edgevid.isolation.child_task import MOST_BYTES, ChildOutcome, shortened
 from edgevid.isolation.process import (
     die_with_parent,
     environment,
@@ -87,7 +87,7 @@ class ForkServer:
             confined = sandbox.for_seconds(timeout_s)
             request = {"files": [str(file) for file in files], "sandbox": confined.to_json()}
             code = self._run(request, timeout_s)
-            stdout, stderr = (f.read_bytes() if f.exists() else b"" for f in files[1:])
+            stdout, stderr = (_read(file) for file in files[1:])
             return ChildOutcome(code, stdout, stderr)
 
     def _run(self, request: Mapping[str, Any], timeout_s: float) -> int | None:
@@ -145,6 +145,19 @@ class ForkServer:
                 with suppress(OSError):
                     pipe.close()
         self._process.wait()
+
+
+def _read(file: Path) -> bytes:
+    """What a child has written into a file, as far as it is kept."""
+    if not file.exists():
+        return b""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        begin = opened.read(MOST_BYTES)
+        if size <= MOST_BYTES:
+            return begin
+        opened.seek(-MOST_BYTES, os.SEEK_END)
+        return shortened(begin + opened.read())
 
 
 # ---------------------------------------------------------------- the server

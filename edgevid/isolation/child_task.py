@@ -31,6 +31,10 @@ OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unab
 NOISE = re.compile(r"INFO:|WARNING:|warnings\.warn\(|\S+:\d+: \w*Warning:")
 """Beginnings of log lines that do not explain a failure."""
 ALARM_GRACE_S = 5
+MOST_BYTES = 16 << 20
+"""What is kept of the output of a child, which may write without end."""
+DRAIN_S = 10.0
+"""How long what an ended child has left in a pipe may take."""
 
 
 @dataclass(frozen=True)
@@ -136,27 +140,67 @@ def run_child(
         sandbox: What the child may do; the module is imported within it.
         env: Environment variables to add.
     """
-    child = subprocess.Popen(
-        python_module(module, sandbox.for_seconds(timeout_s)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=environment(env),
-    )
+    stdout, stderr = _Output(), _Output()
+    with stdout.writing() as out, stderr.writing() as errors_out:
+        child = subprocess.Popen(
+            python_module(module, sandbox.for_seconds(timeout_s)),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=errors_out,
+            start_new_session=True,
+            env=environment(env),
+        )
     threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True).start()
     with child:
         try:
             message = json.dumps({**task, "parent": os.getpid()}).encode()
-            stdout, stderr = child.communicate(message, timeout=timeout_s)
+            child.communicate(message, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             kill_group(child.pid)
-            stdout, stderr = child.communicate()
-            return ChildOutcome(None, stdout, stderr)
+            child.communicate()
+            return ChildOutcome(None, stdout.read(), stderr.read())
         except BaseException:
             kill_group(child.pid)
             raise
-    return ChildOutcome(child.returncode, stdout, stderr)
+    return ChildOutcome(child.returncode, stdout.read(), stderr.read())
+
+
+class _Output:
+    """What a child writes into a pipe, as far as `shortened` keeps it; read by a thread."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._kept = bytearray()
+
+    @contextmanager
+    def writing(self) -> Iterator[int]:
+        """Yield the end for the child, and begin to read when it has it."""
+        try:
+            yield self._writer
+        finally:
+            os.close(self._writer)
+            self._thread.start()
+
+    def _run(self) -> None:
+        with os.fdopen(self._reader, "rb", buffering=0) as pipe:
+            while read := pipe.read(1 << 16):
+                self._kept += read
+                if len(self._kept) > 2 * MOST_BYTES:
+                    self._kept[:] = shortened(self._kept)
+
+    def read(self) -> bytes:
+        """Wait for the end of it; returns what is kept."""
+        self._thread.join(DRAIN_S)
+        return shortened(self._kept)
+
+
+def shortened(output: bytes | bytearray) -> bytes:
+    """Return the beginning and the end of what a child has written, if it is very long."""
+    if len(output) <= MOST_BYTES:
+        return bytes(output)
+    half = MOST_BYTES // 2
+    return bytes(output[:half]) + bytes(output[-half:])
 
 
 def _end_group_with(pid: int) -> None:

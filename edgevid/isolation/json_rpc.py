@@ -15,7 +15,13 @@ from contextlib import suppress
 from typing import Any
 
 from edgevid.errors import EdgevidError, EnvironmentFailed
-from edgevid.isolation.child_task import ChildOutcome, error_to_json, private_stdout
+from edgevid.isolation.child_task import (
+    MOST_BYTES,
+    ChildOutcome,
+    error_to_json,
+    private_stdout,
+    shortened,
+)
 from edgevid.isolation.process import environment, kill_group, python_module
 from edgevid.isolation.sandbox import Sandbox
 
@@ -98,13 +104,15 @@ class JsonRpcProcess:
             if not read:
                 return b""
             self._received += read
+            if len(self._received) > 4 * MOST_BYTES:
+                return b""
         line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _failed(self, code: int | None, timeout_s: float) -> EnvironmentFailed:
         self.kill()
         self._stderr.seek(0)
-        outcome = ChildOutcome(code, b"", self._stderr.read())
+        outcome = ChildOutcome(code, b"", shortened(self._stderr.read()))
         return EnvironmentFailed(f"{self._name} {outcome.describe(timeout_s)}")
 
     def kill(self) -> None:

@@ -29,7 +29,7 @@ FREE_SHARE = 0.9
 """How much of the free memory a child gets at most."""
 OPEN_FILES = 1024
 FILE_MB = 4096
-"""The largest file of a child whose memory is not limited."""
+"""The largest file that a child may write."""
 SPARE_CPU_S = 60
 SCRATCH = ".scratch"
 PACKAGES, METADATA = (
@@ -56,7 +56,7 @@ class Sandbox:
         read: Files, and folders with all that is in them, that it may read.
         write: Folders in which it may write.
         programs: Programs that it may start; with none it cannot start a process.
-        memory_mb: Private memory in MB, and the size of a file; None: not limited.
+        memory_mb: Private memory in MB, and as much for a file; None: not limited.
         cpu_s: Processor time in seconds over all its threads; None: not limited.
         own_home: Whether home, cache and temporary folder are in the first folder to write in;
             otherwise they stay where they are, and it has only what is named of them.
@@ -124,7 +124,7 @@ class Sandbox:
         """Set the limits on resources; a process that has lower ones keeps them."""
         import resource
 
-        megabytes = FILE_MB if self.memory_mb is None else self.memory_mb
+        megabytes = min(FILE_MB, self.memory_mb or FILE_MB)
         wanted = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_NOFILE: OPEN_FILES,

@@ -107,7 +107,7 @@ def quick(lowered, monkeypatch, tmp_path):
 
     asked = []
 
-    def kept(what, task):
+    def kept(what, task, **access):
         asked.append((task["do"], *task.get("quantize", ())))
         if task["do"] == "lower":
             shutil.copytree(lowered.folder, task["out"], dirs_exist_ok=True)

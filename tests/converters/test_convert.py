@@ -306,7 +306,7 @@ def test_a_failed_verdict_reaches_the_user_with_its_reason(quick, tmp_path, monk
 
 @pytest.fixture
 def no_children(monkeypatch):
-    def forbidden(*a):
+    def forbidden(*a, **access):
         raise AssertionError("a child was started")
 
     for asking in (lower, artifact_builder):

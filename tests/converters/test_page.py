@@ -190,7 +190,7 @@ def test_a_folder_in_the_pages_place_is_an_early_error(real_run, tmp_path):
 def test_unmeasurable_layers_do_not_stop_a_conversion(lowered, monkeypatch):
     asked = []
 
-    def failing(what, task):
+    def failing(what, task, **access):
         asked.append(task["measure"])
         if task["measure"]:
             raise ChildFailed("it crashed", MEASURING)
@@ -206,7 +206,7 @@ def test_unmeasurable_layers_do_not_stop_a_conversion(lowered, monkeypatch):
     assert unmeasured_notes([made]) == ["tflite-int8: its layers could not be measured one by one"]
     assert unmeasured_notes([replace(made, layers=(None,))]) == []
 
-    def crashing(what, task):
+    def crashing(what, task, **access):
         raise ChildFailed("it crashed", "tflite-int8")
 
     monkeypatch.setattr(artifact_builder, "ask", crashing)

@@ -98,28 +98,31 @@ def test_a_form_that_cannot_be_lowered_stops_only_its_format(quick, tmp_path, mo
     refused(quick, tmp_path / "none", "onnx2tf cannot lower node", BadInput)
 
 
+CHILD = {"files": [], "starts": False, "out": "out"}
+
+
 def test_a_crash_while_lowering_to_one_form_leaves_the_others(monkeypatch):
     asked = []
 
-    def crashing(what, task):
+    def crashing(what, task, **access):
         asked.append(list(task["forms"]))
         if "saved_model" in task["forms"]:
             raise ChildFailed("it crashed", f"{LOWERING}saved_model")
         return {"lowered": {"onnx": "model.onnx"}, "refused": {}}
 
     monkeypatch.setattr(lower, "ask", crashing)
-    answer = lower.ask_for_forms({"forms": ["onnx", "saved_model"]})
+    answer = lower.ask_for_forms({**CHILD, "forms": ["onnx", "saved_model"]})
     assert asked == [["onnx", "saved_model"], ["onnx"]]
     assert answer["refused"]["saved_model"]["message"] == "it crashed"
     with pytest.raises(ChildFailed):
-        lower.ask_for_forms({"forms": ["saved_model"]})
+        lower.ask_for_forms({**CHILD, "forms": ["saved_model"]})
 
 
 def test_a_crash_at_one_quantisation_leaves_the_others(lowered, tmp_path, monkeypatch):
     """What the child had finished is read from its files; what it had not begun is begun anew."""
     asked = []
 
-    def crashing(what, task):
+    def crashing(what, task, **access):
         asked.append(task["quantize"])
         made = {f"tflite-{one}": lowered.answers[f"tflite-{one}"] for one in task["quantize"]}
         if "int8" not in task["quantize"]:

@@ -252,7 +252,7 @@ def operators_task(file: Path) -> dict:
 def test_a_converter_that_hangs_is_stopped_at_its_limit(tmp_path):
     os.mkfifo(tmp_path / "never.tflite")
     with limited(Limits(time_s=4)), pytest.raises(ConverterFailed) as caught:
-        ask("reading", operators_task(tmp_path / "never.tflite"))
+        ask("reading", operators_task(tmp_path / "never.tflite"), read=[tmp_path])
     assert "did not respond within 4 s" in str(caught.value)
     assert "--time-limit" in str(caught.value)
 
@@ -261,7 +261,7 @@ def test_a_converter_that_eats_memory_is_stopped_at_its_limit(tmp_path):
     with (tmp_path / "huge.tflite").open("wb") as file:
         file.truncate(6 << 30)
     with limited(Limits(memory_mb=1024)), pytest.raises(ConverterFailed) as caught:
-        ask("reading", operators_task(tmp_path / "huge.tflite"))
+        ask("reading", operators_task(tmp_path / "huge.tflite"), read=[tmp_path])
     assert "needs more than the 1024 MB of its memory limit" in str(caught.value)
     assert "--memory-limit" in str(caught.value)
 

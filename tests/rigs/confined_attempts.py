@@ -156,6 +156,11 @@ def main() -> None:
         elif task["do"] == "write":
             Path(task["out"], "large").write_bytes(bytes(task["megabytes"] << 20))
             send({})
+        elif task["do"] == "babble":
+            for _ in range(task["megabytes"]):
+                os.write(2, b"x" * (1 << 20))
+            os.write(2, b"\nlast words\n")
+            os._exit(3)
         elif task["do"] == "spin":
             while True:
                 pass

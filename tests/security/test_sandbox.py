@@ -157,6 +157,12 @@ def test_memory_files_and_time_are_bounded(child, tmp_path):
     assert child("spin", spinning).returncode == -24  # SIGXCPU
 
 
+def test_what_a_child_writes_does_not_fill_its_parents_memory(child):
+    outcome = child("babble", megabytes=100)
+    assert len(outcome.stderr) <= 16 << 20
+    assert outcome.describe(60) == "failed with exit code 3 (last words)"
+
+
 def test_an_inner_limit_is_not_raised_by_an_outer_one():
     code = (
         "import resource; from edgevid.isolation.sandbox import Sandbox;"
