@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from edgevid import errors
 from edgevid.errors import EdgevidError, shorten
@@ -24,7 +24,9 @@ from edgevid.isolation.process import (
     python_module,
     signal_name,
 )
-from edgevid.isolation.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from edgevid.isolation.sandbox import Sandbox
 
 OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
 """What libraries write if they get no memory."""

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EdgevidError, EnvironmentFailed
 from edgevid.isolation.child_task import (
@@ -23,7 +23,9 @@ from edgevid.isolation.child_task import (
     shortened,
 )
 from edgevid.isolation.process import environment, kill_group, python_module
-from edgevid.isolation.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from edgevid.isolation.sandbox import Sandbox
 
 READ_BYTES = 1 << 20
 EXIT_WAIT_S = 1.0

@@ -16,12 +16,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import EngineFailed
 from edgevid.isolation.child_task import ChildOutcome
 from edgevid.isolation.process import die_with_parent, environment, kill_group, python_module
-from edgevid.isolation.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from edgevid.isolation.sandbox import Sandbox
 
 MESSAGE_BYTES, TAIL_BYTES = 1 << 14, 1 << 12
 DRAIN_REQUESTS = 64

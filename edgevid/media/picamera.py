@@ -15,7 +15,6 @@ from typing import Any
 
 from edgevid.errors import BadInput
 from edgevid.isolation.process import environment, python_module
-from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.live import ReconnectingSource
@@ -113,6 +112,8 @@ class CameraProgram:
         return OpenStream(container, clockless=True)
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        from edgevid.isolation.sandbox import LIMITS_ONLY
+
         with self._lock:
             if self._ended:
                 raise Unavailable(Reason.ENDED, "no longer wanted")

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevid import __version__, runtimes
 from edgevid.bundle import Bundle
 from edgevid.errors import CheckFailed
 from edgevid.files import cache_folder, canonical_json, sha256_of, write_json
 from edgevid.isolation.child_task import run_child
-from edgevid.isolation.sandbox import Sandbox
-from edgevid.proof.sandboxes import sandbox_for
 from edgevid.system.distributions import installed_version
 from edgevid.system.kernel import processor_identity
+
+if TYPE_CHECKING:
+    from edgevid.isolation.sandbox import Sandbox
 
 PROOF_TIMEOUT_S = 120.0
 VERDICTS = "verdicts"
@@ -95,6 +96,8 @@ def prove_in_child(
     known = None if refresh else _recall(kept, identity)
     if known is not None:
         return known
+    from edgevid.proof.sandboxes import sandbox_for  # a start with a known verdict needs none
+
     sandbox = sandbox_for(opened, artifact, runtime, accelerator)
     verdict, lasting = _prove(opened.path, artifact, runtime, accelerator, timeout_s, sandbox)
     if lasting:
@@ -115,6 +118,8 @@ def record_in_child(
         out: An ``.npz`` file to write, for `edgevid.proof.golden.read_recorded`.
         timeout_s: Time limit in seconds.
     """
+    from edgevid.proof.sandboxes import sandbox_for
+
     sandbox = sandbox_for(Bundle.open(bundle), artifact, runtime, write=(out.parent,))
     return _prove(bundle, artifact, runtime, "cpu", timeout_s, sandbox, record=str(out))[0]
 

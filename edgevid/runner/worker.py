@@ -20,7 +20,6 @@ from edgevid.errors import CheckFailed, EdgevidError, EngineFailed, shorten
 from edgevid.files import text_bytes
 from edgevid.isolation.child_task import error_to_json
 from edgevid.isolation.worker import WorkerProcess, worker_task
-from edgevid.proof.sandboxes import sandbox_for
 from edgevid.runner.step_memory import StepMemory
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ class WorkerEngine:
             "memory": self._memory.fd,
         }
         try:
+            from edgevid.proof.sandboxes import sandbox_for
+
             sandbox = sandbox_for(bundle, artifact, runtime, accelerator)
             self.process = WorkerProcess(MODULE, self._name, task, sandbox, [self._memory.fd])
         except BaseException:
