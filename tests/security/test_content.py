@@ -316,7 +316,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from edgevid.flash.agent import supervisor
 root = Path(sys.argv[1])
-manifest = SimpleNamespace(id="one", runner="r", memory_mb=int(sys.argv[2]))
+manifest = SimpleNamespace(id="one", runner="r", memory_mb=int(sys.argv[2]), user="root")
 store = SimpleNamespace(
     root=root, state=root, current=lambda: "one", manifest=lambda _: manifest,
     release=lambda _: root, lib=lambda _: root,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import sys
+import tomllib
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edgevid
 from edgevid.cli import console
 from edgevid.files import canonical_json
+from edgevid.flash import installer
 from edgevid.report import pages
 from edgevid.sinks import jsonl
 from edgevid.text import is_printable, printable, printable_bytes, printable_json
 from edgevid_converters import child_process, library_errors
+from edgevid_converters.importers import contract_draft, tensors
 from rigs.command import call_edgevid
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2028next\r\nedgevid: fine\u200b\x7f\ufeff"
@@ -123,3 +129,50 @@ def test_logs_of_children_and_libraries_are_safe_to_show(monkeypatch, tmp_path):
     assert len(logs) == 2
     for log in logs:
         assert not hidden(log.read_text())
+
+
+WRITERS = {
+    "cli/__init__.py": {"click.echo"},  # click's own help
+    "cli/console.py": {"click.echo"},
+    "flash/installer.py": {"sys.stderr.write"},  # on a device, by `visible`
+}
+"""Where something writes to a terminal itself; the agent and the test kits are other programs."""
+
+
+def test_nothing_writes_to_the_terminal_but_the_console():
+    """Commands, the runner, flash, fleet hand their texts to the functions tested above."""
+    found: dict[str, set[str]] = {}
+    root = Path(edgevid.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        name = file.relative_to(root).as_posix()
+        if name.startswith(("flash/agent/", "testing/")):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in WAYS:
+                found.setdefault(name, set()).add(called)
+    assert found == WRITERS
+
+
+WAYS = {
+    *("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"),
+    *("traceback.print_exc", "traceback.print_exception", "sys.stdout.buffer.write"),
+}
+
+
+def test_what_an_installed_archive_reports_is_printable(capsys):
+    installer.report(f"service: {EVIL}")
+    found = capsys.readouterr().err
+    assert len(found.splitlines()) == 1 and not hidden(found) and r"\x1b" in found
+
+
+def test_a_draft_of_a_contract_shows_what_a_models_names_hide():
+    name = "image\x1b[2J\u202e\nlabels"
+    given, output = (
+        tensors.TensorInfo(name, (1, 8, 8, 3), "float32"),
+        tensors.TensorInfo("scores\x9b", (1, 3), "float32"),
+    )
+    text = contract_draft.draft("x\x1b.onnx", [given], [output])
+    assert not hidden(text)
+    (image,) = tomllib.loads(text)["input"]
+    assert image["input"] == name

@@ -15,6 +15,7 @@ from edgevid.errors import BadInput
 from edgevid.files import text_bytes, write_bytes
 from edgevid.tasks.host import open_host
 from edgevid.tasks.host.importing import OutputDraft
+from edgevid.text import printable, printable_json
 from edgevid_converters import importers
 from edgevid_converters.importers import imported
 from edgevid_converters.importers.contract_toml import default_contract_path
@@ -64,7 +65,7 @@ def draft(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
     """Return the text of the file; lines that the user has to fill in have a ``# TODO``."""
     parts = _sort(inputs, outputs)
     body = [*_body(parts), ""]
-    return "\n".join([*_head(name, inputs, outputs, body), *body])
+    return "\n".join(map(printable, [*_head(name, inputs, outputs, body), *body]))
 
 
 @dataclass(frozen=True)
@@ -298,4 +299,4 @@ def _outputs(parts: _Parts, found: OutputDraft | None) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     """Write a string, a boolean or a list of strings for TOML."""
-    return json.dumps(value, ensure_ascii=False)
+    return printable_json(json.dumps(value, ensure_ascii=False))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevid.content import parse_json
 from edgevid.contract import FRAME, Contract
 from edgevid.errors import BadInput
 from edgevid.files import sha256_of
@@ -67,7 +67,7 @@ def _sum(path: Path) -> dict[str, str]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        found = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read ({error}); train again") from error
     if not isinstance(found, dict):

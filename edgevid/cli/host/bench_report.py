@@ -11,6 +11,7 @@ import click
 
 from edgevid.cli.bench_options import reporting
 from edgevid.cli.console import PATH, common, emit, outputs, save, table
+from edgevid.text import printable
 
 if TYPE_CHECKING:
     from edgevid.bench.result import BenchResult
@@ -47,7 +48,7 @@ class Reports:
         if self.page is not None:
             save(self.page, text_bytes(page(results)))
         if self.markdown is not None:
-            save(self.markdown, text_bytes(markdown(results)))
+            save(self.markdown, text_bytes(printable(markdown(results), lines=True)))
 
 
 @click.command(name="report")
