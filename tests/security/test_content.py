@@ -315,12 +315,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from edgevid.flash.agent import supervisor
+from edgevid.flash.agent.store import Store
 root = Path(sys.argv[1])
 manifest = SimpleNamespace(id="one", runner="r", memory_mb=int(sys.argv[2]), user="root")
-store = SimpleNamespace(
-    root=root, state=root, current=lambda: "one", manifest=lambda _: manifest,
-    release=lambda _: root, lib=lambda _: root,
-)
+store = Store(root)
+store.current, store.manifest = lambda: "one", lambda _: manifest
+store.release = store.lib = lambda _: root
 supervisor.serve(store)
 """
 RUNNER = """

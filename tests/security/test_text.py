@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import edgevid
 from edgevid.cli import console
 from edgevid.files import canonical_json
-from edgevid.flash import installer
 from edgevid.report import pages
 from edgevid.sinks import jsonl
 from edgevid.text import is_printable, printable, printable_bytes, printable_json
@@ -134,7 +133,7 @@ def test_logs_of_children_and_libraries_are_safe_to_show(monkeypatch, tmp_path):
 WRITERS = {
     "cli/__init__.py": {"click.echo"},  # click's own help
     "cli/console.py": {"click.echo"},
-    "flash/installer.py": {"sys.stderr.write"},  # on a device, by `visible`
+    "flash/installer.py": {"sys.stderr.write"},  # a sentence of its own
 }
 """Where something writes to a terminal itself; the agent and the test kits are other programs."""
 
@@ -158,12 +157,6 @@ WAYS = {
     *("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"),
     *("traceback.print_exc", "traceback.print_exception", "sys.stdout.buffer.write"),
 }
-
-
-def test_what_an_installed_archive_reports_is_printable(capsys):
-    installer.report(f"service: {EVIL}")
-    found = capsys.readouterr().err
-    assert len(found.splitlines()) == 1 and not hidden(found) and r"\x1b" in found
 
 
 def test_a_draft_of_a_contract_shows_what_a_models_names_hide():
