@@ -58,6 +58,12 @@ if TYPE_CHECKING:
     type=FiniteRange(0, 1000, min_open=True),
     help="The true rate of the files. Default: their time stamps, or the rate in their bitstream.",
 )
+@click.option(
+    "--tls-ca",
+    type=PATH,
+    help="Trust this certificate of an https or rtsps camera, or of its issuer.",
+)
+@click.option("--tls-insecure", is_flag=True, help="Trust any certificate.")
 @click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
 @click.option("--skip-loop-filter", is_flag=True, help="Decode faster, with coarser images.")
 @click.option(
@@ -147,9 +153,12 @@ def _from_options(bundle: Path, sources: tuple[str, ...], options: dict[str, Any
         "source_fps",
         "decoder",
         "skip_loop_filter",
+        "tls_ca",
     )
     use = BundleUse(bundle.stem, bundle, **{name: options[name] for name in of_bundle})
     shared = {name: options[name] for name in of_camera}
+    if options["tls_insecure"]:
+        shared["tls"] = "insecure"
     cameras = tuple(CameraUse("", source, **shared) for source in sources)
     sinks = _parse_sinks(options["sinks"], taken=(OUTPUT,)) if options["sinks"] else ()
     return RunConfig((use,), cameras, status=options["status"], sinks=sinks)

@@ -78,7 +78,7 @@ def from_config(path: Path) -> ServiceConfig:
         table.setdefault("name", file.stem)
         table["path"] = f"bundles/{file.name}"
     for index, table in enumerate(data["camera"]):
-        for key in ("source", "password_file"):
+        for key in ("source", "password_file", "tls_ca"):
             value = table.get(key)
             if not value:
                 continue
@@ -86,6 +86,8 @@ def from_config(path: Path) -> ServiceConfig:
                 if _is_ours(value):
                     continue
                 named: Path | None = Path(value)
+            elif key == "tls_ca":
+                named = Path(value)
             else:
                 named = local_file(value)
             if named is not None and (expand(value) != value or not named.is_absolute()):

@@ -73,8 +73,10 @@ _RTP = ("rtp", "udp")
 FILE = Access((*_ONE_FILE, "image2"), ("file",))
 MEMORY = Access(tuple(_ONE_FILE), _NOTHING)
 """A clip in a bundle, or a pipe."""
-HTTP = Access((*_ONE_FILE, "hls"), ("http", "tcp", "httpproxy"))
-HTTPS = Access((*_ONE_FILE, "hls"), ("https", "tcp", *_TLS))
+HTTP = Access(tuple(_ONE_FILE), ("http", "tcp", "httpproxy"))
+HTTPS = Access(tuple(_ONE_FILE), ("https", "tcp", *_TLS))
+SEGMENTS = Access(("mpegts", "mov"), _NOTHING)
+"""Segments of HLS, which edgevid fetches itself."""
 RTSP = Access(("rtsp",), ("tcp", *_RTP))
 RTSPS = Access(("rtsp",), ("tcp", *_TLS, *_RTP))
 V4L2 = Access(("v4l2",), ("file",))

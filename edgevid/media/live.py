@@ -31,7 +31,7 @@ STEADY_S = 5.0
 """A connection that lasted this long was no failed attempt."""
 FINITE_S = 20.0
 """A server of files may be silent for so long."""
-NEEDS_PEOPLE = {Reason.AUTH, Reason.NOT_FOUND, Reason.CODEC}
+NEEDS_PEOPLE = {Reason.AUTH, Reason.CERTIFICATE, Reason.NOT_FOUND, Reason.CODEC}
 """Reasons that only people can remove."""
 FILE_ATTEMPTS = 5
 """Attempts to open the URL of a file, for reasons that may pass."""

@@ -10,6 +10,7 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,20 @@ from edgevid.errors import BadInput
 from edgevid.media import ffmpeg
 from edgevid.media.connection import OpenStream
 from edgevid.media.decode import hardware, video_stream
+from edgevid.media.hls import LIST_BYTES, MARK, HlsStream, Part
 from edgevid.media.live import ReconnectingSource
+from edgevid.media.logins import (
+    BASIC,
+    MAX_HOPS,
+    Asked,
+    RtspTalk,
+    ask_http,
+    ask_rtsp,
+    get,
+    login_of,
+    moved,
+    same_host,
+)
 from edgevid.media.secrets import with_secrets, without_secrets
 from edgevid.media.snapshots import (
     INTERVAL_S,
@@ -39,6 +53,10 @@ ACCESS = {
     "https": ffmpeg.HTTPS,
 }
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+SECURE = ("rtsps", "https")
+VERIFYING = (62,)
+"""The libavformat whose RTSP is known to check certificates; that of FFmpeg 5.1 ignores them."""
+INSECURE = "its certificate is not checked, so anybody in between can read and change what it sends"
 STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
 PLAYLISTS = {"hls", "dash"}
@@ -116,12 +134,25 @@ class NetworkEndpoint:
         if not host:
             raise BadInput(f"{self.name}: the URL has no host; use {parts.scheme}://HOST/PATH")
         self._url, self._scheme, self._options = url, parts.scheme, options
-        self._address = (host, port or PORTS[parts.scheme])
         self._answers = AnswerTimes()
+        self._early = b""
+        self._digest = False
+        self._note = INSECURE if options.tls_insecure and parts.scheme in SECURE else ""
+        self._check_verifies(av)
         self._accelerated, self._decoder = hardware(options.decoder)
         # FFmpeg's messages contain whole URLs.
         if av.logging.get_level() is not None:
             av.logging.set_level(av.logging.PANIC)
+
+    def _check_verifies(self, av: Any) -> None:
+        """Refuse cameras whose certificate this FFmpeg would not check."""
+        if self._scheme != "rtsps" or self._options.tls_insecure:
+            return
+        if av.library_versions["libavformat"] < VERIFYING:
+            raise BadInput(
+                f"{self.name}: this FFmpeg does not check certificates of rtsps://; install PyAV "
+                'from its wheel (pip install av), or accept any with tls = "insecure"'
+            )
 
     def connection(self) -> NetworkEndpoint:
         """The endpoint itself: it only learns how fast the peer answers."""
@@ -129,23 +160,26 @@ class NetworkEndpoint:
 
     def open(self, open_s: float, read_s: Any) -> OpenStream:
         """Probe the port, then open the stream; see `edgevid.media.connection.Connection`."""
-        self._probe(open_s)
-        options = {"timeout": str(STUCK_S * 1_000_000)}
-        if self._scheme.startswith("rtsp"):
-            options |= {**RTSP, "rtsp_transport": self._options.transport}
-        else:
-            options |= {**QUICK, **RESUMED}
+        import av
 
-        def request() -> Any:
-            return ffmpeg.open_input(
-                with_secrets(self._url, self._options.user, self._options.password),
-                ACCESS[self._scheme],
-                options,
-                timeout=(open_s, read_s),
-                **self._accelerated,
-            )
-
-        container: Any = request()
+        url = with_secrets(self._url, self._options.user, self._options.password)
+        container: Any = None
+        for _ in range(MAX_HOPS):
+            url, checks = self._probe(url, open_s)
+            request = partial(self._request, url, checks, (open_s, read_s))
+            try:
+                container = request()
+                break
+            except av.FFmpegError as error:
+                if not self._scheme.startswith("http"):
+                    raise
+                if error.errno == errno.EINVAL:  # a format that FFmpeg may not open: a playlist?
+                    return self._playlist(url, open_s, error)
+                if error.errno != errno.EIO:  # a redirect that FFmpeg may not follow?
+                    raise
+                url = self._redirected(url, open_s, error)
+        if container is None:
+            raise Unavailable(Reason.REFUSED, "redirects in a circle")
         video = video_stream(container)
         if video is None or video.codec_context is None:
             container.close()
@@ -156,13 +190,24 @@ class NetworkEndpoint:
             decoder = f"software ({decoder}: not for {video.codec_context.name})"
         clockless = not has_stamps(container)
         if not self._scheme.startswith("http"):
-            return OpenStream(container, decoder, clockless)
+            return OpenStream(container, decoder, clockless, note=self._note)
         if container.format.name.endswith("_pipe"):
             picture, read = only_picture(container)
             if picture is not None:
                 return self._snapshots(container, picture, request, decoder)
             container = ReadAhead(container, read)
-        return OpenStream(container, decoder, clockless, finite=_is_finite(container))
+        finite = _is_finite(container)
+        return OpenStream(container, decoder, clockless, finite=finite, note=self._note)
+
+    def _request(self, url: str, checks: dict[str, str], timeout: tuple[float, Any]) -> Any:
+        """Open a URL with FFmpeg, which checks its certificate, too."""
+        scheme = urlsplit(url).scheme
+        options = {"timeout": str(STUCK_S * 1_000_000), **checks}
+        if scheme.startswith("rtsp"):
+            options |= {**RTSP, "rtsp_transport": self._options.transport}
+        else:
+            options |= {**QUICK, **RESUMED, "max_redirects": "0"}
+        return ffmpeg.open_input(url, ACCESS[scheme], options, timeout=timeout, **self._accelerated)
 
     def _snapshots(
         self, container: Any, picture: Any, request: Callable[[], Any], decoder: str
@@ -170,7 +215,7 @@ class NetworkEndpoint:
         """A camera's snapshots, as a live stream."""
         rate_fps = self._options.source_fps or min(self._options.rate_fps or 1.0, 1.0)
         interval_s = min(INTERVAL_S / rate_fps, MAX_INTERVAL_S)
-        note = (
+        note = self._note or (
             f"the URL returns single images, fetched every {interval_s:.3g} s (--source-fps sets "
             "the rate); use the camera's stream, if it has one"
         )
@@ -180,18 +225,132 @@ class NetworkEndpoint:
     def end(self) -> None:
         """Nothing runs beside the container."""
 
-    def _probe(self, open_s: float) -> None:
-        """Raise `Unavailable` if nobody listens, or an RTSP camera does not answer in time."""
-        host, port = self._address
-        peer_name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        limit_s, began_s = self._answers.limit_s(open_s), time.monotonic()
+    def _probe(self, url: str, open_s: float) -> tuple[str, dict[str, str]]:
+        """Check that somebody listens, whose certificate is right, and who asks for the password.
+
+        Args:
+            url: The URL; it may contain user and password.
+            open_s: Seconds that FFmpeg itself may take.
+
+        Returns:
+            The URL to open, after redirects of RTSP, and FFmpeg's options for its certificate.
+
+        Raises:
+            Unavailable: Nobody listens, or they cannot be trusted.
+        """
+        for _ in range(MAX_HOPS):
+            peer, checks = self._reach(url, open_s)
+            with peer:
+                location = self._asked(peer, url)
+            if not location:
+                return url, checks
+            url = moved(url, location)
+        raise Unavailable(Reason.REFUSED, "redirects in a circle")
+
+    def _asked(self, peer: socket.socket, url: str) -> str:
+        """Learn how a server wants the password; returns where it redirects to, or nothing."""
+        scheme, login = urlsplit(url).scheme, login_of(url)
         try:
-            with socket.create_connection(self._address, limit_s) as peer:
-                if self._scheme == "rtsp":
-                    peer.settimeout(limit_s)
+            if scheme.startswith("rtsp"):
+                if scheme == "rtsp":
+                    talk = RtspTalk(peer, self._early)
+                else:
+                    talk = RtspTalk(peer)
+                    talk.request("OPTIONS", "*")
+                if login is None and scheme == "rtsp":
+                    return ""
+                asked = ask_rtsp(talk, url, partial(self._permit, scheme))
+            elif login is not None and scheme == "http":
+                permit = partial(self._permit, scheme)
+                asked = ask_http(lambda: peer, url, permit, authorized=False)
+            else:
+                return ""
+        except OSError as error:
+            raise Unavailable(Reason.ENDED, f"{error.strerror or error}") from None
+        return asked.location if 300 <= asked.status < 400 else ""
+
+    def _permit(self, scheme: str, asked: Asked) -> None:
+        """Decide whether a server that wants the password may have it; raises `Unavailable`."""
+        if "digest" in asked.schemes:
+            self._digest = True
+        elif "basic" in asked.schemes and scheme not in SECURE:
+            if self._digest:
+                why = "offered Digest before, and now wants the password in plain text; not sent"
+                raise Unavailable(Reason.AUTH, why)
+            self._note = BASIC
+
+    def _playlist(self, url: str, open_s: float, error: Exception) -> OpenStream:
+        """Open a playlist of HLS; raises the error again if it is none."""
+        fetch = partial(self._fetch, open_s)
+        if not fetch((url, ""), LIST_BYTES).startswith(MARK):
+            raise error
+        stream = HlsStream(fetch, url, open_s)
+        container = ffmpeg.open_input(stream, ffmpeg.SEGMENTS, {**QUICK}, **self._accelerated)
+        clockless = not has_stamps(container)
+        return OpenStream(
+            container, self._decoder, clockless, finite=stream.finite, note=self._note
+        )
+
+    def _fetch(self, open_s: float, part: Part, most_bytes: int) -> bytes:
+        """The content of a URL; redirects are followed on its own host."""
+        url, byte_range = part
+        for _ in range(MAX_HOPS):
+            permit = partial(self._permit, urlsplit(url).scheme)
+            connect = partial(self._connect, url, open_s)
+            asked, content = get(connect, url, permit, byte_range, most_bytes)
+            if not (300 <= asked.status < 400 and asked.location):
+                break
+            after = moved(url, asked.location)
+            if not same_host(url, after):
+                raise Unavailable(Reason.REFUSED, "its playlist leads to another host")
+            url = after
+        if asked.status not in (200, 206):
+            reason = Reason.AUTH if asked.status in (401, 403) else Reason.NOT_FOUND
+            raise Unavailable(reason, f"the server answers {asked.status}")
+        return content
+
+    def _redirected(self, url: str, open_s: float, error: Exception) -> str:
+        """Where a web server redirects to; raises the error again if it does not."""
+        permit = partial(self._permit, urlsplit(url).scheme)
+        asked = ask_http(partial(self._connect, url, open_s), url, permit, authorized=True)
+        if not (300 <= asked.status < 400 and asked.location):
+            raise error
+        return moved(url, asked.location)
+
+    def _connect(self, url: str, open_s: float) -> socket.socket:
+        return self._reach(url, open_s)[0]
+
+    def _reach(self, url: str, open_s: float) -> tuple[socket.socket, dict[str, str]]:
+        """Connect, and begin TLS where it is used; raises `Unavailable` if nobody listens.
+
+        An RTSP camera is also asked something, because some accept connections for long after they
+        have died.
+        """
+        parts = urlsplit(url)
+        host, scheme = str(parts.hostname), parts.scheme
+        address = (host, parts.port or PORTS[scheme])
+        peer_name = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        limit_s, began_s = self._answers.limit_s(open_s), time.monotonic()
+        checks: dict[str, str] = {}
+        try:
+            if scheme in SECURE:
+                from edgevid.media.tls import shake_hands
+
+                own, insecure = self._options.tls_ca, self._options.tls_insecure
+                connect = partial(socket.create_connection, address, limit_s)
+                peer, checks = shake_hands(connect, host, own, insecure=insecure)
+            else:
+                peer = socket.create_connection(address, limit_s)
+            try:
+                peer.settimeout(limit_s)
+                if scheme == "rtsp":
                     peer.sendall(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edgevid\r\n\r\n")
-                    if not peer.recv(64):
+                    self._early = peer.recv(4096)
+                    if not self._early:
                         raise Unavailable(Reason.ENDED, f"{peer_name} closes the connection")
+            except BaseException:
+                peer.close()
+                raise
         except socket.gaierror as error:
             raise Unavailable(
                 Reason.UNREACHABLE, f"unknown host {host} ({error.strerror})"
@@ -204,6 +363,7 @@ class NetworkEndpoint:
             reason = REASONS.get(error.errno or errno.EIO, Reason.ENDED)
             raise Unavailable(reason, f"{peer_name}: {error.strerror}") from None
         self._answers.came(time.monotonic() - began_s)
+        return peer, checks
 
 
 def _is_finite(container: Any) -> bool:

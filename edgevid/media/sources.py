@@ -54,6 +54,8 @@ class SourceOptions:
             uses the file's time stamps; without any, the rate in the bitstream, or a guess.
         user: User name for the source.
         password: Password for the source.
+        tls_ca: The certificate of the source, or its issuer's, in place of the system's issuers.
+        tls_insecure: Whether its certificate is not checked.
     """
 
     rate_fps: float | None = None
@@ -65,6 +67,8 @@ class SourceOptions:
     source_fps: float | None = None
     user: str | None = None
     password: str | None = None
+    tls_ca: Path | None = None
+    tls_insecure: bool = False
 
     def __repr__(self) -> str:
         shown = {**vars(self), "password": self.password and HIDDEN}

@@ -41,6 +41,7 @@ class Backoff:
         """
         longest = {
             Reason.AUTH: self.max_refused_s,
+            Reason.CERTIFICATE: self.max_wrong_s,
             Reason.NOT_FOUND: self.max_wrong_s,
             Reason.CODEC: self.max_wrong_s,
         }.get(reason, self.max_s)

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     AUTH = "auth"
+    CERTIFICATE = "certificate"
     NOT_FOUND = "not-found"
     CODEC = "codec"
     TIME_OUT = "time-out"
@@ -66,6 +67,7 @@ NAMED_REASONS = {
 
 CHECK = {
     Reason.AUTH: "they belong in front of the host, as in USER:PASSWORD@HOST",
+    Reason.CERTIFICATE: "or accept it with --tls-insecure",
     Reason.NOT_FOUND: "check the address",
     Reason.CODEC: "open the address in a browser to see what it gives",
     Reason.UNREACHABLE: "check the host's name and the network",

@@ -93,6 +93,8 @@ class Assembly:
             skip_loop_filter=use.skip_loop_filter or may_skip_loop_filter(config.bundles_of(use)),
             user=use.user,
             password=password,
+            tls_ca=use.tls_ca,
+            tls_insecure=use.tls == "insecure",
         )
         prefix = f"{use.name}: " if use.name else ""
         return open_source(source, options, lambda text: self.report(f"{prefix}{text}"))

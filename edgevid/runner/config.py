@@ -127,6 +127,8 @@ class CameraUse:
     user: str | None = field(default=None, repr=False)
     password_file: Path | None = None
     credential: str | None = None
+    tls: Literal["verify", "insecure"] = "verify"
+    tls_ca: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class _CameraTable:
     user: str | None = None
     password_file: str | None = option(None, read=_path)
     credential: str | None = option(None, read=_credential)
+    tls: Literal["verify", "insecure"] = "verify"
+    tls_ca: str | None = option(None, read=_path)
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,7 @@ def _camera(document: Document, index: int, table: _CameraTable) -> CameraUse:
             "name": table.name or derived_name(table.source),
             "source": source,
             "password_file": _at(document.file, table.password_file),
+            "tls_ca": _at(document.file, table.tls_ca),
         }
     )
 

@@ -70,7 +70,7 @@ def test_the_example_of_the_documents_is_read_and_shows_every_key():
     assert config.bundles[1] == BundleUse(
         "careful", folder / "motion.edgevid", "openvino-float32", "openvino", "cpu", 2, "all"
     )
-    door, yard, gate = config.cameras
+    door, yard, gate, roof = config.cameras
     assert (door.source, door.user) == ("rtsp://10.0.0.5/stream1", "viewer")
     assert door.password_file == folder / "door.password"
     assert (door.stall_s, door.latency_ms, door.gate, door.bundles) == (
@@ -80,6 +80,7 @@ def test_the_example_of_the_documents_is_read_and_shows_every_key():
         ("motion",),
     )
     assert gate.credential == "gate"
+    assert (roof.tls, roof.tls_ca) == ("verify", folder / "roof.pem")
     assert (yard.source, yard.skip_loop_filter) == (str(folder / "yard.mp4"), True)
     tables = toml.read(EXAMPLE).data
     for kind, table in (("bundle", configs._BundleTable), ("camera", configs._CameraTable)):

@@ -6,12 +6,14 @@ without systemd they belong to that user, in a folder of root.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import disk
+from . import disk, fields
 from .manifest import Manifest
 from .store import Store
 from .transport import Refused
@@ -24,6 +26,27 @@ _USED = re.compile(
     re.MULTILINE | re.ASCII,
 )
 _CHANGED = ".changed"
+
+
+def receive(store: Store, request: dict[str, Any], parts: Iterable[bytes]) -> dict[str, Any]:
+    """Keep what arrives.
+
+    Args:
+        store: The device's folder.
+        request: Has the name, and the hash of the content.
+        parts: The content.
+
+    Raises:
+        Refused: The name or the content cannot be used.
+    """
+    content = b""
+    for part in parts:
+        content += part
+        if len(content) > LIMIT:
+            break
+    if hashlib.sha256(content).hexdigest() != fields.sha256(request.get("sha256")):
+        raise Refused("hash", "a credential arrived damaged", "send it again")
+    return {"changed": keep(store, request.get("name"), content)}
 
 
 def keep(store: Store, name: Any, content: bytes) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 import re
 import time
@@ -36,7 +34,7 @@ from .job_protocol import TRIAL
 from .manifest import is_id
 from .record import TrustRecord
 from .store import Store
-from .transport import SAME_EDGEVID, ClientGone, Refused, Transport, from_os
+from .transport import SAME_EDGEVID, ClientGone, Refused, Transport, from_os, inner
 
 READ = 1 << 20
 BEAT_S = 5.0
@@ -118,7 +116,7 @@ class AgentSession:
         return {"protocol": locked.PROTOCOL, "device": device, "nonce": self._nonce}
 
     def _answer(self, outer: dict[str, Any]) -> dict[str, Any]:
-        request = _inner(outer)
+        request = inner(outer)
         verb = self._verbs.get(request["do"])
         if verb is None:
             raise Refused(
@@ -343,14 +341,7 @@ class AgentSession:
     def _credential(self, request: dict[str, Any]) -> dict[str, Any]:
         """Keep a secret. Its content comes as the bytes, so no request, error or log has it."""
         self._take()
-        content = b""
-        for chunk in self._transport.payload():
-            content += chunk
-            if len(content) > credentials.LIMIT:
-                break
-        if hashlib.sha256(content).hexdigest() != fields.sha256(request.get("sha256")):
-            raise Refused("hash", "a credential arrived damaged", "send it again")
-        return {"changed": credentials.keep(self.store, request.get("name"), content)}
+        return credentials.receive(self.store, request, self._transport.payload())
 
     def _stage(self, request: dict[str, Any]) -> dict[str, Any]:
         self._take_calm()
@@ -526,16 +517,3 @@ class AgentSession:
         if not left:
             removed.append(str(self.store.root))
         return {"removed": removed, "left": left, "others": self._others()}
-
-
-def _inner(outer: dict[str, Any]) -> dict[str, Any]:
-    """The request itself; of a signed one, what is signed, which is not checked here."""
-    if outer["do"] != "signed":
-        return outer
-    try:
-        request = json.loads(outer["request"])
-        if isinstance(request["do"], str):
-            return dict(request)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise Refused("protocol", "a signed request cannot be read", SAME_EDGEVID)

@@ -117,3 +117,20 @@ class Transport:
             self._writing.flush()
         except (BrokenPipeError, ConnectionError):
             raise ClientGone() from None
+
+
+def inner(outer: dict[str, Any]) -> dict[str, Any]:
+    """The request itself; of a signed one, what is signed, which is not checked here.
+
+    Raises:
+        Refused: It cannot be read.
+    """
+    if outer["do"] != "signed":
+        return outer
+    try:
+        request = json.loads(outer["request"])
+        if isinstance(request["do"], str):
+            return dict(request)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Refused("protocol", "a signed request cannot be read", SAME_EDGEVID)

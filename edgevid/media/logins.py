@@ -1,0 +1,348 @@
+"""Who gets a camera's user and password: the host they were given for, in the safest way it offers.
+
+FFmpeg follows redirects of RTSP with the password, whatever host they lead to, and uses the scheme
+that the server asks for. So a camera with a password is asked here first. A server that says one
+thing here and another to FFmpeg a moment later is not stopped by this; over plain text it could
+have asked for the password anyway, and over TLS it is the host that the password was given to.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+
+from edgevid.media.unavailable import Reason, Unavailable
+
+MAX_HOPS = 5
+Connect = Callable[[], socket.socket]
+MOST_BYTES = 64 << 10
+_STATUS = re.compile(rb"RTSP/1\.\d (\d{3})")
+BASIC = "asks for the password in plain text; use rtsps:// or https://, or set the camera to Digest"
+
+
+@dataclass
+class Asked:
+    """What a server wants.
+
+    Attributes:
+        status: The code of its answer.
+        location: Where it redirects to; empty: nowhere.
+        challenges: Its ``WWW-Authenticate`` headers, the schemes in lower case.
+    """
+
+    status: int
+    location: str = ""
+    challenges: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def schemes(self) -> set[str]:
+        """The names of the schemes that it offers."""
+        return {scheme for scheme, _ in self.challenges}
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether a password for one URL may be used for another: host and port are the same.
+
+    A redirect from plain text to TLS on the same host is the same, too, and never the reverse.
+    """
+    a, b = urlsplit(one), urlsplit(other)
+    if a.hostname != b.hostname or _secure(a) > _secure(b):
+        return False
+    return _port(a) == _port(b) or (not _secure(a) and _secure(b))
+
+
+def moved(url: str, location: str) -> str:
+    """The URL to use after a redirect; user and password stay behind unless the host is the same.
+
+    Args:
+        url: The URL, which may contain user and password.
+        location: Where the server redirects to.
+
+    Raises:
+        Unavailable: It leads to another kind of server, or out of TLS.
+    """
+    try:
+        before, after = urlsplit(url), urlsplit(urljoin(_bare(urlsplit(url)), location))
+        kind = before.scheme.rstrip("s")
+        if after.scheme.rstrip("s") != kind or not after.hostname:
+            raise Unavailable(Reason.REFUSED, "redirects to another kind of server; give its URL")
+        if _secure(before) and not _secure(after):
+            raise Unavailable(Reason.REFUSED, "redirects out of TLS; give the URL to use")
+        target = _bare(after)
+        login = before.netloc.rpartition("@")[0]
+        if not login or not same_host(url, target):
+            return target
+        return urlunsplit(after._replace(netloc=f"{login}@{urlsplit(target).netloc}"))
+    except ValueError:
+        raise Unavailable(Reason.REFUSED, "redirects to what is no URL") from None
+
+
+def _bare(parts: SplitResult) -> str:
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _secure(parts: SplitResult) -> bool:
+    return parts.scheme in ("https", "rtsps")
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}[parts.scheme]
+
+
+def login_of(url: str) -> tuple[str, str] | None:
+    """User and password of a URL; None if it has none."""
+    user, mark, _ = urlsplit(url).netloc.rpartition("@")
+    if not mark:
+        return None
+    name, _, password = user.partition(":")
+    return unquote(name), unquote(password)
+
+
+class RtspTalk:
+    """Asks an RTSP server on an open connection what it wants."""
+
+    def __init__(self, peer: socket.socket, early: bytes = b"") -> None:
+        """Take over a connection.
+
+        Args:
+            peer: The connection.
+            early: What has arrived of the answer to a first OPTIONS.
+        """
+        self._peer, self._left, self._number = peer, early, 1
+        self._is_owed = bool(early)
+
+    def request(self, method: str, url: str, authorization: str = "") -> Asked:
+        """Send a request without a body.
+
+        Args:
+            method: ``OPTIONS`` or ``DESCRIBE``.
+            url: The URL without user and password.
+            authorization: The header's value; empty: none.
+
+        Returns:
+            What the server answered.
+
+        Raises:
+            OSError: The connection fails.
+            Unavailable: It answers something else.
+        """
+        if self._is_owed:
+            self._is_owed, self._number = False, self._number + 1
+            self._answer()
+        lines = [f"{method} {url} RTSP/1.0", f"CSeq: {self._number}", "User-Agent: edgevid"]
+        lines += ["Accept: application/sdp"] if method == "DESCRIBE" else []
+        lines += [f"Authorization: {authorization}"] if authorization else []
+        self._number += 1
+        self._peer.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return self._answer()
+
+    def _answer(self) -> Asked:
+        while b"\r\n\r\n" not in self._left:
+            self._more()
+        head, _, self._left = self._left.partition(b"\r\n\r\n")
+        found = _STATUS.match(head)
+        if found is None:
+            raise Unavailable(Reason.CODEC, "what answers is no RTSP server")
+        asked, length = Asked(int(found[1])), 0
+        for line in head.decode(errors="replace").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            name, value = name.strip().lower(), value.strip()
+            if name == "location":
+                asked.location = value
+            elif name == "content-length" and value.isdecimal():
+                length = int(value[:9])
+            elif name == "www-authenticate":
+                scheme, _, rest = value.partition(" ")
+                asked.challenges += ((scheme.lower(), rest),)
+        while len(self._left) < length:
+            self._more()
+        self._left = self._left[length:]
+        return asked
+
+    def _more(self) -> None:
+        chunk = self._peer.recv(4096)
+        if not chunk:
+            raise Unavailable(Reason.ENDED, "the server closes the connection")
+        self._left += chunk
+        if len(self._left) > MOST_BYTES:
+            raise Unavailable(Reason.CODEC, "what answers is no RTSP server")
+
+
+def ask_rtsp(talk: RtspTalk, url: str, permit: Callable[[Asked], None]) -> Asked:
+    """Ask an RTSP server for a stream.
+
+    Args:
+        talk: The connection.
+        url: The URL, which may contain user and password.
+        permit: Called before these are sent, with what the server wants; raises if they must not.
+
+    Returns:
+        What the server answered in the end.
+
+    Raises:
+        OSError: The connection fails.
+        Unavailable: It answers something else.
+    """
+    target, login = _bare(urlsplit(url)), login_of(url)
+    asked = talk.request("DESCRIBE", target)
+    if asked.status != 401 or login is None:
+        return asked
+    permit(asked)
+    header = authorization(asked, "DESCRIBE", target, login)
+    return talk.request("DESCRIBE", target, header) if header else asked
+
+
+def ask_http(
+    connect: Connect, url: str, permit: Callable[[Asked], None], *, authorized: bool
+) -> Asked:
+    """Ask a web server for a stream; the answer's body is not read.
+
+    Args:
+        connect: Gives a new connection.
+        url: The URL, which may contain user and password.
+        permit: Called with what the server wants before it gets a password; raises if it must not.
+        authorized: Send them if the server wants them.
+
+    Returns:
+        What the server answered.
+
+    Raises:
+        OSError: The connection fails.
+        Unavailable: It answers something else.
+    """
+    return _talk(connect, url, permit, "", 0, authorized=authorized)[0]
+
+
+def get(
+    connect: Connect,
+    url: str,
+    permit: Callable[[Asked], None],
+    byte_range: str,
+    most_bytes: int,
+) -> tuple[Asked, bytes]:
+    """Fetch the content of a URL; as `ask_http`.
+
+    Args:
+        connect: Gives a new connection.
+        url: The URL, which may contain user and password.
+        permit: As for `ask_http`.
+        byte_range: The value of the header Range; empty: all of it.
+        most_bytes: How large it may be.
+
+    Returns:
+        What the server answered, and the content.
+
+    Raises:
+        OSError: The connection fails.
+        Unavailable: The content is larger, or the server answers something else.
+    """
+    return _talk(connect, url, permit, byte_range, most_bytes, authorized=True)
+
+
+def _talk(
+    connect: Connect,
+    url: str,
+    permit: Callable[[Asked], None],
+    byte_range: str,
+    most_bytes: int,
+    *,
+    authorized: bool,
+) -> tuple[Asked, bytes]:
+    import http.client
+
+    parts, login = urlsplit(url), login_of(url)
+    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    host = parts.netloc.rpartition("@")[2]
+    headers = {"Host": host, "User-Agent": "edgevid", "Accept": "*/*"}
+    if byte_range:
+        headers["Range"] = byte_range
+    try:
+        asked, content = _get(connect, host, path, headers, most_bytes)
+        if asked.status != 401 or login is None:
+            return asked, content
+        permit(asked)
+        header = authorization(asked, "GET", path, login) if authorized else ""
+        if not header:
+            return asked, b""
+        return _get(connect, host, path, {**headers, "Authorization": header}, most_bytes)
+    except (http.client.HTTPException, ValueError):
+        raise Unavailable(Reason.CODEC, "what answers is no web server") from None
+
+
+def _get(
+    connect: Connect, host: str, path: str, headers: dict[str, str], most_bytes: int
+) -> tuple[Asked, bytes]:
+    import http.client
+
+    connection = http.client.HTTPConnection(host)
+    content = b""
+    with connect() as connection.sock:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        if most_bytes and answer.status in (200, 206):
+            content = answer.read(most_bytes + 1)
+            if len(content) > most_bytes:
+                raise Unavailable(Reason.CODEC, f"an answer has more than {most_bytes >> 20} MB")
+    found = [value.partition(" ") for value in answer.headers.get_all("WWW-Authenticate") or ()]
+    challenges = tuple((scheme.lower(), rest) for scheme, _, rest in found)
+    return Asked(answer.status, answer.headers.get("Location") or "", challenges), content
+
+
+def authorization(asked: Asked, method: str, target: str, login: tuple[str, str]) -> str:
+    """The header with which a server lets the user in.
+
+    Args:
+        asked: What the server wants.
+        method: The method of the request.
+        target: What is requested, without user and password.
+        login: User and password.
+
+    Returns:
+        The header's value, Digest if that is offered; empty if nothing known is.
+    """
+    import urllib.request  # costs tens of milliseconds, which cameras without a password save
+
+    by_scheme = dict(asked.challenges)
+    if "digest" in by_scheme:
+        parts = urllib.request.parse_http_list(by_scheme["digest"])
+        try:
+            challenge = urllib.request.parse_keqv_list(parts)
+            known: Any = _Known(login)
+            digest: Any = urllib.request.AbstractDigestAuthHandler(known)
+            return f"Digest {digest.get_authorization(_Request(method, target), challenge)}"
+        except (ValueError, IndexError, KeyError):
+            return ""
+    if "basic" in by_scheme:
+        import base64
+
+        return "Basic " + base64.b64encode(":".join(login).encode()).decode()
+    return ""
+
+
+class _Known:
+    """A manager of passwords that knows one user: the host was compared before."""
+
+    def __init__(self, login: tuple[str, str]) -> None:
+        self._login = login
+
+    def add_password(self, *_: Any) -> None:
+        """Learn nothing."""
+
+    def find_user_password(self, realm: Any, authuri: Any) -> Any:
+        return self._login
+
+
+class _Request:
+    """What the computation of a Digest needs of a request."""
+
+    data = None
+
+    def __init__(self, method: str, target: str) -> None:
+        self._method, self.full_url, self.selector = method, target, target
+
+    def get_method(self) -> str:
+        return self._method
