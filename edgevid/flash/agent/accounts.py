@@ -65,7 +65,7 @@ def make(manifest: Manifest) -> list[str]:
 def _maker() -> list[str] | None:
     for name, options in _MAKERS:
         program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if program is not None:
+        if program is not None and (name == "useradd" or "busybox" in os.path.realpath(program)):
             shell = "/usr/sbin/nologin" if os.path.exists("/usr/sbin/nologin") else "/bin/false"
             return [program, *options.format(shell=shell).split()]
     return None

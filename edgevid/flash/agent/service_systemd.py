@@ -35,8 +35,8 @@ ConditionPathExists={root}/current/agent.py
 
 [Service]
 Type=notify
-# After a power cut during an activation: restore the release before.
-ExecStartPre={plus}{python} -I {root}/current/agent.py recover --root {root}
+# After a power cut during an activation: restore the release before; it may write edgevid's folder.
+ExecStartPre=+{python} -I {root}/current/agent.py recover --root {root}
 ExecStart={python} -I {root}/current/agent.py serve --root {root}
 ExecReload=/bin/kill -HUP $MAINPID
 TimeoutStartSec=5min
@@ -59,24 +59,50 @@ WorkingDirectory=%S/{name}
 CacheDirectory={name}
 Environment=XDG_CACHE_HOME=%C/{name}
 {credentials}{groups}DevicePolicy=closed
-{devices}ProtectSystem=strict
-ProtectHome={home}
+{devices}ProtectHome={home}
+"""
+
+# Not MemoryDenyWriteExecute: OpenVINO and drivers of GPUs compile kernels at run time. Not
+# ProcSubset=pid: it hides /proc/cpuinfo. Not ~@resources: runtimes pin their threads.
+_FOR_ALL = """\
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+# The sandbox of the processes that prove a model.
+SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
+# Not another process's memory.
+SystemCallFilter=~@privileged process_vm_readv process_vm_writev
+SystemCallErrorNumber=EPERM
+"""
+
+# What needs a view of the file system of its own: of a user's systemd, a user namespace.
+_WITH_NAMESPACES = """\
+CapabilityBoundingSet=
+KeyringMode=private
+PrivateTmp=yes
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-CapabilityBoundingSet=
-LockPersonality=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-# The sandbox of the processes that prove a model.
-SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
-SystemCallErrorNumber=EPERM
+ProtectProc=invisible
+ProtectSystem=strict
+"""
+
+# The home is empty but for edgevid's folder, and so is the folder of the user's sockets, through
+# which the user's systemd could be told to start something else.
+_USER_NAMESPACES = """\
+PrivateUsers=yes
+ProtectHome=tmpfs
+BindReadOnlyPaths={visible}
+BindReadOnlyPaths=-{runtime}/systemd/notify
+BindPaths={state} {runtime}/{name}
 """
 
 _CLASSES = {
@@ -149,7 +175,6 @@ class SystemService(ServiceControl):
         """The unit file."""
         head = _UNIT.format(
             root=self.store.root,
-            plus="+",
             python=sys.executable,
             nothing=NOTHING_TO_SERVE,
             name=self.name,
@@ -162,9 +187,11 @@ class SystemService(ServiceControl):
             credentials=credentials.unit_lines(self.store, manifest),
             groups=f"SupplementaryGroups={groups}\n" if groups else "",
             devices="".join(f"DeviceAllow={node} rw\n" for node in _allowed(manifest.devices)),
-            home="read-only" if str(self.store.root).startswith("/home/") else "yes",
+            home=f"tmpfs\nBindReadOnlyPaths={self.store.root}"
+            if str(self.store.root).startswith("/home/")
+            else "yes",
         )
-        return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
+        return f"{head}{body}{_WITH_NAMESPACES}{_FOR_ALL}\n[Install]\nWantedBy={self.wanted_by}\n"
 
     @property
     def _wanted(self) -> Path:
@@ -326,6 +353,7 @@ class UserService(SystemService):
     """A unit of the user's own systemd."""
 
     kind = "user"
+    _namespaces: bool | None = None
     scope = ("--user",)
     wanted_by = "default.target"
 
@@ -346,16 +374,51 @@ class UserService(SystemService):
         self._is_ours()
 
     def text(self, manifest: Manifest) -> str:
-        """The unit file, without the hardening that only root can apply."""
+        """The unit file: as closed as this user's systemd can make it."""
         head = _UNIT.format(
             root=self.store.root,
-            plus="",
             python=sys.executable,
             nothing=NOTHING_TO_SERVE,
             name=self.name,
         )
-        cache = f"Environment=XDG_CACHE_HOME={self.store.state}/cache\nNoNewPrivileges=yes\n"
-        return f"{head}{cache}\n[Install]\nWantedBy={self.wanted_by}\n"
+        body = f"Environment=XDG_CACHE_HOME={self.store.state}/cache\n{_FOR_ALL}"
+        if self._has_namespaces():
+            body += _WITH_NAMESPACES + _USER_NAMESPACES.format(
+                visible=" ".join([str(self.store.root), *self._python()]),
+                runtime=self.folder.parent,
+                state=self.store.state,
+                name=self.name,
+            )
+            home = os.path.expanduser("~")
+            if not home.startswith(("/home/", "/root")):
+                body += f"TemporaryFileSystem={home}\n"
+        return f"{head}{body}\n[Install]\nWantedBy={self.wanted_by}\n"
+
+    @staticmethod
+    def _python() -> list[str]:
+        """Folders of this Python, if it is in the user's home."""
+        home = os.path.expanduser("~")
+        folders = (sys.prefix, sys.base_prefix, os.path.dirname(sys.executable))
+        return sorted({one for one in folders if one.startswith(f"{home}/")})
+
+    def _has_namespaces(self) -> bool:
+        """Whether the user's systemd can use user namespaces, which some systems forbid."""
+        if self._namespaces is None:
+            test = ["systemd-run", *self.scope, "--quiet", "--wait", "--pipe", "--collect"]
+            for setting in ("PrivateUsers=yes", "PrivateTmp=yes", "ProtectHome=tmpfs"):
+                test += ["-p", setting]
+            self._namespaces = output_of(*test, "echo", "yes").strip() == "yes"
+        return self._namespaces
+
+    def install(self, manifest: Manifest) -> list[str]:
+        """Write and enable the unit; a note says if it cannot be closed."""
+        notes = super().install(manifest)
+        if not self._has_namespaces():
+            notes.append(
+                "the service can read this user's files: the system allows no user namespaces; "
+                "install as root to confine it"
+            )
+        return notes
 
     def _udev(self, manifest: Manifest) -> list[str]:
         return []
