@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -31,7 +32,9 @@ from edgevid.proof.verdict import prove_in_child
 from edgevid_converters import child_process
 from edgevid_converters.importers.contract_draft import write_draft
 from rigs import confined_attempts
+from rigs.command import call_edgevid
 from rigs.plugin_package import write_package
+from rigs.processes import write_in_child
 
 pytestmark = pytest.mark.skipif(
     supported().landlock < 6 or not supported().seccomp,
@@ -306,6 +309,25 @@ def test_a_model_that_is_imported_reads_nothing_else(curious, tmp_path, monkeypa
     found = json.loads(str(caught.value))
     assert found == {"read": "denied", "write": "denied", "connect": "denied"}
     assert not (tmp_path / "written").exists()
+
+
+def test_what_a_trusted_model_executes_is_confined(made_once, tmp_path):
+    """TensorFlow runs a SavedModel's initializers when it loads it; this one's writes a file."""
+    for module in ("tensorflow", "tf_keras"):
+        pytest.importorskip(module)
+    models = made_once("hostile-models", lambda at: write_in_child("rigs.hostile_models", at))
+    model = models / "writes_at_start"
+    saved = (model / "saved_model.pb").read_bytes()
+    (name,) = set(re.findall(rb"/[!-~]*/marks/writes_at_start", saved))
+    mark = Path(os.fsdecode(name))
+    mark.unlink(missing_ok=True)
+    done = call_edgevid("convert", "--init", "--trust-model", model, "-o", tmp_path / "x.toml")
+    assert not mark.exists(), done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 1
+    loading = f"import tensorflow as tf; tf.saved_model.load({str(model)!r})"
+    subprocess.run([sys.executable, "-c", loading], check=True, stderr=subprocess.DEVNULL)
+    assert mark.exists()  # it would have written it, without the sandbox
+    mark.unlink()
 
 
 def test_a_file_that_a_model_names_beside_itself_is_readable_only_below_it(tmp_path):
