@@ -45,6 +45,7 @@ WRITES = {
     "edgevid/documents.py": "the schemas of the repository",
     "edgevid/flash/archive.py": "into `files.writing`",
     "edgevid/flash/keys.py": "a signature to be checked, into a temporary folder",
+    "edgevid/flash/resolve_pip.py": "into a temporary folder",
     "edgevid/flash/resolve_uv.py": "into a temporary folder",
     "edgevid/flash/wheels.py": "a lock",
     "edgevid/proof/golden.py": "into a temporary folder",

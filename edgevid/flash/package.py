@@ -34,7 +34,7 @@ from edgevid import __version__
 from edgevid.bundle import Artifact, Bundle
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json, sha256_of
-from edgevid.flash import device_code, plugin_wheels, wheels
+from edgevid.flash import device_code, plugin_wheels, target_lock, wheels
 from edgevid.flash.device_facts import DeviceFacts, is_there, misfits
 from edgevid.flash.wheels import Wheel, WheelRequest
 from edgevid.progress import Progress, silent
@@ -110,7 +110,8 @@ def build(
     needed = plugin_wheels.needed([one.contract.task for one in opened], ways, site)
     chosen = plugin_wheels.choose(needed, plugins, wanted)
     wanted = plugin_wheels.with_requirements(wanted, chosen)
-    got = wheels.gather(wanted, renew=renew, progress=progress, log=log)
+    lock = target_lock.locked(target.name, wanted)
+    got = wheels.gather(wanted, locked=lock, renew=renew, progress=progress, log=log)
     plugin_wheels.check_apart(chosen, [path for _, path in got])
     got += [(one.wheel, one.path) for one in chosen]
     _check_versions(opened, target, [wheel for wheel, _ in got])

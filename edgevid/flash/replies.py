@@ -19,6 +19,7 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar
 from edgevid.documents import from_json
 from edgevid.errors import BadInput, DeviceFailed, shorten
 from edgevid.flash.device_facts import DeviceFacts
+from edgevid.text import printable as visible
 
 MOST_CHARACTERS = 1000
 """Longest text of an answer; a longer one loses its middle."""
@@ -395,8 +396,8 @@ def _clean(value: Any, raw: bool, depth: int) -> Any:
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal would obey: control characters, and those that turn the direction."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    """Make a text of a device visible on one line; half of a surrogate pair becomes a ``?``."""
+    return visible(text.encode(errors="replace").decode())
 
 
 def read(kind: type[Reply], data: Any, device: str) -> Reply:

@@ -32,7 +32,9 @@ _ERROR = re.compile(r"^(?:ERROR: )(.*)$", re.MULTILINE)
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S[^\n(]*)")
 
 
-def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -> list[Wheel]:
+def resolve(
+    request: WheelRequest, kept: Path, part: Path, progress: Progress, constraints: str = ""
+) -> list[Wheel]:
     """Resolve a request into ``part``: each project's newest wheel that fits.
 
     Args:
@@ -40,6 +42,7 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
         kept: The folder of wheels, in which pip looks, too.
         part: The folder for the wheels.
         progress: Receives the number of wheels downloaded.
+        constraints: Versions of projects, as pip takes constraints.
 
     Returns:
         The wheels, whose files are in ``part``.
@@ -49,8 +52,11 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
         EnvironmentFailed: The package index cannot be reached.
     """
     missing = list(request.requirements)
+    limits = part / "constraints.txt"
+    limits.write_text(constraints)
     while missing:
-        _download(request, ["--no-deps", *missing], kept, part, progress)
+        args = ["--no-deps", "--constraint", str(limits), *missing]
+        _download(request, args, kept, part, progress)
         before, missing = missing, _unmet(request, part)
         if missing == before:
             raise no_wheel(missing[0], request)

@@ -26,12 +26,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edgevid.errors import EnvironmentFailed, MissingExtra, shorten
 from edgevid.files import sha256_of
-from edgevid.flash.wheels import Wheel, WheelRequest, no_index, no_wheel
+from edgevid.flash.wheels import LockedWheel, Wheel, WheelRequest, no_index, no_wheel
 from edgevid.isolation.process import die_with_parent
 from edgevid.progress import Progress
 from edgevid.registry import install_line, need
 
-_MINORS = (17, 28, *range(31, 41))
+MINORS = (17, 28, *range(31, 41))
 """The ``manylinux_2_N`` that uv takes as a platform."""
 _ARCHITECTURES = ("x86_64", "aarch64")
 _TIMEOUT_S = 60.0
@@ -55,10 +55,12 @@ def _minor(request: WheelRequest) -> int | None:
     """The newest ``manylinux_2_N`` that both the device and uv know."""
     minors = [re.fullmatch(r"manylinux_2_(\d+)_\w+", tag) for tag in request.platforms]
     newest = max((int(found[1]) for found in minors if found), default=0)
-    return max((minor for minor in _MINORS if minor <= newest), default=None)
+    return max((minor for minor in MINORS if minor <= newest), default=None)
 
 
-def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -> list[Wheel]:
+def resolve(
+    request: WheelRequest, kept: Path, part: Path, progress: Progress, constraints: str = ""
+) -> list[Wheel]:
     """Resolve a request, and download into ``part`` what ``kept`` lacks.
 
     Args:
@@ -66,6 +68,7 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
         kept: The folder of wheels, in which uv looks, too.
         part: The folder for new wheels.
         progress: Receives the number of wheels downloaded.
+        constraints: Versions of projects, as pip takes constraints.
 
     Returns:
         The wheels, whose files are in ``kept`` or in ``part``.
@@ -76,7 +79,7 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
         EnvironmentFailed: The package index cannot be reached.
     """
     progress("wheels", 0, 1)
-    packages = _compile(request, kept, part)
+    packages = _compile(request, kept, part, constraints)
     wheels = []
     for number, package in enumerate(packages, 1):
         found = _best(request, package["wheels"])
@@ -90,15 +93,44 @@ def resolve(request: WheelRequest, kept: Path, part: Path, progress: Progress) -
     return wheels
 
 
-def _compile(request: WheelRequest, kept: Path, part: Path) -> Sequence[Mapping[str, Any]]:
+def listed(request: WheelRequest, kept: Path, part: Path) -> list[LockedWheel]:
+    """Resolve a request without a download.
+
+    Args:
+        request: The requirements and the device.
+        kept: A folder of wheels in which uv looks, too.
+        part: A folder for temporary files.
+
+    Returns:
+        All wheels of the resolved versions that may fit.
+
+    Raises:
+        BadInput: There is no wheel of a requirement for such a device.
+        EnvironmentFailed: The package index cannot be reached.
+    """
+    return [
+        LockedWheel(
+            _file_name(wheel["url"]), one["name"], one["version"], wheel["hashes"]["sha256"]
+        )
+        for one in _compile(request, kept, part, "")
+        for wheel in one["wheels"]
+    ]
+
+
+def _compile(
+    request: WheelRequest, kept: Path, part: Path, constraints: str
+) -> Sequence[Mapping[str, Any]]:
     """Return the packages of a lock that uv writes (the format of PEP 751)."""
     requirements, excluded, lock = (part / f for f in ("in.txt", "excluded.txt", "pylock.toml"))
+    limits = part / "constraints.txt"
+    limits.write_text(constraints)
     requirements.write_text("".join(f"{one}\n" for one in request.requirements))
     excluded.write_text("".join(f"{one}\n" for one in request.provided))
     platform = f"{request.architecture}-manylinux_2_{_minor(request)}"
     command = [_uv(), "pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml"]
     command += ["--output-file", str(lock), "--only-binary", ":all:", "--no-python-downloads"]
     command += ["--python-platform", platform, "--python-version", request.python]
+    command += ["--constraint", str(limits)]
     command += ["--find-links", str(kept), "--excludes", str(excluded), str(requirements)]
     done = _run([*command, *_pip_settings()], part)
     if done.returncode and _NO_NETWORK.search(done.stderr):

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +78,56 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class LockedWheel:
+    """A wheel that the lock of a target allows.
+
+    Attributes:
+        name: Its file's name.
+        project: The project it belongs to.
+        version: The project's version.
+        sha256: The hash of its content.
+    """
+
+    name: str
+    project: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LockedWheels:
+    """What the lock of a target allows for a device; see `edgevid.flash.target_lock`.
+
+    Attributes:
+        file: The lock's file.
+        wheels: The wheels.
+        again: The command that makes the lock again.
+    """
+
+    file: str
+    wheels: tuple[LockedWheel, ...]
+    again: str
+
+    def constraints(self) -> str:
+        """The versions, as pip and uv take constraints."""
+        found = {one.project: one.version for one in self.wheels}
+        return "".join(f"{project}=={version}\n" for project, version in found.items())
+
+    def other(self, wheels: Iterable[Wheel]) -> Wheel | None:
+        """The first wheel of a locked project that is another one than the lock's."""
+        hashes = {one.sha256 for one in self.wheels}
+        projects = {_normal(one.project) for one in self.wheels}
+        for wheel in wheels:
+            if _normal(wheel.project) in projects and wheel.sha256 not in hashes:
+                return wheel
+        return None
+
+
+def _normal(project: str) -> str:
+    return re.sub(r"[-_.]+", "-", project).lower()
+
+
+@dataclass(frozen=True)
 class _Lock:
     format: int
     wanted: Mapping[str, Any]
@@ -123,9 +173,16 @@ def _minor(glibc: str) -> int:
     return int(parts[1])
 
 
+def newest_glibc(request: WheelRequest) -> int:
+    """The N of the newest ``manylinux_2_N`` of a request, by default that of manylinux2014."""
+    found = [re.match(r"manylinux_2_(\d+)_", tag) for tag in request.platforms]
+    return max((int(one[1]) for one in found if one), default=OLDEST_MANYLINUX)
+
+
 def gather(
     request: WheelRequest,
     *,
+    locked: LockedWheels | None = None,
     renew: bool = False,
     progress: Progress = silent,
     log: Callable[[str], None] = lambda _: None,
@@ -134,7 +191,8 @@ def gather(
 
     Args:
         request: The requirements and the device.
-        renew: Resolve again instead of using the lock.
+        locked: What the target's lock allows; None: it has none.
+        renew: Resolve again instead of using what was resolved before.
         progress: Receives the number of wheels downloaded.
         log: Receives messages.
 
@@ -149,11 +207,11 @@ def gather(
         return []
     with _alone():
         lock = None if renew else _read_lock(request, log)
-        if lock is None:
+        if lock is None or (locked is not None and locked.other(lock.wheels)):
             lock = _Lock(
                 LOCK_FORMAT,
                 json.loads(canonical_json(asdict(request))),
-                _resolve(request, progress),
+                _resolve(request, locked, progress),
             )
             write_json(_lock_file(request), asdict(lock))
         elif missing := [wheel for wheel in lock.wheels if not _is_kept(wheel)]:
@@ -191,12 +249,28 @@ def _is_kept(wheel: Wheel) -> bool:
     return file.is_file() and file.stat().st_size == wheel.size and sha256_of(file) == wheel.sha256
 
 
-def _resolve(request: WheelRequest, progress: Progress) -> tuple[Wheel, ...]:
+def _resolve(
+    request: WheelRequest, locked: LockedWheels | None, progress: Progress
+) -> tuple[Wheel, ...]:
     from edgevid.flash import resolve_pip, resolve_uv
 
     resolver = resolve_uv if resolve_uv.knows(request) else resolve_pip
     with _part() as part:
-        wheels = resolver.resolve(request, folder(), part, progress)
+        constraints = locked.constraints() if locked is not None else ""
+        try:
+            wheels = resolver.resolve(request, folder(), part, progress, constraints)
+        except BadInput as error:
+            if locked is None:
+                raise
+            raise BadInput(
+                f"{error}; {locked.file} allows only its own versions, refresh it with: "
+                f"{locked.again}"
+            ) from None
+        if locked is not None and (other := locked.other(wheels)):
+            raise BadInput(
+                f"{other.name} is not the wheel that {locked.file} lists: the package index or "
+                f"{folder()} has another one of this version; if that is right, run: {locked.again}"
+            )
         _keep(part)
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))
 

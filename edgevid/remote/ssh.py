@@ -23,6 +23,7 @@ from shlex import quote
 from typing import IO
 
 from edgevid.errors import BadInput, DeviceFailed, shorten
+from edgevid.text import printable
 
 _TAIL_BYTES = 16 << 10
 _CHUNK = 1 << 18
@@ -446,8 +447,7 @@ def _as_known(host: str, port: str) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    plain = (lines or [""])[-1]
-    return shorten("".join(sign if sign.isprintable() else " " for sign in plain))
+    return shorten(printable((lines or [""])[-1]))
 
 
 def explain(

@@ -207,6 +207,9 @@ quantize = ["float32"]
 [limits]
 memory_mb = 16
 disk_mb = 16
+
+[service]
+user = "root"
 """
 
 

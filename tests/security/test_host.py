@@ -172,7 +172,7 @@ def test_the_stderr_of_a_job_is_shown_up_to_a_limit():
     lines = []
     stderr = StderrLines(lines.append, lambda *_: None)
     assert stderr.feed("a: 1/2\n\x1b[2J evil\n" + f"bar: {'9' * 5000}/1\n")
-    assert lines[0] == "[2J evil"
+    assert lines[0] == "\\x1b[2J evil"
     while stderr.feed("x" * 100_000):
         pass
     assert len(lines) < 10 and not stderr.feed("more\n")
@@ -303,7 +303,9 @@ def test_folders_of_a_device_do_not_enter_a_command_line():
         DeviceEntry("gate", "gate"), replies.read(replies.StatusReply, status, ""), None
     )
     assert "--root" not in found.reason
-    text = _text("gate", {"outcome": "uninstalled", "removed": [], "others": status["others"]})
+    text = _text(
+        "gate", {"outcome": "uninstalled", "removed": [], "others": status["others"], "left": []}
+    )
     assert "--root /" not in text
 
 
@@ -323,6 +325,9 @@ quantize = ["float32"]
 [limits]
 memory_mb = 16
 disk_mb = 16
+
+[service]
+user = "root"
 """
 
 
