@@ -26,6 +26,7 @@ OF_OTHERS = {
     "edgevid/flash/plugin_wheels.py": "pip",
     "edgevid/flash/resolve_pip.py": "pip",
     "edgevid/flash/resolve_uv.py": "uv",
+    "edgevid/flash/target_lock.py": "its own",
     "edgevid/doctor/software.py": "pip",
     "edgevid/media/picamera.py": "rpicam-vid",
     "converters/edgevid_converters/lowering/edgetpu.py": "edgetpu_compiler",

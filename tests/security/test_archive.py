@@ -20,8 +20,10 @@ from edgevid.flash import archive, commands, keys
 from edgevid.flash.agent import install as install_agent
 from edgevid.flash.agent.statement import ARCHIVE
 from edgevid.flash.agent_client import AgentClient
+from edgevid.flash.package import Package
 from rigs.agent import quick_folder
 from rigs.bundles import write_null
+from rigs.devices import Person, device
 from rigs.packages import package
 from rigs.sshd import make_key, sshd
 
@@ -264,3 +266,39 @@ def test_a_signature_for_another_purpose_or_key_does_not_fit_a_file(key, tmp_pat
     assert not keys.verify(content, signed, key.public, "edgevid-release")
     stranger = keys.load(make_key(tmp_path / "stranger"))
     assert not keys.verify(content, signed, stranger.public, ARCHIVE)
+
+
+# ---------------------------------------------------------------- on a Debian, step by step
+
+
+def test_the_steps_of_the_guide_on_a_debian_with_systemd(key, tmp_path):
+    person = Person(tmp_path / "person")
+    with device(person, "attic") as attic:
+
+        def carry(name: str, made: Package) -> list[str]:
+            file = tmp_path / name
+            archive.write(file, made, key, "a test")
+            attic.machine.write(f"/home/pi/{name}", file.read_bytes())
+            attic.machine.write(f"/home/pi/{name}.sig", archive.signature(file, key))
+            return [line.strip() for line in archive.instructions(name, None)]
+
+        first = carry("first.sh", package())
+        attic.machine.write("/home/pi/signers", key.allowed_signer(ARCHIVE).encode())
+        (check,) = (line for line in first if line.startswith("ssh-keygen"))
+        done = person.ssh(attic, f"{check} --health-s 1")
+        assert done.returncode == 0, done.stderr
+        assert 'Good "edgevid-archive" signature' in done.stdout + done.stderr
+        serves = attic.root / "opt/edgevid/current"
+        before = serves.readlink()
+
+        second = carry("second.sh", package(serial=2, bundle=b"another"))
+        (install_line,) = (line for line in second if " install " in line)
+        assert install_line == "sudo python3 -I /opt/edgevid/current/agent.py install second.sh"
+        done = person.ssh(attic, f"{install_line} --health-s 1")
+        assert done.returncode == 0, done.stderr
+        assert serves.readlink() != before
+
+        changed = (tmp_path / "second.sh").read_bytes().replace(b"exec python3", b"touch x; ", 1)
+        attic.machine.write("/home/pi/first.sh", changed)
+        done = person.ssh(attic, check)
+        assert done.returncode != 0 and not (attic.root / "home/pi/x").exists()
