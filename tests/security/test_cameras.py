@@ -264,12 +264,14 @@ def test_a_cameras_certificate_is_checked(scheme, certificate, trusted, why, cer
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
 def test_ffmpeg_checks_the_certificate_itself(scheme, certificates, film):
     """So who answers differently a moment after the probe gains nothing."""
-    folder = certificates.folder
-    checks = {"tls_verify": "1", "ca_file": str(certificates.ca)}
+    folder, options = certificates.folder, SourceOptions(tls_ca=certificates.ca)
     serve, answer = (web, film) if scheme == "https" else (rtsp, lambda _: "404 Not Found")
+    with serve(answer, folder / "right.pem") as (host, _):
+        url = f"{scheme}://{host}/v.mp4"
+        _, checks = NetworkEndpoint(url, options)._probe(url, 3.0)
     for name, fine in (("right", True), ("elsewhere", False), ("own", False)):
         with serve(answer, folder / f"{name}.pem") as (host, requests):
-            endpoint = NetworkEndpoint(f"{scheme}://{host}/v.mp4", SourceOptions())
+            endpoint = NetworkEndpoint(f"{scheme}://{host}/v.mp4", options)
             with contextlib.suppress(av.FFmpegError):
                 endpoint._request(f"{scheme}://{host}/v.mp4", checks, (3.0, 3.0)).close()
             assert bool(requests) is fine
