@@ -28,9 +28,10 @@ from rigs.devices import PACKAGES
 from rigs.inside import Inside
 from rigs.packages import package
 from rigs.processes import wait_for
-from rigs.rtsp import free_port
+from rigs.rtsp import RtspCamera, free_port
 from rigs.sshd import make_key, sshd
 from rigs.systemd import machine
+from rigs.videos import write_camera_video
 
 SECRET = "geheim-4711"
 URL = f"rtsp://viewer:{SECRET}@10.0.0.5/stream"
@@ -345,3 +346,104 @@ def test_systemd_hands_the_secret_to_a_service_that_cannot_read_the_file(key):
         until(lambda: digest("new-0815") in made.journal("edgevid"))
         device.ask("uninstall")
         assert not (made.root / "opt/edgevid").exists()
+
+
+# ---------------------------------------------------------------- the whole way
+
+# A kind of device to which no wheel need be sent, so that nothing is downloaded.
+BARE = """
+title = "A machine with nothing"
+architecture = "any"
+python = ["3.11", "3.12", "3.13"]
+requires = []
+
+[[engine]]
+runtime = "null"
+accelerator = "cpu"
+quantize = ["float32"]
+
+[limits]
+memory_mb = 16
+disk_mb = 16
+"""
+
+
+@pytest.fixture
+def own_target():
+    return "bare", BARE
+
+
+@pytest.mark.one_process("crontab")
+@pytest.mark.starts(1)
+def test_the_command_flash_writes_a_password_nowhere_else(tmp_path, home, make_null_bundle):
+    """Its device has no library to serve with, so a deployment fails, and its secret goes."""
+    root, bundle = tmp_path / "device", make_null_bundle()
+    with sshd(tmp_path) as server:
+
+        def flash(*more: str) -> subprocess.CompletedProcess:
+            place = ("--target", f"{server.user}@127.0.0.1:{server.port}", "--root", str(root))
+            command = [sys.executable, "-m", "edgevid", "flash", *place, *more]
+            path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+            return subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                env={**server.environment(), **path},
+                timeout=120,
+            )
+
+        try:
+            serve = (str(bundle), "--source", URL, "--kind", "bare", "--allow-root")
+            told = [flash(*serve, "--dry-run"), flash(*serve, "--stage", "--json")]
+            assert told[1].returncode == 0, told[1].stderr
+            release = json.loads(told[1].stdout)["release"]
+            site = (root / "releases" / release / "site.toml").read_text()
+            assert 'credential = "10.0.0.5"' in site
+            assert files_with(SECRET, root) == [root / "credentials" / "10.0.0.5"]
+            told.append(flash(*serve, "--health-s", "1"))
+            assert "was rolled back" in told[2].stderr
+            assert not files_with(SECRET, root)
+        finally:
+            flash("--uninstall")
+    assert not files_with(SECRET, tmp_path), "the host kept it"
+    assert SECRET not in "".join(done.stdout + done.stderr for done in told)
+
+
+def test_a_camera_opens_with_a_credential_and_no_trace_of_it(tmp_path, make_null_bundle):
+    """A real camera that wants it; configuration, status, results and messages are searched."""
+    film = write_camera_video(tmp_path / "film.mp4", seconds=30, fps=10)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    folder = tmp_path / "service"
+    folder.mkdir()
+    with RtspCamera(user="viewer", password=SECRET, film=film) as camera:
+        (secrets / "door").write_text(camera.url("film", login=f"viewer:{SECRET}@"))
+        (folder / "site.toml").write_text(f"""
+output = "results.jsonl"
+status = "status"
+[[bundle]]
+path = "{make_null_bundle()}"
+[[camera]]
+source = "{camera.url("film")}"
+credential = "door"
+""")
+        command = [sys.executable, "-m", "edgevid", "run", "--config", str(folder / "site.toml")]
+        environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(secrets)}
+        with (folder / "log").open("wb") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            results = folder / "results.jsonl"
+            wait_for(lambda: results.exists() and results.read_text().count("\n") > 3, 60)
+            assert SECRET not in Path(f"/proc/{child.pid}/cmdline").read_text()
+        finally:
+            child.terminate()
+            child.wait()
+    assert (folder / "status" / "status.json").exists()
+    assert not files_with(SECRET, folder)
+    assert "asks for the password in plain text" in (folder / "log").read_text()
+
+
+def test_a_sinks_url_with_a_token_becomes_a_name():
+    data = {"camera": [], "sink": [{"kind": "webhook", "url": "https://h/?token=abc123"}]}
+    assert service_config._take_secrets(data) == {"webhook-url": "https://h/?token=abc123"}
+    assert data["sink"][0]["url"] == "credential:webhook-url"
