@@ -18,8 +18,8 @@ BASE_MB, ACCELERATOR_MB = 1024, 1024
 """What Python and the libraries need, with room for a runtime's own copies of a small model; and
 what an accelerator's compiler needs besides."""
 TIMES_FILES, PER_VALUE = 16, 4096
-"""What a model gets besides: copies of its weights, and bytes for each value of its inputs, which
-are 340 float32 maps at the full resolution of a colour image for each of its pixels."""
+"""What a model gets besides: copies of its weights, and bytes for each value of its inputs, enough
+for a thousand float32 values at full resolution."""
 LEAST_MB = 256
 
 

@@ -281,7 +281,7 @@ def test_evidence_records_missing_held_out_clips(quick, lowered, tmp_path, monke
     clip = tmp_path / "elsewhere" / "clip.mp4"
     write_video(clip, moving_images(6, 32, 32))
     moved = replace(record, data=tmp_path / "gone")
-    monkeypatch.setattr(importers, "describe", lambda *a: moved)
+    monkeypatch.setattr(importers, "describe", lambda *a, **k: moved)
     result = quick(calibrate=clip.parent)
     assert result["artifacts"][0]["metric"] == {
         "name": None,
