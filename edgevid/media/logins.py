@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
@@ -18,6 +20,9 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 from edgevid.media.unavailable import Reason, Unavailable
 
 MAX_HOPS = 5
+ANSWER_S = 10.0
+"""How long a whole answer may take, or the beginning of TLS, however slowly bytes arrive."""
+CONTENT_S = 60.0
 Connect = Callable[[], socket.socket]
 MOST_BYTES = 64 << 10
 _STATUS = re.compile(rb"RTSP/1\.\d (\d{3})")
@@ -44,6 +49,34 @@ class Asked:
         return {scheme for scheme, _ in self.challenges}
 
 
+@contextmanager
+def deadline(peer: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection after some time; its own limit is only one of silence."""
+
+    def end() -> None:
+        with suppress(OSError):
+            socket.socket.shutdown(peer, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what goes wrong with a connection into `Unavailable`."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unavailable(Reason.TIME_OUT, "it stopped answering") from None
+    except OSError as error:
+        raise Unavailable(Reason.ENDED, f"the connection broke ({error.strerror})") from None
+
+
 def same_host(one: str, other: str) -> bool:
     """Whether a password for one URL may be used for another: host and port are the same.
 
@@ -68,11 +101,11 @@ def moved(url: str, location: str) -> str:
     try:
         before, after = urlsplit(url), urlsplit(urljoin(_bare(urlsplit(url)), location))
         kind = before.scheme.rstrip("s")
-        if after.scheme.rstrip("s") != kind or not after.hostname:
+        if after.scheme not in (kind, f"{kind}s") or not after.hostname:
             raise Unavailable(Reason.REFUSED, "redirects to another kind of server; give its URL")
         if _secure(before) and not _secure(after):
             raise Unavailable(Reason.REFUSED, "redirects out of TLS; give the URL to use")
-        target = _bare(after)
+        target, _ = _bare(after), after.port  # which raises if it is none
         login = before.netloc.rpartition("@")[0]
         if not login or not same_host(url, target):
             return target
@@ -280,7 +313,7 @@ def _get(
 
     connection = http.client.HTTPConnection(host)
     content = b""
-    with connect() as connection.sock:
+    with connect() as connection.sock, deadline(connection.sock, CONTENT_S):
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         if most_bytes and answer.status in (200, 206):
@@ -313,9 +346,10 @@ def authorization(asked: Asked, method: str, target: str, login: tuple[str, str]
             challenge = urllib.request.parse_keqv_list(parts)
             known: Any = _Known(login)
             digest: Any = urllib.request.AbstractDigestAuthHandler(known)
-            return f"Digest {digest.get_authorization(_Request(method, target), challenge)}"
-        except (ValueError, IndexError, KeyError):
+            value = digest.get_authorization(_Request(method, target), challenge)
+        except (ValueError, IndexError, KeyError, AttributeError):
             return ""
+        return f"Digest {value}" if value else ""
     if "basic" in by_scheme:
         import base64
 

@@ -21,12 +21,15 @@ from edgevid.media.decode import hardware, video_stream
 from edgevid.media.hls import LIST_BYTES, MARK, HlsStream, Part
 from edgevid.media.live import ReconnectingSource
 from edgevid.media.logins import (
+    ANSWER_S,
     BASIC,
     MAX_HOPS,
     Asked,
     RtspTalk,
+    answering,
     ask_http,
     ask_rtsp,
+    deadline,
     get,
     login_of,
     moved,
@@ -240,7 +243,7 @@ class NetworkEndpoint:
         """
         for _ in range(MAX_HOPS):
             peer, checks = self._reach(url, open_s)
-            with peer:
+            with peer, deadline(peer, ANSWER_S):
                 location = self._asked(peer, url)
             if not location:
                 return url, checks
@@ -250,7 +253,7 @@ class NetworkEndpoint:
     def _asked(self, peer: socket.socket, url: str) -> str:
         """Learn how a server wants the password; returns where it redirects to, or nothing."""
         scheme, login = urlsplit(url).scheme, login_of(url)
-        try:
+        with answering():
             if scheme.startswith("rtsp"):
                 if scheme == "rtsp":
                     talk = RtspTalk(peer, self._early)
@@ -265,8 +268,6 @@ class NetworkEndpoint:
                 asked = ask_http(lambda: peer, url, permit, authorized=False)
             else:
                 return ""
-        except OSError as error:
-            raise Unavailable(Reason.ENDED, f"{error.strerror or error}") from None
         return asked.location if 300 <= asked.status < 400 else ""
 
     def _permit(self, scheme: str, asked: Asked) -> None:
@@ -297,7 +298,8 @@ class NetworkEndpoint:
         for _ in range(MAX_HOPS):
             permit = partial(self._permit, urlsplit(url).scheme)
             connect = partial(self._connect, url, open_s)
-            asked, content = get(connect, url, permit, byte_range, most_bytes)
+            with answering():
+                asked, content = get(connect, url, permit, byte_range, most_bytes)
             if not (300 <= asked.status < 400 and asked.location):
                 break
             after = moved(url, asked.location)
@@ -312,7 +314,8 @@ class NetworkEndpoint:
     def _redirected(self, url: str, open_s: float, error: Exception) -> str:
         """Where a web server redirects to; raises the error again if it does not."""
         permit = partial(self._permit, urlsplit(url).scheme)
-        asked = ask_http(partial(self._connect, url, open_s), url, permit, authorized=True)
+        with answering():
+            asked = ask_http(partial(self._connect, url, open_s), url, permit, authorized=True)
         if not (300 <= asked.status < 400 and asked.location):
             raise error
         return moved(url, asked.location)
@@ -355,6 +358,8 @@ class NetworkEndpoint:
             raise Unavailable(
                 Reason.UNREACHABLE, f"unknown host {host} ({error.strerror})"
             ) from None
+        except UnicodeError:
+            raise Unavailable(Reason.UNREACHABLE, "the host is no name of a computer") from None
         except TimeoutError:
             self._answers.missed()
             why = f"{peer_name} does not answer within {limit_s:.2g} s"

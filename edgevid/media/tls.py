@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgevid.media.logins import ANSWER_S, deadline
 from edgevid.media.unavailable import Reason, Unavailable
 
 STORES = (
@@ -113,9 +114,12 @@ def shake_hands(
 
 def _wrapped(context: ssl.SSLContext, peer: socket.socket, host: str) -> ssl.SSLSocket:
     try:
-        return context.wrap_socket(peer, server_hostname=host)
+        with deadline(peer, ANSWER_S):
+            return context.wrap_socket(peer, server_hostname=host)
     except BaseException as error:
         peer.close()
+        if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
+            raise Unavailable(Reason.UNREACHABLE, "its host is no name that TLS knows") from None
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError):
             why = f"does not begin TLS ({error.reason or error.strerror}); check scheme and port"
             raise Unavailable(Reason.REFUSED, why) from None

@@ -10,6 +10,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import av
@@ -468,3 +470,62 @@ def test_what_a_playlist_says_is_read():
     assert (found.sequence, found.target_s, found.ended) == (7, 4.0, False)
     with pytest.raises(Unavailable, match="encrypted"):
         parse('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n', "http://h/l.m3u8")
+
+
+# ---------------------------------------------------------------- answers of any kind
+
+ANSWERS = [
+    b"",
+    b"\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: httpss://h/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://h:99999999/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://" + b"x" * 70 + b"/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    b"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest\r\nContent-Length: 0\r\n\r\n",
+    b'HTTP/1.1 401 No\r\nWWW-Authenticate: Digest realm="x",nonce="y",algorithm=rot13\r\n\r\n',
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n#EXTM3U\n",
+    b'HTTP/1.1 200 OK\r\n\r\n#EXTM3U\n#EXT-X-MAP:URI="http://["\n',
+    b"HTTP/1.1 200 OK\r\n\r\n#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=9\nv.m3u8\n" * 3,
+]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+@pytest.mark.parametrize("number", range(len(ANSWERS)))
+def test_no_answer_makes_more_than_a_reason(scheme, number):
+    """Whatever a server says: one line, and no other host."""
+    content = ANSWERS[number].replace(b"HTTP/1.1", b"RTSP/1.0" if scheme == "rtsp" else b"HTTP/1.1")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = server.accept()
+                with contextlib.suppress(OSError), peer:
+                    peer.recv(4096)
+                    peer.sendall(content)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"{scheme}://viewer:geheim@127.0.0.1:{server.getsockname()[1]}/v"
+        said = why_not(url)
+        server.shutdown(socket.SHUT_RDWR)
+    assert said and "\n" not in said and "geheim" not in said
+
+
+def test_an_answer_that_drips_is_given_up(monkeypatch):
+    """A limit of silence alone would hold a thread for hours."""
+    monkeypatch.setattr("edgevid.media.network.ANSWER_S", 0.5)
+
+    def serve() -> None:
+        peer, _ = server.accept()
+        with contextlib.suppress(OSError), peer:
+            peer.sendall(b"RTSP/1.0 200 OK\r\n")
+            while True:
+                peer.sendall(b"x")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        began = time.monotonic()
+        said = why_not(f"rtsp://viewer:geheim@127.0.0.1:{server.getsockname()[1]}/v")
+    assert "closes the connection" in said and time.monotonic() - began < 5
