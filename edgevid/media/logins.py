@@ -68,7 +68,11 @@ def deadline(peer: socket.socket, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn what goes wrong with a connection into `Unavailable`."""
+    """Name what goes wrong with a connection.
+
+    Raises:
+        Unavailable: The connection fails.
+    """
     try:
         yield
     except TimeoutError:
