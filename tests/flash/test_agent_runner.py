@@ -1,12 +1,15 @@
 """The agent and the real runner: what one tells is what the other judges."""
 
+import ast
 import sysconfig
+import zlib
+from pathlib import Path
 
 import pytest
 
 from edgevid import targets
 from edgevid.bundle import Bundle
-from edgevid.flash import device_code
+from edgevid.flash import agent, device_code
 from rigs.agent import Device, Key, Release, quick_folder, until, wheel
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
@@ -83,3 +86,20 @@ def test_the_real_runner_is_judged_by_its_status(key, release):
         until(lambda: device.ask("status")["status"]["state"] == "serving")
         device.ask("uninstall")
         assert not device.root.exists()
+
+
+def test_the_agent_is_sent_without_comments_and_docstrings_and_is_the_same_program():
+    """Every deployment sends it, and a repeated one stays below 64 KiB."""
+
+    def program(text: str) -> str:
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""
+        return ast.dump(tree)
+
+    for file in Path(agent.__file__).parent.glob("*.py"):
+        text = file.read_text("utf-8")
+        assert program(agent.lean(text)) == program(text), file
+    assert agent.lean('x = "# no comment"  # one\n# two\ny = 1\n') == 'x = "# no comment"\ny = 1\n'
+    assert len(zlib.compress(agent.source(), 9)) < 52 << 10

@@ -78,6 +78,9 @@ wants all requests signed but ``probe``, ``status``, ``history`` and, after ``se
 
 from __future__ import annotations
 
+import ast
+import io
+import tokenize
 from pathlib import Path
 
 _LOADER = '''\
@@ -138,5 +141,36 @@ def source() -> bytes:
     """Return the program; the same modules give the same bytes."""
     folder = Path(__file__).parent
     files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
-    lines = [f"    {file.stem!r}: {file.read_text('utf-8')!r},\n" for file in files]
+    lines = [f"    {file.stem!r}: {lean(file.read_text('utf-8'))!r},\n" for file in files]
     return _LOADER.format(sources="{\n" + "".join(lines) + "}").encode()
+
+
+def lean(text: str) -> str:
+    """Leave out a module's comments and docstrings, which every deployment would send again.
+
+    Args:
+        text: The module.
+
+    Returns:
+        The same program; a statement that is only a text becomes an empty one.
+    """
+    lines = [line.encode() for line in text.splitlines(keepends=True)]
+    texts = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    for node in sorted(texts, key=lambda one: one.lineno, reverse=True):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        rest = lines[last][node.end_col_offset :]
+        lines[first : last + 1] = [lines[first][: node.col_offset] + b'""' + rest]
+    shorter = b"".join(lines).decode()
+    marks = tokenize.generate_tokens(io.StringIO(shorter).readline)
+    kept = shorter.splitlines(keepends=True)
+    for token in [one for one in marks if one.type == tokenize.COMMENT]:
+        row, column = token.start
+        code = kept[row - 1][:column].rstrip()
+        kept[row - 1] = f"{code}\n" if code else ""
+    return "".join(kept)
