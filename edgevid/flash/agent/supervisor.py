@@ -158,8 +158,9 @@ class Supervisor:
             "EDGEVID_ROOT": str(self.store.root),
         }
         environment.pop("WATCHDOG_PID", None)
-        if account is not None:
-            environment["STATE_DIRECTORY"] = str(self.store.state / RESULTS)
+        if account is not None:  # it cannot read what the home of root has
+            own = str(self.store.state / RESULTS)
+            environment.update(STATE_DIRECTORY=own, HOME=own, XDG_CONFIG_HOME=own + "/.config")
         child = subprocess.Popen(
             service.agent_args(self.store, None, "serve"),
             stdin=subprocess.DEVNULL,
