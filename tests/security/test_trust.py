@@ -2,28 +2,20 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
-from edgevid.flash.agent import locked, statement
-from edgevid.flash.keys import load as load_key
-from edgevid.flash.signed_request import sign_request
-from rigs.agent import Device, Fault, Key, Release, Session, quick_folder, sha, until
-from rigs.bundles import write_null
-from rigs.devices import Person, device
-from rigs.need import need_program
-from rigs.sshd import sshd_program
+from edgevid.flash.agent import statement
+from rigs.agent import RUNNER, Device, Fault, Key, quick_folder, until, wheel
+from rigs.trust import HEALTH, model, signed_request
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
 
 YEAR = 366 * 24 * 3600
-HEALTH = {"seconds": 0.3, "start_s": 30.0}
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +43,6 @@ def _device(keys):
         yield made
         if made.root.exists():
             made.ask("uninstall")
-
-
-def model(serial, **more):
-    """A release with a model of its own."""
-    return Release(serial, bundles={"door.edgevid": f"model {serial}".encode()}, **more)
 
 
 def refusal(device, release, about=None, **more):
@@ -170,13 +157,6 @@ def test_an_installation_without_a_record_says_what_to_do(device, keys):
 # ---------------------------------------------------------------- revocation, signed requests
 
 
-def signed_request(key, device_id, nonce, do, purpose=statement.REQUEST, /, **fields):
-    """The fields of the request ``signed``."""
-    text = json.dumps({"do": do, **fields})
-    about = {"device": device_id, "nonce": nonce}
-    return {"request": text, "key": key.public, **key.signed(text.encode(), purpose, **about)}
-
-
 def test_what_is_revoked_is_never_accepted_or_activated_again(device):
     for serial in (10, 20):
         assert device.flash(model(serial), HEALTH)["healthy"]
@@ -209,218 +189,6 @@ def test_only_the_key_revokes(standing, keys):
         with pytest.raises(Fault, match="signed by another key"):
             session.ask("signed", **request)
     assert standing.ask("status")["installed"]["revoked"] == []
-
-
-# ---------------------------------------------------------------- the locked mode
-
-
-@pytest.fixture(scope="module")
-def sshd_config(tmp_path_factory):
-    """A configuration by which only root can write the keys of the user ``nobody``."""
-    need_program("ssh-keygen", "openssh-client")
-    sshd_program()
-    folder = tmp_path_factory.mktemp("sshd")
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host"], check=True
-    )
-    config = folder / "config"
-    config.write_text(
-        f"HostKey {folder}/host\nMatch User nobody\n  AuthorizedKeysFile /etc/ssh/edgevid_keys\n"
-    )
-    return config
-
-
-class LockedSession(Session):
-    """The only conversation that a forced command allows, with whoever can log in."""
-
-    def __init__(self, device, config, user="nobody"):
-        self.root, self.heard = device.root, []
-        command = [sys.executable, "-I", device.root / "current/agent.py", "session", "--locked"]
-        command += ["--root", device.root, "--sshd-config", config]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "SUDO_USER": user},
-        )
-        assert self.process.stdout.readline() == b"\n"
-        mark, _, text = self.process.stdout.readline().decode().partition(" ")
-        assert mark == locked.MARK
-        self.greeting = json.loads(text)
-        self._count = 0
-
-    def close(self):
-        """End it; ``rest`` is the first line that it said without being asked, if any."""
-        self.process.stdin.close()
-        self.rest = json.loads(self.process.stdout.readline() or b"{}")
-        super().close()
-
-    def nonce(self):
-        self._count += 1
-        return f"{self.greeting['nonce']}-{self._count - 1}"
-
-    def ask_signed(self, key, do, /, **fields):
-        request = signed_request(key, self.greeting["device"], self.nonce(), do, **fields)
-        return self.ask("signed", **request)
-
-
-@pytest.fixture
-def session(standing, sshd_config):
-    session = LockedSession(standing, sshd_config)
-    yield session
-    session.close()
-
-
-VERBS = {
-    "check": {},
-    "session": {},
-    "missing": {"blobs": {"0" * 64: 1}},
-    "read": {"sha256": "0" * 64},
-    "stage": {},
-    "activate": {"health": HEALTH},
-    "watch": {},
-    "rollback": {"health": HEALTH},
-    "credential": {"name": "x", "sha256": "0" * 64},
-    "revoke": {"what": "0" * 16},
-    "uninstall": {},
-    "job": {"id": "x", "release": "y", "args": ["bench"], "files": {}, "deadline_s": 1},
-    "job-state": {"id": "x"},
-    "job-read": {"id": "x", "file": "stdout", "offset": 0},
-    "job-end": {},
-    "tuned": {"name": "x", "content": "y"},
-}
-
-
-def test_every_request_is_tried():
-    """A request that is new needs a decision whether the login alone may send it."""
-    from edgevid.flash.agent.session import AgentSession
-
-    known = set(AgentSession(None)._verbs)
-    assert known == {*VERBS, *locked.UNSIGNED, "blob"}
-
-
-def test_a_stolen_login_only_reads_the_state(standing, session, keys):
-    before = (standing.root / "history.jsonl").read_text()
-    for do in sorted(locked.UNSIGNED):
-        assert session.ask(do)["ok"]
-    package = standing.package(model(30))
-    for do, fields in VERBS.items():
-        for more in (fields, {**fields, **package}):
-            with pytest.raises(Fault) as fault:
-                session.ask(do, **more)
-            assert fault.value.kind == "locked", do
-        with pytest.raises(Fault) as fault:
-            session.ask_signed(keys[1], do, **fields)
-        assert fault.value.kind == "key", do
-    with pytest.raises(Fault) as fault:
-        session.ask("blob", b"x", sha256="0" * 64, size=1, offset=0)
-    assert fault.value.kind == "locked"
-    assert (standing.root / "history.jsonl").read_text() == before
-    assert standing.ask("status")["service"]["restarts"] == 0
-
-
-def test_a_stolen_login_names_no_other_folder_and_imports_nothing(standing, session, tmp_path):
-    with pytest.raises(Fault, match="only for"):
-        session.ask("status", root=str(tmp_path))
-    for fields in ({"modules": ["os.path"]}, {"libraries": ["../../etc/shadow"]}):
-        with pytest.raises(Fault, match="plain names"):
-            session.ask("probe", **fields)
-
-
-def test_a_request_is_valid_once_and_in_one_session(standing, session, sshd_config):
-    request = signed_request(
-        standing.key, standing.id, session.nonce(), "missing", blobs={"0" * 64: 1}
-    )
-    assert session.ask("signed", **request)["missing"]
-    other = LockedSession(standing, sshd_config)
-    for one in (session, other):
-        with pytest.raises(Fault) as fault:
-            one.ask("signed", **request)
-        assert fault.value.kind == "replay"
-    other.close()
-
-
-def test_a_signed_request_is_for_this_device_and_purpose(standing, session):
-    key = standing.key
-    for number, (name, purpose, kind) in enumerate(
-        [
-            (statement.ANY, statement.REQUEST, "replay"),
-            ("0" * 32, statement.REQUEST, "device"),
-            (standing.id, statement.RELEASE, "signature"),
-        ]
-    ):
-        nonce = f"{session.greeting['nonce']}-{number}"
-        request = signed_request(key, name, nonce, "uninstall", purpose)
-        with pytest.raises(Fault) as fault:
-            session.ask("signed", **request)
-        assert fault.value.kind == kind
-
-
-def test_what_is_signed_is_what_is_done(standing, session):
-    request = signed_request(standing.key, standing.id, session.nonce(), "missing", blobs={})
-    request["request"] = json.dumps({"do": "uninstall"})
-    with pytest.raises(Fault, match="does not match what was sent"):
-        session.ask("signed", **request)
-
-
-def test_bytes_that_follow_a_signed_request_are_read_with_it(standing, session):
-    secret = b"password"
-    request = {"do": "credential", "name": "door", "sha256": sha(secret), "bytes": len(secret)}
-    key = load_key(standing.key.path)
-    signed = sign_request(request, key, session.greeting["device"], session.nonce())
-    assert signed.pop("do") == "signed" and signed.pop("bytes") == len(secret)
-    assert session.ask("signed", secret, **signed)["changed"]
-    session.ask_signed(standing.key, "session")
-
-
-def test_the_next_key_may_sign_when_the_trusted_one_says_so(standing, session, keys):
-    line = keys[1].public
-    for signer, accepted in ((keys[1], False), (keys[0], True)):
-        pin = {"key": line, **signer.signed(line.encode(), statement.KEY)}
-        request = signed_request(keys[1], standing.id, session.nonce(), "missing", blobs={})
-        if accepted:
-            assert session.ask("signed", pin=pin, **request)["missing"] == {}
-        else:
-            with pytest.raises(Fault, match="not signed by the one"):
-                session.ask("signed", pin=pin, **request)
-
-
-def test_with_the_key_a_locked_device_is_flashed(device, sshd_config):
-    assert device.flash(model(10), HEALTH)["healthy"]
-    new = model(20)
-    session = LockedSession(device, sshd_config)
-    package, key = device.package(new, {"device": device.id}), device.key
-    session.ask_signed(key, "check", **package)
-    session.ask_signed(key, "session")
-    missing = session.ask_signed(key, "missing", blobs={n: len(c) for n, c in new.blobs.items()})
-    for name in missing["missing"]:
-        content = new.blobs[name]
-        session.ask("blob", content, sha256=name, size=len(content), offset=0)
-    session.ask_signed(key, "stage", **package)
-    begun = session.ask_signed(key, "activate", health=HEALTH)
-    assert session.ask_signed(key, "watch", activation=begun["activation"])["healthy"]
-    session.close()
-    assert device.current() == new.id
-
-
-def test_a_lock_that_the_login_could_lift_is_none(standing, sshd_config, tmp_path):
-    """The keys of whoever logs in must not be theirs to write."""
-    keys_file = tmp_path / "own"
-    keys_file.write_text("")
-    shutil.chown(keys_file, "nobody")
-    loose = tmp_path / "config"
-    for name in (str(keys_file), "/dev/shm/not-there-yet"):
-        text = sshd_config.read_text().replace("/etc/ssh/edgevid_keys", f"/etc/ssh/x {name}")
-        loose.write_text(text)
-        refused(standing, loose, "nobody", "lift the forced command")
-    refused(standing, sshd_config, "root", "a user of its own")
-
-
-def refused(device, config, user, words):
-    session = LockedSession(device, config, user)
-    session.close()
-    error = session.rest.get("error", {})
-    assert error.get("kind") == "locked" and words in error["message"], session.rest
 
 
 # ---------------------------------------------------------------- what serves is what was signed
@@ -514,8 +282,6 @@ def test_at_boot_a_changed_release_gives_way_to_the_previous_one(device, what):
 
 
 def other_runner():
-    from rigs.agent import RUNNER, wheel
-
     return wheel({"edgevid/__init__.py": "# another\n", "edgevid/__main__.py": RUNNER})
 
 
@@ -544,78 +310,3 @@ def test_files_that_were_copied_to_another_disk_are_read_once_and_serve(device):
     subprocess.run([sys.executable, "-I", agent, "recover", "--root", device.root], check=True)
     assert json.loads(listed.read_text())["edgevid/__main__.py"][4] == path.stat().st_ctime_ns
     assert device.current() == model(10).id
-
-
-# ---------------------------------------------------------------- a real device, a real sshd
-
-
-SOURCE = ("--source", "synthetic:64x64@15", "--health-s", "1", "--json")
-
-
-def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_path, video):
-    owner = Person(tmp_path / "owner")
-    thief = Person(tmp_path / "thief", key=owner.key)  # has the login, but not the signing key
-    bundles = [tmp_path / name / "motion.edgevid" for name in ("one", "two", "three")]
-    for number, bundle in enumerate(bundles):
-        bundle.parent.mkdir()
-        write_null(bundle, mark=number)
-    with device(owner, "gate") as made:
-        owner.inventory(made)
-        first = read(owner, "flash", bundles[0], "--target", "gate", *SOURCE)
-        lock(owner, made)
-        shut = replace(made, name="shut", user="edgevid-deploy")
-        for person in (owner, thief):
-            person.knows(shut)
-            person.inventory(shut)
-
-        second = read(owner, "flash", bundles[1], "--target", "shut", *SOURCE)
-        assert (second["outcome"], second["replaced"]) == ("serving", first["release"])
-        same = read(owner, "flash", bundles[1], "--target", "shut", *SOURCE)
-        assert same["outcome"] == "unchanged" and same["wire_bytes"] < 64 << 10
-
-        journal = (made.root / "opt/edgevid/journal.json").read_text()
-        tried = thief.ssh(shut, "touch /tmp/owned; id -u")
-        assert locked.MARK in tried.stdout and not (made.root / "tmp/owned").exists()
-        assert "uid" not in as_login(made, "sudo", "-n", "id").stdout
-        (seen,) = read(thief, "fleet", "status", "--target", "shut", "--json")["devices"]
-        assert (seen["health"], seen["release"]) == ("serving", second["release"])
-        for words in (
-            ("flash", bundles[2], "--target", "shut", "--replace", *SOURCE),
-            ("flash", "--rollback", "--target", "shut", "--json"),
-            ("flash", "--uninstall", "--target", "shut", "--json"),
-            ("flash", "--revoke", first["release"], "--target", "shut", "--json"),
-        ):
-            done = thief.edgevid(*words)
-            assert done.returncode == 2, done.stderr + done.stdout
-            assert "signed by another key" in done.stdout + done.stderr
-        assert (made.root / "opt/edgevid/journal.json").read_text() == journal
-
-        short = ("--rounds", "2", "--samples", "100", "--scenario", "step", "--json")
-        measured = owner.edgevid("bench", bundles[1], "--source", video, "--target", "shut", *short)
-        assert measured.returncode in (0, 3), measured.stderr  # 3: a busy machine
-        assert json.loads(measured.stdout)["device"]["name"] == "shut"
-        back = read(owner, "flash", "--rollback", "--target", "shut", "--health-s", "1", "--json")
-        assert back["release"] == first["release"]
-        made.machine.run("chown", "edgevid-deploy", "/etc/ssh/edgevid_keys")
-        done = owner.edgevid("fleet", "status", "--target", "shut", "--json")
-        assert "lift the forced command" in done.stdout
-
-
-def read(person, *words):
-    """What a command of edgevid gives."""
-    done = person.edgevid(*words)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return json.loads(done.stdout)
-
-
-def as_login(made, *words):
-    """Run something as the user of the locked login, were there a way."""
-    return made.machine.run("runuser", "-u", "edgevid-deploy", "--", *words, check=False)
-
-
-def lock(person, made):
-    """Set up the locked login, as the script's first lines say."""
-    script = person.edgevid("keys", "--forced-command", person.key.with_suffix(".pub")).stdout
-    command = ["ssh", "-F", person.config, "-o", "BatchMode=yes", made.name, "sudo", "sh"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "locked: " in done.stdout, done.stderr + done.stdout
