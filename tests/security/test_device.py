@@ -4,7 +4,6 @@ import json
 import os
 import stat
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -188,9 +187,11 @@ def test_no_other_user_can_keep_the_service_from_starting(folder):
     lock.chmod(0o644)  # an older edgevid's
     StatusBoard(lock.parent, dict).close()
     with start(HOLD, lock) as holder:
-        assert holder.stdout.readline() == "Permission denied\n"
-        StatusBoard(lock.parent, dict).close()
-        holder.kill()
+        try:
+            assert holder.stdout.readline() == "Permission denied\n"
+            StatusBoard(lock.parent, dict).close()
+        finally:
+            holder.kill()
 
 
 @pytest.mark.parametrize("kind", ["anybody may write it", "somebody else's"])
@@ -231,8 +232,10 @@ while True:
 def listening(path, how, user=NOBODY):
     with start(SERVE, path, how, user=user) as server:
         assert server.stdout.readline() == "ready\n"
-        yield
-        server.kill()
+        try:
+            yield
+        finally:
+            server.kill()
 
 
 @pytest.fixture
@@ -376,6 +379,4 @@ def test_a_process_that_says_it_is_edgevids_does_not_stop_root_for_long(monkeypa
     monkeypatch.setattr(processes, "_processes", lambda: [os.getpid()])
     monkeypatch.setattr(processes, "environment", lambda pid: {"EDGEVID_ROOT": "/x"})
     monkeypatch.setattr(processes, "kill", lambda pid, number: None)
-    began = time.monotonic()
-    processes.end_stragglers(Path("/x"))
-    assert time.monotonic() - began < 5
+    within(5, lambda: processes.end_stragglers(Path("/x")) or True)
