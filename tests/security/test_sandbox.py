@@ -20,6 +20,8 @@ import pytest
 import edgevid
 import edgevid_converters
 from edgevid import bundle, registry
+from edgevid.bench.job import Job
+from edgevid.bench.measurement import engine_sandbox
 from edgevid.bundle import Artifact
 from edgevid.contract import Contract, Output, VectorInput
 from edgevid.doctor import environment
@@ -383,6 +385,15 @@ def test_a_proof_reads_its_bundle_and_nothing_else(null_bundle):
     assert not found.write and not found.programs
     assert found.memory_mb is not None and found.memory_mb <= 1100
     assert not sandboxes.sandbox_for(opened, "null-float32", "openvino", "npu").confined
+
+
+def test_a_measured_engine_reads_its_bundle_and_the_video(null_bundle, video):
+    opened = bundle.Bundle.open(null_bundle)
+    found = engine_sandbox(opened, Job("null-float32", "null", "cpu", "step"), video)
+    assert found.confined and not found.write
+    assert found.read[:2] == (str(null_bundle.resolve()), str(video.resolve()))
+    assert found.programs == (sys.executable,)  # to prove it, where no verdict can be kept
+    assert not engine_sandbox(opened, Job("null-float32", "null", "null", "step"), video).confined
 
 
 @pytest.mark.parametrize(
