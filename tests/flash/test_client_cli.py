@@ -122,6 +122,9 @@ def test_an_unhealthy_release_gives_one_document_and_exit_code_1(flash, bundle, 
         (("--rollback", "--uninstall"), (), "cannot be combined"),
         (("--rollback", "--source", "picamera:"), (), "nothing to serve"),
         (("--archive", "x.sh", "--source", "picamera:"), (), "with --kind"),
+        (("--archive", "x.sh", "--source", "picamera:", "--device", "x"), (), "fleet status"),
+        (("--source", "picamera:", "--device", "0" * 32), ("--target", "x"), "is for --archive"),
+        (("--revoke", "0" * 16, "--source", "picamera:"), (), "nothing to serve"),
     ],
 )
 def test_wrong_arguments_give_one_line(flash, root, words, options, says):

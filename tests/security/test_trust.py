@@ -9,8 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from edgevid.errors import BadInput
 from edgevid.flash.agent import statement
+from edgevid.flash.keys import load as load_key
+from edgevid.flash.signed_request import sign
 from rigs.agent import RUNNER, Device, Fault, Key, quick_folder, until, wheel
+from rigs.packages import package
 from rigs.trust import HEALTH, model, signed_request
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
@@ -103,6 +107,11 @@ def test_a_permission_is_for_one_device(standing):
         about = {**permission(standing), "device": other}
         assert refusal(standing, model(10), about).kind in ("device", "downgrade")
     assert refusal(standing, model(10), {**permission(standing), "nonce": ""}).kind == "downgrade"
+
+
+def test_a_carried_file_permits_no_device_a_downgrade(keys):
+    with pytest.raises(BadInput, match="--device"):
+        sign(package(), load_key(keys[0].path), device=statement.ANY, reset_floor=True)
 
 
 def test_a_permission_is_used_up_and_resets_the_floor(device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -239,6 +240,8 @@ def _fits(request: DeployRequest, verb: str, names: Sequence[str], given: dict[s
         raise BadInput("--add and --replace cannot be combined; give one")
     if verb == "archive" and names:
         raise BadInput("--archive is for a device that is not connected; give --kind, not --target")
+    if given["device"] is not None and not re.fullmatch("[0-9a-f]{32}", given["device"]):
+        raise BadInput("--device takes the id of a device; see: edgevid fleet status --json")
     if verb != "archive" and given["device"] is not None:
         raise BadInput("--device is for --archive; with --target a release is for that device")
     if verb != "archive" and not names:
