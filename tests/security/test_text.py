@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import sys
 import tomllib
 import unicodedata
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 import edgevid
 from edgevid.cli import console
 from edgevid.files import canonical_json
+from edgevid.flash.agent.store import Store
+from edgevid.flash.agent.supervisor import Supervisor
 from edgevid.report import pages
 from edgevid.sinks import jsonl
 from edgevid.text import is_printable, printable, printable_bytes, printable_json
@@ -158,6 +161,19 @@ WAYS = {
     *("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"),
     *("traceback.print_exc", "traceback.print_exception", "sys.stdout.buffer.write"),
 }
+
+
+def test_the_log_of_a_device_without_systemd_is_safe_to_show(tmp_path):
+    store = Store(tmp_path)
+    supervisor = Supervisor(store)
+    reading, writing = os.pipe()
+    os.write(writing, EVIL.encode() + "Tür 日本\n".encode() + b"\xff\n")
+    with (tmp_path / "service.log").open("ab") as log:
+        assert supervisor._keep(reading, log)
+    os.close(reading)
+    os.close(writing)
+    text = (tmp_path / "service.log").read_text(errors="replace")
+    assert not hidden(text) and r"\x1b]0;owned\x07" in text and "Tür 日本\n" in text
 
 
 def test_a_draft_of_a_contract_shows_what_a_models_names_hide():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import selectors
 import signal
@@ -28,6 +29,11 @@ STOP_S = 15.0
 LOG_BYTES = 1 << 20
 RESULTS = "results"
 """The folder in the state folder for results of a runner that has a user of its own."""
+_HIDDEN = re.compile(
+    rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]"
+    rb"|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf"
+)
+"""What is not printable, in UTF-8."""
 RESERVED = 2
 """How much more private memory a process may map than it may use: the kernel's limit also counts
 what is only reserved, such as the stacks of threads (262 MB mapped, 132 MB used by one camera)."""
@@ -75,6 +81,14 @@ def limit_memory(memory_mb: int) -> None:
         size = RESERVED * memory_mb << 20
         size = size if most == resource.RLIM_INFINITY else min(size, most)
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def printable(output: bytes) -> bytes:
+    """Show control characters and marks that turn the direction of writing as escapes.
+
+    The runner does so itself; native libraries, which share its standard error, do not.
+    """
+    return _HIDDEN.sub(lambda found: found[0].decode().encode("unicode_escape"), output)
 
 
 class Supervisor:
@@ -259,7 +273,7 @@ class Supervisor:
             if log.tell() > LOG_BYTES:
                 self._log.with_suffix(".old.log").write_bytes(self._log.read_bytes())
                 log.truncate(0)
-            log.write(output)
+            log.write(printable(output))
             log.flush()
         except OSError:  # a full disk
             pass
