@@ -234,6 +234,8 @@ def _run_service(path: Path, as_json: bool) -> int:
         return config
 
     config = reread()
+    if os.geteuid() == 0:
+        say("runs as root: a fault in a decoder or a model opens the machine; use another user")
     aside = bool(_stdout_sinks(config, as_json))
     to_stdout = not config.all_sinks() and not as_json
     stdout = GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT)))

@@ -6,12 +6,14 @@ import shlex
 
 import pytest
 
+from edgevid.cli import run
 from edgevid.flash.agent import accounts
 from edgevid.flash.agent.manifest import read as read_manifest
 from edgevid.flash.agent.transport import Refused
 from rigs.agent import RUNNER, Fault, Key, Release, until, wheel
 from rigs.devices import PACKAGES, PLAIN
 from rigs.inside import Inside
+from rigs.service import bundle, camera
 from rigs.systemd import machine
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
@@ -248,3 +250,25 @@ def test_the_example_unit_is_as_closed_as_the_deployed_one(made):
     unit = (PROJECT / "docs/examples/edgevid.service").read_text()
     made.write("/tmp/edgevid.service", unit)
     assert exposure(made, "/tmp/edgevid.service") <= 1.8
+
+
+@pytest.mark.parametrize("user", [0, 1234])
+def test_a_service_of_root_that_was_started_by_hand_says_so(
+    tmp_path, null_bundle, user, monkeypatch
+):
+    class WouldRun(Exception):
+        pass
+
+    def would_run(service):
+        raise WouldRun
+
+    said = []
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr(run, "say", said.append)
+    monkeypatch.setattr(run, "_run", would_run)
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    site = tmp_path / "site.toml"
+    site.write_text(f"{bundle(null_bundle)}\n{camera('door')}\n")
+    with pytest.raises(WouldRun):
+        run._run_service(site, as_json=True)
+    assert any("runs as root" in line for line in said) == (user == 0)
