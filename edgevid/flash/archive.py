@@ -65,12 +65,8 @@ def make(
     facts = assumed(target, python)
     service = plan.service_of(None, request, Installed(), options)
     if service.credentials:
-        name = next(iter(service.credentials))
-        raise BadInput(
-            "an archive carries no passwords; give the camera without it in a --config, with "
-            f'credential = "{name}", and on the device write the password into '
-            f"/opt/edgevid/credentials/{name} (mode 0600)"
-        )
+        names = ", ".join(service.credentials)
+        options.log(f"the file carries no passwords; at the installation it asks for: {names}")
     package = build(
         facts,
         request.adapt(target),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgevid.errors import BadInput
+from edgevid.files import canonical_json
 from edgevid.flash import archive, commands, keys, service_config
 from edgevid.flash.activation import Health
 from edgevid.flash.agent_client import AgentClient
@@ -120,17 +122,6 @@ user = "other"
     assert made.credentials["Front-door-2"] == f"rtsp://other:{SECRET}@10.0.0.5/stream"
     assert "password_file" not in data["camera"][0] and "user" not in data["camera"][1]
     assert SECRET.encode() not in made.text
-
-
-def test_an_archive_carries_no_password(tmp_path):
-    (tmp_path / "m.edgevid").touch()
-    file = tmp_path / "x.sh"
-    request = DeployRequest(
-        (tmp_path / "m.edgevid",), (URL,), None, False, False, "raspberry-pi-5", ()
-    )
-    with pytest.raises(BadInput, match="an archive carries no passwords") as caught:
-        archive.make(file, request, DeployOptions())
-    assert SECRET not in str(caught.value) and not file.exists()
 
 
 # ---------------------------------------------------------------- the runner reads them
@@ -243,19 +234,19 @@ def test_a_credentials_name_cannot_be_a_path(device, name):
             send(session, "x", name)
 
 
+def naming() -> Package:
+    """A package whose configuration names a credential, and whose runner reads it."""
+    plain = package(READING)
+    manifest = json.loads(plain.manifest)
+    blobs = {name: blob for name, blob in plain.blobs.items() if name != manifest["site"]["sha256"]}
+    manifest["site"] = {"sha256": sha(SITE), "size": len(SITE)}
+    return Package(canonical_json(manifest), {**blobs, sha(SITE): SITE})
+
+
 @pytest.mark.one_process("crontab")
 def test_flash_over_ssh_sends_the_secret_beside_the_package(tmp_path):
     """And nothing that either side writes or says has it."""
-    signing = keys.load(make_key(tmp_path / "signing"))
-    plain = package(READING)
-    site = SITE
-    manifest = json.loads(plain.manifest)
-    old = manifest["site"]["sha256"]
-    manifest["site"] = {"sha256": hashlib.sha256(site).hexdigest(), "size": len(site)}
-    blobs = {name: blob for name, blob in plain.blobs.items() if name != old}
-    from edgevid.files import canonical_json
-
-    made = Package(canonical_json(manifest), {**blobs, manifest["site"]["sha256"]: site})
+    signing, made = keys.load(make_key(tmp_path / "signing")), naming()
     said: list[str] = []
     options = DeployOptions(key=signing, health=Health(seconds=1.0), log=said.append)
     root = tmp_path / "device"
@@ -447,3 +438,43 @@ def test_a_sinks_url_with_a_token_becomes_a_name():
     data = {"camera": [], "sink": [{"kind": "webhook", "url": "https://h/?token=abc123"}]}
     assert service_config._take_secrets(data) == {"webhook-url": "https://h/?token=abc123"}
     assert data["sink"][0]["url"] == "credential:webhook-url"
+
+
+@pytest.mark.one_process("crontab")
+def test_an_archive_carries_no_password_and_asks_for_it(tmp_path, home, make_null_bundle):
+    machine = os.uname().machine
+    target = BARE.replace('"any"', f'"{machine}"')
+    (home / "targets" / "board.toml").write_text(target)
+    signing, said = keys.load(make_key(tmp_path / "signing")), []
+    options = DeployOptions(key=signing, log=said.append)
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    request = DeployRequest((make_null_bundle(),), (URL,), None, False, False, "board", ())
+    archive.make(tmp_path / "whole.sh", request, options, python)
+    assert "at the installation it asks for: 10.0.0.5" in "".join(said)
+    assert not files_with(SECRET, tmp_path)
+
+    file = tmp_path / "x.sh"
+    archive.write(file, naming(), signing, "a test")
+    with quick_folder() as folder:
+        root = folder / "device"
+        command = ["sh", str(file), "--root", str(root), "--health-s", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        path = root / "credentials" / "door"
+        assert done.returncode == 2 and f"write it to {path} (mode 0600)" in done.stderr
+        ours, theirs = os.openpty()
+        said_file = tmp_path / "said"  # not a pipe, which the service would keep open
+        with said_file.open("wb") as held:
+            asked = subprocess.Popen(command, stdin=theirs, stderr=held, start_new_session=True)
+        shown = b""
+        while b"whole URL: " not in shown:
+            assert select.select([ours], [], [], 30)[0], said_file.read_text()
+            shown += os.read(ours, 100)
+        os.write(ours, f"{SECRET}\n".encode())
+        asked.wait(60)
+        errors = said_file.read_text()
+        os.close(theirs)
+        os.close(ours)
+        assert asked.returncode == 0, errors
+        assert path.read_text() == SECRET and stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert SECRET not in errors
+        Device(root, None).ask("uninstall")

@@ -40,7 +40,7 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     credential  {"name", "sha256", "bytes": n} and the n bytes of a secret that a release names
                 -> "changed": whether it was another one; then ``activate`` restarts the service
     stage       as check, "trial"?: compile nothing -> "release", "already": whether it serves now;
-                what serves is not touched
+                what serves is not touched; "credentials": those that it names and that are missing
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
                 -> "release", "started": False if the same release serves (nothing is restarted),
                 "activation": token. A watchdog on the device takes it from here.

@@ -83,20 +83,25 @@ def named(store: Store, release: str) -> list[str]:
     return sorted({one or other for one, other in _USED.findall(site)})
 
 
+def missing(store: Store, manifest: Manifest) -> list[str]:
+    """The credentials that a release uses and that are not here."""
+    names = named(store, manifest.id)
+    return [name for name in names if not (store.credentials / name).is_file()]
+
+
 def check(store: Store, manifest: Manifest) -> None:
     """Check that everything is there that a release uses.
 
     Raises:
         Refused: A credential is missing.
     """
-    for name in named(store, manifest.id):
+    for name in missing(store, manifest):
         path = store.credentials / name
-        if not path.is_file():
-            raise Refused(
-                "use",
-                f"the credential {name} is not on this device",
-                f"flash it with the camera's URL and password, or write it to {path} (mode 0600)",
-            )
+        raise Refused(
+            "use",
+            f"the credential {name} is not on this device",
+            f"flash it with the camera's URL and password, or write it to {path} (mode 0600)",
+        )
 
 
 def unit_lines(store: Store, manifest: Manifest) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
+import hashlib
 import json
 import os
 import re
@@ -191,11 +193,24 @@ class Installer:
             chunks = self._file.chunks(sha256, sizes[sha256], offset)
             blob = {"sha256": sha256, "size": sizes[sha256], "offset": offset}
             self.call("blob", blob, chunks)
-        release = self.call("stage", signed)["release"]
+        staged = self.call("stage", signed)
+        release = staged["release"]
+        for name in staged["credentials"]:
+            self._ask_for(name)
         if options.stage:
             report(f"release {release} is staged; run this again without --stage to activate it")
             return 0
         return self._activate(options, release)
+
+    def _ask_for(self, name: str) -> None:
+        """Ask for a secret, which no file carries; without a terminal the activation says more."""
+        if not sys.stdin.isatty():
+            return
+        secret = getpass.getpass(f"edgevid: {name}: the camera's password, or its whole URL: ")
+        content = secret.strip().encode()
+        if content:
+            about = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+            self.call("credential", about, [content])
 
     def _activate(self, options: argparse.Namespace, release: str) -> int:
         health = {

@@ -364,8 +364,8 @@ class AgentSession:
         current = self.store.current()
         if manifest.id != current:
             deployment.advance(self.store, "staged", {"new": manifest.id, "old": current})
-        already = manifest.id == current
-        return {"release": manifest.id, "already": already, "notes": checked.notes}
+        found = {"release": manifest.id, "already": manifest.id == current, "notes": checked.notes}
+        return dict(found, credentials=credentials.missing(self.store, manifest))
 
     def _activate(self, request: dict[str, Any]) -> dict[str, Any]:
         self._take_calm()
