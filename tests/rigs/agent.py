@@ -164,7 +164,7 @@ class Release:
             "site": {"sha256": sha(site), "size": len(site)},
             "agent": {"sha256": sha(agent), "size": len(agent)},
             "service": {"user": "root", "groups": [], "devices": []},
-            "limits": {"memory_mb": 64, "disk_mb": 1},
+            "limits": {"memory_mb": 512, "disk_mb": 1},
         }  # fmt: skip
         data["python"] = f"{sys.version_info[0]}.{sys.version_info[1]}"
         self.data = {**data, **more}
