@@ -30,7 +30,7 @@ accelerator = "cpu"
 quantize = ["float32"]
 
 [limits]
-memory_mb = 16
+memory_mb = 512
 disk_mb = 16
 """
 

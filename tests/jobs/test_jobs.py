@@ -61,7 +61,7 @@ project = "av"
 user = "root"
 
 [limits]
-memory_mb = 16
+memory_mb = 512
 disk_mb = 16
 """
 ENTRY = DeviceEntry(name="one", host="one")
