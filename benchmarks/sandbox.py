@@ -1,13 +1,13 @@
-"""What the sandbox of its children adds to a conversion, in interleaved pairs.
+"""The overhead of the sandbox in a conversion, in interleaved pairs.
 
     python benchmarks/sandbox.py [--pairs 20] [--json FILE]
 
 The same small ONNX model is converted to OpenVINO in float32 and int8, calibrated on the same clip,
-with the sandbox and without it, in turns; the cache is off. Without it the children have only their
-limits on resources: the process that starts them says so, in a run of this script of its own, since
-no option of edgevid can. For wall-clock and CPU seconds it prints the median ratio of the pairs and
-its 95 % interval (from the order of the pairs, so it assumes nothing of their distribution), and
-whether both runs gave the same bundle. Wall-clock times need an idle machine.
+with and without the sandbox, alternately; the cache is off. Without it the children have only their
+resource limits; no edgevid option does this, so the script patches the process that starts them,
+in a subprocess of its own. For wall-clock and CPU seconds it prints the median ratio of the pairs
+with its distribution-free 95 % interval (order statistics), and whether both runs gave the same
+bundle. Wall-clock times need an idle machine.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def conversion_time() -> list[Row]:
 
 def sandbox() -> list[Row]:
     found = read("sandbox")
-    what = "converting a small ONNX model with the sandbox against without it, {}"
+    what = "converting a small ONNX model, {} with the sandbox relative to without it"
     return [
         (what.format(name), ratio(found[key]["ratio"], found[key]["interval"]), "sandbox.py")
         for key, name in (("wall_s", "time"), ("cpu_s", "processor time"))
