@@ -22,7 +22,7 @@ from edgevid_converters.library_errors import first_line
 LIST = Path(__file__).with_name("tensorflow_operators.txt")
 SAVER = "saver:"
 CHUNKED = "saved_model.cpb"
-"""What TensorFlow reads instead of ``saved_model.pb`` if it is there."""
+"""The form in chunks, which some loaders of TensorFlow prefer to ``saved_model.pb``."""
 RESTORE = "RestoreV2"
 REMEDY = f"export the model without it, or {TRUST}"
 
@@ -65,7 +65,7 @@ def check(path: Path) -> None:
 
     if (path / CHUNKED).exists():
         raise BadInput(
-            f"{path} has a {CHUNKED}, which TensorFlow would load instead of saved_model.pb; "
+            f"{path} has a {CHUNKED}, which TensorFlow may load instead of saved_model.pb; "
             "remove it, or export the model again"
         )
     saved = saved_model_pb2.SavedModel()
