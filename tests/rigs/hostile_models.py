@@ -23,6 +23,7 @@ SAVED_MODELS = {
     "calls_python": "EagerPyFunc",
     "prints_to_file": "PrintV2",
     "lists_files": "MatchingFiles",
+    "unlisted": "AsString",
 }
 """SavedModel -> the operator that it is refused for."""
 KERAS = ("lambda.h5", "lambda_two.h5", "lambda.keras", "two_in_one.h5")
@@ -88,6 +89,7 @@ def _write_saved_models(folder: Path) -> None:
     _save(folder, "writes_in_step", lambda: write("writes_in_step"))
     _save(folder, "writes_at_start", None, start)
     _save(folder, "calls_python", python)
+    _save(folder, "unlisted", lambda: tf.strings.as_string(tf.constant(1)))
     _save(folder, "lists_files", lambda: tf.io.matching_files("/etc/*"))
     _save(folder, "prints_to_file", lambda: _printed(mark))
     _write_table(folder, secret)

@@ -355,11 +355,9 @@ def test_the_evidence_records_that_code_was_accepted(models, tmp_path):
     contract.write_text(
         'task = "raw"\nrate_fps = 10\n[[input]]\nkind = "frame"\ninput = "image"\nscale = 255\n'
     )
-    path = models / "prints_to_file"
+    path = models / "unlisted"  # harmless, so that the sandbox lets it run
     source = importers.describe(path, contract, trusted=True)
     assert source.trusted and source.record["trusted"] is True
     assert source.to_task()["trusted"] is True
-    with pytest.raises(BadInput, match="PrintV2"):
+    with pytest.raises(BadInput, match="AsString"):
         importers.describe(path, contract)
-    for file in (models / "marks").iterdir():
-        file.unlink()
