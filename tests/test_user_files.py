@@ -24,6 +24,7 @@ PREFIXES = (
 )
 
 READS = {
+    "converters/edgevid_converters/importers/saved_model_operators.py": "its own list",
     "edgevid/settings.py": "tomllib after the reader",
     "edgevid/data/cache.py": "the cache",
     "edgevid/data/synthesis.py": "the settings of a dataset that edgevid wrote",
@@ -33,6 +34,7 @@ READS = {
     "edgevid/flash/plugin_wheels.py": "a configuration that was read and normalised before",
     "edgevid/flash/resolve_uv.py": "uv's lock file",
     "edgevid/flash/service_config.py": "a configuration that was normalised before",
+    "edgevid/media/tls.py": "certificates",
     "edgevid/training/epochs.py": "a run folder",
     "edgevid/training/fit.py": "a run folder",
     "edgevid/training/records.py": "a run folder",

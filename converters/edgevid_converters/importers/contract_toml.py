@@ -28,7 +28,6 @@ A misspelt key is rejected with its line and the closest match.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,7 +35,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgevid.contract import FRAME, Fit, Resize
-from edgevid.settings import option, positive, whole
+from edgevid.errors import BadInput
+from edgevid.settings import option, positive, read, whole
 from edgevid.text import expand
 from edgevid_converters.importers.preprocessing import Colour, Layout
 
@@ -162,8 +162,8 @@ class ContractFile:
 
 def labels_beside(file: Path) -> Path | None:
     """Return the file of labels that a contract file names; None if it names none."""
-    with suppress(OSError, ValueError):
-        named = tomllib.loads(file.read_text(encoding="utf-8")).get("labels_file")
+    with suppress(BadInput):  # whoever reads the whole file reports what is wrong with it
+        named = read(file).data.get("labels_file")
         if isinstance(named, str):
             return file.parent / expand(named)
     return None
