@@ -2,7 +2,7 @@
 
     python -m rigs.hostile_models FOLDER
 
-writes them. What they try leaves its mark in ``FOLDER/marks``: nothing may ever be there.
+writes them. What they try leaves its mark beside FOLDER, see `marks_of`: nothing may ever be there.
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ KERAS = ("lambda.h5", "lambda_two.h5", "lambda.keras", "two_in_one.h5")
 HARMLESS = ("keras_3", "keras_3_recurrent", "keras_2", "tensorflow_1", "module")
 
 
+def marks_of(folder: Path) -> Path:
+    """Where the models in a folder leave their marks; it stays when the folder is moved."""
+    return folder.parent / "marks-of-models"
+
+
 def write_all(folder: Path) -> None:
     """Write every model."""
-    (folder / "marks").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    marks_of(folder).mkdir()
     _write_saved_models(folder)
     _write_harmless(folder)
     _write_keras(folder)
@@ -72,7 +78,7 @@ def _save(folder: Path, name: str, act, start=None) -> None:
 def _write_saved_models(folder: Path) -> None:
     import tensorflow as tf
 
-    mark = folder / "marks"
+    mark = marks_of(folder)
     secret = folder / "secret.txt"
     secret.write_text("secret\n")
 
@@ -159,7 +165,7 @@ def _write_keras(folder: Path) -> None:
     import keras
     import tf_keras
 
-    mark = folder / "marks"
+    mark = marks_of(folder)
     act = f"(__import__('pathlib').Path({str(mark / 'lambda')!r}).touch(), x)[1]"
     function = eval(f"lambda x: {act}")
     for library, name in ((keras, "lambda.h5"), (keras, "lambda.keras"), (tf_keras, KERAS[1])):

@@ -42,7 +42,8 @@ def models(made_once) -> Path:
 
 def marks(models: Path) -> list[str]:
     """What a model has done."""
-    return [file.name for file in (models / "marks").iterdir()]
+    made_at = models.parent / "making" / models.name
+    return [file.name for file in hostile.marks_of(made_at).iterdir()]
 
 
 def test_the_list_has_operators_that_compute_and_no_others():
