@@ -166,10 +166,14 @@ class SshSession:
     def __init__(self, address: Address, args: list[str]) -> None:
         self.address, self._args = address, args
         self.sent_bytes = self.received_bytes = 0
-        # ssh's own messages go where the command there cannot write.
+        # ssh's own messages go where the command there cannot write: a file that, where the system
+        # can, has no name, so that nothing is left of a process that is killed.
         handle, name = tempfile.mkstemp(prefix="edgevid-ssh-")
-        os.close(handle)
-        self._log, self._said = Path(name), ""
+        self._log, self._said = os.fdopen(handle, "rb"), ""
+        self._name = Path(name)
+        if (nameless := Path(f"/proc/{os.getpid()}/fd/{handle}")).exists():
+            self._name.unlink()
+            name = str(nameless)
         # A group of its own: Ctrl-C is for the client, which then ends the session in order.
         self._process = subprocess.Popen(
             [args[0], "-E", name, *args[1:]],
@@ -337,9 +341,11 @@ class SshSession:
         self._listener.join(1.0)  # ssh's master connection may hold stderr open
         with suppress(OSError):
             self._out.close()
-        with suppress(OSError):
-            self._said = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
-            self._log.unlink()
+        with suppress(OSError, ValueError):  # it is closed already
+            self._log.seek(0)
+            self._said = self._log.read()[-_TAIL_BYTES:].decode(errors="replace")
+            self._log.close()
+            self._name.unlink(missing_ok=True)
         return code
 
     def _drained(self, deadline: float) -> bool:
