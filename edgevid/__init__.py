@@ -34,10 +34,10 @@ LIBRARY_FILES = {
     "ALSA_CONFIG_UCM2": "/usr/share/alsa/ucm2",
     "ALSA_PLUGIN_DIR": "/usr/lib/alsa-lib",
 }
-"""Where GnuTLS and ALSA read their configuration, which may load shared objects. In PyAV's wheels
-they look below the folder in which the wheel was built, which is in a temporary folder where every
-local user may write. This is set here because whatever imports PyAV, plug-ins too, has imported
-edgevid; a setting of the user is kept."""
+"""Where GnuTLS and ALSA read their configuration, which may load shared objects. PyAV's wheels look
+below the folder in which they were built, which is in the world-writable temporary folder. Set here
+because anything that imports PyAV, including plug-ins, has imported edgevid; values that the user
+has set are kept."""
 for _name, _value in LIBRARY_FILES.items():
     os.environ.setdefault(_name, _value)
 

@@ -44,8 +44,8 @@ _MEMBERS_LIMIT = 10_000
 _DIRECTORY_LIMIT_BYTES = 4 << 20
 _END = struct.Struct("<4s4H2IH")
 _LOCATOR_BYTES = 20
-_NAMES_OF_THE_AUTHOR = ("calibration", "held_out", "split")
-"""Parts of the evidence with names of files, which may be any; the console shows them escaped."""
+_WITH_FILE_NAMES = ("calibration", "held_out", "split")
+"""Parts of the evidence that contain file names, which may be any; the console escapes them."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _NAME_LIMIT = 200
 _LOCAL_HEADER_BYTES = 30
@@ -169,7 +169,7 @@ def write(
         "contract": contract.to_json(),
         "artifacts": listed,
         "evidence": {
-            key: one if key in _NAMES_OF_THE_AUTHOR else _made_printable(one)
+            key: one if key in _WITH_FILE_NAMES else _made_printable(one)
             for key, one in evidence.items()
         },
         "members": {
@@ -248,7 +248,7 @@ class Bundle:
         return sha256_of(self.path)
 
     def size(self, artifact: str) -> int:
-        """Return the size of an artifact's files in bytes, by the manifest; 0 if there is none."""
+        """Return the size of an artifact's files in bytes, by the manifest; 0 if it is unknown."""
         named = (name for one in self.artifacts if one.name == artifact for name in one.members)
         return sum(self._sums[name].bytes for name in named if name in self._sums)
 
@@ -352,7 +352,7 @@ def _check_end(path: Path, size: int) -> None:
     """Check how many members the zip declares, before its directory is read.
 
     Raises:
-        BadBundle: They are more than a bundle has, or a comment follows.
+        BadBundle: There are more than a bundle has, or the zip ends with a comment.
         BadZipFile: It does not end like a zip.
     """
     tail = _slice(path, max(0, size - _END.size - _LOCATOR_BYTES), _END.size + _LOCATOR_BYTES)
@@ -361,7 +361,7 @@ def _check_end(path: Path, size: int) -> None:
         with zipfile.ZipFile(io.BytesIO(_slice(path, max(0, size - (1 << 16)), 1 << 16))):
             raise BadBundle(f"{path}: the zip's headers are damaged; {_COPY_AGAIN}")
     _, _, _, _, members, directory_bytes, _, _ = _END.unpack(end)
-    is_zip64 = locator.startswith(b"PK\x06\x07")  # which may count otherwise
+    is_zip64 = locator.startswith(b"PK\x06\x07")  # whose counts are elsewhere
     if is_zip64 or members > _MEMBERS_LIMIT or directory_bytes > _DIRECTORY_LIMIT_BYTES:
         raise BadBundle(f"{path} has more than {_MEMBERS_LIMIT} members; do not use this file")
 
@@ -407,7 +407,7 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _check_texts(manifest: _Manifest) -> None:
-    """Check that texts are printable, except names: members' have other rules, files' have none.
+    """Check that texts are printable; member names have stricter rules, and file names none.
 
     Raises:
         BadInput: One is not.
@@ -417,11 +417,11 @@ def _check_texts(manifest: _Manifest) -> None:
         texts = {key: one for key, one in vars(artifact).items() if key not in named}
         check_texts(texts, f"artifacts.{artifact.name}")
     evidence = manifest.evidence
-    check_texts({k: v for k, v in evidence.items() if k not in _NAMES_OF_THE_AUTHOR}, "evidence")
+    check_texts({k: v for k, v in evidence.items() if k not in _WITH_FILE_NAMES}, "evidence")
 
 
 def _made_printable(value: Any) -> Any:
-    """Plain data with escapes for what is not printable."""
+    """Escape unprintable characters in all strings of plain data."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):

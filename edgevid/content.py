@@ -1,7 +1,7 @@
-"""Limits on what a file of somebody else may contain, checked before memory is taken for it.
+"""Limits on the content of untrusted files, checked before memory is allocated.
 
-A manifest, a contract or an array may declare far more than it holds. These limits are a good deal
-larger than anything that edgevid writes.
+A manifest, a contract or an array may declare far more than it holds. These limits are well above
+anything that edgevid writes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def load_npz(file: Path) -> dict[str, NDArray[Any]]:
         OSError: The file cannot be read.
         ValueError: It is damaged, unpacks to more than `NPZ_BYTES`, or an array's header declares
             more or less than it holds.
-        zipfile.BadZipFile: It is no zip.
+        zipfile.BadZipFile: It is not a zip file.
     """
     import numpy as np
 

@@ -237,7 +237,7 @@ def sha256_of(what: Path | bytes) -> str:
 def canonical_json(value: Any) -> bytes:
     """Encode plain data so that equal values give equal bytes: sorted keys, no NaN.
 
-    What is not printable becomes an escape, so that the file can be shown on a terminal.
+    Unprintable characters become escapes, so that the file can be shown on a terminal.
 
     Bytes of a file name that are not UTF-8 become escapes, which `json.loads` and `os.fsencode`
     turn into the same bytes again.

@@ -1,12 +1,12 @@
-"""Text that people hand in, and text that goes to a terminal, a log or JSON lines.
+"""Text that people provide, and text that goes to a terminal, a log or JSON Lines.
 
 Configurations, contracts, inventories, labels, host lists and passwords are read here and nowhere
 else, so that a byte-order mark, Windows line ends or UTF-16 work in all of them. What edgevid
 writes for itself (JSON, caches, manifests) is UTF-8 and is not read here.
 
-What leaves edgevid as text may have come from a stranger's bundle, a device or a camera.
+Text that edgevid writes may come from an untrusted bundle, device or camera.
 `printable` and `printable_json` are applied where text is written, not where it is composed, so
-that nothing can move a cursor, hide a line or turn the direction of writing.
+nothing can move the cursor, hide a line or reverse the text direction.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HIDDEN = (
 )
 _EMOJI = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 _NOT_SHOWN = re.compile(f"[{_HIDDEN}]|(?<![{_EMOJI}])\u200d")
-"""What is not printable; U+200D is where it joins no emoji."""
+"""Unprintable characters; U+200D (zero-width joiner) is allowed between emoji."""
 _BREAKS = re.compile("[\t\n]")
 
 
@@ -51,8 +51,8 @@ def printable(text: str, *, lines: bool = False) -> str:
         lines: Keep tabs and line feeds, for a text of edgevid's own that has several lines.
 
     Returns:
-        The text on one line, with ``\x1b`` and the like for what is not printable. Letters of any
-        script and emoji stay, and so do raw bytes of file names that are no controls.
+        The text on one line, with ``\x1b`` and the like for unprintable characters. Letters of any
+        script, emoji, and raw bytes of file names that are not controls are kept.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -66,7 +66,7 @@ def is_printable(text: str) -> bool:
 
 
 def printable_bytes(content: bytes) -> bytes:
-    r"""Make a log of another program visible, line by line; what isn't UTF-8 is replaced."""
+    r"""Escape unprintable characters in another program's log; invalid UTF-8 is replaced."""
     text = content.decode(errors="replace").replace("\r\n", "\n")
     return printable(text, lines=True).encode(errors="backslashreplace")
 

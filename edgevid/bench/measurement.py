@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MODULE = "edgevid.bench.engine_process"
 VIDEO_MB = 2048
-"""What decoding several streams takes besides."""
+"""Additional memory for decoding several streams."""
 OPEN_S, SLOW_S, TIMES_SLOWER = 180.0, 600.0, 20.0
 """Time limits: to open an engine, for a first round, and of later rounds relative to the first."""
 
@@ -175,9 +175,9 @@ class Measurement:
 def engine_sandbox(bundle: Bundle, job: Job, video: Path) -> Sandbox:
     """Return the sandbox of the process that measures an engine.
 
-    It measures a serving process, so its home stays where it is: it reads the verdict of the proof
-    there, and proves the engine in a child where verdicts cannot be kept. An accelerator is in a
-    worker, with a sandbox of its own.
+    The process keeps its home directory, as a serving process does: it reads the proof's verdict
+    there, or proves the engine in a child if verdicts cannot be stored. An accelerator runs in a
+    worker, which has its own sandbox.
     """
     if job.accelerator != CPU:
         return LIMITS_ONLY

@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def _hide_secrets() -> str:
-    """Hide what may be secret in the arguments from other users; gives a warning, or nothing."""
+    """Hide secrets in the command line from other users; returns a warning, or an empty string."""
     if not any("=" in one or "://" in one for one in sys.argv):
         return ""
     from edgevid.cli.hidden import hide_secrets

@@ -130,7 +130,7 @@ UNUSABLE_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 def emit(result: dict[str, Any], as_json: bool, text: str) -> None:
     """Print the result: as JSON, or as ``text``; on stderr if an output of the command is stdout.
 
-    What is not printable is shown as an escape.
+    Unprintable characters are shown as escapes.
 
     Raises:
         OutputFailed: stdout cannot be written, or `save` failed before.
@@ -222,11 +222,12 @@ def has_printed() -> bool:
 
 
 def say(text: str, *, lines: bool = False) -> None:
-    """Print a message on stderr, if there is one; what is not printable is shown as an escape.
+    """Print a message on stderr, if there is one; unprintable characters become escapes.
 
     Args:
         text: The message.
-        lines: Whether edgevid itself made several lines of it; else a line feed is an escape too.
+        lines: Keep line feeds, for a text that edgevid itself has split into lines; otherwise they
+            are escaped too.
     """
     if sys.stderr is None:
         return

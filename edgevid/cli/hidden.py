@@ -1,4 +1,4 @@
-"""Secrets on the command line, which every user of a machine can read in the list of processes."""
+"""Secrets on the command line, which every user of a machine can read in the process list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WARNING = (
 def hide_secrets() -> str:
     """Overwrite the secrets in this process's command line, as other users see it.
 
-    Between the start of the process and this call they can be seen.
+    They are visible from the start of the process until this call.
 
     Returns:
         A warning; empty if there are no secrets.

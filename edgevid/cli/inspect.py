@@ -19,7 +19,7 @@ CLAIMS = (
     "Claims of the bundle's author; edgevid verify checks that the artifacts give the recorded "
     "outputs here:"
 )
-"""Heads what nothing in the bundle can show."""
+"""Heading for facts that the bundle itself cannot prove."""
 
 
 @click.command(name="inspect")

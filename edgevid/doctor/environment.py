@@ -123,7 +123,7 @@ def _systemd(root: Path) -> Check:
 
 
 def sandbox(kernel: SandboxSupport) -> Check:
-    """Check what confines the children that load a stranger's model."""
+    """Check what the kernel offers to confine child processes that load untrusted models."""
     parts = [f"Landlock {kernel.landlock}" if kernel.landlock else "no Landlock"]
     parts.append("seccomp" if kernel.seccomp else "no seccomp")
     found = ", ".join(parts)

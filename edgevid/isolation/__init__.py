@@ -2,11 +2,11 @@
 
 process         start a Python module as a child, and make sure that it dies with its parent
 child_task      one task, one child: JSON in, JSON out, with a time limit
-confined        the start of such a child: it enters its sandbox, then runs the module
+confined        the entry point of such a child: enters its sandbox, then runs the module
 json_rpc        a child that answers many requests, JSON lines both ways
 worker          a child that shares memory with its parent and answers one-byte messages
 shared_memory   named arrays that two processes share
 sandbox         what a child may do: files, system calls, memory
-landlock        the kernel's part of it for files
-seccomp         the kernel's part of it for system calls
+landlock        restricts access to files
+seccomp         restricts system calls
 """

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from edgevid.isolation.sandbox import Sandbox
 
 OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"Unable to allocate")
-"""What libraries write if they get no memory."""
+"""What libraries print when an allocation fails."""
 NOISE = re.compile(r"INFO:|WARNING:|warnings\.warn\(|\S+:\d+: \w*Warning:")
 """Beginnings of log lines that do not explain a failure."""
 ALARM_GRACE_S = 5
 MOST_BYTES = 16 << 20
-"""What is kept of the output of a child, which may write without end."""
+"""How much of a child's output is kept; a child may write without end."""
 DRAIN_S = 10.0
-"""How long what an ended child has left in a pipe may take."""
+"""Time limit, in seconds, for reading what a child left in a pipe when it ended."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ChildOutcome:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it said that it got no memory."""
+        """Whether its stderr says that an allocation failed."""
         return says_out_of_memory(self.stderr)
 
     def describe(self, timeout_s: float) -> str:
@@ -89,7 +89,7 @@ class ChildOutcome:
 
 
 def says_out_of_memory(text: bytes) -> bool:
-    """Whether what a library wrote says that it got no memory."""
+    """Whether a library's output says that an allocation failed."""
     return any(one in text for one in OUT_OF_MEMORY)
 
 
@@ -168,7 +168,7 @@ def run_child(
 
 
 class _Output:
-    """What a child writes into a pipe, as far as `shortened` keeps it; read by a thread."""
+    """A child's output, read from a pipe by a thread; `shortened` limits how much is kept."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -177,7 +177,7 @@ class _Output:
 
     @contextmanager
     def writing(self) -> Iterator[int]:
-        """Yield the end for the child, and begin to read when it has it."""
+        """Yield the descriptor for the child to write to; reading starts once the child has it."""
         try:
             yield self._writer
         finally:
@@ -192,7 +192,7 @@ class _Output:
                     self._kept[:] = shortened(self._kept)
 
     def read(self) -> bytes:
-        """Wait for the end of it; returns what is kept."""
+        """Wait for the end of the output; returns what was kept."""
         self._thread.join(DRAIN_S)
         return shortened(self._kept)
 

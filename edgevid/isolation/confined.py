@@ -2,8 +2,8 @@
 
     python -m edgevid.isolation.confined SANDBOX MODULE ARG...
 
-The module is imported within the sandbox, so it cannot leave it out, and its libraries have no
-threads yet, which Landlock would not restrict. The process dies with its parent.
+The module is imported inside the sandbox, so it cannot skip it, and before any library can start
+threads, which Landlock would not restrict. The process dies with its parent.
 """
 
 from __future__ import annotations

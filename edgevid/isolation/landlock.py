@@ -1,7 +1,7 @@
-"""Landlock: which files this process may reach, enforced by the kernel, by ctypes alone.
+"""Landlock through ctypes: the kernel restricts which files this process can access.
 
-The rights are those of the kernel's ``include/uapi/linux/landlock.h``; a kernel that knows fewer of
-them gets those that it knows.
+The access rights are those of the kernel's ``include/uapi/linux/landlock.h``; an older kernel is
+given only those that it knows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-"""Numbers of the system calls, the same on every architecture."""
+"""System call numbers, the same on every architecture."""
 GET_VERSION, PATH_BENEATH = 1, 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
@@ -23,12 +23,12 @@ KNOWN_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = READ_FILE | READ_DIR
 WRITE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER | TRUNCATE
-"""Files and folders only: links, pipes and sockets would lead whoever reads them elsewhere."""
+"""Only regular files and folders: links, pipes and sockets could redirect whoever reads them."""
 RUN = READ_FILE | EXECUTE
 TCP = 3
-"""To bind and to connect."""
+"""The rights to bind and to connect."""
 SCOPES = 3
-"""Abstract sockets and signals stay among the processes of the sandbox."""
+"""Abstract sockets and signals are confined to the processes of the sandbox."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,7 +49,7 @@ def version() -> int:
 
 
 def restrict(rules: Iterable[tuple[str, int]]) -> None:
-    """Deny this thread, and all that it starts, every file but these; it cannot be undone.
+    """Deny this thread, and everything it starts, all files but these; it cannot be undone.
 
     ``PR_SET_NO_NEW_PRIVS`` must be set. Sockets other than inherited ones, and signals to other
     processes, are denied as far as the kernel can.

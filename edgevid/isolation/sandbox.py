@@ -1,12 +1,12 @@
 """The sandbox of every child process that loads a model or a bundle.
 
-Whoever starts a child names its `Sandbox`; the child enters it before it imports the module that
-it was started for (`edgevid.isolation.confined`), or right after it is forked. It sets limits on
-resources, Landlock for files and seccomp for system calls. All of it is asked of the kernel itself,
-without a library or a helper program, and none of it can be undone.
+The code that starts a child chooses its `Sandbox`. The child enters it before it imports its own
+module (`edgevid.isolation.confined`), or right after it is forked. A sandbox consists of resource
+limits, Landlock rules for files and a seccomp filter for system calls. They are set through the
+kernel's own interfaces, without a library or a helper program, and cannot be undone.
 
-What every child may read is built in: the interpreter, the packages it imports, shared libraries
-and a few files of the kernel's. It may not read the rest of ``/etc``, or anyone's home.
+Every child can read the interpreter, the packages it imports, shared libraries and a few kernel
+files. It cannot read the rest of ``/etc``, or any home directory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgevid.isolation import landlock, seccomp
 from edgevid.system import kernel, readable
 
 FREE_SHARE = 0.9
-"""How much of the free memory a child gets at most."""
+"""The largest share of the free memory that a child gets."""
 OPEN_FILES = 1024
 FILE_MB = 4096
 """The largest file that a child may write."""
@@ -50,19 +50,20 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What a child process may do; the default is to compute and to answer.
+    """What a child process may do; by default it can only compute and reply.
 
     Attributes:
-        read: Files, and folders with all that is in them, that it may read.
+        read: Files and whole folders that it may read.
         write: Folders in which it may write.
         programs: Programs that it may start; with none it cannot start a process.
         memory_mb: Private memory in MB, and as much for a file; None: not limited.
         cpu_s: Processor time in seconds over all its threads; None: not limited.
-        own_home: Whether home, cache and temporary folder are in the first folder to write in;
-            otherwise they stay where they are, and it has only what is named of them.
-        confined: Whether files and system calls are restricted at all. Without it only the limits
-            hold: for children that load nothing of a stranger's, and for drivers whose files are
-            not known.
+        own_home: Whether home, cache and temporary folder are moved into the first writable folder;
+            otherwise they stay where they are, accessible only as far as ``read`` and ``write``
+            allow.
+        confined: Whether files and system calls are restricted. If not, only the resource limits
+            apply: for children that load nothing untrusted, and for drivers whose files are not
+            known.
     """
 
     read: tuple[str, ...] = ()
@@ -75,11 +76,11 @@ class Sandbox:
 
     @property
     def scratch(self) -> str:
-        """Its home, cache and temporary folder; there is none without a folder to write in."""
+        """Its home, cache and temporary folder; ``/nonexistent`` without a writable folder."""
         return f"{self.write[0]}/{SCRATCH}" if self.write else NOWHERE
 
     def for_seconds(self, timeout_s: float) -> Sandbox:
-        """Return it with the processor time that a child can use within a time limit."""
+        """Return it with the processor time that a child can use within a time limit in seconds."""
         cores = os.cpu_count() or 1
         return replace(self, cpu_s=self.cpu_s or (int(timeout_s) + SPARE_CPU_S) * cores)
 
@@ -94,11 +95,11 @@ class Sandbox:
         return cls(**plain)
 
     def enter(self) -> None:
-        """Restrict this process, for good.
+        """Restrict this process irrevocably.
 
         Raises:
-            EnvironmentFailed: The kernel has these means and refuses them, or there are threads
-                already, which Landlock would not restrict.
+            EnvironmentFailed: The kernel refuses a restriction that it supports, or threads are
+                running already, which Landlock would not restrict.
         """
         if sys.platform != "linux":
             return
@@ -106,8 +107,8 @@ class Sandbox:
         if not self.confined:
             return
         if landlock.version() and kernel.own_threads() > 1:
-            raise EnvironmentFailed("a child process began threads before its sandbox")
-        rules = list(self._rules())  # by the home that it leaves
+            raise EnvironmentFailed("a child process started threads before its sandbox")
+        rules = list(self._rules())  # while HOME still names the real home
         self._move_home()
         try:
             _drop_capabilities()
@@ -121,7 +122,7 @@ class Sandbox:
             raise EnvironmentFailed(f"the sandbox cannot be entered: {error}") from None
 
     def _limit(self) -> None:
-        """Set the limits on resources; a process that has lower ones keeps them."""
+        """Set the resource limits; lower limits that the process already has are kept."""
         import resource
 
         megabytes = min(FILE_MB, self.memory_mb or FILE_MB)
@@ -139,12 +140,12 @@ class Sandbox:
         for kind, value in wanted.items():
             _, most = resource.getrlimit(kind)
             value = value if most == resource.RLIM_INFINITY else min(value, most)
-            # The limit of time is first met by a signal that has its own name.
+            # The soft limit sends SIGXCPU, which names the cause; the hard one sends SIGKILL.
             first = value - 1 if kind == resource.RLIMIT_CPU else value
             resource.setrlimit(kind, (first, value))
 
     def _move_home(self) -> None:
-        """Point home, cache and temporary folder into the first folder to write in."""
+        """Point home, cache and temporary folder into the first writable folder."""
         if not self.own_home:
             return
         if self.write:
@@ -154,7 +155,7 @@ class Sandbox:
             sys.modules["tempfile"].__dict__["tempdir"] = None
 
     def _rules(self) -> Iterator[tuple[str, int]]:
-        """Every path that may be reached, with the rights on it."""
+        """Yield every accessible path with its access rights."""
         yield from _python()
         for path in (*SYSTEM, *_loader_paths(), *self.read):
             yield path, landlock.READ
@@ -169,12 +170,12 @@ class Sandbox:
 
 
 LIMITS_ONLY = Sandbox(confined=False)
-"""For children that load nothing of a stranger's."""
+"""For children that load nothing untrusted."""
 
 
 @dataclass(frozen=True)
 class SandboxSupport:
-    """What the kernel offers.
+    """What the kernel supports.
 
     Attributes:
         landlock: Version of Landlock's ABI; 0 if there is none.
@@ -192,7 +193,7 @@ class SandboxSupport:
 
 @cache
 def supported() -> SandboxSupport:
-    """Return what the kernel offers; it is asked once."""
+    """Return what the kernel supports; it is asked once."""
     if sys.platform != "linux":
         return SandboxSupport(0, seccomp=False)
     return SandboxSupport(landlock.version(), seccomp.available())
@@ -218,13 +219,13 @@ _pinned: list[int] = []
 
 
 def _pin() -> None:
-    """Keep the process's own folder open, for whose sake the kernel remembers the rule for it."""
+    """Keep the process's own folder in /proc open, so that the kernel keeps the rule for it."""
     with suppress(OSError):
         _pinned.append(os.open(readable.SELF, os.O_PATH | os.O_CLOEXEC))
 
 
 def _drop_capabilities() -> None:
-    """As root, keep only the capabilities to open files; what Landlock denies, they do not give."""
+    """As root, keep only the capabilities to open any file; Landlock still restricts them."""
     if os.geteuid() != 0:
         return
     version_3, kept = 0x20080522, (1 << 1) | (1 << 2)  # DAC_OVERRIDE, DAC_READ_SEARCH
@@ -251,7 +252,7 @@ def _python() -> Iterator[tuple[str, int]]:
         elif place not in own:
             for path in _importable(place):
                 yield str(path), landlock.READ
-            if not home.is_relative_to(place):  # listing it tells nothing of the home
+            if not home.is_relative_to(place):  # listing it reveals nothing of the home
                 yield str(place), landlock.READ_DIR
 
 
@@ -279,7 +280,7 @@ def _loader_paths() -> list[str]:
 
 
 def _loaders() -> Iterator[str]:
-    """The dynamic loaders: the kernel runs them along with a program."""
+    """The dynamic loaders, which the kernel executes along with a program."""
     for folder in (Path("/lib"), Path("/lib64"), *Path("/lib").glob("*-linux-*")):
         for path in _entries(folder):
             if path.name.startswith(("ld-", "ld.so")):

@@ -1,7 +1,7 @@
-"""seccomp: which system calls this process may make, as a small BPF program, by ctypes alone.
+"""seccomp through ctypes: a small BPF program restricts this process's system calls.
 
-What is denied fails with EPERM, so that a library reports it. A system call of another architecture
-than the process's own (i386 and x32 on x86-64) would bypass the numbers below: it kills.
+A denied call fails with EPERM, so that a library reports it. A system call of another architecture
+(i386 and x32 on x86-64) would bypass the numbers below, so it kills the process.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CALLS: dict[str, dict[str, tuple[int, int, int]]] = {
         "migrate_pages": (256, 238, 400),
         "perf_event_open": (298, 241, 364),
     },
-    "attributes of files": {  # Landlock leaves them to the owner: a key could be made readable
+    "attributes of files": {  # not covered by Landlock: a key could be made readable
         "chmod": (90, NO, 15),
         "fchmodat": (268, 53, 333),
         "fchmodat2": (452, 452, 452),
@@ -164,11 +164,11 @@ IOCTL, PRCTL = (16, 29, 54), (157, 167, 172)
 
 CLONE_THREAD, CLONE_NEW = 0x00010000, 0x7E020000
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
-"""Requests that type into a terminal."""
+"""ioctl requests that inject input into a terminal."""
 SET_NO_NEW_PRIVS, SET_PDEATHSIG = 38, 1
 SET_FILTER, ACTION_AVAILABLE = 1, 2
 TSYNC, SPEC_ALLOW = 1, 4
-"""All threads at once; and none of the slowdowns that kernels before 5.16 add to a filter."""
+"""Apply to all threads; without the speculation mitigations that kernels before 5.16 add."""
 X32_BIT = 0x40000000
 ALLOW, KILL_PROCESS = 0x7FFF0000, 0x80000000
 DENY, ABSENT = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
@@ -200,7 +200,7 @@ def architecture() -> Architecture | None:
 
 
 def available() -> bool:
-    """Whether the kernel takes filters of this process's architecture."""
+    """Whether the kernel accepts filters for this process's architecture."""
     here = architecture()
     if here is None:
         return False
@@ -209,7 +209,7 @@ def available() -> bool:
 
 
 def no_new_privileges() -> None:
-    """Give up gaining privileges by running a program; Landlock and seccomp ask for it.
+    """Set PR_SET_NO_NEW_PRIVS: no program gains privileges. Landlock and seccomp require it.
 
     Raises:
         OSError: The kernel refuses.
@@ -246,7 +246,7 @@ def program(here: Architecture, pid: int, *, programs: bool) -> Program:
 
     Args:
         here: The architecture.
-        pid: This process, which may send signals to itself alone.
+        pid: This process, which may send signals only to itself.
         programs: See `restrict`.
 
     Returns:

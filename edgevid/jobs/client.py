@@ -318,7 +318,7 @@ class BenchRun:
             The document.
 
         Raises:
-            DeviceFailed: The document is damaged, too large, or no document.
+            DeviceFailed: The document is damaged, too large or not a document.
             EdgevidError: The job failed; this is its own error.
         """
         if end.document is None:

@@ -1,4 +1,4 @@
-"""The result of a job, which a device made: read before anything of it is used or sent back."""
+"""The result of a job on a device, validated before any of it is used or sent back."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def check(document: Mapping[str, Any], device: str) -> None:
 
 
 def tuning(document: Mapping[str, Any], device: str) -> dict[str, Any] | None:
-    """The fields of the request that stores the tuning of a result.
+    """Return the fields of the request that stores a result's tuning.
 
     Args:
         document: The result.
         device: The device's name, for messages.
 
     Returns:
-        Its ``name``, and its ``content`` made anew of what a tuning consists of, or None to forget
-        the stored one; None if the result has no tuning.
+        ``name``, and ``content`` rebuilt from the known fields of a tuning (None to forget the
+        stored one); None if the result has no tuning.
 
     Raises:
-        DeviceFailed: It is no tuning.
+        DeviceFailed: It is not a valid tuning.
     """
     if not document.get("tuned"):
         return None

@@ -10,7 +10,7 @@ from edgevid.flash.replies import MOST_CHARACTERS, printable
 from edgevid.progress import Progress
 
 MOST_STDERR = 4 << 20
-"""So many characters are passed on; a device can print more than a terminal should."""
+"""How many characters are passed on; a device may print without end."""
 _LONGEST_LINE = 64 << 10
 _BAR = re.compile(r"([A-Za-z][\w ]*): (\d{1,15})/(\d{1,15}) ?(.*)")
 

@@ -1,8 +1,8 @@
-"""The one place where FFmpeg opens something to read.
+"""The only place where FFmpeg opens an input.
 
 FFmpeg guesses the format from the content and opens whatever that content names: a session
-description binds UDP ports, a playlist fetches other addresses. So each kind of source has a list
-of the formats and protocols that it needs, and no decoder makes images beyond `MAX_PIXELS`.
+description binds UDP ports, a playlist fetches other addresses. So each kind of source has an
+allow-list of formats and protocols, and no decoder makes images beyond `MAX_PIXELS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgevid.registry import need
 MAX_SIDE = 8192
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """The most pixels of an image: twice those of 8K video. A decoder refuses larger images before it
-takes memory for them."""
+allocates memory."""
 
 _VIDEO = (
     "3dostr 4xm alp anm apng apv argo_brp asf asf_o av1 avi avs avs2 avs3 bethsoftvid bfi bink "
@@ -40,8 +40,8 @@ _STILLS = (
     "xwd_pipe"
 )
 _ONE_FILE = (_VIDEO + " " + _SOUND + " " + _STILLS).split()
-"""Formats whose content names no other file, address or device; sound and stills are recognised in
-order to say so."""
+"""Formats whose content names no other file, address or device; sound and stills are recognised
+only to report them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Access:
     """What FFmpeg may do for one kind of source.
 
     Attributes:
-        formats: The demuxers that may read it; those of other names are refused after the guess.
+        formats: The demuxers that may read it; if FFmpeg detects another one, opening fails.
         protocols: The protocols that it may open, by itself or because the content says so.
     """
 
@@ -124,7 +124,7 @@ TOO_LARGE = f"scale the video to at most {MAX_SIDE}x{MAX_SIDE} pixels"
 
 
 def why_not_opened(error: Any) -> str:
-    """Why FFmpeg did not open something, as a person would say it.
+    """Why FFmpeg did not open an input, in plain words.
 
     Args:
         error: An `av.FFmpegError`.

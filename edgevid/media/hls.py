@@ -1,7 +1,7 @@
 """HLS: the segments of a playlist over HTTP, as one stream of bytes.
 
 FFmpeg would fetch whatever address a playlist names, and follow redirects from there. So the
-segments are fetched here, from the host of the playlist alone, and FFmpeg reads them from memory.
+segments are fetched here, only from the playlist's host, and FFmpeg reads them from memory.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ MARK = b"#EXTM3U"
 LIST_BYTES = 1 << 20
 PART_BYTES = 64 << 20
 LIVE_PARTS = 3
-"""A live stream begins this many segments before its end, as others do."""
+"""A live stream starts this many segments before its end, as in other players."""
 _ATTRIBUTE = re.compile(r'([A-Z-]+)=("[^"]*"|[^,]*)')
 
 Part = tuple[str, str]
-"""A URL, and the value of the header Range; empty: the whole."""
+"""A URL and the value of the Range header; empty for the whole resource."""
 
 
 @dataclass
 class Playlist:
-    """What a playlist says.
+    """A parsed playlist.
 
     Attributes:
         parts: Its segments.
         variants: Bits per second and URL of other playlists of the same content.
         sequence: The number of the first segment.
         target_s: The longest duration of a segment in seconds.
-        ended: Whether nothing will be added.
+        ended: Whether the playlist is complete.
     """
 
     parts: list[Part] = field(default_factory=list)
@@ -45,14 +45,14 @@ class Playlist:
 
 
 def parse(text: str, url: str) -> Playlist:
-    """Read a playlist.
+    """Parse a playlist.
 
     Args:
         text: Its text.
-        url: Where it is from; relative addresses begin there.
+        url: Its URL, to which relative addresses refer.
 
     Returns:
-        What it says. Where segments share a header, that is a segment of its own.
+        The playlist. A header that segments share (``EXT-X-MAP``) is a segment too.
 
     Raises:
         Unavailable: It names another host, or is encrypted.
@@ -107,7 +107,7 @@ def _range(value: str, offset: int) -> tuple[str, int]:
 
 
 class HlsStream:
-    """The bytes of all segments, as a file that FFmpeg reads.
+    """The bytes of all segments, as a file object for FFmpeg.
 
     Attributes:
         finite: Whether it has an end.
@@ -117,9 +117,9 @@ class HlsStream:
         """Read the playlist.
 
         Args:
-            fetch: Gives the content of a part, of at most so many bytes.
+            fetch: Returns the content of a part, up to a number of bytes.
             url: The URL of the playlist.
-            silence_s: How long a live stream may have nothing new.
+            silence_s: How long a live stream may have no new segment, in seconds.
 
         Raises:
             OSError: It cannot be fetched.

@@ -1,9 +1,9 @@
-"""Who gets a camera's user and password: the host they were given for, in the safest way it offers.
+"""Camera logins: sent only to the host they were given for, by the safest scheme it offers.
 
-FFmpeg follows redirects of RTSP with the password, whatever host they lead to, and uses the scheme
-that the server asks for. So a camera with a password is asked here first. A server that says one
-thing here and another to FFmpeg a moment later is not stopped by this; over plain text it could
-have asked for the password anyway, and over TLS it is the host that the password was given to.
+FFmpeg follows RTSP redirects to any host with the password, and uses whatever scheme the server
+asks for. So edgevid asks a camera with a password first. This doesn't stop a server that answers
+FFmpeg differently a moment later: over plain text it could have asked for the password anyway, and
+over TLS it is the host that the password was given for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgevid.media.unavailable import Reason, Unavailable
 
 MAX_HOPS = 5
 ANSWER_S = 10.0
-"""How long a whole answer may take, or the beginning of TLS, however slowly bytes arrive."""
+"""Time limit, in seconds, for a whole reply or a TLS handshake, however slowly bytes arrive."""
 CONTENT_S = 60.0
 Connect = Callable[[], socket.socket]
 MOST_BYTES = 64 << 10
@@ -31,11 +31,11 @@ BASIC = "asks for the password in plain text; use rtsps:// or https://, or set t
 
 @dataclass
 class Asked:
-    """What a server wants.
+    """A server's reply.
 
     Attributes:
-        status: The code of its answer.
-        location: Where it redirects to; empty: nowhere.
+        status: Its code.
+        location: Where it redirects to; empty if it doesn't.
         challenges: Its ``WWW-Authenticate`` headers, the schemes in lower case.
     """
 
@@ -51,7 +51,7 @@ class Asked:
 
 @contextmanager
 def deadline(peer: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection after some time; its own limit is only one of silence."""
+    """Shut a connection down after some time; the socket's own timeout only limits silence."""
 
     def end() -> None:
         with suppress(OSError):
@@ -68,7 +68,7 @@ def deadline(peer: socket.socket, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Name what goes wrong with a connection.
+    """Turn errors of a connection into `Unavailable`.
 
     Raises:
         Unavailable: The connection fails.
@@ -84,7 +84,7 @@ def answering() -> Iterator[None]:
 def same_host(one: str, other: str) -> bool:
     """Whether a password for one URL may be used for another: host and port are the same.
 
-    A redirect from plain text to TLS on the same host is the same, too, and never the reverse.
+    An upgrade from plain text to TLS on the same host counts as the same; the reverse never does.
     """
     a, b = urlsplit(one), urlsplit(other)
     if a.hostname != b.hostname or _secure(a) > _secure(b):
@@ -93,7 +93,7 @@ def same_host(one: str, other: str) -> bool:
 
 
 def moved(url: str, location: str) -> str:
-    """The URL to use after a redirect; user and password stay behind unless the host is the same.
+    """Return the URL after a redirect; user and password are dropped for another host.
 
     Args:
         url: The URL, which may contain user and password.
@@ -109,7 +109,7 @@ def moved(url: str, location: str) -> str:
             raise Unavailable(Reason.REFUSED, "redirects to another kind of server; give its URL")
         if _secure(before) and not _secure(after):
             raise Unavailable(Reason.REFUSED, "redirects out of TLS; give the URL to use")
-        target, _ = _bare(after), after.port  # which raises if it is none
+        target, _ = _bare(after), after.port  # .port raises if it is invalid
         login = before.netloc.rpartition("@")[0]
         if not login or not same_host(url, target):
             return target
@@ -140,14 +140,14 @@ def login_of(url: str) -> tuple[str, str] | None:
 
 
 class RtspTalk:
-    """Asks an RTSP server on an open connection what it wants."""
+    """Sends RTSP requests on an open connection."""
 
     def __init__(self, peer: socket.socket, early: bytes = b"") -> None:
         """Take over a connection.
 
         Args:
             peer: The connection.
-            early: What has arrived of the answer to a first OPTIONS.
+            early: What has arrived already of the reply to a first OPTIONS.
         """
         self._peer, self._left, self._number = peer, early, 1
         self._is_owed = bool(early)
@@ -215,7 +215,7 @@ def ask_rtsp(talk: RtspTalk, url: str, permit: Callable[[Asked], None]) -> Asked
     Args:
         talk: The connection.
         url: The URL, which may contain user and password.
-        permit: Called before these are sent, with what the server wants; raises if they must not.
+        permit: Called with the server's reply before these are sent; raises if they must not be.
 
     Returns:
         What the server answered in the end.
@@ -241,8 +241,8 @@ def ask_http(
     Args:
         connect: Gives a new connection.
         url: The URL, which may contain user and password.
-        permit: Called with what the server wants before it gets a password; raises if it must not.
-        authorized: Send them if the server wants them.
+        permit: Called with the server's reply before it gets a password; raises if it must not.
+        authorized: Whether to send them if the server asks for them.
 
     Returns:
         What the server answered.
@@ -330,7 +330,7 @@ def _get(
 
 
 def authorization(asked: Asked, method: str, target: str, login: tuple[str, str]) -> str:
-    """The header with which a server lets the user in.
+    """Return the Authorization header that a server asks for.
 
     Args:
         asked: What the server wants.
@@ -362,20 +362,20 @@ def authorization(asked: Asked, method: str, target: str, login: tuple[str, str]
 
 
 class _Known:
-    """A manager of passwords that knows one user: the host was compared before."""
+    """A password manager for urllib with one login; the host was checked before."""
 
     def __init__(self, login: tuple[str, str]) -> None:
         self._login = login
 
     def add_password(self, *_: Any) -> None:
-        """Learn nothing."""
+        """Do nothing: the login is fixed."""
 
     def find_user_password(self, realm: Any, authuri: Any) -> Any:
         return self._login
 
 
 class _Request:
-    """What the computation of a Digest needs of a request."""
+    """The parts of urllib's request that computing a Digest needs."""
 
     data = None
 

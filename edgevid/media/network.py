@@ -58,7 +58,7 @@ ACCESS = {
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 SECURE = ("rtsps", "https")
 VERIFYING = (62,)
-"""The libavformat whose RTSP is known to check certificates; that of FFmpeg 5.1 ignores them."""
+"""The oldest libavformat whose RTSP is known to check certificates; FFmpeg 5.1 ignores them."""
 INSECURE = "its certificate is not checked, so anybody in between can read and change what it sends"
 STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
@@ -229,7 +229,7 @@ class NetworkEndpoint:
         """Nothing runs beside the container."""
 
     def _probe(self, url: str, open_s: float) -> tuple[str, dict[str, str]]:
-        """Check that somebody listens, whose certificate is right, and who asks for the password.
+        """Check that the peer listens, its certificate, and how it asks for the password.
 
         Args:
             url: The URL; it may contain user and password.
@@ -239,7 +239,7 @@ class NetworkEndpoint:
             The URL to open, after redirects of RTSP, and FFmpeg's options for its certificate.
 
         Raises:
-            Unavailable: Nobody listens, or they cannot be trusted.
+            Unavailable: Nobody listens, or the peer cannot be trusted.
         """
         for _ in range(MAX_HOPS):
             peer, checks = self._reach(url, open_s)
@@ -251,7 +251,7 @@ class NetworkEndpoint:
         raise Unavailable(Reason.REFUSED, "redirects in a circle")
 
     def _asked(self, peer: socket.socket, url: str) -> str:
-        """Learn how a server wants the password; returns where it redirects to, or nothing."""
+        """Find out how a server authenticates; returns where it redirects to, or an empty text."""
         scheme, login = urlsplit(url).scheme, login_of(url)
         with answering():
             if scheme.startswith("rtsp"):
@@ -271,7 +271,7 @@ class NetworkEndpoint:
         return asked.location if 300 <= asked.status < 400 else ""
 
     def _permit(self, scheme: str, asked: Asked) -> None:
-        """Decide whether a server that wants the password may have it; raises `Unavailable`."""
+        """Check that the password may be sent to a server; raises `Unavailable` if not."""
         if "digest" in asked.schemes:
             self._digest = True
         elif "basic" in asked.schemes and scheme not in SECURE:
@@ -281,7 +281,7 @@ class NetworkEndpoint:
             self._note = BASIC
 
     def _playlist(self, url: str, open_s: float, error: Exception) -> OpenStream:
-        """Open a playlist of HLS; raises the error again if it is none."""
+        """Open an HLS playlist; re-raises the error if it is not one."""
         fetch = partial(self._fetch, open_s)
         if not fetch((url, ""), LIST_BYTES).startswith(MARK):
             raise error
@@ -312,7 +312,7 @@ class NetworkEndpoint:
         return content
 
     def _redirected(self, url: str, open_s: float, error: Exception) -> str:
-        """Where a web server redirects to; raises the error again if it does not."""
+        """Where a web server redirects to; re-raises the error if it does not."""
         permit = partial(self._permit, urlsplit(url).scheme)
         with answering():
             asked = ask_http(partial(self._connect, url, open_s), url, permit, authorized=True)
@@ -326,8 +326,8 @@ class NetworkEndpoint:
     def _reach(self, url: str, open_s: float) -> tuple[socket.socket, dict[str, str]]:
         """Connect, and begin TLS where it is used; raises `Unavailable` if nobody listens.
 
-        An RTSP camera is also asked something, because some accept connections for long after they
-        have died.
+        An RTSP camera is also sent a request, because some still accept connections long after they
+        have hung.
         """
         parts = urlsplit(url)
         host, scheme = str(parts.hostname), parts.scheme

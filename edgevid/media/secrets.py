@@ -31,7 +31,7 @@ def without_secrets(url: str) -> str:
 
 
 def argument_without_secrets(argument: str) -> str:
-    """An argument of a command as it may be shown: a URL, or options such as ``password=...``."""
+    """Return a command-line argument without the secrets in its URL or in ``password=...``."""
     hidden = _SECRET_IN_PATH.sub(rf"\1{HIDDEN}", argument)
     return without_secrets(hidden) if "@" in hidden or "?" in hidden else hidden
 

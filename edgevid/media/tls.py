@@ -1,7 +1,7 @@
-"""Certificates of cameras: who is trusted, and why a camera is not.
+"""Certificates of cameras: which are trusted, and why one is rejected.
 
-FFmpeg checks the certificate itself, with the same file, each time it connects. It says only that
-something is wrong; so each connection is tried here first, where the reason is known.
+FFmpeg checks the certificate itself, with the same file, each time it connects. It reports only
+that the connection failed, so each handshake is made here first, where the reason is known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WHY = {
     62: f"its certificate is for another host; use the name in it, or {SAVE}",
     64: f"its certificate is for another host; use the name in it, or {SAVE}",
 }
-"""OpenSSL's number of a failure -> what to say."""
+"""OpenSSL's error number -> message."""
 _OTHER_HOST = {62, 64}
 
 
@@ -66,10 +66,10 @@ def trusted_file(own: Path | None) -> str:
 def shake_hands(
     connect: Any, host: str, own: Path | None, *, insecure: bool
 ) -> tuple[socket.socket, dict[str, str]]:
-    """Begin TLS as FFmpeg will.
+    """Make the TLS handshake as FFmpeg will.
 
     Args:
-        connect: Gives a new connection to the host, a `socket.socket`.
+        connect: Opens a connection to the host, a `socket.socket`.
         host: The name or address that the certificate must be for. A certificate that is itself in
             ``own`` is this camera's, whatever names are in it.
         own: The file with the camera's certificate or its issuer's; None: the system's issuers.
@@ -132,7 +132,7 @@ def _untrusted(error: ssl.SSLCertVerificationError) -> Unavailable:
 
 
 def _name_in(peer: ssl.SSLSocket) -> str:
-    """A name for which FFmpeg takes the peer's certificate; empty if it has none."""
+    """A name for which FFmpeg accepts the peer's certificate; empty if it has none."""
     found: Any = peer.getpeercert() or {}
     for _, name in found.get("subjectAltName", ()):
         return str(name)

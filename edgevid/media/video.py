@@ -317,7 +317,7 @@ def read_clip(
         file: A path, or an open binary file.
         frame: The size and fit that the model expects.
         rate_fps: Frames to keep per second.
-        most_frames: Frames that a clip of somebody else may have; None: any number.
+        most_frames: The most frames that an untrusted clip may have; None: no limit.
 
     Returns:
         RGB images, uint8 (frames, height, width, 3).

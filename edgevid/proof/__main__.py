@@ -59,7 +59,7 @@ def _prove_here(task: Mapping[str, Any]) -> Verdict:
 
 
 def _with_limit(error: EngineFailed) -> str:
-    """Why an engine failed; the memory limit too if the library says nothing, or that it is met."""
+    """Why an engine failed, with the memory limit if that may be the cause."""
     said, limit_mb = str(error.__cause__ or error), memory_limit_mb()
     if limit_mb is None or (said.strip() and not says_out_of_memory(said.encode())):
         return str(error)

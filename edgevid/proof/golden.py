@@ -23,9 +23,9 @@ SOURCE = "source"
 _INPUT = re.compile(r"golden/(\d+)/input_")
 _SLIDING = re.compile(r"(.+)\.sliding-(\d+)-(\d+)\.npy")
 SLIDING_BYTES = 4 << 30
-"""The most that an array may stand for if it is stored as what passes by."""
+"""The largest size of an array that is stored as a sliding window."""
 LEAST_SLIDING_BYTES = 1 << 16
-"""Size from which an array is stored as what passes by, if its entries overlap."""
+"""Size from which an array is stored as a sliding window, if its entries overlap."""
 
 
 @dataclass(frozen=True)

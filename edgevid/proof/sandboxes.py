@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 BASE_MB, ACCELERATOR_MB = 1024, 1024
 """What Python and the libraries need, with room for a runtime's own copies of a small model; and
-what an accelerator's compiler needs besides."""
+what an accelerator's compiler needs in addition."""
 TIMES_FILES, PER_VALUE = 16, 4096
-"""What a model gets besides: copies of its weights, and bytes for each value of its inputs, enough
-for a thousand float32 values at full resolution."""
+"""Added for a model: copies of its weights, and bytes per input value, enough for a thousand
+float32 values at full resolution."""
 LEAST_MB = 256
 
 
@@ -33,8 +33,8 @@ def sandbox_for(
 ) -> Sandbox:
     """Return the sandbox of a child that loads an artifact.
 
-    On the CPU it reads the bundle, and nothing else of the user's. Which files and system calls the
-    driver of an accelerator needs is not known, so there only the limits hold.
+    On the CPU it can read the bundle and none of the user's other files. The files and system calls
+    that an accelerator's driver needs are not known, so only the resource limits apply there.
 
     Args:
         bundle: The bundle.
@@ -54,9 +54,9 @@ def sandbox_for(
 
 
 def memory_mb(bundle: Bundle, artifact: str) -> int:
-    """Return how much private memory a child gets that loads an artifact, in MB.
+    """Return the private memory limit of a child that loads an artifact, in MB.
 
-    It is what the size of the artifact and of its inputs explain, and no more than is free.
+    It follows from the sizes of the artifact and its inputs, and is never more than is free.
     """
     values = sum(math.prod(one.shape) for one in bundle.contract.inputs)
     explained = BASE_MB + ((TIMES_FILES * bundle.size(artifact) + PER_VALUE * values) >> 20)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROOF_TIMEOUT_S = 120.0
 VERDICTS = "verdicts"
-"""Where they are in edgevid's cache."""
+"""The folder of verdicts in edgevid's cache."""
 
 
 @dataclass(frozen=True)

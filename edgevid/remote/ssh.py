@@ -30,7 +30,8 @@ _CHUNK = 1 << 18
 _LEFT_BYTES = 1 << 20
 _ENDING_S = 5.0
 LEAST_BYTES_S = 1000.0
-"""A device that takes less a second is given up; limits of the user's own do not count."""
+"""The lowest rate, in bytes per second, at which a device may take data, except under the user's
+own limit."""
 _FAILED = 255  # the exit code of ssh itself; any other one is the command's
 
 _ADDRESS = re.compile(
@@ -234,9 +235,9 @@ class SshSession:
         """Return the next line, with its line end.
 
         Args:
-            timeout_s: How long nothing may arrive.
+            timeout_s: The longest silence, in seconds.
             limit: The largest number of bytes.
-            until: When the whole line must be there, as `time.monotonic` counts; None: any time.
+            until: The deadline for the whole line, as a `time.monotonic` time; None: no deadline.
 
         Raises:
             DeviceFailed: Nothing arrived for ``timeout_s``, the line is too long or too late, or
@@ -290,7 +291,7 @@ class SshSession:
         )
 
     def _slow(self) -> DeviceFailed:
-        """The error for a device that says or takes a little now and then, and never all of it."""
+        """The error for a device that keeps sending or taking data, but too slowly."""
         self.close(limit_s=0)
         return DeviceFailed(
             f"{self.address}: took too long to answer; check the device and its link, then try "
@@ -443,7 +444,7 @@ _FAULTS = (
 
 
 KINDS = frozenset({kind for _, kind, _ in _FAULTS} | {"ended", "slow", "unknown"})
-"""What this host finds out by itself about a link; an agent cannot give its errors such a kind."""
+"""Kinds of errors of the link, which only this host assigns; an agent's errors never have them."""
 
 
 def _as_known(host: str, port: str) -> str:
@@ -465,13 +466,13 @@ def explain(
 ) -> DeviceFailed:
     """Turn the end of an ssh process into an error with what is wrong, where, and the remedy.
 
-    A remedy is made of the address and of the user's own configuration, never of a message: both
-    the command there and the server before its host key is checked can send any text.
+    A remedy contains only the address and the user's own configuration, never received text: both
+    the remote command and the server before its host key is checked can send anything.
 
     Args:
         address: The address.
         code: The exit code of ssh.
-        said: What ssh itself said.
+        said: ssh's own messages.
         stderr: What the command there wrote to stderr.
         configuration: What ``ssh -G`` shows for the address.
 

@@ -1,6 +1,6 @@
 """Pages from jinja2 templates: one self-contained HTML file, every text escaped.
 
-What is not printable, such as marks that turn the direction of writing, is shown as an escape.
+Unprintable characters, such as bidirectional marks, are shown as escapes.
 
 A page is a template that extends ``base.html`` and sits in the folder ``templates`` of its own
 package. ``macros.html`` has the parts (`verdict`, `table`, `facts`, `tiles`, `charts`, `strip`,

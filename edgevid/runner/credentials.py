@@ -1,4 +1,4 @@
-"""Secrets that a configuration refers to by name, so that no release, archive or command has them.
+"""Secrets that a configuration refers to by name, so no release, archive or command contains them.
 
 A credential is a file of one line in ``$CREDENTIALS_DIRECTORY``: systemd's ``LoadCredential=`` puts
 it where only the service can read it, and ``edgevid flash`` does that on its devices. A camera has
@@ -52,13 +52,13 @@ def read_credential(name: str) -> str:
 
 
 def login(camera: CameraUse) -> tuple[str, str | None]:
-    """The source and the password to connect with.
+    """Return the source and password to connect with.
 
     Args:
         camera: The camera.
 
     Returns:
-        The source, which may contain secrets, and the password; None if none is given apart.
+        The source, which may contain secrets, and the password; None without a separate one.
 
     Raises:
         BadInput: A credential or the password file cannot be read, or is empty.
@@ -77,7 +77,7 @@ def login(camera: CameraUse) -> tuple[str, str | None]:
 
 
 def filled(options: Any) -> Any:
-    """The options of a sink with its credentials in place; nothing that is shown has them.
+    """Return a sink's options with each ``credential:NAME`` replaced by the secret.
 
     Raises:
         BadInput: A credential cannot be read, or is empty.

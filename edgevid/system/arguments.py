@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def overwrite(shown: Callable[[str], str]) -> None:
-    """Replace arguments in the list of processes; Python's own copy stays.
+    """Replace arguments in the process list; Python's own copy, ``sys.argv``, is unchanged.
 
     The kernel shows the memory in which the arguments are, so they are replaced there.
 
     Args:
-        shown: Gives what an argument is replaced by, which is not longer.
+        shown: Returns the replacement for an argument, which must not be longer.
 
     Raises:
-        OSError: The kernel does not say where they are.
-        ValueError: Likewise.
+        OSError: /proc cannot be read.
+        ValueError: The arguments cannot be located in memory.
     """
     line = Path("/proc/self/cmdline").read_bytes()
     # The name of the program, in brackets, may contain blanks; see proc_pid_stat(5).

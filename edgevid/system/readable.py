@@ -1,4 +1,4 @@
-"""What of the kernel's own files a program may see that is trusted with nothing else."""
+"""Kernel files that even an untrusted process may read."""
 
 MACHINE = (
     *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
@@ -6,7 +6,7 @@ MACHINE = (
     *("/proc/cpuinfo", "/proc/devices", "/proc/filesystems", "/proc/loadavg", "/proc/meminfo"),
     *("/proc/stat", "/proc/sys", "/proc/uptime", "/proc/version", "/proc/vmstat"),
 )
-"""Processors and memory: numerical libraries ask for them, and TensorFlow aborts without."""
+"""Processors and memory: numerical libraries read them, and TensorFlow aborts without them."""
 SELF = "/proc/self"
 """This process."""
 PROCESSES = "/proc"
