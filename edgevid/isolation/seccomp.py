@@ -62,26 +62,34 @@ CALLS: dict[str, dict[str, tuple[int, int, int]]] = {
     },
     "attributes of files": {  # not covered by Landlock: a key could be made readable
         "chmod": (90, NO, 15),
+        "fchmod": (91, 52, 94),  # of a file that is only open to be read, too
         "fchmodat": (268, 53, 333),
         "fchmodat2": (452, 452, 452),
         "chown": (92, NO, 182),
         "chown32": (NO, NO, 212),
+        "fchown": (93, 55, 95),
+        "fchown32": (NO, NO, 207),
         "lchown": (94, NO, 16),
         "lchown32": (NO, NO, 198),
         "fchownat": (260, 54, 325),
         "utime": (132, NO, NO),
         "utimes": (235, NO, 269),
         "futimesat": (261, NO, 326),
+        "utimensat": (280, 88, 348),
+        "utimensat_time64": (NO, NO, 412),
         "setxattr": (188, 5, 226),
         "lsetxattr": (189, 6, 227),
+        "fsetxattr": (190, 7, 228),
         "setxattrat": (463, 463, 463),
         "removexattr": (197, 14, 235),
         "lremovexattr": (198, 15, 236),
+        "fremovexattr": (199, 16, 237),
         "removexattrat": (466, 466, 466),
         "file_setattr": (469, 469, 469),
         "truncate": (76, 45, 92),  # by path, which the first two ABIs of Landlock do not see
         "truncate64": (NO, NO, 193),
     },
+    "news of other files": {"inotify_init": (253, NO, 316), "inotify_init1": (294, 26, 360)},
     "memory and messages of other programs": {
         "shmget": (29, 194, 307),
         "shmat": (30, 196, 305),
@@ -161,10 +169,18 @@ CALLS: dict[str, dict[str, tuple[int, int, int]]] = {
 CLONE, CLONE3 = (56, 220, 120), (435, 435, 435)
 KILL, TGKILL, PRLIMIT64 = (62, 129, 37), (234, 131, 268), (302, 261, 369)
 IOCTL, PRCTL = (16, 29, 54), (157, 167, 172)
+FCNTLS, SOCKETPAIR = ((72, 25, 55), (NO, NO, 221)), (53, 199, 288)
 
 CLONE_THREAD, CLONE_NEW = 0x00010000, 0x7E020000
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 """ioctl requests that inject input into a terminal."""
+FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902
+F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
+"""Requests that have the kernel send signals to another process."""
+SET_FLAGS = (0x40046602, 0x40086602, 0x401C5820)
+"""Requests that change attributes of a file that is only open to be read."""
+AF_UNIX, DATAGRAM_BIT = 1, 2
+"""A pair of streams stays a pair; a datagram socket of a pair can send to any other socket."""
 SET_NO_NEW_PRIVS, SET_PDEATHSIG = 38, 1
 SET_FILTER, ACTION_AVAILABLE = 1, 2
 TSYNC, SPEC_ALLOW = 1, 4
@@ -277,7 +293,13 @@ def program(here: Architecture, pid: int, *, programs: bool) -> Program:
         found += _if(PRLIMIT64[at], _unless_equal(2, 0, high=True))
         found += _if(PRCTL[at], _if_equal(0, SET_PDEATHSIG))
     found += _if(CLONE[at], [*clone, (RETURN, 0, 0, ALLOW)])
-    found += _if(IOCTL[at], _if_equal(1, TIOCSTI, TIOCLINUX))
+    found += _if(IOCTL[at], _if_equal(1, TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP, *SET_FLAGS))
+    for numbers in FCNTLS:
+        if numbers[at] != NO:
+            found += _if(numbers[at], _if_equal(1, F_SETOWN, F_SETSIG, F_SETOWN_EX))
+    pair: Program = [(LOAD, 0, 0, ARGUMENTS_AT), (EQUAL, 1, 0, AF_UNIX), (RETURN, 0, 0, DENY)]
+    pair += [(LOAD, 0, 0, ARGUMENTS_AT + 8), (ANY_BIT, 0, 1, DATAGRAM_BIT), (RETURN, 0, 0, DENY)]
+    found += _if(SOCKETPAIR[at], [*pair, (RETURN, 0, 0, ALLOW)])
     return [*found, (RETURN, 0, 0, ALLOW)]
 
 

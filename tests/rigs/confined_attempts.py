@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -30,6 +31,30 @@ def _connected(family: int, kind: int, address: Any) -> str:
     with socket.socket(family, kind) as opened:
         opened.connect(address)
     return "connected"
+
+
+def _datagram() -> str:
+    """Send from one of a pair to a socket that has a name; here nobody listens there."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.sendto(b"x", "\0edgevid-nobody")
+    return "sent"
+
+
+def _opened(path: str, work: Callable[[int], object]) -> str:
+    """Do something to a file that is open to be read, as the child may."""
+    with Path(path).open("rb") as file:
+        return str(work(file.fileno()))
+
+
+def _signalled_by_a_pipe(other: int) -> str:
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETOWN, other)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return "owned"
 
 
 def _in_a_thread(work: Callable[[], str]) -> str:
@@ -77,7 +102,7 @@ def attempts(
         other: Another process, which leads a group.
     """
     af_unix, stream, datagram = socket.AF_UNIX, socket.SOCK_STREAM, socket.SOCK_DGRAM
-    name = canary.encode()
+    name, own = canary.encode(), __file__
     return {
         "read a file in a home": lambda: Path(canary).read_text(),
         "read /etc/passwd": lambda: Path("/etc/passwd").read_text()[:10],
@@ -93,12 +118,26 @@ def attempts(
         "overwrite": lambda: str(Path(canary).write_text("changed")),
         "truncate": lambda: _called("truncate", name, ctypes.c_long(3)),
         "make readable for all": lambda: str(Path(canary).chmod(0o666)),
+        "make a file that it may read writable": lambda: _opened(
+            own, lambda one: os.fchmod(one, os.fstat(one).st_mode & 0o777)
+        ),
+        "give away a file that it may read": lambda: _opened(
+            own, lambda one: os.fchown(one, os.getuid(), os.getgid())
+        ),
+        "mark a file that it may read": lambda: _opened(
+            own, lambda one: os.setxattr(one, "user.edgevid", b"1", 99)
+        ),
+        "change the time of a file": lambda: str(os.utime(canary)),
+        "watch a home": lambda: _called("inotify_init1", os.O_CLOEXEC),
         "link into the output": lambda: str(Path(out, "link").symlink_to(canary)),
         "hard link": lambda: str(Path(out, "hard").hardlink_to(canary)),
         "leave a pipe": lambda: str(os.mkfifo(f"{out}/pipe")),
         "TCP": lambda: str(socket.socket(socket.AF_INET, stream).close()),
         "UDP": lambda: str(socket.socket(socket.AF_INET, datagram).close()),
         "abstract socket": lambda: _connected(af_unix, stream, f"\0{abstract}"),
+        "datagram from a pair": _datagram,
+        "pair of another family": lambda: str(socket.socketpair(socket.AF_TIPC)),
+        "signal by the state of a pipe": lambda: _signalled_by_a_pipe(other),
         "netlink": lambda: str(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()),
         "run a program": lambda: subprocess.run(["true"], check=True) and "ran",
         "become a program": lambda: _called("execve", b"/nonexistent", None, None),

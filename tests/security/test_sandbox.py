@@ -229,7 +229,7 @@ def assert_known(known: dict[str, int], here: seccomp.Architecture) -> None:
     assert left_out - ON_32_BITS == set()
 
 
-ON_32_BITS = {"clock_settime64", "clock_adjtime64"}
+ON_32_BITS = {"clock_settime64", "clock_adjtime64", "utimensat_time64"}
 """Numbers that the shared header has, but 64-bit architectures do not use."""
 
 
