@@ -13,7 +13,13 @@ from edgevid import registry
 from edgevid.errors import BadInput
 from edgevid.isolation import sandbox
 from edgevid_converters import importers
-from edgevid_converters.importers import imported, keras, saved_model_operators, tflite
+from edgevid_converters.importers import (
+    imported,
+    keras,
+    keras_config,
+    saved_model_operators,
+    tflite,
+)
 from edgevid_converters.importers import onnx as onnx_importer
 from edgevid_converters.importers import openvino as openvino_importer
 from edgevid_converters.importers.contract_draft import write_draft
@@ -236,12 +242,71 @@ def test_keras_weights_in_other_files_and_bombs_are_refused(tmp_path):
 
 
 def test_a_constant_in_a_configuration_hides_nothing():
-    from edgevid_converters.importers import keras_config
-
     inner = ["_CONSTANT_VALUE", {"class_name": "Lambda", "config": {"name": "hidden"}}]
     config = {"class_name": "Sequential", "config": {"name": "x", "layers": inner}}
     with pytest.raises(BadInput, match="layer 'hidden'"):
         keras_config.check(Path("m.h5"), config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("ClassMethod", {"cls_symbol": "keras.models.model_from_json", "method_name": "__call__"}),
+        ("ClassMethod", {"cls_symbol": "load_op_library", "method_name": "__call__"}),
+        ("ClassMethod", {"cls_symbol": "RaggedTensor", "method_name": "__init__"}),
+        ("TFOpLambda", {"function": "nn.fixed_unigram_candidate_sampler"}),
+        ("TFOpLambda", {"function": "io.read_file"}),
+    ],
+)
+def test_functions_of_tensorflow_that_do_more_are_refused_however_they_are_called(kind, config):
+    """A method of a class may be that of a function: Keras calls whatever TensorFlow exports."""
+    layer = {"class_name": kind, "config": {"name": "x", **config}}
+    whole = {"class_name": "Functional", "config": {"name": "m", "layers": [layer]}}
+    with pytest.raises(BadInput, match="layer 'x' calls the function"):
+        keras_config.check(Path("m.h5"), whole)
+
+
+def test_functions_of_tensorflow_that_compute_are_accepted():
+    for kind, config in (
+        ("ClassMethod", {"cls_symbol": "RaggedTensor", "method_name": "from_tensor"}),
+        ("TFOpLambda", {"function": "nn.relu6"}),
+        ("InstanceMethod", {"method_name": "to_tensor"}),
+    ):
+        keras_config.check(Path("m.h5"), {"class_name": kind, "config": {"name": "x", **config}})
+    foreign = {"class_name": "TFOpLambda", "module": "mine", "config": {"function": "nn.relu6"}}
+    with pytest.raises(BadInput, match="not part of Keras"):
+        keras_config.check(Path("m.h5"), foreign)
+
+
+def test_what_a_file_of_keras_2_calls_when_it_is_loaded_is_not_called(tmp_path):
+    """A constant of a configuration is a whole model with code, as a text, for a function."""
+    h5py, tf_keras = pytest.importorskip("h5py"), pytest.importorskip("tf_keras")
+    path, mark = tmp_path / "model.h5", tmp_path / "mark"
+    given = tf_keras.Input((4,), name="a")
+    tf_keras.Model(given, tf_keras.layers.Dense(3)(given)).save(path)
+    run = f"__import__('os').mkdir({str(mark)!r})"
+    code = tf_keras.layers.Lambda(eval(f"lambda x: ({run}, x)[1]"))
+    inner = tf_keras.Sequential([tf_keras.layers.Input((2,)), code])
+    shutil.rmtree(mark)  # building it runs it
+    layer = {
+        "class_name": "ClassMethod",
+        "name": "x",
+        "config": {
+            "name": "x",
+            "cls_symbol": "keras.models.model_from_json",
+            "method_name": "__call__",
+        },
+        "inbound_nodes": [["_CONSTANT_VALUE", -1, [inner.to_json()], {"kwargs": {}}]],
+    }
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"].append(layer)
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(BadInput, match=r"calls the function 'keras\.models\.model_from_json"):
+        keras.check(path)
+    with pytest.raises(BadInput):  # without the check, this is what it does
+        keras.open_model(path)
+    assert mark.is_dir()
 
 
 def lite(path: Path, code: bytes) -> Path:

@@ -60,10 +60,15 @@ OTHERS = frozenset(
     }
 )
 """Class names in configurations that hold data, or are older names of a known class."""
-OPERATORS = frozenset({"ClassMethod", "InstanceMethod", "InstanceProperty", "SlicingOpLambda"})
-CALLS = frozenset({"TFOpLambda", *OPERATORS})
+OPERATORS = frozenset({"InstanceMethod", "InstanceProperty", "SlicingOpLambda"})
+CALLS = frozenset({"ClassMethod", "TFOpLambda", *OPERATORS})
 """Layers that tf_keras writes for a function of TensorFlow between two layers."""
-HARMLESS = ("__operators__.", "math.", "nn.", "linalg.", "keras.activations.", "keras.backend.")
+HARMLESS = (
+    *("__operators__.", "RaggedTensor.from_", "math.", "nn.", "linalg."),
+    *("keras.activations.", "keras.backend."),
+)
+READS = frozenset({"nn.fixed_unigram_candidate_sampler"})
+"""Functions with harmless names that read a file."""
 FUNCTIONS = frozenset(
     {
         "cast",
@@ -215,7 +220,7 @@ def check(path: Path, config: Mapping[str, Any]) -> None:
             raise BadInput(
                 f"{where} ({name}) is for text and may read other files; leave it out of the model"
             )
-        if name in CALLS:
+        if name in CALLS and _is_own(entry):
             _check_call(where, name, inner)
         elif name not in _known() or not _is_own(entry):
             raise BadInput(
@@ -250,8 +255,11 @@ def _is_own(entry: Mapping[str, Any]) -> bool:
 def _check_call(where: str, name: str, config: Any) -> None:
     found = config if isinstance(config, Mapping) else {}
     function = str(found.get("function", ""))
+    if name == "ClassMethod":  # its class may be anything of TensorFlow, such as a function
+        function = f"{found.get('cls_symbol')}.{found.get('method_name')}"
     method = name in OPERATORS and "function" not in found
-    if method or function in FUNCTIONS or function.startswith(HARMLESS):
+    known = function in FUNCTIONS or function.startswith(HARMLESS)
+    if method or (known and function not in READS):
         return
     raise BadInput(
         f"{where} calls the function {shown(function)} of TensorFlow, which is not known to be "
