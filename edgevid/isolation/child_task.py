@@ -79,7 +79,7 @@ class ChildOutcome:
             return None
         try:
             result = json.loads(self.stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(result, dict):
             return None

@@ -27,7 +27,7 @@ from edgevid.contract import Contract, Output, VectorInput
 from edgevid.doctor import environment
 from edgevid.errors import BadInput
 from edgevid.isolation import seccomp
-from edgevid.isolation.child_task import run_child
+from edgevid.isolation.child_task import ChildOutcome, run_child
 from edgevid.isolation.sandbox import LIMITS_ONLY, Sandbox, SandboxSupport, supported
 from edgevid.proof import Golden, Trajectory, sandboxes
 from edgevid.proof.verdict import prove_in_child
@@ -166,6 +166,10 @@ def test_what_a_child_writes_does_not_fill_its_parents_memory(child):
     outcome = child("babble", megabytes=100)
     assert len(outcome.stderr) <= 16 << 20
     assert outcome.describe(60) == "failed with exit code 3 (last words)"
+
+
+def test_an_answer_that_is_nested_deeply_is_none():
+    assert ChildOutcome(0, b'{"a":' + b"[" * 100_000, b"").result() is None
 
 
 def test_an_inner_limit_is_not_raised_by_an_outer_one():
