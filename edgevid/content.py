@@ -64,7 +64,9 @@ def check_texts(value: Any, place: str, depth: int = 0) -> None:
         raise BadInput(f"{place[:TEXT_CHARACTERS]} is nested too deeply; reduce the nesting")
     if isinstance(value, str):
         if len(value) > TEXT_CHARACTERS:
-            raise BadInput(f"{place}: a text has {len(value)} characters; use {TEXT_CHARACTERS}")
+            raise BadInput(
+                f"{place}: a text has {len(value)} characters; use at most {TEXT_CHARACTERS}"
+            )
         if not is_printable(value):
             raise BadInput(
                 f"{place}: {shown(value)} has characters that are not printable; leave them out"
@@ -134,10 +136,10 @@ def _check_header(file: IO[bytes], size: int) -> None:
     version = npy.read_magic(file)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"an array of the format {version} is not read")
+        raise ValueError(f"the array format {version} is not supported")
     shape, _, dtype = readers[version](file)
     if dtype.hasobject or dtype.itemsize == 0:
-        raise ValueError("an array has no numbers")
+        raise ValueError("an array's dtype is not numeric")
     declared, there = prod(shape) * dtype.itemsize, size - file.tell()
     if declared != there or min(shape, default=0) < 0:
         raise ValueError(f"an array declares {declared} bytes and has {there}")

@@ -291,7 +291,7 @@ def _check_sizes(tensors: Sequence[Input | StateTensor | Output]) -> None:
     elements = sum(prod(tensor.shape) for tensor in tensors)
     if elements > _ELEMENTS_LIMIT:
         raise BadInput(
-            f"contract declares tensors of {elements} elements together; a step may have "
+            f"contract declares tensors of {elements} elements in total; a step may have "
             f"{_ELEMENTS_LIMIT} (1 GB in float32)"
         )
 

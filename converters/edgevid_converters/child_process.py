@@ -185,8 +185,8 @@ def ask(
     Args:
         what: Names the task in errors and in the log's file name.
         task: Plain data; ``do`` names one of `child_tasks.TASKS`.
-        read: The files that it reads, and folders with all that is in them.
-        write: The folder in which it writes. Default: a temporary one.
+        read: Files and whole folders that it may read.
+        write: The folder that it may write to. Default: a temporary one.
         starts: Whether it runs tasks in children of its own.
         timeout_s: Time limit in seconds. Default: that of `limited`.
 

@@ -91,7 +91,7 @@ class ForkServer:
             return ChildOutcome(code, stdout, stderr)
 
     def _run(self, request: Mapping[str, Any], timeout_s: float) -> int | None:
-        """Have a child work on a task; returns its code, None if it missed its limit."""
+        """Run a task in a child; returns its exit code, None after a time-out."""
         until_s = time.monotonic() + timeout_s
         self._send(request)
         pid = self._answer("pid", time.monotonic() + timeout_s)
@@ -148,7 +148,7 @@ class ForkServer:
 
 
 def _read(file: Path) -> bytes:
-    """What a child has written into a file, as far as it is kept."""
+    """Read a child's output file, as far as `shortened` keeps it."""
     if not file.exists():
         return b""
     size = file.stat().st_size

@@ -1,8 +1,8 @@
 """Logs of what failed in a conversion, in edgevid's cache; errors name their paths.
 
-A child's sandbox lets it write only in its output folder. It leaves its logs in its own cache,
-which is there, and its parent moves them to the real one, in printable text; messages name that
-place from the start.
+A child's sandbox lets it write only in its output folder. It writes its logs to its own cache
+there, and its parent moves them to the real one, as printable text; messages name the final path
+from the start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgevid.files import cache_folder, write_bytes
 from edgevid.text import printable_bytes
 
 LARGEST_BYTES, MOST = 4 << 20, 64
-"""What is taken of one child: the size of a log, and how many."""
+"""Limits for one child: the size of a log, and the number of logs."""
 _NAME = re.compile(r"[\w.-]+\.log")
 _final: Path | None = None
 
@@ -29,7 +29,7 @@ def _own() -> Path:
 
 
 def goes_to(final: Path) -> None:
-    """Say, in a child, where its parent puts the logs that it writes."""
+    """Set, in a child, the folder to which its parent moves its logs."""
     global _final
     _final = final
 

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 
 WARNING = (
-    "a secret on the command line is in the shell's history, and in the list of processes until "
+    "a secret on the command line is in the shell's history, and in the process list until "
     "edgevid has started; use password_file or credential in a --config"
 )
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tls-ca",
     type=PATH,
-    help="Trust this certificate of an https or rtsps camera, or of its issuer.",
+    help="Trust this certificate, of an https or rtsps camera or of its issuer.",
 )
 @click.option("--tls-insecure", is_flag=True, help="Trust any certificate.")
 @click.option("--decoder", default="software", help="software, auto, or a device such as vaapi.")
@@ -235,7 +235,7 @@ def _run_service(path: Path, as_json: bool) -> int:
 
     config = reread()
     if os.geteuid() == 0:
-        say("runs as root: a fault in a decoder or a model opens the machine; use another user")
+        say("edgevid runs as root: a bug in a decoder could expose the machine; use another user")
     aside = bool(_stdout_sinks(config, as_json))
     to_stdout = not config.all_sinks() and not as_json
     stdout = GivenSink("stdout", "jsonl", JsonLines(JsonLinesOptions(STDOUT)))

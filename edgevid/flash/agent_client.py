@@ -92,8 +92,8 @@ class AgentClient:
         self._signed = 0
         self._earlier_bytes = 0
         self._early: deque[dict[str, Any]] = deque()  # frames that arrived while a payload was sent
-        self._waiting = 0  # for so many replies
-        self._left_bytes = 0  # that these may still have
+        self._waiting = 0  # number of pending replies
+        self._left_bytes = 0  # that they may still contain
         self._silence_s = _SILENCE_S
 
     @property
@@ -206,7 +206,7 @@ class AgentClient:
             self._forget()
 
     def _forget(self) -> None:
-        """Wait for no reply any more."""
+        """Discard the state of pending replies."""
         self._early.clear()
         self._waiting = self._left_bytes = 0
 
@@ -251,7 +251,7 @@ class AgentClient:
         nonce = f"{nonce}-{self._signed}"
         self._signed += 1
         signed = sign_request(request, self._key(), device, nonce, self._pin)
-        # What follows the line is counted outside, and its hash is inside.
+        # The payload's length is outside, for the transport; its hash is signed.
         return {**signed, "bytes": request["bytes"]} if "bytes" in request else signed
 
     def _opened(self) -> SshSession:
@@ -283,7 +283,7 @@ class AgentClient:
         )
 
     def _meet_locked(self, greeting: str) -> None:
-        """Begin with the agent that is installed there, since it is the only one that runs."""
+        """Start a session with the installed agent, the only one that this login can run."""
         try:
             said = replies.frame(greeting.partition(" ")[2].encode(), self.name)
             met = replies.read(LockedGreeting, said, self.name)
@@ -317,7 +317,7 @@ def _chunks(payload: Payload | None) -> Iterator[bytes]:
 
 
 def raise_fault(name: str, fault: AgentFault) -> NoReturn:
-    """Raise the agent's error here; its remedy is marked as the device's, since it may be anything.
+    """Raise the agent's error here; its remedy is marked as the device's, since it is untrusted.
 
     Raises:
         BadInput: The user must change something.
@@ -330,6 +330,6 @@ def raise_fault(name: str, fault: AgentFault) -> NoReturn:
         error = CheckFailed(text)
     elif fault.kind in WRONG_USE:
         error = BadInput(text)
-    else:  # it cannot call a link lost that is not
+    else:  # a device cannot claim that the link was lost
         error = DeviceFailed(text, "device" if fault.kind in KINDS else fault.kind or "device")
     raise error

@@ -3,7 +3,7 @@
 The file is a shell script of a few lines followed by a zip: the agent, the signed manifest and
 every blob. A device that has edgevid installs it with its own agent, which reads the file as data:
 ``python3 -I /opt/edgevid/current/agent.py install FILE``. A first installation runs the file,
-``sh FILE``, which is code of whoever made it; so it comes with a detached signature, ``FILE.sig``,
+``sh FILE``, which is its author's code; so it comes with a detached signature, ``FILE.sig``,
 which ``ssh-keygen -Y verify`` checks before. The same agent checks, stages, activates and judges as
 over SSH, so the guarantees are the same.
 """
@@ -63,15 +63,15 @@ def make(
         raise BadInput("give the kind of device for the archive with --kind; see: edgevid targets")
     target = targets.load(request.kind)
     facts = assumed(target, python)
-    service = plan.service_of(None, request, Installed(), options)
-    if service.credentials:
-        names = ", ".join(service.credentials)
-        options.log(f"the file carries no passwords; at the installation it asks for: {names}")
+    config = plan.service_of(None, request, Installed(), options)
+    if config.credentials:
+        names = ", ".join(config.credentials)
+        options.log(f"the file contains no passwords; the installation asks for: {names}")
     package = build(
         facts,
         request.adapt(target),
-        service.bundles,
-        service.text,
+        config.bundles,
+        config.text,
         plugins=request.wheels,
         progress=options.progress,
         log=options.log,
@@ -101,7 +101,7 @@ def signature(file: Path, key: SigningKey | None) -> bytes:
 
 
 def instructions(name: str, root: str | None) -> list[str]:
-    """How the file is installed on a device, as lines for people.
+    """Return lines that explain how to install the file on a device.
 
     Args:
         name: The file's name there.

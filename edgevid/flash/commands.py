@@ -220,7 +220,7 @@ def rollback(device: AgentClient, options: DeployOptions) -> dict[str, Any]:
 
 
 def revoke(device: AgentClient, options: DeployOptions, what: str) -> dict[str, Any]:
-    """Have a release (its id) or a key (its fingerprint) accepted never again.
+    """Revoke a release (by its ID) or a key (by its fingerprint) on a device.
 
     Raises:
         BadInput: It is in use there, or is neither a release nor a key.

@@ -353,7 +353,7 @@ def condition(device: DeviceEntry) -> Condition:
 
 
 def read_condition(device: DeviceEntry, reply: StatusReply, fps: float | None) -> Condition:
-    """Make it of the agent's reply to ``status``."""
+    """Build it from the agent's reply to ``status``."""
     release, journal = reply.installed.current, reply.installed.journal
     health = _health(release, journal.state, reply.status)
     why = (journal.reason.message or "") if journal.reason else ""

@@ -12,7 +12,7 @@ USER = "edgevid-deploy"
 """The user who logs in; it owns nothing, and may run one command as root."""
 _SCRIPT = """\
 #!/bin/sh
-# Makes a login that only carries out signed requests of edgevid. Run it on the device, as root:
+# Creates a login that only accepts signed requests of edgevid. Run it on the device, as root:
 #     ssh pi@DEVICE sudo sh < this-file
 # Then deploy with --target {user}@DEVICE, and remove every other way to log in or to use sudo:
 # whoever has one can do anything, with any key. To undo it, remove the three files and the user.

@@ -1,7 +1,7 @@
 """What is on a device already: its facts, the release that serves, and the files of that.
 
-A device may be in somebody else's hands. What it returns is used for a new release only if this
-user's own key has signed it before: `Installed.verified`.
+A device may be compromised. What it returns is reused in a new release only if this user's own key
+has signed it before: `Installed.verified`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class InstalledRunner:
 
 @dataclass(frozen=True)
 class InstalledManifest:
-    """What is used of the manifest of a release that is installed."""
+    """The fields used from the manifest of an installed release."""
 
     site: InstalledBlob
     runner: InstalledRunner
@@ -61,7 +61,7 @@ class InstalledManifest:
 
 @dataclass(frozen=True)
 class Installed:
-    """What is installed on a device, as it says.
+    """What is installed on a device, as it reports it.
 
     Attributes:
         current: The release that serves; None if there is none.
@@ -72,8 +72,8 @@ class Installed:
         second: Why a deployment would make a second installation; None if it would not.
         device: The device's name, for messages.
         id: The device's id; before the first installation, the one that it will have.
-        statement: What was signed of the manifest.
-        changed: Why the release that serves is not what was signed any more; None if it is.
+        statement: The signed statement about the manifest.
+        changed: How the active release differs from what was signed; None if it doesn't.
     """
 
     current: str | None = None
@@ -89,7 +89,7 @@ class Installed:
 
     @classmethod
     def of(cls, reply: InstalledReply, second: AgentFault | None, device: str) -> Installed:
-        """Make it of the agent's reply to ``probe`` or ``status``."""
+        """Build it from the agent's reply to ``probe`` or ``status``."""
         text = None if reply.manifest is None else reply.manifest.encode()
         if text is not None and len(text) > _MOST_MANIFEST_BYTES:
             replies.unreadable(device, "its manifest is too large")

@@ -16,7 +16,7 @@ from pathlib import Path
 SYSTEM = "/opt/edgevid"
 USER = "~/.local/share/edgevid"
 KNOWS = b"agent.py install"
-"""What an agent that can read carried files has in its text."""
+"""Text that every agent that can install archives contains."""
 
 
 def root(args: list[str]) -> Path:

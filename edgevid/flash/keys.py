@@ -61,14 +61,14 @@ class SigningKey:
         return f'{IDENTITY} namespaces="{",".join(purposes)}" {self.public}\n'
 
 
-def verify(content: bytes, signature: str, public: str, namespace: str) -> bool:
-    """Check a signature here.
+def verify(content: bytes, signature: str, public: str, purpose: str) -> bool:
+    """Verify a signature on this host.
 
     Args:
         content: What was signed.
         signature: Its signature, as `SigningKey.sign` gives it.
         public: The public key.
-        namespace: The purpose of the signature.
+        purpose: The namespace, as for `SigningKey.sign`.
 
     Returns:
         Whether the key has signed the content for that purpose.
@@ -79,9 +79,9 @@ def verify(content: bytes, signature: str, public: str, namespace: str) -> bool:
     """
     with tempfile.TemporaryDirectory(prefix="edgevid-") as name:
         signers, signed = Path(name, "signers"), Path(name, "signature")
-        signers.write_text(SigningKey(signed, public, "").allowed_signer(namespace))
+        signers.write_text(SigningKey(signed, public, "").allowed_signer(purpose))
         signed.write_text(signature, encoding="utf-8")
-        args = ("-Y", "verify", "-I", IDENTITY, "-n", namespace, "-f", signers, "-s", signed)
+        args = ("-Y", "verify", "-I", IDENTITY, "-n", purpose, "-f", signers, "-s", signed)
         return _run(args, key=signed, stdin=content).returncode == 0
 
 

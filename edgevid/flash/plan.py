@@ -231,8 +231,8 @@ def service_of(
 ) -> ServiceConfig:
     """Return the service configuration for a request.
 
-    What the device serves now is kept only if it was signed here: the new release gets the user's
-    signature, so it must hold nothing that somebody else has put onto the device.
+    What the device serves now is kept only if this user has signed it: the new release gets the
+    user's signature, so it must contain nothing that someone else put on the device.
 
     Raises:
         BadInput: The request is contradictory or incomplete, or it keeps something that this user
@@ -252,7 +252,7 @@ def service_of(
         if unsigned and not request.replace:
             raise BadInput(
                 f"{device.name}: what it serves is not signed by your key, so nothing of it can be "
-                "kept; give everything that it is to serve, with --replace and --source, or with "
+                "kept; specify everything it should serve with --replace and --source, or with "
                 "--config"
             )
         held = installed.content.site
@@ -267,7 +267,7 @@ def service_of(
 
 
 def differences(device: AgentClient, installed: Installed, service: ServiceConfig) -> list[str]:
-    """How what would serve differs from what the device says that it serves, in a few lines."""
+    """Return how the new configuration differs from what the device claims to serve, as lines."""
     assert installed.content is not None
     site, bundles = installed.content.site, installed.content.bundles
     text = b""
@@ -290,7 +290,7 @@ def differences(device: AgentClient, installed: Installed, service: ServiceConfi
 
 def _shown(line: str) -> str:
     """A line of a configuration for the terminal, without passwords of cameras."""
-    plain = replies.printable(line)
+    plain = replies.one_line(line)
     url = re.sub(r"\w+://[^\s\"']+", lambda found: without_secrets(found[0]), plain)
     return shorten(url, _SHOWN_CHARACTERS)
 

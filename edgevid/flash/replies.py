@@ -1,7 +1,7 @@
-"""What a device answers: each request's record, its limits, and the one function that reads it.
+"""Replies of a device: each request's record and limits, and the function that reads them.
 
-A device may be broken or in somebody else's hands, so nothing of an answer is used before `read`
-has made a record of it: a field has its type, a number is finite, a text is one printable line of
+A device may be broken or compromised, so nothing in a reply is used before `read` has made a record
+of it: a field has its type, a number is finite, a text is one printable line of
 bounded length, and nothing is nested deeply. Only the texts in `RAW` keep their line ends; they are
 checked by whoever uses them. The limits of a `Verb` bound how long an answer takes and how large it
 is, so a device can neither hang nor fill the host.
@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar
 from edgevid.documents import from_json
 from edgevid.errors import BadInput, DeviceFailed, shorten
 from edgevid.flash.device_facts import DeviceFacts
-from edgevid.text import printable as visible
+from edgevid.text import printable
 
 MOST_CHARACTERS = 1000
 """Longest text of an answer; a longer one loses its middle."""
@@ -312,7 +312,7 @@ class Verb(Generic[Reply]):
         name: Its name; `edgevid.flash.agent` lists them.
         record: What the answer becomes.
         seconds: How long the whole answer may take.
-        most_bytes: How large it may be, with the lines of progress before it.
+        most_bytes: How large it may be, including the lines of progress before it.
     """
 
     name: str
@@ -360,10 +360,10 @@ def frame(line: bytes, device: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError):
-        text = shorten(printable(line[:80].decode(errors="replace")))
+        text = shorten(one_line(line[:80].decode(errors="replace")))
         raise DeviceFailed(f"{device}: {text!r} is not a reply; try again", "protocol") from None
     try:
-        return {printable(key): _clean(value, key in RAW, 1) for key, value in found.items()}
+        return {one_line(key): _clean(value, key in RAW, 1) for key, value in found.items()}
     except ValueError as error:
         unreadable(device, str(error))
 
@@ -378,7 +378,7 @@ def _clean(value: Any, raw: bool, depth: int) -> Any:
         if raw:
             value.encode()  # half of a surrogate pair is no text
             return value
-        return shorten(printable(value), MOST_CHARACTERS)
+        return shorten(one_line(value), MOST_CHARACTERS)
     if isinstance(value, int | float):
         if not abs(value) < _LARGEST:  # nor is it NaN
             raise ValueError("a number is too large")
@@ -389,15 +389,15 @@ def _clean(value: Any, raw: bool, depth: int) -> Any:
         return [_clean(one, False, depth + 1) for one in value]
     if isinstance(value, dict):
         return {
-            shorten(printable(key), MOST_CHARACTERS): _clean(one, key in RAW, depth + 1)
+            shorten(one_line(key), MOST_CHARACTERS): _clean(one, key in RAW, depth + 1)
             for key, one in value.items()
         }
     return value
 
 
-def printable(text: str) -> str:
-    """Make a text of a device visible on one line; half of a surrogate pair becomes a ``?``."""
-    return visible(text.encode(errors="replace").decode())
+def one_line(text: str) -> str:
+    """Escape a device's text to one printable line; half of a surrogate pair becomes a ``?``."""
+    return printable(text.encode(errors="replace").decode())
 
 
 def read(kind: type[Reply], data: Any, device: str) -> Reply:
@@ -428,7 +428,7 @@ def unreadable(device: str, why: str) -> NoReturn:
 
 
 def part(reply: ContentReply, rest: int, device: str) -> bytes:
-    """Decode a part of a file; it is as long as it must be, so a device cannot drip.
+    """Decode a part of a file; its length is fixed, so a device cannot send tiny parts forever.
 
     Args:
         reply: The answer.

@@ -24,7 +24,7 @@ class DeployRequest:
         replace: Remove what the device serves already.
         kind: The name of a target; None finds the one that fits.
         wheels: The wheels of the plug-ins of other packages.
-        allow_root: Run the service as root where the device has no systemd, which gives it a user.
+        allow_root: Run the service as root on a device without systemd.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -37,7 +37,7 @@ class DeployRequest:
     allow_root: bool = False
 
     def adapt(self, target: Target) -> Target:
-        """The kind of device, with the service's user that was asked for."""
+        """Return the target with the service's user that was requested."""
         if not self.allow_root:
             return target
         return replace(target, service=replace(target.service, user="root"))

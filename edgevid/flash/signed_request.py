@@ -1,4 +1,4 @@
-"""What is sent to the agent signed: a package, a request of one session, a change of the key."""
+"""What the host signs for the agent: a package, a request of one session, a change of key."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def sign_request(
         pin: As for `sign`.
 
     Returns:
-        The request ``signed``.
+        The request ``signed``, which wraps it.
 
     Raises:
         BadInput: The key cannot be used.
@@ -73,13 +73,13 @@ def sign_request(
     content = json.dumps(request)
     text = statement.of(content.encode(), device, nonce=nonce)
     fields = {"do": "signed", "request": content, **_signed(text, key, statement.REQUEST)}
-    if "bytes" in request:  # they follow, and the request has their hash
+    if "bytes" in request:  # the payload follows; the request contains its hash
         fields["bytes"] = request["bytes"]
     return fields if pin is None else fields | {"pin": dict(pin)}
 
 
 def hand_over(before: SigningKey, to: SigningKey) -> dict[str, str]:
-    """Sign the change from one key to another, as a device wants it (``pin``).
+    """Sign the change from one key to another, in the form of a request's ``pin``.
 
     Raises:
         BadInput: The key ``before`` cannot be used.

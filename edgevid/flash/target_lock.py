@@ -1,14 +1,14 @@
-"""The wheel lock of a target: versions and hashes, so that an index cannot put in another wheel.
+"""The wheel lock of a target: versions and hashes, so an index cannot substitute a wheel.
 
-``targets/NAME.lock`` lies beside ``targets/NAME.toml``, and one in the user's own folder of targets
-comes first. For each Python, and from each glibc on that changes the result, it lists the wheels of
-all engines of the target. A device gets a wheel of a listed project only in that version and with
-that hash; projects that plug-ins add are not listed. To refresh it, after a look at what changes::
+``targets/NAME.lock`` is next to ``targets/NAME.toml``; one in the user's own folder of targets
+takes precedence. For each Python, and each glibc from which the result changes, it lists the wheels
+of all engines of the target. A device gets a wheel of a listed project only in that version and
+with that hash; projects that plug-ins add are not listed. To update it::
 
     python -m edgevid.flash.target_lock NAME...
 
-writes the user's own ``~/.config/edgevid/targets/NAME.lock`` anew from the package index, or with
-``--shipped`` the one of the project.
+writes the user's own ``~/.config/edgevid/targets/NAME.lock`` from the package index, or with
+``--shipped`` the project's. Review what changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edgevid.text import read_text
 
 @dataclass(frozen=True)
 class LockSection:
-    """The wheels for one Python, from one glibc 2 on."""
+    """The wheels for one Python, from one minor version of glibc 2 on."""
 
     python: str
     glibc: int
@@ -87,13 +87,13 @@ def locked(name: str, request: WheelRequest) -> LockedWheels | None:
     try:
         data = json.loads(read_text(file))
     except (ValueError, RecursionError):
-        raise BadInput(f"{file} is damaged; make it again: {_again(name)}") from None
-    lock = from_json(TargetLock, data, str(file), f"make it again: {_again(name)}")
+        raise BadInput(f"{file} is damaged; regenerate it: {_again(name)}") from None
+    lock = from_json(TargetLock, data, str(file), f"regenerate it: {_again(name)}")
     glibc = wheels.newest_glibc(request)
     fitting = [one for one in lock.sections if one.python == request.python and one.glibc <= glibc]
     if not fitting:
         raise BadInput(
-            f"{file} has no wheels for Python {request.python} and glibc 2.{glibc}; make it again: "
+            f"{file} has no wheels for Python {request.python} and glibc 2.{glibc}; regenerate it: "
             f"{_again(name)}"
         )
     best = max(fitting, key=lambda section: section.glibc)
@@ -108,7 +108,7 @@ def _again(name: str) -> str:
 
 
 def make(target: Target) -> TargetLock:
-    """Resolve a target's wheels anew, for every Python and glibc that it may have.
+    """Resolve a target's wheels again, for every Python and glibc that it may have.
 
     Raises:
         BadInput: There is no wheel of a requirement.
@@ -126,16 +126,18 @@ def make(target: Target) -> TargetLock:
 
 
 def _versions(target: Target) -> Iterator[int]:
-    """The minors of glibc that make a difference to uv, from the target's oldest on."""
+    """The minor versions of glibc that uv distinguishes, from the target's oldest on."""
     least = int((target.glibc or "2.17").split(".")[1])
     newest = wheels.newest_glibc(_request(target, target.python[0], 99, ()))
     yield least
     yield from (minor for minor in resolve_uv.MINORS if least < minor <= newest)
 
 
-def _request(target: Target, python: str, glibc: int, ways: Sequence[EngineChoice]) -> WheelRequest:
+def _request(
+    target: Target, python: str, glibc: int, choices: Sequence[EngineChoice]
+) -> WheelRequest:
     """A request for some engines of a target."""
-    needed = [*target.requires, *(r for way in ways for r in catalog.requirements(way))]
+    needed = [*target.requires, *(r for one in choices for r in catalog.requirements(one))]
     return WheelRequest(
         tuple(dict.fromkeys(needed)),
         target.architecture,
@@ -146,20 +148,20 @@ def _request(target: Target, python: str, glibc: int, ways: Sequence[EngineChoic
 
 
 def _wheels(target: Target, python: str, glibc: int) -> list[LockedWheel]:
-    """The wheels of all engines, but for those that have none for so old a glibc."""
+    """The wheels of all engines, except those without wheels for a glibc this old."""
 
-    def found(ways: Sequence[EngineChoice]) -> list[LockedWheel]:
-        return _listed(_request(target, python, glibc, ways))
+    def found(choices: Sequence[EngineChoice]) -> list[LockedWheel]:
+        return _listed(_request(target, python, glibc, choices))
 
     try:
         return found(target.engine)
     except BadInput:
-        return found([way for way in target.engine if _resolves(found, way)])
+        return found([one for one in target.engine if _resolves(found, one)])
 
 
-def _resolves(found: Callable[[Sequence[EngineChoice]], object], way: EngineChoice) -> bool:
+def _resolves(found: Callable[[Sequence[EngineChoice]], object], choice: EngineChoice) -> bool:
     try:
-        found([way])
+        found([choice])
     except BadInput:
         return False
     return True
@@ -178,7 +180,7 @@ def _listed(request: WheelRequest) -> list[LockedWheel]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Make the locks of targets again; returns the exit code."""
+    """Regenerate the locks of targets; returns the exit code."""
     shipped = "--shipped" in args
     for name in [arg for arg in args if arg != "--shipped"]:
         try:

@@ -101,7 +101,7 @@ class LockedWheels:
     Attributes:
         file: The lock's file.
         wheels: The wheels.
-        again: The command that makes the lock again.
+        again: The command that regenerates the lock.
     """
 
     file: str
@@ -114,7 +114,7 @@ class LockedWheels:
         return "".join(f"{project}=={version}\n" for project, version in found.items())
 
     def other(self, wheels: Iterable[Wheel]) -> Wheel | None:
-        """The first wheel of a locked project that is another one than the lock's."""
+        """The first wheel of a locked project that differs from the lock's."""
         hashes = {one.sha256 for one in self.wheels}
         projects = {_normal(one.project) for one in self.wheels}
         for wheel in wheels:
@@ -263,13 +263,14 @@ def _resolve(
             if locked is None:
                 raise
             raise BadInput(
-                f"{error}; {locked.file} allows only its own versions, refresh it with: "
+                f"{error}; {locked.file} allows only the versions it lists; update it with: "
                 f"{locked.again}"
             ) from None
         if locked is not None and (other := locked.other(wheels)):
             raise BadInput(
-                f"{other.name} is not the wheel that {locked.file} lists: the package index or "
-                f"{folder()} has another one of this version; if that is right, run: {locked.again}"
+                f"{other.name} differs from the wheel that {locked.file} lists: the package index "
+                f"or {folder()} has another file of this version; if that is intended, run: "
+                f"{locked.again}"
             )
         _keep(part)
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))

@@ -55,7 +55,7 @@ def tuning(document: Mapping[str, Any], device: str) -> dict[str, Any] | None:
         return None
     found = replies.read(TuningResult, document["tuned"], device)
     if not _NAME.fullmatch(found.name):
-        replies.unreadable(device, "tuned.name is no name of a tuning")
+        replies.unreadable(device, "tuned.name is not the name of a tuning")
     if found.content is None:
         return {"name": found.name, "content": None}
     content = replies.read(_TuningContent, found.content, device)

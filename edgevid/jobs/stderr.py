@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from edgevid.errors import shorten
-from edgevid.flash.replies import MOST_CHARACTERS, printable
+from edgevid.flash.replies import MOST_CHARACTERS, one_line
 from edgevid.progress import Progress
 
 MOST_STDERR = 4 << 20
@@ -30,7 +30,7 @@ class StderrLines:
         self._left -= len(text)
         *lines, rest = (self._rest + text).split("\n")
         self._rest = rest[-_LONGEST_LINE:]
-        for line in (shorten(printable(one), MOST_CHARACTERS) for one in lines):
+        for line in (shorten(one_line(one), MOST_CHARACTERS) for one in lines):
             found = _BAR.fullmatch(line)
             if found:
                 self._progress(found[1], int(found[2]), int(found[3]), found[4])

@@ -130,5 +130,5 @@ def why_not_opened(error: Any) -> str:
         error: An `av.FFmpegError`.
     """
     if error.errno == errno.EINVAL:
-        return "not a format of videos; playlists and descriptions of streams are not opened"
+        return "not a video format; playlists and stream descriptions are not opened"
     return str(getattr(error, "strerror", None) or error)

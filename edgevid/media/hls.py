@@ -76,7 +76,9 @@ def parse(text: str, url: str) -> Playlist:
         elif tag == "#EXT-X-ENDLIST":
             found.ended = True
         elif tag == "#EXT-X-KEY" and attributes.get("METHOD") != "NONE":
-            raise Unavailable(Reason.CODEC, "its segments are encrypted; use another stream of it")
+            raise Unavailable(
+                Reason.CODEC, "its segments are encrypted; use another of its streams"
+            )
         elif tag == "#EXT-X-MAP" and "URI" in attributes:
             part = (address(attributes["URI"]), _range(attributes.get("BYTERANGE", ""), 0)[0])
             if part != header:

@@ -30,7 +30,7 @@ BASIC = "asks for the password in plain text; use rtsps:// or https://, or set t
 
 
 @dataclass
-class Asked:
+class ServerReply:
     """A server's reply.
 
     Attributes:
@@ -115,7 +115,7 @@ def moved(url: str, location: str) -> str:
             return target
         return urlunsplit(after._replace(netloc=f"{login}@{urlsplit(target).netloc}"))
     except ValueError:
-        raise Unavailable(Reason.REFUSED, "redirects to what is no URL") from None
+        raise Unavailable(Reason.REFUSED, "redirects to an invalid URL") from None
 
 
 def _bare(parts: SplitResult) -> str:
@@ -139,7 +139,7 @@ def login_of(url: str) -> tuple[str, str] | None:
     return unquote(name), unquote(password)
 
 
-class RtspTalk:
+class RtspClient:
     """Sends RTSP requests on an open connection."""
 
     def __init__(self, peer: socket.socket, early: bytes = b"") -> None:
@@ -152,7 +152,7 @@ class RtspTalk:
         self._peer, self._left, self._number = peer, early, 1
         self._is_owed = bool(early)
 
-    def request(self, method: str, url: str, authorization: str = "") -> Asked:
+    def request(self, method: str, url: str, authorization: str = "") -> ServerReply:
         """Send a request without a body.
 
         Args:
@@ -177,14 +177,14 @@ class RtspTalk:
         self._peer.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         return self._answer()
 
-    def _answer(self) -> Asked:
+    def _answer(self) -> ServerReply:
         while b"\r\n\r\n" not in self._left:
             self._more()
         head, _, self._left = self._left.partition(b"\r\n\r\n")
         found = _STATUS.match(head)
         if found is None:
-            raise Unavailable(Reason.CODEC, "what answers is no RTSP server")
-        asked, length = Asked(int(found[1])), 0
+            raise Unavailable(Reason.CODEC, "the peer is not an RTSP server")
+        asked, length = ServerReply(int(found[1])), 0
         for line in head.decode(errors="replace").split("\r\n")[1:]:
             name, _, value = line.partition(":")
             name, value = name.strip().lower(), value.strip()
@@ -206,10 +206,10 @@ class RtspTalk:
             raise Unavailable(Reason.ENDED, "the server closes the connection")
         self._left += chunk
         if len(self._left) > MOST_BYTES:
-            raise Unavailable(Reason.CODEC, "what answers is no RTSP server")
+            raise Unavailable(Reason.CODEC, "the peer is not an RTSP server")
 
 
-def ask_rtsp(talk: RtspTalk, url: str, permit: Callable[[Asked], None]) -> Asked:
+def ask_rtsp(talk: RtspClient, url: str, permit: Callable[[ServerReply], None]) -> ServerReply:
     """Ask an RTSP server for a stream.
 
     Args:
@@ -234,8 +234,8 @@ def ask_rtsp(talk: RtspTalk, url: str, permit: Callable[[Asked], None]) -> Asked
 
 
 def ask_http(
-    connect: Connect, url: str, permit: Callable[[Asked], None], *, authorized: bool
-) -> Asked:
+    connect: Connect, url: str, permit: Callable[[ServerReply], None], *, authorized: bool
+) -> ServerReply:
     """Ask a web server for a stream; the answer's body is not read.
 
     Args:
@@ -257,10 +257,10 @@ def ask_http(
 def get(
     connect: Connect,
     url: str,
-    permit: Callable[[Asked], None],
+    permit: Callable[[ServerReply], None],
     byte_range: str,
     most_bytes: int,
-) -> tuple[Asked, bytes]:
+) -> tuple[ServerReply, bytes]:
     """Fetch the content of a URL; as `ask_http`.
 
     Args:
@@ -283,12 +283,12 @@ def get(
 def _talk(
     connect: Connect,
     url: str,
-    permit: Callable[[Asked], None],
+    permit: Callable[[ServerReply], None],
     byte_range: str,
     most_bytes: int,
     *,
     authorized: bool,
-) -> tuple[Asked, bytes]:
+) -> tuple[ServerReply, bytes]:
     import http.client
 
     parts, login = urlsplit(url), login_of(url)
@@ -307,12 +307,12 @@ def _talk(
             return asked, b""
         return _get(connect, host, path, {**headers, "Authorization": header}, most_bytes)
     except (http.client.HTTPException, ValueError):
-        raise Unavailable(Reason.CODEC, "what answers is no web server") from None
+        raise Unavailable(Reason.CODEC, "the peer is not a web server") from None
 
 
 def _get(
     connect: Connect, host: str, path: str, headers: dict[str, str], most_bytes: int
-) -> tuple[Asked, bytes]:
+) -> tuple[ServerReply, bytes]:
     import http.client
 
     connection = http.client.HTTPConnection(host)
@@ -323,13 +323,13 @@ def _get(
         if most_bytes and answer.status in (200, 206):
             content = answer.read(most_bytes + 1)
             if len(content) > most_bytes:
-                raise Unavailable(Reason.CODEC, f"an answer has more than {most_bytes >> 20} MB")
+                raise Unavailable(Reason.CODEC, f"a reply has more than {most_bytes >> 20} MB")
     found = [value.partition(" ") for value in answer.headers.get_all("WWW-Authenticate") or ()]
     challenges = tuple((scheme.lower(), rest) for scheme, _, rest in found)
-    return Asked(answer.status, answer.headers.get("Location") or "", challenges), content
+    return ServerReply(answer.status, answer.headers.get("Location") or "", challenges), content
 
 
-def authorization(asked: Asked, method: str, target: str, login: tuple[str, str]) -> str:
+def authorization(asked: ServerReply, method: str, target: str, login: tuple[str, str]) -> str:
     """Return the Authorization header that a server asks for.
 
     Args:

@@ -24,8 +24,8 @@ from edgevid.media.logins import (
     ANSWER_S,
     BASIC,
     MAX_HOPS,
-    Asked,
-    RtspTalk,
+    RtspClient,
+    ServerReply,
     answering,
     ask_http,
     ask_rtsp,
@@ -59,7 +59,7 @@ PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 SECURE = ("rtsps", "https")
 VERIFYING = (62,)
 """The oldest libavformat whose RTSP is known to check certificates; FFmpeg 5.1 ignores them."""
-INSECURE = "its certificate is not checked, so anybody in between can read and change what it sends"
+INSECURE = "its certificate is not checked, so a man in the middle can read and change its stream"
 STUCK_S = 120
 """FFmpeg's own limit, longer than all others: it applies where they do not, at closing."""
 PLAYLISTS = {"hls", "dash"}
@@ -182,7 +182,7 @@ class NetworkEndpoint:
                     raise
                 url = self._redirected(url, open_s, error)
         if container is None:
-            raise Unavailable(Reason.REFUSED, "redirects in a circle")
+            raise Unavailable(Reason.REFUSED, "redirects in a loop")
         video = video_stream(container)
         if video is None or video.codec_context is None:
             container.close()
@@ -248,7 +248,7 @@ class NetworkEndpoint:
             if not location:
                 return url, checks
             url = moved(url, location)
-        raise Unavailable(Reason.REFUSED, "redirects in a circle")
+        raise Unavailable(Reason.REFUSED, "redirects in a loop")
 
     def _asked(self, peer: socket.socket, url: str) -> str:
         """Find out how a server authenticates; returns where it redirects to, or an empty text."""
@@ -256,9 +256,9 @@ class NetworkEndpoint:
         with answering():
             if scheme.startswith("rtsp"):
                 if scheme == "rtsp":
-                    talk = RtspTalk(peer, self._early)
+                    talk = RtspClient(peer, self._early)
                 else:
-                    talk = RtspTalk(peer)
+                    talk = RtspClient(peer)
                     talk.request("OPTIONS", "*")
                 if login is None and scheme == "rtsp":
                     return ""
@@ -270,7 +270,7 @@ class NetworkEndpoint:
                 return ""
         return asked.location if 300 <= asked.status < 400 else ""
 
-    def _permit(self, scheme: str, asked: Asked) -> None:
+    def _permit(self, scheme: str, asked: ServerReply) -> None:
         """Check that the password may be sent to a server; raises `Unavailable` if not."""
         if "digest" in asked.schemes:
             self._digest = True
@@ -359,7 +359,7 @@ class NetworkEndpoint:
                 Reason.UNREACHABLE, f"unknown host {host} ({error.strerror})"
             ) from None
         except UnicodeError:
-            raise Unavailable(Reason.UNREACHABLE, "the host is no name of a computer") from None
+            raise Unavailable(Reason.UNREACHABLE, "the host name is invalid") from None
         except TimeoutError:
             self._answers.missed()
             why = f"{peer_name} does not answer within {limit_s:.2g} s"

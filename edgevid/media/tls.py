@@ -28,7 +28,7 @@ SAVE = "save its certificate and name the file with tls_ca"
 _WHY = {
     9: "its certificate is not valid yet; check the clocks of the camera and of this machine",
     10: "its certificate has expired; renew it on the camera",
-    18: f"its certificate is its own; {SAVE}",
+    18: f"its certificate is self-signed; {SAVE}",
     19: f"the issuer of its certificate is not trusted; {SAVE}",
     20: f"the issuer of its certificate is not trusted; {SAVE}",
     21: f"the issuer of its certificate is not trusted; {SAVE}",
@@ -119,9 +119,10 @@ def _wrapped(context: ssl.SSLContext, peer: socket.socket, host: str) -> ssl.SSL
     except BaseException as error:
         peer.close()
         if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
-            raise Unavailable(Reason.UNREACHABLE, "its host is no name that TLS knows") from None
+            raise Unavailable(Reason.UNREACHABLE, "its host name is not valid for TLS") from None
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError):
-            why = f"does not begin TLS ({error.reason or error.strerror}); check scheme and port"
+            reason = error.reason or error.strerror
+            why = f"the TLS handshake failed ({reason}); check scheme and port"
             raise Unavailable(Reason.REFUSED, why) from None
         raise
 

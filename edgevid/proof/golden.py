@@ -188,9 +188,9 @@ class _Arrays:
         except (ValueError, IndexError) as error:
             raise self._damaged(name, error) from None
         if found is None:
-            raise self._damaged(name, ValueError("nothing passes by along its first axis"))
+            raise self._damaged(name, ValueError("it cannot slide along its first axis"))
         if found.nbytes > SLIDING_BYTES:
-            raise self._damaged(name, ValueError(f"it stands for {found.nbytes >> 30} GB"))
+            raise self._damaged(name, ValueError(f"it expands to {found.nbytes >> 30} GB"))
         return found
 
 

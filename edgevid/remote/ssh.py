@@ -250,7 +250,7 @@ class SshSession:
         if end < 0 or end > limit:
             self.close(limit_s=0)
             raise DeviceFailed(
-                f"{self.address}: its answer is too long; check what replies there",
+                f"{self.address}: its reply is too long; check what answers there",
                 "protocol",
             )
         line = bytes(self._arrived[: end + 1])

@@ -86,7 +86,7 @@ def test_tensors_that_no_memory_holds_are_refused_in_one_line():
     huge = replace(CONTRACT, outputs=(Output("scores", (1, 25_000_000_000)),))
     refused(huge.check, "'scores' has an unusable shape; every axis needs")
     many = replace(CONTRACT, inputs=vectors(*[(1, 1 << 27)] * 4))
-    refused(many.check, "declares tensors of 5368.* elements together; a step may have 2684")
+    refused(many.check, "declares tensors of 5368.* elements in total; a step may have 2684")
     deep = replace(CONTRACT, inputs=vectors((1,) * 100_000))
     refused(deep.check, "has 100000 axes; use at most 8")
     crowd = replace(CONTRACT, states=tuple(StateTensor(f"s{n}", (1,)) for n in range(2000)))
@@ -245,7 +245,7 @@ def test_what_an_array_stands_for_is_limited(made, tmp_path, ending):
     refused(lambda: Golden.read(Bundle.open(path)), "is damaged", BadBundle)
     half = "golden/0/input_other.sliding-1-100000.npy"
     path = rewritten(made, tmp_path / "x.edgevid", members={half: buffer.getvalue()})
-    refused(lambda: Golden.read(Bundle.open(path)), "stands for 74 GB", BadBundle)
+    refused(lambda: Golden.read(Bundle.open(path)), "expands to 74 GB", BadBundle)
 
 
 # ---------------------------------------------------------------- golden clip

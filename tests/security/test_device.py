@@ -341,14 +341,14 @@ def test_a_folder_in_a_sticky_one_and_a_folder_of_ones_own_group_are_safe(folder
     sticky.mkdir()
     sticky.chmod(0o1777)
     (sticky / "root").mkdir()
-    assert untrusted.stranger(sticky / "root") is None
-    assert untrusted.stranger(sticky / "not" / "there") is None
-    assert untrusted.stranger(sticky) is not None
+    assert untrusted.unsafe_reason(sticky / "root") is None
+    assert untrusted.unsafe_reason(sticky / "not" / "there") is None
+    assert untrusted.unsafe_reason(sticky) is not None
     (folder / "own").mkdir()
     (folder / "own").chmod(0o775)  # umask 002: root is alone in its group
-    assert untrusted.stranger(folder / "own") is None
+    assert untrusted.unsafe_reason(folder / "own") is None
     os.chown(folder / "own", 0, NOBODY)
-    assert untrusted.stranger(folder / "own") is not None
+    assert untrusted.unsafe_reason(folder / "own") is not None
 
 
 def test_a_datagram_socket_of_the_watchdog_is_closed_to_others(folder):

@@ -97,7 +97,7 @@ def test_a_session_description_binds_no_port(tmp_path, in_memory):
     content = SDP % port + b"a=rtpmap:96 H264/90000\n"
     file = tmp_path / "clip.mp4"
     file.write_bytes(content)
-    with pytest.raises(BadVideo, match="playlists and descriptions of streams are not opened"):
+    with pytest.raises(BadVideo, match="playlists and stream descriptions are not opened"):
         FileSource(io.BytesIO(content) if in_memory else file)
 
 

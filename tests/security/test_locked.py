@@ -212,7 +212,7 @@ def test_a_lock_that_the_login_could_lift_is_none(standing, sshd_config, tmp_pat
     for name in (str(keys_file), "/dev/shm/not-there-yet"):
         text = sshd_config.read_text().replace("/etc/ssh/edgevid_keys", f"/etc/ssh/x {name}")
         loose.write_text(text)
-        refused(standing, loose, "nobody", "lift the forced command")
+        refused(standing, loose, "nobody", "remove the forced command")
     refused(standing, sshd_config, "root", "a user of its own")
 
 
@@ -275,7 +275,7 @@ def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_pa
         assert back["release"] == first["release"]
         made.machine.run("chown", "edgevid-deploy", "/etc/ssh/edgevid_keys")
         done = owner.edgevid("fleet", "status", "--target", "shut", "--json")
-        assert "lift the forced command" in done.stdout
+        assert "remove the forced command" in done.stdout
 
 
 def read(person, *words):

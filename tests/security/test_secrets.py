@@ -450,7 +450,7 @@ def test_an_archive_carries_no_password_and_asks_for_it(tmp_path, home, make_nul
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     request = DeployRequest((make_null_bundle(),), (URL,), None, False, False, "board", ())
     archive.make(tmp_path / "whole.sh", request, options, python)
-    assert "at the installation it asks for: 10.0.0.5" in "".join(said)
+    assert "the installation asks for: 10.0.0.5" in "".join(said)
     assert not files_with(SECRET, tmp_path)
 
     file = tmp_path / "x.sh"

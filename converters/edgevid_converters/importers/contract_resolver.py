@@ -76,8 +76,8 @@ class ContractResolver:
         file: The contract file.
         inputs: The model's inputs.
         outputs: The model's outputs.
-        labels_file: Where the file of labels is that it names, as seen from the user's home.
-            Default: relative to the contract file.
+        labels_file: The path of the labels file that it names, for a child process with another
+            home. Default: relative to the contract file.
 
     Raises:
         BadInput: They do not fit; the message names the line, or the model's tensor.

@@ -161,7 +161,7 @@ class ContractFile:
 
 
 def labels_beside(file: Path) -> Path | None:
-    """Return the file of labels that a contract file names; None if it names none."""
+    """Return the path of the labels file that a contract file names; None if it names none."""
     with suppress(BadInput):  # whoever reads the whole file reports what is wrong with it
         named = read(file).data.get("labels_file")
         if isinstance(named, str):

@@ -71,15 +71,15 @@ class Importer:
         forms: The forms that such a model can be lowered to, see `ReferenceModel.lower`.
         matches: Recognises a model by its path, without a library.
         open_model: Loads a model in its own runtime, in a child process, after ``check``. Its
-            sandbox lets it read the model and ``companions``, and nothing else of the user's.
+            sandbox lets it read the model and ``companions``, and no other file of the user's.
         companions: The other files that belong to a model.
         starts_children: Whether lowering runs tasks in child processes of its own.
         check: Raises `BadInput` for a model with code in it, without executing any; called in the
             child process before ``open_model``, unless the user trusts the model. None: such a
             file holds no code.
         open_trusted: Loads a model whose code the user accepts. Default: ``open_model``.
-        can_execute: Whether the runtime can execute code that a file holds, so that a model which
-            the user does not trust is loaded in a sandbox only.
+        can_execute: Whether the runtime can execute code stored in a file; an untrusted model is
+            then loaded only in a sandbox.
     """
 
     name: str
@@ -249,8 +249,11 @@ def ask_reference(
         kind: Name of the importer.
         path: File or folder of the model.
         task: What to do; see `describe_task` and `tensors_task`.
-        read: What it reads besides the model.
+        read: Other files that it reads.
         trusted: Whether the user accepts code in the model.
+
+    Returns:
+        What the task returns.
 
     Raises:
         BadInput: The model has code in it, or its kind can execute code and there is no sandbox.

@@ -29,16 +29,16 @@ def matches(path: Path) -> bool:
 
 
 def check(path: Path) -> None:
-    """Check that the file has no layers but Keras' own, by its configuration.
+    """Check by its configuration that the file contains only Keras' own layers.
 
     Raises:
-        BadInput: It has, or the file is damaged; the message names the layer.
+        BadInput: It contains others, or is damaged; the message names the layer.
     """
     keras_config.check(path, keras_config.read(path).config)
 
 
 def open_model(path: Path) -> KerasModel:
-    """Load it with the Keras that wrote it, without code that the file holds.
+    """Load it with the Keras that wrote it, without the code that it contains.
 
     Raises:
         BadInput: The file is damaged.
@@ -48,7 +48,7 @@ def open_model(path: Path) -> KerasModel:
 
 
 def open_trusted(path: Path) -> KerasModel:
-    """Load it as `open_model`, with the code that it holds."""
+    """Load it as `open_model` does, with the code that it contains."""
     return _loaded(path, safe_mode=False)
 
 

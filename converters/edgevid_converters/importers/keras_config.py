@@ -104,7 +104,7 @@ ZIP = ".keras"
 is both must not be checked as one and loaded as the other."""
 MOST_CONFIG_BYTES = 32 << 20
 MOST_UNPACKED = 64
-"""How many times larger than the file what it unpacks to may be."""
+"""The largest ratio of unpacked to packed size."""
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ def matches(path: Path) -> bool:
 
 
 def check(path: Path) -> None:
-    """Check that a model has no operators but ONNX's, and no weights outside of its folder.
+    """Check that a model has only ONNX's operators, and no weights outside its folder.
 
     Raises:
-        BadInput: It has, or the file is damaged; the message names the operator.
+        BadInput: It has others, or is damaged; the message names the operator.
     """
     model = _read(path, weights=False)
     _check_operators(path, model)
@@ -52,7 +52,7 @@ def check(path: Path) -> None:
 
 
 def _check_location(path: Path, key: str, value: str) -> None:
-    """Reject a file of weights outside of the model's folder."""
+    """Reject a weights file outside the model's folder."""
     folder = path.resolve().parent
     if key == "location" and not (folder / value).resolve().is_relative_to(folder):
         raise BadInput(
@@ -368,7 +368,7 @@ def _tensor_names(graph: Any) -> list[str]:
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """The files below the model's folder in which it keeps weights, as it names them."""
+    """The files with weights that the model names, as far as they are below its folder."""
     found = re.findall(
         rb"\x0a\x08location\x12([\x01-\x7f])(.{1,127})", path.read_bytes(), re.DOTALL
     )

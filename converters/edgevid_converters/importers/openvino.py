@@ -57,10 +57,10 @@ def open_model(path: Path) -> OpenVINOModel:
 
 
 def check(path: Path) -> None:
-    """Check that a graph has no layers but those of OpenVINO's own operator sets.
+    """Check that a graph has only layers of OpenVINO's own operator sets.
 
     Raises:
-        BadInput: It has, or the file is damaged; the message names the layer.
+        BadInput: It has others, or is damaged; the message names the layer.
     """
     try:
         graph = ElementTree.fromstring(path.read_bytes())
@@ -268,7 +268,7 @@ def _of(tensors: Any, name: str) -> Any:
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """The weights, in a file beside the graph's."""
+    """The file with the weights, next to the graph's."""
     return (path.with_suffix(".bin"),)
 
 

@@ -1,9 +1,9 @@
 """Operators of a SavedModel, checked before TensorFlow loads it.
 
 Loading a SavedModel runs a program: its initializers, and then its step, may read and write files
-with operators of TensorFlow itself. So every operator in it, whether or not anything uses it, must
-be on the list in ``tensorflow_operators.txt``. The functions that store and restore the model's own
-variables may also use the checkpoint operators, as long as only the saver uses these functions.
+with operators of TensorFlow itself. So every operator in it, used or not, must be on the allow-list
+in ``tensorflow_operators.txt``. The functions that store and restore the model's own variables may
+also use the checkpoint operators, as long as only the saver uses these functions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REMEDY = f"export the model without it, or {TRUST}"
 
 @dataclass(frozen=True)
 class AllowedOperators:
-    """The list.
+    """The allow-list.
 
     Attributes:
         everywhere: Operators that compute and do nothing else.
@@ -42,7 +42,7 @@ class AllowedOperators:
 
 @cache
 def allowed() -> AllowedOperators:
-    """Read the list."""
+    """Read the allow-list."""
     lines = [line.strip() for line in LIST.read_text("utf-8").splitlines()]
     named = [line for line in lines if line and not line.startswith("#")]
     saver = {line.removeprefix(SAVER).strip() for line in named if line.startswith(SAVER)}

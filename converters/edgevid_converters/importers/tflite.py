@@ -52,10 +52,10 @@ def open_model(path: Path) -> TFLiteModel:
 
 
 def check(path: Path) -> None:
-    """Check that a model has no operators but LiteRT's own, and no weights in other files.
+    """Check that a model has only LiteRT's own operators, and no weights in other files.
 
     Raises:
-        BadInput: It has; the message names the operator.
+        BadInput: It has others; the message names the operator.
     """
     try:
         model = parse(path.read_bytes())

@@ -1,7 +1,7 @@
-"""Who accepts the code in a model: whoever converts it, with ``--trust-model``, and nobody else.
+"""Trust in models that contain code: only the user grants it, with ``--trust-model``.
 
-A model of somebody else may be a program. Each importer has a check that finds code in a file
-without executing any of it; what can execute code at all is loaded in a sandbox only.
+An untrusted model may be a program. Each importer has a check that finds code in a file without
+executing it; a format that can execute code is loaded only in a sandbox.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOTE = "the model may execute code when it is loaded, which was accepted with --
 
 
 def require_sandbox(path: Path, reads: str) -> None:
-    """Refuse a kind of model that can execute code where nothing would confine it.
+    """Reject a kind of model that can execute code if nothing would confine it.
 
     Args:
         path: The model.

@@ -75,7 +75,7 @@ _ON_INSTALLED = ("activate", "rollback", "uninstall", "revoke")
 @click.option(
     "--revoke",
     metavar="ID",
-    help="Let the device never again accept this release, or the key with this fingerprint.",
+    help="Make the device permanently reject this release, or the key with this fingerprint.",
 )
 @click.option(
     "--archive",
@@ -86,7 +86,7 @@ _ON_INSTALLED = ("activate", "rollback", "uninstall", "revoke")
 @click.option(
     "--device",
     metavar="ID",
-    help="With --archive: sign it only for this device, not for any of its kind; "
+    help="With --archive: sign it only for this device, not for every one of its kind; "
     "edgevid fleet status --json shows the ID.",
 )
 @click.option("--trust-new", is_flag=True, help="Accept an unknown host key.")
@@ -98,7 +98,7 @@ _ON_INSTALLED = ("activate", "rollback", "uninstall", "revoke")
 @click.option(
     "--allow-root",
     is_flag=True,
-    help="Where there is no systemd, run the service as root, not as a user of its own.",
+    help="Without systemd, run the service as root instead of as its own user.",
 )
 @click.option(
     "--allow-degraded", is_flag=True, help="Count a release on a fallback engine as healthy."
@@ -317,10 +317,10 @@ def _text(name: str, result: dict[str, Any]) -> str:
             "--root with that folder"
             for folder in result["others"]
         )
-        left += "".join(f"; {path} is not edgevid's and stays" for path in result["left"])
+        left += "".join(f"; {path} is not edgevid's and was kept" for path in result["left"])
         return f"{name}: edgevid is removed ({len(result['removed'])} items){left}"
     if outcome == "revoked":
-        return f"{name}: accepts none of these any more: {', '.join(result['revoked'])}"
+        return f"{name}: permanently rejects {', '.join(result['revoked'])}"
     text = f"{name}: {outcome}, release {result['release']}"
     if "sent_bytes" in result:
         text += f", {result['sent_bytes'] / 1e6:.1f} MB sent"

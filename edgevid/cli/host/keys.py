@@ -22,7 +22,7 @@ from edgevid.errors import BadInput
     "login",
     type=PATH,
     metavar="LOGIN.pub",
-    help="Print a script for a device: it makes a login with this SSH key that only carries out "
+    help="Print a script for a device: it creates a login with this SSH key that only accepts "
     "requests signed by the key that the device trusts.",
 )
 @click.option(

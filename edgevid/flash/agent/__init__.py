@@ -38,7 +38,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
                 -> "missing": {sha256: bytes received} of each blob that is not whole
     blob        {"sha256", "size", "offset", "bytes": n} and n bytes -> "have": bytes received
     credential  {"name", "sha256", "bytes": n} and the n bytes of a secret that a release names
-                -> "changed": whether it was another one; then ``activate`` restarts the service
+                -> "changed": whether it differs from the stored one; if so, ``activate`` restarts
+                the service
     stage       as check, "trial"?: compile nothing -> "release", "already": whether it serves now;
                 what serves is not touched; "credentials": those that it names and that are missing
     activate    {"id"?, "health"?: {"seconds", "p95_ms", "allow_degraded", "start_s"}}
@@ -65,15 +66,16 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     job-end     {"id"?} -> "ended": end and forget a job; without an id, whichever runs
     tuned       {"name", "content"|None} -> "kept": a tuning, stored where the service looks for it
 
-The manifest is sent as its exact text, with a `statement` about it, which is what is signed: as
-``ssh-keygen -Y sign -n edgevid-release`` does. ``key`` is the line of the public key. ``pin`` is
+The manifest is sent verbatim, with a `statement` about it; the statement is signed with
+``ssh-keygen -Y sign -n edgevid-release``. ``key`` is the line of the public key. ``pin`` is
 ``{"key": line, "statement", "signature"}``: the key from now on, signed by the one that is pinned
 now, for the purpose ``edgevid-key``; the manifest is then signed by the new key.
 
 A request that must be signed is sent as ``{"do": "signed", "request": its text, "statement",
 "signature", "key"?, "pin"?}``, for the purpose ``edgevid-request``. Its nonce is that of the
 session (see ``probe``), a hyphen, and the number of signed requests before it. A `locked` agent
-wants all requests signed but ``probe``, ``status``, ``history`` and, after ``session``, ``blob``.
+requires a signature on every request except ``probe``, ``status``, ``history`` and, after
+``session``, ``blob``.
 """
 
 from __future__ import annotations
@@ -146,13 +148,13 @@ def source() -> bytes:
 
 
 def lean(text: str) -> str:
-    """Leave out a module's comments and docstrings, which every deployment would send again.
+    """Strip a module's comments and docstrings, which every deployment would send again.
 
     Args:
         text: The module.
 
     Returns:
-        The same program; a statement that is only a text becomes an empty one.
+        The same program; each docstring becomes an empty string.
     """
     lines = [line.encode() for line in text.splitlines(keepends=True)]
     texts = [

@@ -1,4 +1,4 @@
-"""The user as whom the runner runs, which is root only if the signed manifest says so."""
+"""The runner's user account, which is root only if the signed manifest says so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .manifest import Manifest
 from .transport import Refused
 
 NO_NEW_PRIVILEGES = 38
-"""PR_SET_NO_NEW_PRIVS: from then on no program that is started gets more rights (`man prctl`)."""
+"""PR_SET_NO_NEW_PRIVS: from then on no program that is started gains privileges (`man prctl`)."""
 _MAKERS = (
     ("useradd", "--system --user-group --no-create-home --home-dir /nonexistent --shell {shell}"),
     ("adduser", "-S -D -H -h /nonexistent -s {shell}"),  # busybox
@@ -22,10 +22,10 @@ _MAKERS = (
 
 
 def account_of(manifest: Manifest) -> tuple[int, int] | None:
-    """The user and group of the runner; None: it stays with the present user.
+    """The user and group of the runner; None: it keeps the current user.
 
     Raises:
-        Refused: It would run as root, which the manifest does not ask for.
+        Refused: It would run as root, which the manifest does not permit.
     """
     if os.geteuid():
         return None
@@ -46,10 +46,10 @@ def fits(manifest: Manifest) -> None:
 
 
 def make(manifest: Manifest) -> list[str]:
-    """Make the runner's user if this device has none, and return notes for the user.
+    """Create the runner's user if this device has none; returns notes to show.
 
     Raises:
-        Refused: It cannot be made.
+        Refused: It cannot be created.
     """
     try:
         account = account_of(manifest)
@@ -58,7 +58,7 @@ def make(manifest: Manifest) -> list[str]:
         account = account_of(manifest)
         return [f"the service runs as {manifest.user}, a new system user"]
     if account is None and os.geteuid() == 0:
-        return ["the service runs as root: a fault in a decoder or a model opens the whole device"]
+        return ["the service runs as root: a bug in a decoder could expose the whole device"]
     return []
 
 
@@ -88,14 +88,14 @@ def group_numbers(names: Iterable[str]) -> set[int]:
 
 
 def lowering(account: tuple[int, int] | None, more: Iterable[str] = ()) -> Callable[[], None]:
-    """A function by which a child becomes a user for good.
+    """Return a function with which a child process switches its user irrevocably.
 
     Args:
-        account: The user and the group; None: it stays with the present user.
-        more: Names of groups that it is in besides the user's own.
+        account: The user and the group; None: it keeps the current user.
+        more: Names of supplementary groups.
 
     Returns:
-        The function, to be called in the child; after it no program can give it more rights.
+        The function, to be called in the child; afterwards it cannot gain privileges.
     """
     groups: set[int] = set()
     if account is not None:

@@ -1,7 +1,7 @@
-"""Secrets of the service: files of root, beside the releases and named by their ``site.toml``.
+"""Secrets of the service: files owned by root, outside the releases, which name them.
 
-systemd hands them to the unit (``LoadCredential=``), so the service's user cannot read the files;
-without systemd they belong to that user, in a folder of root.
+systemd passes them to the unit (``LoadCredential=``), so the service's user cannot read the files;
+without systemd they belong to that user, in a folder owned by root.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _CHANGED = ".changed"
 
 
 def receive(store: Store, request: dict[str, Any], parts: Iterable[bytes]) -> dict[str, Any]:
-    """Keep what arrives.
+    """Receive and store a credential.
 
     Args:
         store: The device's folder.
-        request: Has the name, and the hash of the content.
+        request: Contains the name, and the hash of the content.
         parts: The content.
 
     Raises:
@@ -50,10 +50,10 @@ def receive(store: Store, request: dict[str, Any], parts: Iterable[bytes]) -> di
 
 
 def keep(store: Store, name: Any, content: bytes) -> bool:
-    """Store a credential; returns whether it is another one than before.
+    """Store a credential; returns whether it differs from the stored one.
 
     Raises:
-        Refused: The name cannot be one, or the content is empty or too long.
+        Refused: The name is invalid, or the content is empty or too long.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise Refused("protocol", "a credential has no usable name", "use the same edgevid")
@@ -65,7 +65,7 @@ def keep(store: Store, name: Any, content: bytes) -> bool:
             return False
     except FileNotFoundError:
         store.credentials.mkdir(exist_ok=True)
-        # Its files are for root, or for the service's user, who may pass but not look around.
+        # The service's user can open its own files, but cannot list the folder.
         store.credentials.chmod(0o711)
     disk.remove(disk.aside(path))
     disk.write_whole(path, content, 0o600)
@@ -84,13 +84,13 @@ def named(store: Store, release: str) -> list[str]:
 
 
 def missing(store: Store, manifest: Manifest) -> list[str]:
-    """The credentials that a release uses and that are not here."""
+    """The credentials that a release uses and that are not stored here."""
     names = named(store, manifest.id)
     return [name for name in names if not (store.credentials / name).is_file()]
 
 
 def check(store: Store, manifest: Manifest) -> None:
-    """Check that everything is there that a release uses.
+    """Check that every credential that a release uses is stored.
 
     Raises:
         Refused: A credential is missing.
@@ -105,30 +105,30 @@ def check(store: Store, manifest: Manifest) -> None:
 
 
 def unit_lines(store: Store, manifest: Manifest) -> str:
-    """Lines of a unit that hand the release's credentials to the service."""
+    """Lines of a unit that pass the release's credentials to the service."""
     there = [name for name in named(store, manifest.id) if (store.credentials / name).is_file()]
     return "".join(f"LoadCredential={name}:{store.credentials / name}\n" for name in there)
 
 
 def environment(store: Store) -> dict[str, str]:
-    """Where the runner looks if systemd has given it no credentials of its own."""
+    """The variable that tells the runner where to find its credentials."""
     own = os.environ.get("CREDENTIALS_DIRECTORY")
     return {"CREDENTIALS_DIRECTORY": own or str(store.credentials)}
 
 
 def give(store: Store, user: int, group: int) -> None:
-    """Let the service's user read them, where there is no systemd to hand them over."""
+    """Give the files to the service's user, where there is no systemd to pass them on."""
     for path in _files(store):
         os.chown(str(path), user, group, follow_symlinks=False)
 
 
 def changed(store: Store) -> bool:
-    """Whether one was replaced since the service was started."""
+    """Whether a credential was replaced since the service was started."""
     return (store.credentials / _CHANGED).exists()
 
 
 def settle(store: Store) -> None:
-    """The service is started with what is there now."""
+    """Record that the service is started with the stored credentials."""
     disk.remove(store.credentials / _CHANGED)
 
 

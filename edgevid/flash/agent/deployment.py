@@ -45,7 +45,7 @@ TRANSITIONS = {
     (ACTIVATING, "unhealthy-again"): Transition(IDLE),
     # The watchdog was killed, or the power was cut.
     (ACTIVATING, "interrupted"): Transition(ROLLED_BACK, restore=True),
-    # At a start, what serves was found not to be what was signed.
+    # At a start, the active release was found to differ from what was signed.
     (IDLE, "changed"): Transition(ROLLED_BACK, restore=True),
     (STAGED, "changed"): Transition(ROLLED_BACK, restore=True),
     (ROLLED_BACK, "changed"): Transition(ROLLED_BACK, restore=True),
@@ -79,9 +79,9 @@ def advance(store: Store, event: str, fields: dict[str, Any], *, inside: bool = 
 
 
 def _restore(store: Store, inside: bool, fields: dict[str, Any]) -> dict[str, Any]:
-    """Let the old release serve again; returns what the journal keeps of the activation.
+    """Return to the old release; returns the journal's fields about the activation.
 
-    Which is old, and which new, says the journal, unless ``fields`` do.
+    ``new`` and ``old`` come from ``fields``, or else from the journal.
     """
     journal = dict(store.journal(), **fields)
     new, old = journal["new"], journal["old"]

@@ -16,7 +16,7 @@ MANY = 200
 TAKE_S = 0.5
 REMOVE_S = 60.0
 _MOVED = (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.ELOOP)
-"""Errors when somebody changes a folder that is being removed."""
+"""Errors if another process changes a folder while it is removed."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,11 +96,11 @@ def read_link(path: Path) -> str | None:
 def remove(path: Path) -> None:
     """Remove a file, a link or a whole folder, if it exists; ``path`` is in a folder of ours.
 
-    What is in a folder may be somebody else's, who may change it meanwhile: links are removed and
-    never followed, and it may be nested as deeply as it likes.
+    The content may belong to another user, who may change it meanwhile: links are removed and never
+    followed, and nesting may be arbitrarily deep.
 
     Raises:
-        OSError: It cannot be removed, or somebody keeps filling it.
+        OSError: It cannot be removed, or another process keeps filling it.
     """
     try:
         folder = os.open(str(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -128,7 +128,7 @@ def remove(path: Path) -> None:
 
 
 def _names(folder: int) -> Iterator[str]:
-    """The names in an open folder until there are none."""
+    """Yield the names in an open folder until it is empty."""
     while True:
         names = os.listdir(folder)
         if not names:
@@ -137,7 +137,7 @@ def _names(folder: int) -> Iterator[str]:
 
 
 def _remove_in(folder: int, name: str) -> None:
-    """Remove a name in an open folder; what a folder has moves up a level, so depth is no limit."""
+    """Remove an entry of an open folder; a subfolder's entries move up, so depth is no limit."""
     try:
         os.unlink(name, dir_fd=folder)
         return

@@ -1,4 +1,4 @@
-"""Kinds of refusal, by whose they are to fix: for exit codes, here and on the host."""
+"""Kinds of refusal, by who must fix them; they decide the exit code here and on the host."""
 
 from __future__ import annotations
 

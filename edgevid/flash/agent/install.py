@@ -1,6 +1,6 @@
-"""Installs a release from a file that was carried here: ``agent.py install FILE``.
+"""Installs a release from an archive: ``agent.py install FILE``.
 
-The installed agent reads the file as data, so nothing of it runs before its signature was checked
+The installed agent reads the file as data, so nothing in it runs before its signature is checked
 against the key that this device trusts; then the same requests as over SSH check, stage and
 activate the release. A first installation has no such key: the file's own copy of this program runs
 with ``--first``, after its detached signature was checked by hand.
@@ -74,7 +74,7 @@ class CarriedFile:
     """A release in one file: a script of a few lines that is followed by a zip.
 
     Raises:
-        Refused: It is no such file.
+        Refused: It is not such a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,11 +123,11 @@ class CarriedFile:
 
 
 def _regular(path: Path) -> BinaryIO:
-    """Open a regular file, and never wait for another kind of it."""
+    """Open a regular file; never blocks on a pipe or a device."""
     descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Refused("use", f"{path} is not a file", "give the file of edgevid flash --archive")
+        raise Refused("use", f"{path} is not a file", "give a file made by edgevid flash --archive")
     return os.fdopen(descriptor, "rb")
 
 
@@ -203,7 +203,7 @@ class Installer:
         return self._activate(options, release)
 
     def _ask_for(self, name: str) -> None:
-        """Ask for a secret, which no file carries; without a terminal the activation says more."""
+        """Ask for a secret, which no archive contains; without a terminal, activation fails."""
         if not sys.stdin.isatty():
             return
         secret = getpass.getpass(f"edgevid: {name}: the camera's password, or its whole URL: ")
@@ -249,7 +249,7 @@ def report(text: object) -> None:
 
 
 def _plain(text: object) -> str:
-    """One line without control characters."""
+    """One line without unprintable characters."""
     line = "".join(sign if sign.isprintable() else " " for sign in str(text))
     return " ".join(line.split())
 
@@ -258,7 +258,7 @@ def arguments(args: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="agent.py install",
-        description="Install a release from a file of edgevid flash --archive. It is checked "
+        description="Install a release from an edgevid flash --archive file. It is checked "
         "first, and kept only if it is healthy here; otherwise the device stays as it was.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
@@ -292,7 +292,7 @@ def main(args: list[str]) -> int:
         report(fault)
         return 1 if fault.kind in GATES else 2 if fault.kind in WRONG_USE else 4
     except OSError as error:
-        report(f"{options.file}: {error.strerror}; give the file of edgevid flash --archive")
+        report(f"{options.file}: {error.strerror}; give a file made by edgevid flash --archive")
         return 2
     except KeyboardInterrupt:
         report("interrupted; nothing was left half-written")
@@ -301,7 +301,7 @@ def main(args: list[str]) -> int:
 
 
 def _check_place(options: argparse.Namespace) -> None:
-    """Check that this device has a key to check the file with, unless it is the first one."""
+    """Check that this device has a key to check the file with; a first installation has none."""
     root = options.root or default_root()
     if not root.is_absolute():
         raise Refused("use", f"--root {root} is relative", "give an absolute path")

@@ -52,9 +52,9 @@ def runner_fault(store: Store, runner: str, *, quick: bool = False) -> str | Non
 
 
 def renew_marks(store: Store, runner: str) -> None:
-    """Note where the files of a runner lie that has just been found to be whole.
+    """Update the marks of a runner's files after they were verified.
 
-    They may have been copied to another card; then they are read only once.
+    If they were copied to another card, every mark differs; so they are read in full only once.
     """
     noted, found = _noted(store, runner) or {}, _found(store.lib(runner))
     if any(noted[name][1:] != mark for name, mark in found.items()):
@@ -97,7 +97,7 @@ def fault(store: Store, manifest: Manifest, *, quick: bool = False) -> str | Non
 
 
 def current_fault(store: Store, release: str, *, quick: bool = False) -> str | None:
-    """As `fault`, of a release by its name, whose manifest may have been changed."""
+    """As `fault`, for a release by its name; its manifest may have been changed."""
     manifest = store.manifest(release)
     return fault(store, manifest, quick=quick) if manifest else "its manifest was changed"
 
@@ -125,5 +125,5 @@ def _found(lib: Path) -> dict[str, list[int]]:
 
 
 def _mark(stat: os.stat_result) -> list[int]:
-    """What changes with a file's content: writing sets the ctime, which nobody can set back."""
+    """Values that change with the content: every write sets the ctime, which nothing sets back."""
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

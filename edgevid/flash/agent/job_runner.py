@@ -26,7 +26,7 @@ from .store import Store
 from .transport import Refused
 
 DOCUMENT_BYTES = 64 << 20
-"""The longest document of a job."""
+"""The largest document of a job, in bytes."""
 
 
 class JobRunner:
@@ -129,10 +129,10 @@ class JobRunner:
         return ready
 
     def _account(self) -> tuple[int, int] | None:
-        """The user and group of the job: the service's, or nobody's; None: the present user.
+        """The user and group of the job: the service's, or nobody's; None: the current user.
 
         Raises:
-            Refused: It would run as root, which the release does not ask for.
+            Refused: It would run as root, which the release does not permit.
         """
         if self._release is None:
             raise Refused("use", "the release is not on this device", "flash it again")

@@ -252,7 +252,8 @@ def _end(store: Store, name: str | None) -> bool:
 def keep_tuned(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     """Store a tuning where the service looks for it, or forget it.
 
-    The service reads that folder and cannot write it, so nothing there can be a trap for root.
+    The service can read that folder but not write to it, so it cannot plant links there for root to
+    follow.
 
     Args:
         store: The folder of edgevid.

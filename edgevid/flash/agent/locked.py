@@ -1,8 +1,8 @@
 """The locked mode: an SSH login that can only run this agent, by a forced command.
 
-In it, every request but those of `UNSIGNED` is signed for this device and this session. That is a
-boundary only as long as whoever logs in cannot lift it, so the agent checks the files from which
-sshd takes the keys. The host imports this module, too.
+Every request except those in `UNSIGNED` must be signed for this device and this session. That is a
+boundary only if the login cannot remove its own forced command, so the agent checks the files from
+which sshd reads the keys. The host imports this module, too.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ MARK = "edgevid-agent-locked"
 """The line that a locked agent begins with, followed by JSON: protocol, device and nonce."""
 PROTOCOL = 1
 UNSIGNED = frozenset({"probe", "status", "history"})
-"""The requests that a locked agent carries out for whoever can log in."""
+"""The requests that a locked agent accepts without a signature."""
 SIGNED = frozenset({"revoke"})
-"""The requests that must be signed even for an agent that is not locked."""
+"""The requests that even an agent that is not locked accepts only when signed."""
 _SSHD = "/usr/sbin:/usr/local/sbin:/sbin"
 _SEE = "set the login up as edgevid keys --forced-command says"
 
 
 def check(config: Path | None = None) -> None:
-    """Check that whoever logs in cannot change which commands they may run.
+    """Check that the login cannot change its own forced command.
 
     Args:
         config: The configuration of sshd; None: the system's.
 
     Raises:
-        Refused: They can, or it cannot be found out.
+        Refused: It can, or that cannot be determined.
     """
     user = os.environ.get("SUDO_USER") or "root"
     if os.geteuid() != 0 or user == "root":
@@ -45,14 +45,14 @@ def check(config: Path | None = None) -> None:
         if loose is not None:
             raise Refused(
                 "locked",
-                f"{user} could write {path} and so lift the forced command: {loose} is not only "
-                "root's",
+                f"{user} could write {path} and so remove the forced command: {loose} is not "
+                "owned and writable by root alone",
                 _SEE,
             )
 
 
 def _key_files(user: str, config: Path | None) -> list[Path]:
-    """The files from which sshd takes the keys of a user."""
+    """The files from which sshd reads the keys of a user."""
     sshd = shutil.which("sshd", path=_SSHD)
     if sshd is None:
         raise Refused("locked", "sshd is not installed, so its files cannot be checked", _SEE)
@@ -77,7 +77,7 @@ def _key_files(user: str, config: Path | None) -> list[Path]:
 
 
 def _expanded(name: str, user: str, home: Path) -> Path:
-    """The path of a file of keys, as sshd makes it."""
+    """The path of a file of keys, expanded as sshd does."""
     signs = {"%%": "%", "%h": str(home), "%u": user, "%U": str(pwd.getpwnam(user).pw_uid)}
     text, at = "", 0
     while at < len(name):
@@ -87,7 +87,7 @@ def _expanded(name: str, user: str, home: Path) -> Path:
 
 
 def _writable(path: Path, user: str) -> Path | None:
-    """The part of a path that is not only root's; None if all of it is."""
+    """The first part of a path that others than root can change; None if there is none."""
     for one in [*reversed(Path(os.path.realpath(str(path))).parents), path]:
         try:
             found = one.lstat() if one == path else one.stat()

@@ -85,7 +85,9 @@ def _accepted(
     if statement.RESET_FLOOR in said.permits:
         if said.device == statement.ANY or not said.nonce:
             raise Refused(
-                "downgrade", "the floor is only reset for one device, once", "flash it itself"
+                "downgrade",
+                "a permission to reset the floor is for one device, once",
+                "flash the device",
             )
         if said.nonce in used:
             raise Refused("replay", "this permission to reset the floor is used up", "flash again")

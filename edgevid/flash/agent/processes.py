@@ -44,8 +44,8 @@ def end_stragglers(root: Path) -> None:
 def end_marked(mark: str, value: str, *, now: bool = False) -> None:
     """End every process whose environment has ``mark`` set to ``value``.
 
-    They get SIGTERM for five seconds and then SIGKILL; with ``now``, SIGKILL at once. It does not
-    take forever, since anybody may start processes with such an environment.
+    They get SIGTERM for five seconds and then SIGKILL; with ``now``, SIGKILL at once. It gives up
+    after a while, since any user can start processes with such an environment.
     """
     until = time.monotonic() + (0.0 if now else TERM_S)
     while time.monotonic() < until + KILL_S:
@@ -62,9 +62,10 @@ def _processes() -> list[int]:
 
 
 def user_of(pid: int) -> int | None:
-    """The user whose process it is; None if it has ended.
+    """The user ID of a process; None if it has ended.
 
-    The owner of its folder in /proc says something else: root, for a process that changed users.
+    The owner of its folder in /proc is no substitute: it is root for a process that changed its
+    user.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text(errors="replace")

@@ -1,7 +1,7 @@
-"""What this device remembers of the releases that it trusted: ``trusted/record.json``.
+"""What this device has accepted and revoked: ``trusted/record.json``.
 
-It is written whole and durably, before a release counts as staged, so that nothing that was
-accepted is forgotten by a power cut.
+It is written whole and durably, before a release counts as staged, so that a power cut loses
+nothing that was accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TrustRecord(NamedTuple):
         floor: The serial below which no release is accepted; None before the first release.
         target: The target of the last release.
         used: The nonces of the permissions that were used.
-        revoked: Releases (their ids) and keys (their fingerprints) that are not accepted any more.
+        revoked: Releases (by ID) and keys (by fingerprint) that are no longer accepted.
         accepted: The key by which each release on this device was accepted.
     """
 

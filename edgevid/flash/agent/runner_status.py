@@ -35,7 +35,7 @@ def ask(folder: Path, owner: int, timeout_s: float = DEADLINE_S) -> dict[str, An
 
     Args:
         folder: The status folder, which the runner's user may write.
-        owner: That user; what belongs to somebody else is not read.
+        owner: That user; files and sockets of other users are not read.
         timeout_s: How long to wait.
 
     Returns:

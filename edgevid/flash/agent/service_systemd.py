@@ -73,14 +73,14 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-# The sandbox of the processes that prove a model.
+# For the sandbox of the processes that prove a model.
 SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
-# Not another process's memory.
+# No access to the memory of other processes.
 SystemCallFilter=~@privileged process_vm_readv process_vm_writev
 SystemCallErrorNumber=EPERM
 """
 
-# What needs a view of the file system of its own: of a user's systemd, a user namespace.
+# Settings that need a mount namespace; a user's systemd needs a user namespace for it.
 _WITH_NAMESPACES = """\
 CapabilityBoundingSet=
 KeyringMode=private
@@ -374,7 +374,7 @@ class UserService(SystemService):
         self._is_ours()
 
     def text(self, manifest: Manifest) -> str:
-        """The unit file: as closed as this user's systemd can make it."""
+        """The unit file, as restricted as this user's systemd allows."""
         head = _UNIT.format(
             root=self.store.root,
             python=sys.executable,
@@ -411,7 +411,7 @@ class UserService(SystemService):
         return self._namespaces
 
     def install(self, manifest: Manifest) -> list[str]:
-        """Write and enable the unit; a note says if it cannot be closed."""
+        """Write and enable the unit; a note says if it cannot be confined."""
         notes = super().install(manifest)
         if not self._has_namespaces():
             notes.append(

@@ -144,7 +144,7 @@ class AgentSession:
         return verb(request)
 
     def _choose_store(self, root: str | None) -> None:
-        """Let the first request decide on the folder; of a locked agent it is given."""
+        """Choose the folder by the first request; a locked agent's is fixed."""
         if self._store is not None:
             return
         if self._home is None:
@@ -160,7 +160,7 @@ class AgentSession:
         """Check a signed request, which is valid once, and only in this session.
 
         Raises:
-            Refused: It is not signed by the key that is trusted, or not for this very place.
+            Refused: It is not signed by the trusted key, or not for this device and session.
         """
         nonce = f"{self._nonce}-{self._signed}"
         self._signed += 1
@@ -339,7 +339,7 @@ class AgentSession:
         return {"have": self.store.receive(sha256, size, offset, self._transport.payload())}
 
     def _credential(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Keep a secret. Its content comes as the bytes, so no request, error or log has it."""
+        """Store a secret. It is sent as payload, so no request, error or log contains it."""
         self._take()
         return credentials.receive(self.store, request, self._transport.payload())
 
@@ -455,12 +455,14 @@ class AgentSession:
         }
 
     def _revoke(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Accept a release, or releases of a key, never again."""
+        """Revoke a release, or a key with all its releases."""
         self._take_calm()
         what = fields.text(request, "what") or ""
         if not is_id(what) and not _FINGERPRINT.fullmatch(what):
             raise Refused(
-                "use", f"{what!r} is no release and no key", "give its id, or SHA256:... of the key"
+                "use",
+                f"{what!r} is neither a release nor a key",
+                "give its id, or SHA256:... of the key",
             )
         known, current = record.read(self.store.record), self.store.current()
         assert known is not None  # the request was signed for it

@@ -1,7 +1,7 @@
 """What a key signs: one short text, made and read by both ends, with one namespace per purpose.
 
-A signature for one purpose is worth nothing for another one, because ``ssh-keygen`` signs and
-verifies the namespace, too. This module is also imported on the host.
+A signature for one purpose is invalid for another one, because ``ssh-keygen`` signs and verifies
+the namespace too. This module is also imported on the host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PURPOSES = (RELEASE, REQUEST, KEY)
 IDENTITY = "edgevid"
 """The signer's name in the file of allowed signers."""
 ANY = "any"
-"""Instead of a device's id: whichever device."""
+"""In place of a device's ID: any device."""
 RESET_FLOOR = "reset-floor"
 """Permission: the release's serial becomes the device's floor, however far away that is."""
 _DEVICE = re.compile(r"any|[0-9a-f]{32}")
@@ -37,7 +37,7 @@ class Statement(NamedTuple):
         sha256: The hash of the manifest, the request or the key's line.
         device: The id of the device that it is for, or ``any``.
         permits: What it permits beyond its purpose.
-        nonce: What makes it valid only once; empty if it may be used again.
+        nonce: Makes it valid only once; empty if it may be reused.
     """
 
     sha256: str

@@ -64,12 +64,12 @@ class Store:
     # ---------------------------------------------------------------- the folder
 
     def guard(self) -> None:
-        """Check that only this user and root can change the folder, or put another in its place.
+        """Check that only this user and root can change or replace the folder.
 
         Raises:
             Refused: Somebody else can.
         """
-        why = untrusted.stranger(self.root)
+        why = untrusted.unsafe_reason(self.root)
         if why is not None:
             raise Refused(
                 "root",
@@ -114,7 +114,7 @@ class Store:
         return self.root / MARK
 
     def is_marked(self) -> bool:
-        """Whether edgevid made this folder, or an edgevid from before there was a mark."""
+        """Whether edgevid made this folder; older versions left no mark."""
         if self._mark.is_file() and not self._mark.is_symlink():
             return True
         older = (self.root / "journal.json", self.signers, self.root / "current" / "manifest.json")
@@ -218,7 +218,7 @@ class Store:
         return found if found.id == name else None
 
     def signed(self, name: str | None) -> dict[str, Any]:
-        """The statement that was signed of a release, and its signature; empty if unreadable."""
+        """The signed statement about a release, and its signature; empty if unreadable."""
         if name is None:
             return {}
         try:
@@ -351,10 +351,10 @@ class Store:
         return gone
 
     def erase(self) -> list[str]:
-        """Remove everything of edgevid, the lock and the mark last, and the folder if it is empty.
+        """Remove everything that edgevid made, lock and mark last, and the folder if it is empty.
 
         Returns:
-            The paths of other files in it, which stay.
+            The paths of other files in it, which are kept.
         """
         if not self._mark.exists():  # an older edgevid's: what is interrupted here can go on
             with suppress(OSError):  # a full disk

@@ -84,7 +84,7 @@ def limit_memory(memory_mb: int) -> None:
 
 
 def printable(output: bytes) -> bytes:
-    """Show control characters and marks that turn the direction of writing as escapes.
+    """Show control characters and bidirectional marks as escapes.
 
     The runner does so itself; native libraries, which share its standard error, do not.
     """
@@ -221,7 +221,7 @@ class Supervisor:
         return path
 
     def _lowered(self, account: tuple[int, int] | None) -> Callable[[], None]:
-        """A function that drops root's rights; the folders of the runner are its user's."""
+        """Create the runner's folders; returns a function that drops root's privileges."""
         own = (("run", 0o755), ("cache", 0o755 if account is None else 0o700), (RESULTS, 0o755))
         for name, mode in own if account is not None else own[:2]:
             untrusted.make_folder(self.store.state / name, mode, account)

@@ -120,7 +120,7 @@ class Transport:
 
 
 def inner(outer: dict[str, Any]) -> dict[str, Any]:
-    """The request itself; of a signed one, what is signed, which is not checked here.
+    """The request, unwrapped if it is signed; the signature is not checked here.
 
     Raises:
         Refused: It cannot be read.

@@ -105,12 +105,12 @@ def trusted_key(before: str | None, request: dict[str, Any], device: str) -> str
 def checked(
     purpose: str, content: bytes, signed: dict[str, Any], key: str, device: str
 ) -> Statement:
-    """Check what is signed; nothing is trusted that did not pass here.
+    """Verify a signed statement, and that it is about this content and this device.
 
     Args:
         purpose: The purpose for which it must have been signed.
         content: What it is about: a manifest, a request or a key's line.
-        signed: Has the ``statement`` and its ``signature``, and the ``key`` of whoever signed.
+        signed: Contains the ``statement``, its ``signature`` and the signer's ``key``.
         key: The key that must have signed.
         device: The id of this device.
 
@@ -118,7 +118,7 @@ def checked(
         The statement.
 
     Raises:
-        Refused: The key did not sign just this, for this purpose and this device.
+        Refused: The key did not sign exactly this, for this purpose and this device.
     """
     text, signature = signed.get("statement"), signed.get("signature")
     if not isinstance(text, str) or not isinstance(signature, str):

@@ -1,9 +1,9 @@
-"""Folders that somebody else may write: whom a folder obeys, and how to look into one safely.
+"""Folders that other users can write: who controls a path, and how to read one safely.
 
-Root never opens, makes, removes or gives away anything by its path below a folder that another user
-can write: that user could put a link there. Folders of other users are made in folders of ours;
-what is in them is opened relative to the open folder, without following links, and is taken only if
-it is a plain file or a socket of the expected user.
+Root never opens, creates, removes or chowns anything by its path below a folder that another user
+can write: that user could put a link there. Folders for other users are created in folders of ours;
+what is in them is opened relative to the open folder, without following links, and is used only if
+it is a regular file or a socket of the expected user.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LINKS = 40
 _SHARED = stat.S_IWGRP | stat.S_IWOTH
 
 
-def stranger(path: Path) -> str | None:
-    """Why somebody other than this user and root can change what ``path`` leads to.
+def unsafe_reason(path: Path) -> str | None:
+    """Why another user than this one and root can change what ``path`` leads to.
 
     Every folder on the way belongs to this user or to root, and nobody else may write it; a sticky
     folder such as ``/tmp`` will do on the way, but not as the last one.
@@ -35,7 +35,7 @@ def stranger(path: Path) -> str | None:
         path: An absolute path, of which the end may be missing.
 
     Returns:
-        One line, or None if nobody else can.
+        One line; None if no other user can.
     """
     for folder in _way(path):
         try:
@@ -87,9 +87,9 @@ def _user(number: int) -> str:
 
 
 def make_folder(path: Path, mode: int, account: tuple[int, int] | None) -> None:
-    """Make a folder, in a folder of ours, that a user and group may write.
+    """Create a folder, in a folder of ours, that a user and group may write.
 
-    What somebody else has put there is replaced, and nothing inside is given away.
+    Anything that another user has put there is replaced, and nothing inside changes its owner.
 
     Args:
         path: The folder.
@@ -108,7 +108,7 @@ def make_folder(path: Path, mode: int, account: tuple[int, int] | None) -> None:
 
 
 def open_file(folder: Path, name: str, owner: int | None = None) -> int | None:
-    """Open a plain file in a folder that somebody else may write.
+    """Open a regular file in a folder that another user can write.
 
     Args:
         folder: The folder; its own path is to be trusted.
@@ -116,7 +116,7 @@ def open_file(folder: Path, name: str, owner: int | None = None) -> int | None:
         owner: The user it must belong to; None: any.
 
     Returns:
-        A descriptor, or None if there is no such file. Opening never waits.
+        A descriptor, or None if there is no such file. Opening never blocks.
     """
     try:
         where = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -137,7 +137,7 @@ def open_file(folder: Path, name: str, owner: int | None = None) -> int | None:
 
 
 def read_file(folder: Path, name: str, owner: int, limit: int) -> bytes | None:
-    """The content of a plain file of a user; None if it is none, or is longer than ``limit``."""
+    """The content of a user's regular file; None if it is not one, or is longer than ``limit``."""
     descriptor = open_file(folder, name, owner)
     if descriptor is None:
         return None
@@ -147,7 +147,7 @@ def read_file(folder: Path, name: str, owner: int, limit: int) -> bytes | None:
 
 
 def read_socket(path: Path, owner: int, limit: int, timeout_s: float) -> bytes | None:
-    """What the process of a user that listens on a socket sends, up to the end of the stream.
+    """What a user's process that listens on a socket sends, up to the end of the stream.
 
     Args:
         path: The socket.
@@ -156,7 +156,7 @@ def read_socket(path: Path, owner: int, limit: int, timeout_s: float) -> bytes |
         timeout_s: The most seconds for everything.
 
     Returns:
-        The content; None if nobody listens, if it is somebody else, or if it takes too long.
+        The content; None if nobody or another user listens, or it takes too long.
     """
     until, size = time.monotonic() + timeout_s, 0
     parts: list[bytes] = []
