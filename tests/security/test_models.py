@@ -392,8 +392,11 @@ def test_layers_of_openvinos_extensions_count_as_code(tmp_path):
     (tmp_path / "m.xml").write_text(
         text.replace('type="ReLU" version="opset1"', 'type="Mine" version="extension"')
     )
-    with pytest.raises(BadInput, match=r"\('Mine'\) is of 'extension', an extension"):
-        openvino_importer.check(tmp_path / "m.xml")
+    for namespace in ("", ' xmlns="theirs"'):  # which OpenVINO ignores
+        changed = (tmp_path / "m.xml").read_text().replace("<net ", f"<net{namespace} ")
+        (tmp_path / "m.xml").write_text(changed)
+        with pytest.raises(BadInput, match=r"\('Mine'\) is of 'extension', an extension"):
+            openvino_importer.check(tmp_path / "m.xml")
 
 
 def test_without_landlock_what_can_execute_code_needs_trust(models, monkeypatch, tmp_path):

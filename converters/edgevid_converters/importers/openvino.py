@@ -67,7 +67,8 @@ def check(path: Path) -> None:
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         reason = reason_of(error)
         raise BadInput(f"{path} cannot be loaded by OpenVINO: {reason}") from None
-    for layer in graph.iter("layer"):
+    # OpenVINO ignores XML namespaces.
+    for layer in (one for one in graph.iter() if one.tag.rpartition("}")[2] == "layer"):
         version = layer.get("version", "opset1")
         if not OPSET.fullmatch(version):
             kind, name = shown(layer.get("type", "")), shown(layer.get("name", ""))
