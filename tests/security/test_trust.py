@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from edgevid.errors import BadInput
 from edgevid.flash.agent import statement
+from edgevid.flash.agent.store import Store
 from edgevid.flash.keys import load as load_key
 from edgevid.flash.signed_request import sign
 from rigs.agent import RUNNER, Device, Fault, Key, quick_folder, until, wheel
@@ -288,6 +290,37 @@ def test_at_boot_a_changed_release_gives_way_to_the_previous_one(device, what):
         assert installed["journal"]["state"] == "rolled-back"
         reason = installed["journal"]["reason"]["message"]
         assert what in reason and "\n" not in reason
+
+
+def test_at_boot_a_file_that_cannot_be_read_counts_as_changed(device):
+    """Otherwise whoever makes one unreadable could change all others, and a worn card serves."""
+    assert device.flash(model(10, wheels={"a-1-py3-none-any.whl": other_runner()}), HEALTH)[
+        "healthy"
+    ]
+    assert device.flash(model(20), HEALTH)["healthy"]
+    before = device.ask("status")["installed"]["previous"]
+    what = "edgevid/__main__.py of the runner was changed"
+    path = files(device, 20)[what]
+    path.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as unreadable:
+        unreadable.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
+    assert device.ask("probe")["installed"]["changed"] == what
+    with booted(device):
+        until(lambda: device.current() == before, 30)
+        assert what in device.ask("status")["installed"]["journal"]["reason"]["message"]
+        until(lambda: device.ask("status")["status"], 30)
+
+
+def test_a_manifest_that_is_no_file_or_nested_deeply_is_none(tmp_path):
+    store, release = Store(tmp_path), "0123456789abcdef"
+    manifest = store.release(release) / "manifest.json"
+    manifest.mkdir(parents=True)
+    assert store.manifest(release) is None
+    manifest.rmdir()
+    manifest.write_bytes(b"[" * 100_000)
+    assert store.manifest(release) is None
 
 
 def other_runner():

@@ -17,6 +17,10 @@ TAKE_S = 0.5
 REMOVE_S = 60.0
 _MOVED = (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.ELOOP)
 """Errors if another process changes a folder while it is removed."""
+UNREADABLE = frozenset(
+    {errno.EIO, errno.EBADMSG, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
+)
+"""Errors of a file that is worn, or is no file any more."""
 
 
 def sync_folder(folder: Path) -> None:

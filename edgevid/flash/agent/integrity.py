@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from . import disk, record, statement, trust
 from .manifest import Manifest
-from .store import Store, blob_of
+from .store import Store
 from .transport import Refused
 
 _ENVIRONMENT = ("tools", "disk", "readonly", "permission")
@@ -39,14 +40,16 @@ def runner_fault(store: Store, runner: str, *, quick: bool = False) -> str | Non
     noted = _noted(store, runner)
     if noted is None:
         return f"the list of the files of the runner {runner} is missing"
-    found = _found(store.lib(runner))
+    try:
+        found = _found(store.lib(runner))
+    except OSError as error:
+        return f"the files of the runner cannot be read ({error.strerror})"
     for name in sorted(noted.keys() ^ found.keys()):
         return f"{name} of the runner was {'removed' if name in noted else 'added'}"
     for name, mark in found.items():
         if quick and mark == noted[name][1:]:
             continue
-        path = store.lib(runner) / name
-        if path.is_symlink() or disk.sha256_of(path) != noted[name][0]:
+        if not _is_still(store.lib(runner) / name, noted[name][0]):
             return f"{name} of the runner was changed"
     return None
 
@@ -90,8 +93,7 @@ def fault(store: Store, manifest: Manifest, *, quick: bool = False) -> str | Non
             raise
         return refused.message
     for file in manifest.files():
-        path = folder / file.name
-        if path.is_symlink() or not blob_of(path, file):
+        if not _is_still(folder / file.name, file.sha256):
             return f"{file.name} was changed"
     return runner_fault(store, manifest.runner, quick=quick)
 
@@ -110,6 +112,17 @@ def _noted(store: Store, runner: str) -> dict[str, Any] | None:
     return noted if isinstance(noted, dict) else None
 
 
+def _is_still(path: Path, sha256: str) -> bool:
+    """Whether a file has this hash; one that cannot be read, as on a worn card, was changed, too.
+
+    Otherwise a release would be started because it cannot be verified.
+    """
+    try:
+        return stat.S_ISREG(os.lstat(str(path)).st_mode) and disk.sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
 def _found(lib: Path) -> dict[str, list[int]]:
     """The mark of each file below a folder, by its path in it."""
     top, found = str(lib), {}
@@ -124,6 +137,6 @@ def _found(lib: Path) -> dict[str, list[int]]:
     return found
 
 
-def _mark(stat: os.stat_result) -> list[int]:
+def _mark(found: os.stat_result) -> list[int]:
     """Values that change with the content: every write sets the ctime, which nothing sets back."""
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -79,7 +79,7 @@ def read(text: bytes) -> Manifest:
     try:
         data = json.loads(text.decode())
         version = data["format"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Refused("manifest", "the manifest cannot be read", "make the package again") from None
     if version != FORMAT:
         raise Refused(

@@ -215,6 +215,10 @@ class Store:
             found = manifest.read((self.release(name) / "manifest.json").read_bytes())
         except (FileNotFoundError, Refused):
             return None
+        except OSError as error:
+            if error.errno not in disk.UNREADABLE:
+                raise
+            return None
         return found if found.id == name else None
 
     def signed(self, name: str | None) -> dict[str, Any]:
