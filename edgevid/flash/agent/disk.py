@@ -20,7 +20,7 @@ _MOVED = (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.ELOOP)
 UNREADABLE = frozenset(
     {errno.EIO, errno.EBADMSG, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 )
-"""Errors of a file that is worn, or is no file any more."""
+"""Errors from a file on a failing card, or that is no longer a regular file."""
 
 
 def sync_folder(folder: Path) -> None:

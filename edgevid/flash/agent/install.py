@@ -14,7 +14,6 @@ import getpass
 import hashlib
 import json
 import os
-import re
 import signal
 import stat
 import struct
@@ -36,7 +35,6 @@ MEMBERS = 4096
 _END = struct.Struct("<4s4H2LH")
 _ZIP64 = b"PK\x06\x07"
 _DAMAGED = ("package", "this file is damaged", "copy it again")
-_BLOB = re.compile(r"blobs/[0-9a-f]{64}")
 
 
 class LocalTransport(Transport):

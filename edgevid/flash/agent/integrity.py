@@ -113,9 +113,9 @@ def _noted(store: Store, runner: str) -> dict[str, Any] | None:
 
 
 def _is_still(path: Path, sha256: str) -> bool:
-    """Whether a file has this hash; one that cannot be read, as on a worn card, was changed, too.
+    """Whether a file still has this hash; one that cannot be read counts as changed.
 
-    Otherwise a release would be started because it cannot be verified.
+    Otherwise a release on a failing card would be started because it cannot be verified.
     """
     try:
         return stat.S_ISREG(os.lstat(str(path)).st_mode) and disk.sha256_of(path) == sha256

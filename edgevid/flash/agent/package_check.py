@@ -86,11 +86,11 @@ def _accepted(
         if said.device == statement.ANY or not said.nonce:
             raise Refused(
                 "downgrade",
-                "a permission to reset the floor is for one device, once",
+                "a permission to downgrade must be for one device",
                 "flash the device",
             )
         if said.nonce in used:
-            raise Refused("replay", "this permission to reset the floor is used up", "flash again")
+            raise Refused("replay", "this permission to downgrade was used already", "flash again")
         floor, used = manifest.serial, (*used, said.nonce)
     elif floor is not None and manifest.serial < floor:
         raise Refused(
