@@ -1,6 +1,6 @@
-"""A carried file: nothing of it runs before it is checked with what the device or its owner has.
+"""An archive: nothing in it runs before it is checked with the device's or the owner's key.
 
-The steps are those of docs/how-to/deploy.md, and what the host prints.
+The steps are those in docs/how-to/deploy.md and those that the host prints.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def install(root: Path, file: Path, *words: object) -> subprocess.CompletedProce
 
 @pytest.fixture
 def served(root, key, tmp_path):
-    """The first installation; gives the folder."""
+    """Make the first installation; returns the folder."""
     file = tmp_path / "first.sh"
     archive.write(file, package(), key, "a test")
     done = run("sh", file, "--root", root, "--health-s", "1")
@@ -95,7 +95,7 @@ def test_the_installed_agent_installs_a_carried_file(served, key, tmp_path):
 
 
 def evil(file: Path, marker: Path) -> Path:
-    """Put code of somebody else into every place of a file that could run."""
+    """Put an attacker's code into every part of a file that could run."""
     with zipfile.ZipFile(file) as members:
         content = {info.filename: members.read(info) for info in members.infolist()}
     content["__main__.py"] = content["agent.py"] = TOUCH.format(str(marker)).encode()

@@ -36,7 +36,7 @@ def certificates(tmp_path_factory):
 
 
 def why_not(url: str, **options) -> str:
-    """What a camera is refused for; empty if it opens. Says how the connection ended."""
+    """Why a camera is refused; empty if it opens."""
     endpoint = NetworkEndpoint(url, SourceOptions(**options))
     try:
         opened = endpoint.open(5.0, 5.0)
@@ -77,7 +77,7 @@ def film(video):
     ],
 )
 def test_a_cameras_certificate_is_checked(scheme, certificate, trusted, why, certificates, film):
-    """By the probe, which says why, and by FFmpeg, which has a connection of its own."""
+    """By the probe, which gives the reason, and by FFmpeg on its own connection."""
     folder = certificates.folder
     options = {"tls_ca": folder / trusted} if trusted else {}
     serve = web(film, folder / f"{certificate}.pem")
@@ -95,7 +95,7 @@ def test_a_cameras_certificate_is_checked(scheme, certificate, trusted, why, cer
 
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
 def test_ffmpeg_checks_the_certificate_itself(scheme, certificates, film):
-    """So who answers differently a moment after the probe gains nothing."""
+    """So a server that answers differently after the probe gains nothing."""
     folder, options = certificates.folder, SourceOptions(tls_ca=certificates.ca)
     serve, answer = (web, film) if scheme == "https" else (rtsp, lambda _: "404 Not Found")
     with serve(answer, folder / "right.pem") as (host, _):
@@ -150,7 +150,7 @@ def wants(challenge: str, then: str):
 
 
 def test_a_password_does_not_follow_a_redirect_to_another_host():
-    """FFmpeg itself would send it: RTSP keeps user and password across redirects."""
+    """FFmpeg itself would send it: its RTSP client keeps user and password across redirects."""
     with rtsp(wants(WANTS_BASIC, "404 Not Found")) as (other, stolen):
         moved_to = f"302 Found\r\nLocation: rtsp://{other}/x"
         for challenge in (moved_to, WANTS_BASIC, WANTS_DIGEST):
@@ -252,7 +252,7 @@ def serve_folder(playlist: str, segment: bytes):
 
 @pytest.mark.parametrize("how", ["listed", "redirected"])
 def test_a_playlist_is_read_from_its_own_host_only(tmp_path, video, how):
-    """An answer of a camera could make the runner fetch what only this machine can reach."""
+    """A camera's reply could make the runner fetch what only this machine can reach (SSRF)."""
     segment = hls(tmp_path, video).read_bytes()
     head = "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.5,\n"
     with web(serve_folder("", segment)) as (inside, reached):
@@ -343,7 +343,7 @@ def test_no_answer_makes_more_than_a_reason(scheme, number):
 
 
 def test_an_answer_that_drips_is_given_up(monkeypatch):
-    """A limit of silence alone would hold a thread for hours."""
+    """A limit on silence alone would block a thread for hours."""
     monkeypatch.setattr("edgevid.media.network.ANSWER_S", 0.5)
 
     def serve() -> None:

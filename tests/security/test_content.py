@@ -1,4 +1,4 @@
-"""What a stranger's file declares is limited before memory or time is spent on it."""
+"""What an untrusted file declares is checked before memory or time is spent on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def rewritten(made: Path, path: Path, change=None, members=None) -> Path:
-    """A copy with another manifest or other members, whose hashes are right."""
+    """A copy with a changed manifest or members, and correct hashes."""
     from edgevid.files import canonical_json, sha256_of
 
     with zipfile.ZipFile(made) as archive:
@@ -53,7 +53,7 @@ def rewritten(made: Path, path: Path, change=None, members=None) -> Path:
 
 
 def peak_of(act) -> int:
-    """The memory that a call takes at most, in bytes, as NumPy and Python count it."""
+    """The peak memory of a call in bytes, as counted by NumPy and Python."""
     import tracemalloc
 
     tracemalloc.start()
@@ -66,7 +66,7 @@ def peak_of(act) -> int:
 
 
 def refused(act, text: str, error: type[Exception] = BadInput) -> None:
-    """Check that a call is refused in one line without taking much memory."""
+    """Check that a call is refused in one line without allocating much memory."""
 
     def attempt() -> None:
         with pytest.raises(error, match=text) as caught:
@@ -187,7 +187,7 @@ def test_a_zip_that_declares_too_many_members_is_refused_before_they_are_read(ma
 
 
 def npy(shape: str, content: bytes, descr: str = "'<f4'") -> bytes:
-    """A ``.npy`` file whose header says anything."""
+    """A ``.npy`` file with an arbitrary header."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (64 - (len(header) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
@@ -252,7 +252,7 @@ def test_what_an_array_stands_for_is_limited(made, tmp_path, ending):
 
 
 def clip(width: int, height: int, frames: int) -> bytes:
-    """A video in which nothing happens, which takes next to no bytes."""
+    """A video without motion, which is tiny."""
     av = pytest.importorskip("av")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:

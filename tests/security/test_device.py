@@ -43,7 +43,7 @@ def store(folder):
 
 
 def within(seconds, function, *args):
-    """Call a function that must not hang; give what it returns."""
+    """Call a function that must not hang; returns its result."""
     found = []
     thread = threading.Thread(target=lambda: found.append(function(*args)), daemon=True)
     thread.start()
@@ -76,7 +76,7 @@ def test_a_tuning_is_stored_where_the_service_cannot_write(store, folder):
 
 
 def test_no_program_of_the_agent_gives_files_away():
-    """Root changes the owner of what it has just made in its own folder, and of nothing else."""
+    """Root changes the owner only of what it has just created in its own folder."""
     agent = Path(untrusted.__file__).parent
     found = [
         f"{file.name}: {line.strip()}"

@@ -49,13 +49,13 @@ def opened_by(program: str, tmp_path: Path) -> set[str]:
 
 
 def anybody_may_write(path: Path) -> bool:
-    """Whether the path or the nearest folder above it that exists can be written by everybody."""
+    """Whether the path, or the nearest existing folder above it, is world-writable."""
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     return bool(there.stat().st_mode & 0o002) and there.is_dir()
 
 
 def test_nothing_is_read_where_every_user_can_write(tmp_path):
-    """The wheel's libraries have their build machine's folder compiled in, below /tmp."""
+    """The wheel's libraries have their build folder, below /tmp, compiled in."""
     found = opened_by(READS_ALL, tmp_path)
     assert "/usr/share/alsa/alsa.conf" in found
     ours = (PROJECT, tmp_path, Path(sys.prefix))
@@ -70,7 +70,7 @@ def test_nothing_is_read_where_every_user_can_write(tmp_path):
 
 
 def test_only_one_function_opens_videos():
-    """All readers go through the lists of formats, protocols and pixels."""
+    """All readers go through the allow-lists of formats and protocols, and the limit on pixels."""
     others = []
     for folder in (PROJECT / "edgevid", PROJECT / "converters"):
         for path in folder.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Whatever a stranger writes: one line, no traceback, no growth, and nothing opened elsewhere.
+"""Arbitrary input gives one line of error: no traceback, no memory growth, no other file opened.
 
 Each subject is a reader in a process of its own, whose system calls are recorded. `EDGEVID_FUZZ_S`
 seconds (600 unless set) are spent on each in the long trial; a seed that failed once is listed in

@@ -1,4 +1,4 @@
-"""What a device in somebody else's hands can do to the host: nothing but end its own session.
+"""What a compromised device can do to the host: nothing but end its own session.
 
 The device is a real sshd whose only program is the attacker's.
 """
@@ -44,7 +44,7 @@ GROWTH_KB = 64 << 10
 
 
 def refused(device: AgentClient, verb: Verb, **more) -> DeviceFailed:
-    """The error of one request, which comes soon and costs little memory."""
+    """The error of one request, which must come soon and take little memory."""
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(DeviceFailed) as caught:
         device.call(verb, **{"seconds": min(verb.seconds, 30.0), **more})
@@ -245,7 +245,7 @@ def test_blobs_that_nobody_asked_for_are_not_sent(tmp_path):
 
 
 def test_nothing_of_the_program_reads_an_answer_by_itself():
-    """No dictionary of a device is used outside `replies`."""
+    """No dictionary from a device is used outside `replies`."""
     for folder in ("flash", "jobs"):
         for file in (Path(replies.__file__).parent.parent / folder).glob("*.py"):
             text = file.read_text()
@@ -274,7 +274,7 @@ def test_a_device_cannot_call_its_link_lost(tmp_path):
 
 
 def test_suggested_commands_are_made_of_our_own_data():
-    """Neither the command there nor a server can put words into a remedy."""
+    """Neither the remote command nor a server can put text into a remedy."""
     evil = (
         "Received disconnect from 10.0.0.5 port 22:2: x\n"
         "REMOTE HOST IDENTIFICATION HAS CHANGED\n  ssh-keygen -f $(evil) -R $(evil)\n"
@@ -338,7 +338,7 @@ def own_target():
 
 @pytest.fixture
 def served(tmp_path, home):
-    """A device behind sshd that serves a release of this user; gives a function to flash it."""
+    """A device behind sshd that serves this user's release; returns a function to flash it."""
     root = tmp_path / "device"
     folder = tmp_path / "sshd"
     folder.mkdir()

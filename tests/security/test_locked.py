@@ -1,4 +1,4 @@
-"""The locked login: what a stolen SSH key is worth on a device without the signing key."""
+"""The locked login: what a stolen SSH key can do on a device without the signing key."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def standing(keys):
-    """A device on which two releases were installed, and which every test leaves as it was."""
+    """A device on which two releases were installed; every test leaves it unchanged."""
     with quick_folder() as folder:
         device = Device(folder / "r", keys[0])
         assert device.flash(model(10), HEALTH)["healthy"]
@@ -49,7 +49,7 @@ def _device(keys):
 
 @pytest.fixture(scope="module")
 def sshd_config(tmp_path_factory):
-    """A configuration by which only root can write the keys of the user ``nobody``."""
+    """An sshd configuration in which only root can write the keys of the user ``nobody``."""
     need_program("ssh-keygen", "openssh-client")
     sshd_program()
     need_root()
@@ -92,7 +92,7 @@ VERBS = {
 
 
 def test_every_request_is_tried():
-    """A request that is new needs a decision whether the login alone may send it."""
+    """A new request needs a decision: may the login send it without a signature?"""
     from edgevid.flash.agent.session import AgentSession
 
     known = set(AgentSession(None)._verbs)
@@ -204,7 +204,7 @@ def test_with_the_key_a_locked_device_is_flashed(device, sshd_config):
 
 
 def test_a_lock_that_the_login_could_lift_is_none(standing, sshd_config, tmp_path):
-    """The keys of whoever logs in must not be theirs to write."""
+    """The user who logs in must not be able to write their own keys."""
     keys_file = tmp_path / "own"
     keys_file.write_text("")
     shutil.chown(keys_file, "nobody")
@@ -279,14 +279,14 @@ def test_a_locked_device_is_flashed_with_the_key_and_only_read_without_it(tmp_pa
 
 
 def read(person, *words):
-    """What a command of edgevid gives."""
+    """Run an edgevid command; returns its result."""
     done = person.edgevid(*words)
     assert done.returncode == 0, done.stderr + done.stdout
     return json.loads(done.stdout)
 
 
 def as_login(made, *words):
-    """Run something as the user of the locked login, were there a way."""
+    """Try to run something as the user of the locked login."""
     return made.machine.run("runuser", "-u", "edgevid-deploy", "--", *words, check=False)
 
 

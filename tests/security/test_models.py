@@ -1,4 +1,4 @@
-"""A stranger's model is no program: its code is found before anything of it is executed."""
+"""Code in an untrusted model is found before any of it is executed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def models(made_once) -> Path:
 
 
 def marks(models: Path) -> list[str]:
-    """What a model has done."""
+    """What a model's code has done."""
     made_at = models.parent / "making" / models.name
     return [file.name for file in hostile.marks_of(made_at).iterdir()]
 
@@ -83,7 +83,7 @@ def test_what_keras_and_tensorflow_export_is_accepted(models, name):
 
 
 def test_nothing_is_executed_by_convert_init(models, tmp_path):
-    """Loading alone runs initializers, so the check comes before, also without a conversion."""
+    """Loading alone runs initializers, so the check comes first, also without a conversion."""
     model = models / "writes_at_start"
     done = call_edgevid("convert", "--init", model, "-o", tmp_path / "x.toml")
     assert done.returncode == 2 and "operator 'WriteFile'" in done.stderr, done.stderr
@@ -92,13 +92,13 @@ def test_nothing_is_executed_by_convert_init(models, tmp_path):
 
 
 def test_the_check_is_in_the_child_that_loads_the_model(models):
-    """Also where nothing described the model before, as in lowering from a cache."""
+    """Also if the model wasn't described before, as in lowering from a cache."""
     with pytest.raises(BadInput, match="operator 'ReadFile'"):
         imported.tensors_task({"kind": "saved_model", "model": str(models / "reads_in_step")})
 
 
 def edited(models: Path, name: str, to: Path, change) -> Path:
-    """A copy of a SavedModel whose protobuf is changed."""
+    """A copy of a SavedModel with a changed protobuf."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     shutil.copytree(models / name, to)
@@ -419,7 +419,7 @@ def test_an_importer_of_another_package_needs_a_sandbox_unless_it_says_otherwise
 
 
 def test_the_evidence_records_that_code_was_accepted(models, tmp_path):
-    """And an entry of the cache that trust has made serves nobody without it."""
+    """A cache entry made with trust is not used without it."""
     contract = tmp_path / "x.toml"
     contract.write_text(
         'task = "raw"\nrate_fps = 10\n[[input]]\nkind = "frame"\ninput = "image"\nscale = 255\n'

@@ -1,7 +1,7 @@
-"""What a child process that loads a stranger's model or bundle cannot do.
+"""What a child process that loads an untrusted model or bundle cannot do.
 
-Every attempt is made by a real child, once in its sandbox and once without it: what is denied to
-the first is possible for the second, so a test fails if its defence is taken away.
+Every attempt is made by a real child, once in its sandbox and once without it: what the first is
+denied, the second can do, so a test fails if its defence is removed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def child(home, tmp_path):
-    """Give a function that runs a task of the attempts in a child."""
+    """Return a function that runs one attempt in a child."""
     out = tmp_path / "out"
     out.mkdir()
 
@@ -76,7 +76,7 @@ def child(home, tmp_path):
 
 @pytest.fixture
 def tried(child, home, tmp_path):
-    """Give a function that makes all attempts in a sandbox; outcomes by name."""
+    """Return a function that makes all attempts in a sandbox; it returns outcomes by name."""
 
     def attempt(sandbox: Sandbox) -> dict[str, str]:
         (tmp_path / "outside").mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def test_without_the_sandbox_none_of_it_is_denied(tried):
 
 @pytest.mark.parametrize("part", ["landlock", "seccomp"])
 def test_each_part_denies_what_the_other_cannot(tried, tmp_path, monkeypatch, part):
-    """Files are Landlock's, most of the rest is seccomp's; one holds where the other lacks."""
+    """Landlock covers files, seccomp most of the rest; each works without the other."""
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     other = {"landlock": "seccomp.available", "seccomp": "landlock.version"}[part]
@@ -289,7 +289,7 @@ IMPORTER = Importer("curious", ".curious", ("tflite",), matches, open_model)
 
 @pytest.fixture
 def curious(tmp_path, home, monkeypatch):
-    """A model whose importer looks around; the package of it is installed for this test."""
+    """A model whose importer tries to read other files; its package is installed for this test."""
     package = tmp_path / "package"
     groups = {"edgevid.importer": {"curious": "edgevid_curious:IMPORTER"}}
     for folder in write_package(package, groups):
@@ -337,7 +337,7 @@ def test_what_a_trusted_model_executes_is_confined(made_once, tmp_path):
 
 
 def test_a_file_that_a_model_names_beside_itself_is_readable_only_below_it(tmp_path):
-    """ONNX keeps weights in other files; what leads out of the model's folder is not opened."""
+    """ONNX keeps weights in other files; those outside the model's folder are not opened."""
     folder = tmp_path / "model"
     folder.mkdir()
     (tmp_path / "secret").write_text(SECRET)
@@ -453,7 +453,7 @@ def sources():
 
 
 def called(tree: ast.AST) -> set[str]:
-    """Names of what a module calls to start processes."""
+    """Names of the functions that a module calls to start processes."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -465,7 +465,7 @@ def called(tree: ast.AST) -> set[str]:
 
 
 def test_no_process_is_started_in_another_way():
-    """A new one has to come through `edgevid.isolation`, which asks for its sandbox."""
+    """A new one has to go through `edgevid.isolation`, which requires a sandbox."""
     assert {name for name, tree in sources() if called(tree)} == STARTERS
 
 

@@ -62,7 +62,7 @@ def digest(secret: str) -> str:
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:
-    """The files below a folder in which the secret is, and what may be read of others by others."""
+    """The files below a folder that contain the secret, or that other users can read."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and secret.encode() in path.read_bytes():
@@ -245,7 +245,7 @@ def naming() -> Package:
 
 @pytest.mark.one_process("crontab")
 def test_flash_over_ssh_sends_the_secret_beside_the_package(tmp_path):
-    """And nothing that either side writes or says has it."""
+    """And nothing that either side writes or prints contains it."""
     signing, made = keys.load(make_key(tmp_path / "signing")), naming()
     said: list[str] = []
     options = DeployOptions(key=signing, health=Health(seconds=1.0), log=said.append)
@@ -401,7 +401,7 @@ def test_the_command_flash_writes_a_password_nowhere_else(tmp_path, home, make_n
 
 
 def test_a_camera_opens_with_a_credential_and_no_trace_of_it(tmp_path, make_null_bundle):
-    """A real camera that wants it; configuration, status, results and messages are searched."""
+    """A real camera asks for it; configuration, status, results and messages are searched."""
     film = write_camera_video(tmp_path / "film.mp4", seconds=30, fps=10)
     secrets = tmp_path / "secrets"
     secrets.mkdir()

@@ -1,4 +1,4 @@
-"""What a runner that was taken over can do to its device, tried from inside of the service."""
+"""What a compromised runner can do to its device, tried from inside the service."""
 
 import json
 import re
@@ -124,7 +124,7 @@ MUST_NOT = ("read", "ptrace", "memory", "environ", "unshare", "reach")
 
 
 def succeeded(made, done, *places):
-    """What the attack could do, of what it must not; its own temporary folders it may write."""
+    """What the attack could do that it must not; it may write its own temporary folders."""
     found = [
         name
         for name, result in done.items()

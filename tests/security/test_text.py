@@ -1,4 +1,4 @@
-"""What a stranger wrote reaches a terminal, a log or JSON lines as visible characters only."""
+"""Untrusted text reaches a terminal, a log or JSON Lines only as printable characters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLAIN = (
 
 
 def hidden(text: str) -> set[str]:
-    """Characters of a text that have no business on a terminal, line feeds apart."""
+    """Characters of a text that must not reach a terminal, apart from line feeds."""
     return {one for one in text if one != "\n" and unicodedata.category(one) in ("Cc", "Cf", "Zl")}
 
 
@@ -86,7 +86,7 @@ def test_an_error_is_one_line_whatever_a_file_is_called():
 
 
 def test_messages_tables_and_progress_pass_the_filter(monkeypatch, capsys):
-    """Through these go a device's texts in flash, fleet and jobs, and what the runner reports."""
+    """A device's texts in flash, fleet and jobs, and the runner's reports, go through these."""
     console.say(f"device: {EVIL}")
     console.Bar()(EVIL, 1, 1, EVIL)
     found = capsys.readouterr().err

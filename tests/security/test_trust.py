@@ -1,4 +1,4 @@
-"""What a signature protects a device against, tried by somebody who does not have the key."""
+"""What a signature protects a device against, tried without the key."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def standing(keys):
-    """A device on which two releases were installed, and which every test leaves as it was."""
+    """A device on which two releases were installed; every test leaves it unchanged."""
     with quick_folder() as folder:
         device = Device(folder / "r", keys[0])
         assert device.flash(model(10), HEALTH)["healthy"]
@@ -52,7 +52,7 @@ def _device(keys):
 
 
 def refusal(device, release, about=None, **more):
-    """Why the device refuses a package, asked as whoever has only the SSH login asks."""
+    """Why the device refuses a package, as seen with only the SSH login."""
     package = device.package(release, about, **more)
     with device.session() as session, pytest.raises(Fault) as fault:
         session.ask("check", **package)
@@ -206,7 +206,7 @@ def test_only_the_key_revokes(standing, keys):
 
 
 def files(device, serial):
-    """Files that are executed or loaded, or decide on it, by what is said of them."""
+    """Files that are executed or loaded, or decide what is, by their description in the error."""
     release = device.root / "releases" / model(serial).id
     lib = device.root / "runners" / model(serial).data["runner"]["id"] / "lib/edgevid"
     return {
@@ -221,7 +221,7 @@ def files(device, serial):
 
 
 def change(path):
-    """Change a file without a trace in its size or its time."""
+    """Change a file without changing its size or modification time."""
     if not path.exists():
         path.write_text("")
         return
@@ -260,7 +260,7 @@ def test_a_release_that_was_changed_after_staging_is_not_activated(device):
 
 @contextmanager
 def booted(device):
-    """Start the service as a boot does, which nobody watches."""
+    """Start the service as at boot, with nobody connected."""
     status = device.ask("status")["service"]
     supervisor = int((device.root / "state/supervisor.lock").read_text())
     for pid in (supervisor, status["pid"]):
@@ -276,7 +276,7 @@ def booted(device):
 
 @pytest.mark.parametrize("what", [KINDS[0], KINDS[2], KINDS[4]])
 def test_at_boot_a_changed_release_gives_way_to_the_previous_one(device, what):
-    """The runner is not shared here, so that the previous release has a whole one."""
+    """The releases share no runner, so the previous one's is intact."""
     assert device.flash(model(10, wheels={"a-1-py3-none-any.whl": other_runner()}), HEALTH)[
         "healthy"
     ]
@@ -293,7 +293,8 @@ def test_at_boot_a_changed_release_gives_way_to_the_previous_one(device, what):
 
 
 def test_at_boot_a_file_that_cannot_be_read_counts_as_changed(device):
-    """Otherwise whoever makes one unreadable could change all others, and a worn card serves."""
+    """Otherwise one unreadable file would let all others be changed, and a failing card would
+    serve."""
     assert device.flash(model(10, wheels={"a-1-py3-none-any.whl": other_runner()}), HEALTH)[
         "healthy"
     ]
