@@ -62,7 +62,7 @@ CALLS: dict[str, dict[str, tuple[int, int, int]]] = {
     },
     "attributes of files": {  # not covered by Landlock: a key could be made readable
         "chmod": (90, NO, 15),
-        "fchmod": (91, 52, 94),  # of a file that is only open to be read, too
+        "fchmod": (91, 52, 94),  # also of a file that is only open for reading
         "fchmodat": (268, 53, 333),
         "fchmodat2": (452, 452, 452),
         "chown": (92, NO, 182),
@@ -89,7 +89,10 @@ CALLS: dict[str, dict[str, tuple[int, int, int]]] = {
         "truncate": (76, 45, 92),  # by path, which the first two ABIs of Landlock do not see
         "truncate64": (NO, NO, 193),
     },
-    "news of other files": {"inotify_init": (253, NO, 316), "inotify_init1": (294, 26, 360)},
+    "notifications about other files": {
+        "inotify_init": (253, NO, 316),
+        "inotify_init1": (294, 26, 360),
+    },
     "memory and messages of other programs": {
         "shmget": (29, 194, 307),
         "shmat": (30, 196, 305),
@@ -178,9 +181,9 @@ FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
 """Requests that have the kernel send signals to another process."""
 SET_FLAGS = (0x40046602, 0x40086602, 0x401C5820)
-"""Requests that change attributes of a file that is only open to be read."""
+"""Requests that change attributes of a file that is only open for reading."""
 AF_UNIX, DATAGRAM_BIT = 1, 2
-"""A pair of streams stays a pair; a datagram socket of a pair can send to any other socket."""
+"""A stream pair stays connected; a datagram socket of a pair can send to any socket."""
 SET_NO_NEW_PRIVS, SET_PDEATHSIG = 38, 1
 SET_FILTER, ACTION_AVAILABLE = 1, 2
 TSYNC, SPEC_ALLOW = 1, 4

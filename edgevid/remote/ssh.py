@@ -167,8 +167,8 @@ class SshSession:
     def __init__(self, address: Address, args: list[str]) -> None:
         self.address, self._args = address, args
         self.sent_bytes = self.received_bytes = 0
-        # ssh's own messages go where the command there cannot write: a file that, where the system
-        # can, has no name, so that nothing is left of a process that is killed.
+        # ssh's own messages go to a file that the remote command cannot write. Where /proc allows,
+        # it is unlinked at once, so a killed process leaves nothing behind.
         handle, name = tempfile.mkstemp(prefix="edgevid-ssh-")
         self._log, self._said = os.fdopen(handle, "rb"), ""
         self._name = Path(name)

@@ -6,7 +6,7 @@ written for Python 3.7 and import each other relatively, never edgevid. Only thi
 host.
 
     main                        the command line
-    install, fault_kinds        ``agent.py install FILE``: a release that was carried here
+    install, fault_kinds        ``agent.py install FILE``: a release from an archive
     session, fields, transport  requests of a client
     package_check, trust        what a package can be refused for
     statement, record           what is signed, and what the device remembers of it
@@ -16,7 +16,7 @@ host.
     integrity                   whether a release is still what was signed
     deployment, watchdog        the states of a deployment, and who moves it on
     health, runner_status       whether a release is healthy
-    credentials                 secrets, which no release has
+    credentials                 secrets, which are in no release
     service*, supervisor        what keeps the runner running
     jobs, job_runner            commands that run with nobody connected
     probe, disk, processes      the device itself
@@ -51,8 +51,8 @@ have a ``root``; the first one decides. The replies come in the same order: any 
     status      -> "installed": {"current", "manifest": its text, "signature", "journal", ...};
                 "service": {...}, "status": the runner's own document, "others": [folder] of other
                 installations
-    revoke      {"what": a release's id, or a key's fingerprint} -> "revoked": all that is. It must
-                be signed
+    revoke      {"what": a release's id, or a key's fingerprint} -> "revoked": everything that
+                is revoked. The request must be signed
     history     {"last"?: n} -> "history": [...]
     uninstall   {"trial"?: unless a job runs there} -> "removed": [path], "left": [path] of files in
                 its folder that are not edgevid's, "others": see status
