@@ -19,7 +19,11 @@ LIST_BYTES = 1 << 20
 PART_BYTES = 64 << 20
 LIVE_PARTS = 3
 """A live stream starts this many segments before its end, as in other players."""
-_ATTRIBUTE = re.compile(r'([A-Z-]+)=("[^"]*"|[^,]*)')
+_ATTRIBUTE = re.compile(r'(?<![A-Z-])([A-Z-]+)=("[^"]*"|[^,]*)')
+"""Of a name only its beginning is tried, so that a long line takes no more than linear time: a
+regular expression stops all threads while it is searched for."""
+_DIGITS = 18
+"""The most digits of a number."""
 
 Part = tuple[str, str]
 """A URL and the value of the Range header; empty for the whole resource."""
@@ -70,7 +74,7 @@ def parse(text: str, url: str) -> Playlist:
         tag, _, value = line.partition(":")
         attributes = {key: held.strip('"') for key, held in _ATTRIBUTE.findall(value)}
         if tag == "#EXT-X-MEDIA-SEQUENCE" and value.isdecimal():
-            found.sequence = int(value[:18])
+            found.sequence = int(value[:_DIGITS])
         elif tag == "#EXT-X-TARGETDURATION" and value.isdecimal():
             found.target_s = min(max(float(value[:4]), 0.5), 60.0)
         elif tag == "#EXT-X-ENDLIST":
@@ -104,8 +108,9 @@ def _range(value: str, offset: int) -> tuple[str, int]:
     length, _, start = value.partition("@")
     if not length.isdecimal():
         return "", offset
-    first = int(start) if start.isdecimal() else offset
-    return f"bytes={first}-{first + int(length) - 1}", first + int(length)
+    size = int(length[:_DIGITS])
+    first = int(start[:_DIGITS]) if start.isdecimal() else offset
+    return f"bytes={first}-{first + size - 1}", first + size
 
 
 class HlsStream:

@@ -302,6 +302,22 @@ def test_what_a_playlist_says_is_read():
         parse('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n', "http://h/l.m3u8")
 
 
+@pytest.mark.parametrize(
+    "line", ["#EXT-X-MAP:" + "A" * 1_000_000, "#X:" + 'A="' * 300_000, "#X:" + 'A=",' * 250_000]
+)
+def test_a_long_line_of_a_playlist_does_not_stop_the_other_cameras(line):
+    """All threads wait for a regular expression; in quadratic time it would take an hour."""
+    began = time.process_time()
+    assert parse(f"#EXTM3U\n{line}\na.ts\n", "http://h/l.m3u8").parts == [("http://h/a.ts", "")]
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "5@" + "9" * 5000])
+def test_a_number_in_a_playlist_may_have_any_length(value):
+    found = parse(f"#EXTM3U\n#EXT-X-BYTERANGE:{value}\na.ts\n", "http://h/l.m3u8")
+    assert found.parts[0][1].startswith("bytes=")
+
+
 # ---------------------------------------------------------------- answers of any kind
 
 ANSWERS = [
