@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from edgevid.errors import BadInput
-from edgevid.flash.agent import statement
+from edgevid.flash.agent import integrity, statement
 from edgevid.flash.agent.store import Store
 from edgevid.flash.keys import load as load_key
 from edgevid.flash.signed_request import sign
@@ -322,6 +322,11 @@ def test_a_manifest_that_is_no_file_or_nested_deeply_is_none(tmp_path):
     manifest.rmdir()
     manifest.write_bytes(b"[" * 100_000)
     assert store.manifest(release) is None
+    manifest.with_name("manifest.sig").write_bytes(b"[" * 100_000)
+    assert store.signed(release) == {}
+    store.signers.parent.mkdir()
+    store.runner_files("a").write_bytes(b"[" * 100_000)
+    assert "is missing" in str(integrity.runner_fault(store, "a"))
 
 
 def other_runner():

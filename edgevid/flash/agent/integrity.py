@@ -107,7 +107,7 @@ def current_fault(store: Store, release: str, *, quick: bool = False) -> str | N
 def _noted(store: Store, runner: str) -> dict[str, Any] | None:
     try:
         noted = json.loads(store.runner_files(runner).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return noted if isinstance(noted, dict) else None
 

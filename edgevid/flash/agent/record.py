@@ -57,7 +57,7 @@ def read(path: Path) -> TrustRecord | None:
         return TrustRecord(used=used, revoked=revoked, **data)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Refused("damaged", f"{path} cannot be read", _OLD) from None
 
 

@@ -159,7 +159,7 @@ class Store:
             journal = json.loads((self.root / "journal.json").read_text())
         except FileNotFoundError:
             journal = None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(
                 "damaged", "journal.json is damaged", "check the disk, then uninstall and flash"
             ) from None
@@ -227,7 +227,7 @@ class Store:
             return {}
         try:
             signed = json.loads((self.release(name) / "manifest.sig").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return signed if isinstance(signed, dict) else {}
 
@@ -326,7 +326,7 @@ class Store:
         """Whether a runner is there, with as many files and bytes as were unpacked."""
         try:
             noted = json.loads((self.runners / runner / ".complete").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         return bool(noted == _extent(self.lib(runner)))
 
