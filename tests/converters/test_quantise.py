@@ -285,11 +285,12 @@ def test_processes_of_a_child_end_with_it(tmp_path):
         "print('{\"pid\": %d}' % child.pid)\n"
     )
     from edgevid.isolation.child_task import run_child
+    from edgevid.isolation.sandbox import LIMITS_ONLY
     from rigs.processes import wait_for
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(tmp_path), *sys.path])
-        answer = run_child("leaving", {}, 20.0).result()
+        answer = run_child("leaving", {}, 20.0, LIMITS_ONLY).result()
     assert answer
     wait_for(lambda: not _runs(answer["pid"]))
 

@@ -110,7 +110,7 @@ def test_an_image_moves_after_its_preprocessing(monkeypatch):
             seen.append(inputs)
             return {"y": np.zeros((1, 4), np.float32)}
 
-    monkeypatch.setattr(imported, "_open", lambda kind, path: Native())
+    monkeypatch.setattr(imported, "_open", lambda *_, **options: Native())
     contract = replace(CONTRACT, inputs=(FrameInput("frame", 2, 2),))
     image = ImageMapping("frame", "x", "float32", scale=255.0)
     fed = Preprocessing(images=(image,), outputs=(TensorMapping("mask", "y", (1, 4)),))
