@@ -20,8 +20,8 @@ PART_BYTES = 64 << 20
 LIVE_PARTS = 3
 """A live stream starts this many segments before its end, as in other players."""
 _ATTRIBUTE = re.compile(r'(?<![A-Z-])([A-Z-]+)=("[^"]*"|[^,]*)')
-"""Of a name only its beginning is tried, so that a long line takes no more than linear time: a
-regular expression stops all threads while it is searched for."""
+"""A name is tried only from its beginning, so a long line takes linear time: a search for a regular
+expression blocks all other threads."""
 _DIGITS = 18
 """The most digits of a number."""
 
