@@ -28,6 +28,7 @@ from edgevid.bench.interference import (
 from edgevid.bench.interference import monitor as monitors
 from edgevid.documents import to_json
 from edgevid.isolation.process import python_module
+from edgevid.isolation.sandbox import LIMITS_ONLY
 from edgevid.system import load
 from edgevid.system.cgroups import lowest_limit
 from rigs import machines
@@ -39,7 +40,8 @@ BURN = "while True: sum(range(1000))"
 
 def alone(code: str, *words: str) -> list[str]:
     """The command of a Python process that does ``code``, and dies with this one."""
-    return python_module("edgevid.isolation.process", sys.executable, "-c", code, *words)
+    program = (sys.executable, "-c", code, *words)
+    return python_module("edgevid.isolation.process", LIMITS_ONLY, *program)
 
 
 @contextmanager
