@@ -73,7 +73,8 @@ def test_ffmpegs_own_time_limit_is_behind_ours():
 def test_it_is_tried_again_soon_but_never_as_one_herd(reason):
     backoff = Backoff()
     delays = [backoff.delay_s(reason, n) for n in range(40)]
-    most = {Reason.AUTH: 60, Reason.CODEC: 15, Reason.NOT_FOUND: 15}.get(reason, 1.5)
+    wrong = dict.fromkeys((Reason.CERTIFICATE, Reason.CODEC, Reason.NOT_FOUND), 15)
+    most = {Reason.AUTH: 60, **wrong}.get(reason, 1.5)
     assert max(delays) <= most and max(delays[10:]) > most / 2
     assert len(set(delays[10:])) > 20
 
