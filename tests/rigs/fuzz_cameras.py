@@ -6,7 +6,6 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ ELSEWHERE = (
     "unix:/run/x",
     "//127.0.0.2/", "http://user:pass@127.0.0.1:9/",
 )  # fmt: skip
+REDIRECTED = 80
+"""The port to which a redirect of the URL leads: it is followed, without a password."""
 WORDS = (b"\r\n", b"\r\n\r\n", b"\n\n", b": ", b"9" * 30, b"-1", b"\xff" * 9, b"A" * 9000, b"$\0")
 
 
@@ -96,7 +97,7 @@ def http_replies(folder: Path) -> list[bytes]:
         (b"text/html", b"<html>"),
     ]
     head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
-    moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/x\r\nContent-Length: 0\r\n\r\n"
+    moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:80/x\r\nContent-Length: 0\r\n\r\n"
     asks = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Digest realm="a", nonce="b"\r\n'
     asks += b"Content-Length: 0\r\n\r\n"
     return [moved, asks, *(head % (kind, len(body)) + body for kind, body in bodies)]
@@ -150,17 +151,12 @@ def _elsewhere(chance: random.Random, reply: bytes) -> bytes:
     """Send the client somewhere else, in the head or in the body."""
     address = chance.choice(ELSEWHERE).encode()
     head, mark, body = reply.partition(b"\r\n\r\n")
-    known = [b"http://127.0.0.1:9/a.ts", b"http://127.0.0.1:9/x", b"track1", b"127.0.0.1"]
-    for text in known:
-        if text in reply and chance.random() < 0.7:
-            return reply.replace(text, address)
+    for text in (b"http://127.0.0.1:9/a.ts", b"track1", b"127.0.0.1"):
+        if text in body and chance.random() < 0.7:
+            return head + mark + body.replace(text, address)
     version = head.partition(b" ")[0]
+    address = address.replace(b":9", b":%d" % REDIRECTED)
     line = chance.choice((b"Location", b"Content-Base", b"Content-Location", b"Content-Type"))
     if chance.random() < 0.5:
         head = version + b" 302 Moved"
     return head + b"\r\n" + line + b": " + address + mark + body
-
-
-def scripts(chance: random.Random, replies: list[bytes]) -> Iterator[list[bytes]]:
-    """The damaged replies over HTTP: each connection gets one of them."""
-    yield damaged(chance, [chance.choice(replies)])

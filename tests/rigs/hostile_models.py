@@ -32,7 +32,7 @@ HARMLESS = ("keras_3", "keras_3_recurrent", "keras_2", "tensorflow_1", "module")
 
 def marks_of(folder: Path) -> Path:
     """Where the models in a folder leave their marks; it stays when the folder is moved."""
-    return folder.parent / "marks-of-models"
+    return folder.parent / f"marks-of-{folder.name}"
 
 
 def write_all(folder: Path) -> None:
