@@ -28,7 +28,6 @@ from rigs import hostile_models as hostile
 from rigs.command import call_edgevid
 from rigs.processes import write_in_child
 
-pytestmark = pytest.mark.one_process("hostile")  # one of them executes a model
 DANGEROUS = (
     *("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc"),
     *("ImmutableConst", "InitializeTableFromTextFileV2", "LookupTableImportV2", "HashTableV2"),

@@ -38,13 +38,10 @@ from rigs.command import call_edgevid
 from rigs.plugin_package import write_package
 from rigs.processes import write_in_child
 
-pytestmark = [
-    pytest.mark.one_process("hostile"),
-    pytest.mark.skipif(
-        supported().landlock < 6 or not supported().seccomp,
-        reason="this kernel has no Landlock of ABI 6, or no seccomp",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    supported().landlock < 6 or not supported().seccomp,
+    reason="this kernel has no Landlock of ABI 6, or no seccomp",
+)
 MODULE = "rigs.confined_attempts"
 SECRET = "only the operator may read this"
 NAMES = list(confined_attempts.attempts("/", "/", "/", "", 0))
@@ -324,7 +321,7 @@ def test_what_a_trusted_model_executes_is_confined(made_once, tmp_path):
     """TensorFlow runs a SavedModel's initializers when it loads it; this one's writes a file."""
     for module in ("tensorflow", "tf_keras"):
         pytest.importorskip(module)
-    models = made_once("hostile-models", lambda at: write_in_child("rigs.hostile_models", at))
+    models = made_once("executed-models", lambda at: write_in_child("rigs.hostile_models", at))
     model = models / "writes_at_start"
     saved = (model / "saved_model.pb").read_bytes()
     (name,) = set(re.findall(rb"/[!-~]*/marks-of-[!-~]*/writes_at_start", saved))
