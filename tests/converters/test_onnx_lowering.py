@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -326,8 +327,14 @@ def test_onnxsim_may_fail(monkeypatch, capsys):
     assert "onnxsim left the model as it is: the graph must be" in capsys.readouterr().err
 
 
+def need_onnx2tf() -> None:
+    """Skip without it. It is not imported here: it lifts the limit of recursion for good."""
+    if find_spec("onnx2tf") is None:
+        pytest.skip("onnx2tf is not installed")
+
+
 def test_onnx2tf_is_stopped_at_its_limit(tmp_path, monkeypatch):
-    pytest.importorskip("onnx2tf")
+    need_onnx2tf()
     monkeypatch.setattr(onnx_by_onnx2tf, "LEAST_S", 0.2)
     monkeypatch.setattr(onnx_by_onnx2tf, "NODE_S", 0.0)
     source = described(tmp_path, convolved())
@@ -338,7 +345,7 @@ def test_onnx2tf_is_stopped_at_its_limit(tmp_path, monkeypatch):
 
 def test_a_crash_of_onnx2tf_is_told_whole(tmp_path, monkeypatch):
     """Whatever signs its last line has; the remedies that the user cannot apply are left out."""
-    pytest.importorskip("onnx2tf")
+    need_onnx2tf()
     words = b"ValueError: the shapes (1; 2) and (3; 4) differ at node 'mix'"
     crashed = ChildOutcome(-6, b"", b"DOING\n" + words)
     monkeypatch.setattr(child_process, "_run", lambda *a: crashed)

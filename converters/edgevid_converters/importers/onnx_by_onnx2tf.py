@@ -148,7 +148,8 @@ def _offline(folder: Path) -> Iterator[Any]:
     import numpy as np
 
     need("onnx2tf", "onnx")
-    from onnx2tf import onnx2tf
+    limit = sys.getrecursionlimit()
+    from onnx2tf import onnx2tf  # it sets the limit so high that deep recursion crashes
 
     def pictures() -> NDArray[np.float32]:
         return np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
@@ -160,6 +161,7 @@ def _offline(folder: Path) -> Iterator[Any]:
         yield onnx2tf
     finally:
         os.chdir(before)
+        sys.setrecursionlimit(limit)
 
 
 def _blamed(error: BaseException) -> str:
