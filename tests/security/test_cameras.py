@@ -374,4 +374,4 @@ def test_an_answer_that_drips_is_given_up(monkeypatch):
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
         said = why_not(f"rtsp://viewer:geheim@127.0.0.1:{server.getsockname()[1]}/v")
-    assert "closes the connection" in said and time.monotonic() - began < 5
+    assert said.startswith("ended: ") and time.monotonic() - began < 5
