@@ -11,9 +11,11 @@ from pathlib import Path
 from edgevid.flash.agent_client import MARK, AgentClient
 from rigs.sshd import sshd
 
+MOST_S = 120
 # It takes the agent that it is sent, and throws it away.
 PROGRAM = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.alarm({most_s})  # a silent one would outlive its connection
 out, inp = sys.stdout.buffer, sys.stdin.buffer
 def say(data):
     out.write(data if isinstance(data, bytes) else json.dumps(data).encode() + b"\\n")
@@ -39,7 +41,9 @@ def hostile(folder: Path, answer: str, before: str = "") -> Iterator[AgentClient
     """
     program = folder / "hostile.py"
     program.write_text(
-        PROGRAM.format(answer=textwrap.indent(answer, "    "), before=before, mark=MARK)
+        PROGRAM.format(
+            answer=textwrap.indent(answer, "    "), before=before, mark=MARK, most_s=MOST_S
+        )
     )
     forced = f"exec {sys.executable} -I {program}"
     with (
