@@ -75,8 +75,11 @@ def convert(sandbox: str, folder: str, out: str) -> None:
     from edgevid_converters import convert as convert_model
 
     if sandbox == "off":
-        plain = lambda self: asdict(replace(self, confined=False))  # noqa: E731
-        module.Sandbox.to_json = plain  # type: ignore[method-assign]
+
+        def unconfined(self: Any) -> dict[str, Any]:
+            return asdict(replace(self, confined=False))
+
+        module.Sandbox.to_json = unconfined  # type: ignore[method-assign]
     convert_model(
         Path(folder, "model.onnx"),
         contract=Path(folder, "contract.toml"),

@@ -27,7 +27,7 @@ from edgevid.flash.agent.statement import ANY, ARCHIVE, IDENTITY
 from edgevid.flash.agent_client import agent_source
 from edgevid.flash.device_facts import DeviceFacts
 from edgevid.flash.installed import Installed
-from edgevid.flash.keys import SigningKey, own_key
+from edgevid.flash.keys import SigningKey
 from edgevid.flash.package import Package, build
 from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.signed_request import sign
@@ -77,17 +77,17 @@ def make(
         log=options.log,
     )
     one = options.device or ANY
-    release = write(file, package, options.key, target.title, one, options.allow_downgrade)
+    release = write(file, package, options.signer(), target.title, one, options.allow_downgrade)
     size = file.stat().st_size
     return {"archive": str(file), "release": release, "target": target.name, "bytes": size}
 
 
-def signature(file: Path, key: SigningKey | None) -> bytes:
+def signature(file: Path, key: SigningKey) -> bytes:
     """Sign the file, for ``ssh-keygen -Y verify``.
 
     Args:
         file: The file.
-        key: The key that signs; None: the one that edgevid made for this user.
+        key: The key that signs.
 
     Returns:
         The signature.
@@ -95,9 +95,8 @@ def signature(file: Path, key: SigningKey | None) -> bytes:
     Raises:
         BadInput: The key cannot be used.
     """
-    signer = key if key is not None else own_key()[0]
     with file.open("rb") as content:
-        return signer.sign(content, ARCHIVE)
+        return key.sign(content, ARCHIVE)
 
 
 def instructions(name: str, root: str | None) -> list[str]:
@@ -143,7 +142,7 @@ def assumed(target: Target, python: str | None) -> DeviceFacts:
 def write(
     path: Path,
     package: Package,
-    key: SigningKey | None,
+    key: SigningKey,
     title: str,
     device: str = ANY,
     reset_floor: bool = False,
@@ -153,7 +152,7 @@ def write(
     Args:
         path: The installer.
         package: The package.
-        key: The key that signs; None: the one that edgevid made for this user.
+        key: The key that signs.
         title: What the device is called in the installer's texts.
         device: The id of the device that it is for, or ``any``: every device of its target.
         reset_floor: As for `signed_request.sign`.

@@ -32,7 +32,6 @@ from edgevid.flash.replies import (
     unreadable,
 )
 from edgevid.flash.request import DeployOptions, DeployRequest
-from edgevid.flash.signed_request import sign
 from edgevid.remote import Remote
 
 __all__ = ["activate", "deploy", "flash", "perform", "revoke", "rollback", "uninstall"]
@@ -150,13 +149,7 @@ def _stage(
     device: AgentClient, package: Package, options: DeployOptions, name: str
 ) -> dict[str, Any]:
     """Check, send and stage a package, signed for the id ``name``; what serves is not touched."""
-    signed = sign(
-        package,
-        options.key,
-        device=name,
-        reset_floor=options.allow_downgrade,
-        pin=options.pin,
-    )
+    signed = options.sign(package, name)
     for note in device.call(CHECK, signed).notes:
         options.log(f"{device.name}: {note}")
     device.call(SESSION)

@@ -29,7 +29,6 @@ from edgevid.flash.package import Package, build
 from edgevid.flash.replies import CHECK
 from edgevid.flash.request import DeployOptions, DeployRequest
 from edgevid.flash.service_config import ServiceConfig
-from edgevid.flash.signed_request import sign
 from edgevid.media.secrets import without_secrets
 from edgevid.progress import Progress
 from edgevid.targets import Target
@@ -320,13 +319,7 @@ def _refusals(
 ) -> Iterator[MissingRequirement]:
     """What the device itself refuses; ``name`` is its id."""
     try:
-        signed = sign(
-            package,
-            options.key,
-            device=name,
-            reset_floor=options.allow_downgrade,
-            pin=options.pin,
-        )
+        signed = options.sign(package, name)
         for note in device.call(CHECK, signed).notes:
             yield MissingRequirement(note, "", blocks=False)
     except EdgevidError as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from edgevid.flash.activation import Health, Log, quiet
 from edgevid.flash.keys import SigningKey, own_key
+from edgevid.flash.package import Package
+from edgevid.flash.signed_request import sign
 from edgevid.progress import Progress, silent
 from edgevid.targets import Target
 
@@ -84,6 +87,27 @@ class DeployOptions:
             BadInput: The key cannot be used.
         """
         return self.key if self.key is not None else own_key()[0]
+
+    def sign(self, package: Package, device: str) -> dict[str, Any]:
+        """Sign a package, with the permissions and the change of key that were requested.
+
+        Args:
+            package: The package.
+            device: The id of the device that it is for.
+
+        Returns:
+            The fields of the agent's requests ``check`` and ``stage``.
+
+        Raises:
+            BadInput: The key cannot be used.
+        """
+        return sign(
+            package,
+            self.signer(),
+            device=device,
+            reset_floor=self.allow_downgrade,
+            pin=self.pin,
+        )
 
     def signers(self) -> tuple[str, ...]:
         """The public keys of this user: what they have signed was made or checked here."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevid.errors import BadInput
 from edgevid.flash.agent import statement
-from edgevid.flash.keys import SigningKey, own_key
+from edgevid.flash.keys import SigningKey
 
 if TYPE_CHECKING:
     from edgevid.flash.package import Package
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sign(
     package: Package,
-    key: SigningKey | None = None,
+    key: SigningKey,
     *,
     device: str,
     reset_floor: bool = False,
@@ -27,7 +27,7 @@ def sign(
 
     Args:
         package: The package.
-        key: The key that signs; None: the one that edgevid made for this user.
+        key: The key that signs.
         device: The id of the device that it is for, or ``any``: every device of its target.
         reset_floor: Permit this device, once, to go below its floor of serials, or far above it.
         pin: The change to another key, signed by the one that the device trusts so far.
@@ -40,11 +40,10 @@ def sign(
     """
     if reset_floor and device == statement.ANY:
         raise BadInput("a downgrade is only permitted for one device; name it with --device")
-    signer = key if key is not None else own_key()[0]
     permits = (statement.RESET_FLOOR,) if reset_floor else ()
     nonce = os.urandom(16).hex() if reset_floor else ""
     text = statement.of(package.manifest, device, permits, nonce)
-    fields = {"manifest": package.manifest.decode(), **_signed(text, signer, statement.RELEASE)}
+    fields = {"manifest": package.manifest.decode(), **_signed(text, key, statement.RELEASE)}
     return fields if pin is None else fields | {"pin": dict(pin)}
 
 

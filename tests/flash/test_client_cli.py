@@ -10,29 +10,12 @@ import pytest
 
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.commands import uninstall
+from rigs.bare_target import bare_target
 from rigs.bundles import write_null
 from rigs.processes import wait_for
 from rigs.sshd import sshd
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
-
-# A kind of device to which no wheel need be sent, so that nothing is downloaded. Its runner has
-# only the device's own Python to serve with.
-BARE = """
-title = "A machine with nothing"
-architecture = "any"
-python = ["3.11", "3.12", "3.13"]
-requires = []
-
-[[engine]]
-runtime = "null"
-accelerator = "cpu"
-quantize = ["float32"]
-
-[limits]
-memory_mb = 512
-disk_mb = 16
-"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +26,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def own_target():
-    return "bare", BARE
+    return "bare", bare_target()
 
 
 @pytest.fixture
@@ -176,7 +159,7 @@ def test_an_interrupt_leaves_nothing_half_written(flash, bundle, server, root):
 
 
 def test_everything_that_blocks_is_listed_with_its_remedy(flash, bundle, root, home):
-    impossible = BARE.replace('python = ["3.11", "3.12", "3.13"]', 'python = ["3.99"]')
+    impossible = bare_target().replace('python = ["3.11", "3.12", "3.13"]', 'python = ["3.99"]')
     impossible = f'glibc = "9.99"\n{impossible}'
     (home / "targets" / "impossible.toml").write_text(impossible)
     done = flash(bundle, options=("--kind", "impossible", "--source", "picamera:"))

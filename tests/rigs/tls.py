@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from rigs.need import need_program
@@ -105,20 +105,11 @@ def rtsp(answer: Callable, certificate: Path | None = None) -> Iterator[tuple[st
                 said = "200 OK" if first.startswith("OPTIONS") else answer(headers)
                 peer.sendall(f"RTSP/1.0 {said}\r\nCSeq: {headers['CSeq']}\r\n\r\n".encode())
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                peer, _ = server.accept()
-                threading.Thread(target=talk, args=(peer,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}", requests
-        server.shutdown(socket.SHUT_RDWR)
+    with _serving(talk) as port:
+        yield f"127.0.0.1:{port}", requests
 
 
-@contextmanager
-def in_front(port: int, certificate: Path) -> Iterator[int]:
+def in_front(port: int, certificate: Path) -> AbstractContextManager[int]:
     """TLS in front of a server on this machine; gives its port."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
@@ -136,11 +127,18 @@ def in_front(port: int, certificate: Path) -> Iterator[int]:
             threading.Thread(target=pump, args=(behind, peer), daemon=True).start()
             pump(peer, behind)
 
+    return _serving(join)
+
+
+@contextmanager
+def _serving(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server with a thread for each connection; gives its port."""
+
     def serve() -> None:
         with suppress(OSError):
             while True:
                 peer, _ = server.accept()
-                threading.Thread(target=join, args=(peer,), daemon=True).start()
+                threading.Thread(target=talk, args=(peer,), daemon=True).start()
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()

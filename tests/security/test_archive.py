@@ -22,6 +22,7 @@ from edgevid.flash.agent.statement import ARCHIVE
 from edgevid.flash.agent_client import AgentClient
 from edgevid.flash.package import Package
 from rigs.agent import quick_folder
+from rigs.bare_target import bare_target
 from rigs.bundles import write_null
 from rigs.devices import Person, device
 from rigs.packages import package
@@ -195,29 +196,10 @@ def test_a_file_that_is_run_hands_over_to_the_installed_agent(served, key, tmp_p
 
 # ---------------------------------------------------------------- a first installation
 
-BARE = """
-title = "A machine with nothing"
-architecture = "{machine}"
-python = ["3.11", "3.12", "3.13"]
-requires = []
-
-[[engine]]
-runtime = "null"
-accelerator = "cpu"
-quantize = ["float32"]
-
-[limits]
-memory_mb = 16
-disk_mb = 16
-
-[service]
-user = "root"
-"""
-
 
 @pytest.fixture
 def own_target():
-    return "board", BARE.format(machine=os.uname().machine)
+    return "board", bare_target(architecture=os.uname().machine, memory_mb=16, user="root")
 
 
 def edgevid(*words: object) -> subprocess.CompletedProcess[str]:

@@ -51,8 +51,14 @@ def why_not(url: str, **options) -> str:
 @pytest.fixture
 def film(video):
     content = video.read_bytes()
+    return sending(lambda path: content)
+
+
+def sending(content_of):
+    """An answer of ``content_of(path)``, bytes."""
 
     def answer(handler):
+        content = content_of(handler.path)
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
@@ -240,14 +246,7 @@ def hls(folder: Path, film: Path) -> Path:
 
 
 def serve_folder(playlist: str, segment: bytes):
-    def answer(handler):
-        content = playlist.encode() if handler.path.endswith(".m3u8") else segment
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return answer
+    return sending(lambda path: playlist.encode() if path.endswith(".m3u8") else segment)
 
 
 @pytest.mark.parametrize("how", ["listed", "redirected"])

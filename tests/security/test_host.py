@@ -34,6 +34,7 @@ from edgevid.jobs.stderr import MOST_STDERR, StderrLines
 from edgevid.remote import Address
 from edgevid.remote import ssh as remote_ssh
 from edgevid.remote.ssh import explain
+from rigs.bare_target import bare_target
 from rigs.bundles import write_null
 from rigs.hostile import hostile
 from rigs.sshd import make_key, sshd
@@ -311,29 +312,10 @@ def test_folders_of_a_device_do_not_enter_a_command_line():
 
 # ---------------------------------------------------------------- what is signed
 
-BARE = """
-title = "A machine with nothing"
-architecture = "any"
-python = ["3.11", "3.12", "3.13"]
-requires = []
-
-[[engine]]
-runtime = "null"
-accelerator = "cpu"
-quantize = ["float32"]
-
-[limits]
-memory_mb = 16
-disk_mb = 16
-
-[service]
-user = "root"
-"""
-
 
 @pytest.fixture
 def own_target():
-    return "bare", BARE
+    return "bare", bare_target(memory_mb=16, user="root")
 
 
 @pytest.fixture

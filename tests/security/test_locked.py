@@ -10,7 +10,7 @@ import pytest
 from edgevid.flash.agent import locked, statement
 from edgevid.flash.keys import load as load_key
 from edgevid.flash.signed_request import sign_request
-from rigs.agent import Device, Fault, Key, quick_folder, sha
+from rigs.agent import Fault, sha
 from rigs.bundles import write_null
 from rigs.devices import Person, device
 from rigs.need import need_program, need_root
@@ -18,33 +18,6 @@ from rigs.sshd import sshd_program
 from rigs.trust import HEALTH, LockedSession, model, signed_request
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("keys")
-    return Key(folder, "right"), Key(folder, "wrong")
-
-
-@pytest.fixture(scope="module")
-def standing(keys):
-    """A device on which two releases were installed; every test leaves it unchanged."""
-    with quick_folder() as folder:
-        device = Device(folder / "r", keys[0])
-        assert device.flash(model(10), HEALTH)["healthy"]
-        assert device.flash(model(20), HEALTH)["healthy"]
-        yield device
-        assert device.current() == model(20).id
-        device.ask("uninstall")
-
-
-@pytest.fixture(name="device")
-def _device(keys):
-    with quick_folder() as folder:
-        made = Device(folder / "r", keys[0])
-        yield made
-        if made.root.exists():
-            made.ask("uninstall")
 
 
 @pytest.fixture(scope="module")

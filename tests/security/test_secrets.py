@@ -26,6 +26,7 @@ from edgevid.runner.config import CameraUse
 from edgevid.runner.credentials import filled, login
 from edgevid.sinks import Sink
 from rigs.agent import HEALTH, RUNNER, Device, Fault, Key, Release, quick_folder, sha, until, wheel
+from rigs.bare_target import bare_target
 from rigs.devices import PACKAGES
 from rigs.inside import Inside
 from rigs.packages import package
@@ -341,27 +342,10 @@ def test_systemd_hands_the_secret_to_a_service_that_cannot_read_the_file(key):
 
 # ---------------------------------------------------------------- the whole way
 
-# A kind of device to which no wheel need be sent, so that nothing is downloaded.
-BARE = """
-title = "A machine with nothing"
-architecture = "any"
-python = ["3.11", "3.12", "3.13"]
-requires = []
-
-[[engine]]
-runtime = "null"
-accelerator = "cpu"
-quantize = ["float32"]
-
-[limits]
-memory_mb = 16
-disk_mb = 16
-"""
-
 
 @pytest.fixture
 def own_target():
-    return "bare", BARE
+    return "bare", bare_target(memory_mb=16)
 
 
 @pytest.mark.one_process("crontab")
@@ -443,7 +427,7 @@ def test_a_sinks_url_with_a_token_becomes_a_name():
 @pytest.mark.one_process("crontab")
 def test_an_archive_carries_no_password_and_asks_for_it(tmp_path, home, make_null_bundle):
     machine = os.uname().machine
-    target = BARE.replace('"any"', f'"{machine}"')
+    target = bare_target(architecture=machine, memory_mb=16)
     (home / "targets" / "board.toml").write_text(target)
     signing, said = keys.load(make_key(tmp_path / "signing")), []
     options = DeployOptions(key=signing, log=said.append)

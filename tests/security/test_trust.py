@@ -15,40 +15,13 @@ from edgevid.flash.agent import integrity, statement
 from edgevid.flash.agent.store import Store
 from edgevid.flash.keys import load as load_key
 from edgevid.flash.signed_request import sign
-from rigs.agent import RUNNER, Device, Fault, Key, quick_folder, until, wheel
+from rigs.agent import RUNNER, Fault, until, wheel
 from rigs.packages import package
 from rigs.trust import HEALTH, model, signed_request
 
 pytestmark = [pytest.mark.one_process("crontab"), pytest.mark.starts(1)]
 
 YEAR = 366 * 24 * 3600
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("keys")
-    return Key(folder, "right"), Key(folder, "wrong")
-
-
-@pytest.fixture(scope="module")
-def standing(keys):
-    """A device on which two releases were installed; every test leaves it unchanged."""
-    with quick_folder() as folder:
-        device = Device(folder / "r", keys[0])
-        assert device.flash(model(10), HEALTH)["healthy"]
-        assert device.flash(model(20), HEALTH)["healthy"]
-        yield device
-        assert device.current() == model(20).id
-        device.ask("uninstall")
-
-
-@pytest.fixture(name="device")
-def _device(keys):
-    with quick_folder() as folder:
-        made = Device(folder / "r", keys[0])
-        yield made
-        if made.root.exists():
-            made.ask("uninstall")
 
 
 def refusal(device, release, about=None, **more):

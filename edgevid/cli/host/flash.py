@@ -204,7 +204,7 @@ def _archive(
 
     with opened["archive"].file() as file:
         made = archive.make(file, request, options, python)
-        signature = archive.signature(file, options.key)
+        signature = archive.signature(file, options.signer())
     text = f"{path}: release {made['release']}, {made['bytes'] / 1e6:.1f} MB"
     made["archive"] = str(path)
     if "signature" in opened:
