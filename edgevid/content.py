@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 JSON_BYTES = 16 << 20
 JSON_ENTRIES = 500_000
 JSON_DEPTH = 24
+JSON_NESTING = 200
+"""The most brackets that are open at once."""
 TEXT_CHARACTERS = 8192
 """The longest text in a manifest or a contract."""
 NPZ_BYTES = 4 << 30
@@ -43,10 +47,28 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"is larger than {JSON_BYTES >> 20} MB")
     if content.count(b",") + content.count(b"[") + content.count(b"{") > JSON_ENTRIES:
         raise ValueError(f"has more than {JSON_ENTRIES} entries")
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+    check_nesting(content)
+    return json.loads(content)
+
+
+def check_nesting(content: bytes) -> None:
+    """Check that a JSON document can be parsed without a deep recursion.
+
+    Python's recursion limit is no protection where a library has raised it (onnx2tf sets the
+    largest integer): the parser would overflow the stack and crash the process.
+
+    Args:
+        content: The document.
+
+    Raises:
+        ValueError: More than `JSON_NESTING` brackets are open at once.
+    """
+    found = re.findall(rb'(?s)"(?:[^"\\]|\\.)*+"?|[\[\]{}]', content)
+    if max(accumulate(_STEPS.get(one, 0) for one in found), default=0) > JSON_NESTING:
+        raise ValueError("is nested too deeply")
+
+
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 def check_texts(value: Any, place: str, depth: int = 0) -> None:

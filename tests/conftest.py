@@ -262,3 +262,18 @@ def pytest_xdist_make_scheduler(config, log):
             return _group(nodeid.partition("::")[0])
 
     return ByGroup(config, log)
+
+
+CRASHED = 3
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem) -> None:
+    """Stop: xdist would wait for ever for what the crashed process had yet to run."""
+    pytest.exit(f"a process of the tests crashed while it ran {crashitem}", returncode=CRASHED)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus) -> None:
+    if exitstatus == CRASHED:  # a second run of what has failed would leave out what never ran
+        session.config.cache.set("cache/lastfailed", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -328,9 +329,25 @@ def test_onnxsim_may_fail(monkeypatch, capsys):
 
 
 def need_onnx2tf() -> None:
-    """Skip without it. It is not imported here: it lifts the limit of recursion for good."""
+    """Skip without it. It is not imported here: it lifts the limit of recursion."""
     if find_spec("onnx2tf") is None:
         pytest.skip("onnx2tf is not installed")
+
+
+def test_onnx2tf_does_not_change_the_limit_of_recursion_for_good(tmp_path, monkeypatch):
+    """As a deeply nested file would then crash the process; the package is a stand-in."""
+    (tmp_path / "onnx2tf").mkdir()
+    text = "import sys\nsys.setrecursionlimit(50_000)\n"
+    (tmp_path / "onnx2tf" / "onnx2tf.py").write_text(text)
+    (tmp_path / "onnx2tf" / "__init__.py").write_text("from onnx2tf import onnx2tf\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = sys.getrecursionlimit()
+    for name in ("onnx2tf", "onnx2tf.onnx2tf"):
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+    with onnx_by_onnx2tf._offline(tmp_path):
+        assert sys.getrecursionlimit() == 50_000
+    assert sys.getrecursionlimit() == before
 
 
 def test_onnx2tf_is_stopped_at_its_limit(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from edgevid.content import JSON_DEPTH, JSON_ENTRIES, load_npy, load_npz, parse_
 from edgevid.contract import Contract, FrameInput, Output, StateTensor, VectorInput
 from edgevid.doctor import hardware
 from edgevid.errors import BadBundle, BadInput, BadVideo
+from edgevid.isolation.child_task import ChildOutcome
 from edgevid.media.video import read_clip
 from edgevid.proof import Golden
 from edgevid.proof.replay import MOST_CLIP_FRAMES, check_pixels
@@ -165,8 +166,22 @@ def test_size_and_entries_of_a_manifest_are_limited(tmp_path):
         path = tmp_path / "x.edgevid"
         path.write_bytes(bundles.serialise({"manifest.json": content}))
         refused(lambda path=path: Bundle.open(path), "manifest.json is", BadBundle)
-    with pytest.raises(ValueError, match="nested too deeply"):
-        parse_json(b"[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'["]", ' * 100_000, b'["\\"]", {"a":' * 50_000]
+)
+@pytest.mark.parametrize("limit", [1000, 2**31 - 1])
+def test_nesting_is_limited_whatever_limit_of_recursion_a_library_has_set(content, limit):
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit)
+    try:
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(content)
+        assert ChildOutcome(0, content, b"").result() is None
+    finally:
+        sys.setrecursionlimit(before)
+    assert parse_json(b'["[[[", {"\\"[": "]"}]') == ["[[[", {'"[': "]"}]
 
 
 def test_a_zip_that_declares_too_many_members_is_refused_before_they_are_read(made, tmp_path):

@@ -147,9 +147,10 @@ def _offline(folder: Path) -> Iterator[Any]:
     """Run onnx2tf in a folder of its own, without its download of sample images."""
     import numpy as np
 
-    need("onnx2tf", "onnx")
     limit = sys.getrecursionlimit()
-    from onnx2tf import onnx2tf  # it sets the limit so high that deep recursion crashes
+    onnx2tf = need(
+        "onnx2tf.onnx2tf", "onnx"
+    )  # it sets the limit so high that deep recursion crashes
 
     def pictures() -> NDArray[np.float32]:
         return np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
