@@ -278,6 +278,7 @@ def test_names_with_colons_are_lowered_in_both_ways(tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnx_to_tflite, "OnnxGraph", broken)
     other = model.lower("tflite", tmp_path / "other")
+    assert "onnx2tf" not in sys.modules, "only the child process imports it"
     first, second = model.attempts
     assert (first.way, second.way) == ("operators", "onnx2tf")
     assert "it is broken" in first.failure

@@ -11,8 +11,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevid.errors import BadInput
-from edgevid.registry import need
+from edgevid.errors import BadInput, MissingExtra
+from edgevid.registry import install_line, need
 from edgevid_converters.child_process import ChildFailed, Limits, ask, limited
 from edgevid_converters.importers.onnx_folding import folded
 from edgevid_converters.importers.onnx_plain import plain
@@ -36,7 +36,7 @@ it takes minutes and gigabytes to fail."""
 
 def lacks(kinds: set[str]) -> str | None:
     """Return an operator of a model that onnx2tf has no code for; None if it has all."""
-    found = find_spec("onnx2tf")
+    found = find_spec(NAME)
     if found is None or found.origin is None:
         return None
     folder = Path(found.origin).parent / "ops"
@@ -57,7 +57,10 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
     """
     import onnx
 
-    need("onnx2tf", "onnx")
+    if (
+        find_spec(NAME) is None
+    ):  # only the child imports it: TensorFlow, and a raised recursion limit
+        raise MissingExtra(install_line(f"package {NAME}", "onnx"))
     kept = [one.own for one in preprocessing.tensor_inputs]
     kept += [one.input for one in preprocessing.images if one.layout != "nchw"]
     names = {one.name: f"input_{at}" for at, one in enumerate(model.graph.input)}
