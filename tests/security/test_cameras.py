@@ -39,7 +39,7 @@ def why_not(url: str, **options) -> str:
     """Why a camera is refused; empty if it opens."""
     endpoint = NetworkEndpoint(url, SourceOptions(**options))
     try:
-        opened = endpoint.open(5.0, 5.0)
+        opened = endpoint.open(60.0, 60.0)  # a machine may be busy
     except Unavailable as error:
         return f"{error.reason}: {error.detail}"
     except av.FFmpegError as error:
