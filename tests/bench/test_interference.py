@@ -105,7 +105,9 @@ def test_a_quota_of_a_cgroup_further_up_is_found_and_so_is_a_process_that_is_mov
 
 
 def test_a_quota_that_is_never_used_up_is_no_reason():
-    with cgroup() as group, python("import time; time.sleep(60)") as process:
+    idle = "import time; print(flush=True); time.sleep(60)"
+    with cgroup() as group, python(idle) as process:
+        process.stdout.readline()  # its start needs more than half a core
         group.take(process.pid)
         group.limit(0.5)
         with Monitor(lambda: [process.pid]) as monitor:
