@@ -53,13 +53,13 @@ def convert(model: Any, preprocessing: Preprocessing, folder: Path) -> Path:
         folder: Where files go.
 
     Raises:
-        BadInput: onnx2tf cannot convert an operator, crashed, or exceeded its limits.
+        MissingExtra: onnx2tf is not installed.
+        BadInput: It cannot convert an operator, crashed, or exceeded its limits.
     """
     import onnx
 
-    if (
-        find_spec(NAME) is None
-    ):  # only the child imports it: TensorFlow, and a raised recursion limit
+    # Not imported here: it loads TensorFlow and raises the recursion limit.
+    if find_spec(NAME) is None:
         raise MissingExtra(install_line(f"package {NAME}", "onnx"))
     kept = [one.own for one in preprocessing.tensor_inputs]
     kept += [one.input for one in preprocessing.images if one.layout != "nchw"]
