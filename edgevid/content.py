@@ -47,25 +47,25 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"is larger than {JSON_BYTES >> 20} MB")
     if content.count(b",") + content.count(b"[") + content.count(b"{") > JSON_ENTRIES:
         raise ValueError(f"has more than {JSON_ENTRIES} entries")
-    check_nesting(content)
-    return json.loads(content)
+    return parse_nested(content)
 
 
-def check_nesting(content: bytes) -> None:
-    """Check that a JSON document can be parsed without a deep recursion.
+def parse_nested(content: bytes) -> Any:
+    """Parse a JSON document of limited nesting.
 
     Python's recursion limit is no protection where a library has raised it (onnx2tf sets the
     largest integer): the parser would overflow the stack and crash the process.
 
     Args:
-        content: The document.
+        content: The document, in UTF-8.
 
     Raises:
-        ValueError: More than `JSON_NESTING` brackets are open at once.
+        ValueError: It is not JSON, or more than `JSON_NESTING` brackets are open at once.
     """
     found = re.findall(rb'(?s)"(?:[^"\\]|\\.)*+"?|[\[\]{}]', content)
     if max(accumulate(_STEPS.get(one, 0) for one in found), default=0) > JSON_NESTING:
         raise ValueError("is nested too deeply")
+    return json.loads(content.decode())  # of bytes it would take UTF-16 too, counted wrongly above
 
 
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}

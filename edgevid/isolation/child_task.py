@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevid import errors
-from edgevid.content import check_nesting
+from edgevid.content import parse_nested
 from edgevid.errors import EdgevidError, shorten
 from edgevid.files import canonical_json
 from edgevid.isolation.process import (
@@ -79,8 +79,7 @@ class ChildOutcome:
         if self.returncode != 0:
             return None
         try:
-            check_nesting(self.stdout)
-            result = json.loads(self.stdout)
+            result = parse_nested(self.stdout)
         except ValueError:
             return None
         if not isinstance(result, dict):

@@ -181,6 +181,8 @@ def test_nesting_is_limited_whatever_limit_of_recursion_a_library_has_set(conten
         assert ChildOutcome(0, content, b"").result() is None
     finally:
         sys.setrecursionlimit(before)
+    with pytest.raises(ValueError, match="codec"):
+        parse_json('["\u2222"]'.encode("utf-16"))
     assert parse_json(b'["[[[", {"\\"[": "]"}]') == ["[[[", {'"[': "]"}]
 
 

@@ -151,9 +151,8 @@ def _offline(folder: Path) -> Iterator[Any]:
     import numpy as np
 
     limit = sys.getrecursionlimit()
-    onnx2tf = need(
-        "onnx2tf.onnx2tf", "onnx"
-    )  # it sets the limit so high that deep recursion crashes
+    # Its import sets the limit so high that deep recursion would crash the process.
+    onnx2tf = need("onnx2tf.onnx2tf", "onnx")
 
     def pictures() -> NDArray[np.float32]:
         return np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
