@@ -437,7 +437,7 @@ def _parse(path: Path, manifest: bytes) -> dict[str, Any]:
         data = parse_json(manifest)
         version = data["format"]
         newer = isinstance(version, int) and version > FORMAT
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise BadBundle(f"{path}: {MANIFEST} is damaged; {_COPY_AGAIN}") from None
     if newer:
         raise BadBundle(

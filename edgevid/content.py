@@ -65,7 +65,8 @@ def parse_nested(content: bytes) -> Any:
     found = re.findall(rb'(?s)"(?:[^"\\]|\\.)*+"?|[\[\]{}]', content)
     if max(accumulate(_STEPS.get(one, 0) for one in found), default=0) > JSON_NESTING:
         raise ValueError("is nested too deeply")
-    return json.loads(content.decode())  # of bytes it would take UTF-16 too, counted wrongly above
+    # Decoded here: given bytes, json would also accept UTF-16, in which brackets are miscounted.
+    return json.loads(content.decode())
 
 
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}

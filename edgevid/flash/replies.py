@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
+from edgevid.content import parse_nested
 from edgevid.documents import from_json
 from edgevid.errors import BadInput, DeviceFailed, shorten
 from edgevid.flash.device_facts import DeviceFacts
@@ -356,10 +356,10 @@ def frame(line: bytes, device: str) -> dict[str, Any]:
         DeviceFailed: The line is something else.
     """
     try:
-        found = json.loads(line)
+        found = parse_nested(line)
         if not isinstance(found, dict):
             raise ValueError("no object")
-    except (ValueError, RecursionError):
+    except ValueError:
         text = shorten(one_line(line[:80].decode(errors="replace")))
         raise DeviceFailed(f"{device}: {text!r} is not a reply; try again", "protocol") from None
     try:

@@ -8,7 +8,6 @@ readers costs it nothing.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import stat
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgevid.content import parse_nested
 from edgevid.errors import BadInput
 from edgevid.files import canonical_json, failure
 
@@ -125,8 +125,8 @@ def ask(folder: Path, timeout_s: float = 2.0) -> dict[str, Any]:
                 size += len(part)
                 if size > LIMIT or time.monotonic() > deadline:
                     raise ValueError("it sends too much, or too slowly")
-        document: dict[str, Any] = json.loads(b"".join(parts))
-    except (OSError, ValueError, RecursionError) as error:
+        document: dict[str, Any] = parse_nested(b"".join(parts))
+    except (OSError, ValueError) as error:
         raise BadInput(f"no service answers at {path}: {error}; is it running?") from error
     return document
 
